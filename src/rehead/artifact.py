@@ -1,0 +1,215 @@
+"""What a saved classifier is on disk, and the proof that it was saved right.
+
+A folder with `model.safetensors`, `config.json`, tokenizer files, `rehead.json`, `reference.safetensors`,
+`README.md` and `report.html`. With `last` and `cls` pooling it is a Transformers sequence-classification
+model as it stands; with `mean` and `both` the backbone is, and the head lies beside it in the same file.
+
+Before the folder gets its name it is loaded again, and its scores on a few texts must be those in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+
+from rehead import files, progress
+from rehead.bases.cut import Base
+from rehead.bases.loading import load_folder
+from rehead.bases.tokens import longest_input
+from rehead.errors import ArtifactError, RheadError
+from rehead.evaluation.baselines import Baselines
+from rehead.heads import Head, build, is_family_head, set_linear
+from rehead.predictor import predict
+
+FORMAT = 1
+_DESCRIPTION = "rehead.json"
+_WEIGHTS = "model.safetensors"
+_REFERENCE = "reference.safetensors"
+_HEAD_PREFIX = "rehead_head."
+
+# Memory and disk hold the same float32 numbers and go through the same code; what is left is rounding.
+_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What later evaluations compare with: the baselines, and which texts the training saw.
+
+    Attributes:
+        seen: (n,) int64, fingerprints (`rehead.data.audit`) of training and validation texts.
+    """
+
+    baselines: Baselines
+    seen: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A trained classifier, with all that is saved of it.
+
+    Attributes:
+        description: the content of rehead.json: labels, pool, depth, max_length, temperature, metrics, ...
+        reference: None for a classifier that was trained without an evaluation.
+    """
+
+    base: Base
+    head: Head
+    description: dict[str, Any]
+    reference: Reference | None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.description["labels"])
+
+    def probabilities(self, texts: list[str]) -> npt.NDArray[np.float64]:
+        """(n, n_classes)."""
+        settings = self.description
+        scores = predict(self.base, self.head, texts, settings["max_length"], settings["temperature"])
+        return scores.probabilities
+
+
+def require_replaceable(folder: Path) -> None:
+    """Checks that a classifier may be saved as `folder`: it is new, empty or an older classifier, and writable.
+
+    Raises:
+        ArtifactError: it is something else, or it cannot be written.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise ArtifactError(f"{folder} is a file; give another output folder with -o")
+    try:
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / _DESCRIPTION).is_file():
+            raise ArtifactError(
+                f"{folder} exists and is not a rehead model, so it is not overwritten; give another folder with -o"
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        probe = folder.parent / f".{folder.name}.rehead-writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ArtifactError(
+            f"cannot write to the output folder {folder} ({error.strerror or error}); give another with -o"
+        ) from error
+
+
+def save(artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: list[str]) -> None:
+    """Writes the folder, loads it again, compares scores, and only then gives it its name.
+
+    Args:
+        documents: further text files by name (README.md, report.html).
+        sample: texts on which the scores are compared.
+
+    Raises:
+        ArtifactError: the folder must not or cannot be written, or the reloaded scores differ.
+    """
+    require_replaceable(folder)
+    expected = artifact.probabilities(sample)
+    try:
+        with files.new_folder(folder) as partial:
+            _write(artifact, partial, documents)
+            _verify(partial, sample, expected)
+    except OSError as error:
+        raise ArtifactError(f"cannot write {folder} ({error.strerror or error}); give another folder with -o") from error
+
+
+def load(folder: Path) -> Artifact:
+    """Loads a saved classifier.
+
+    Raises:
+        ArtifactError: the folder is not a saved classifier, or its weights are not those that were saved.
+    """
+    if not (folder / _DESCRIPTION).is_file():
+        what = "no such folder" if not folder.exists() else f"no {_DESCRIPTION} in it, so it is not a rehead model"
+        raise ArtifactError(f"{folder}: {what}; give a folder that rehead fit -o has written")
+    description = _read_description(folder / _DESCRIPTION)
+    if files.sha256_of(folder / _WEIGHTS) != description["weights_sha256"]:
+        raise ArtifactError(f"{folder / _WEIGHTS} is not the file that was saved (SHA-256 differs); train or copy again")
+    try:
+        base = load_folder(folder, description["base"], len(description["labels"]), seed=0)
+        head = build(base, description["pool"], len(description["labels"]), seed=0)
+        _load_head(folder / _WEIGHTS, base, head)
+        reference = _load_reference(folder / _REFERENCE)
+    except (RheadError, SafetensorError, KeyError, OSError, RuntimeError) as error:
+        raise ArtifactError(f"{folder} cannot be loaded ({str(error).splitlines()[0]}); train or copy again") from error
+    return Artifact(base, head, description, reference)
+
+
+def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> None:
+    base, head = artifact.base, artifact.head
+    config = base.config
+    config.id2label = dict(enumerate(artifact.labels))
+    config.label2id = {label: i for i, label in enumerate(artifact.labels)}
+    config.problem_type = "single_label_classification"
+    with progress.quiet_transformers():
+        if is_family_head(head.pooling):
+            base.model.to("cpu").save_pretrained(folder, max_shard_size="1TB")
+        else:
+            config.architectures = [type(base.backbone).__name__]
+            config.save_pretrained(folder)
+            tensors = {**base.backbone.state_dict(), **_head_tensors(head)}
+            contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+            save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+        base.tokenizer.model_max_length = longest_input(base, artifact.description["max_length"])
+        base.tokenizer.save_pretrained(folder)
+    if artifact.reference:
+        arrays = {"seen": artifact.reference.seen, **artifact.reference.baselines.tensors()}
+        save_arrays(arrays, folder / _REFERENCE)
+    description = {**artifact.description, "weights_sha256": files.sha256_of(folder / _WEIGHTS)}
+    (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    for name, content in documents.items():
+        (folder / name).write_text(content)
+
+
+def _verify(folder: Path, sample: list[str], expected: npt.NDArray[np.float64]) -> None:
+    reloaded = load(folder).probabilities(sample)
+    difference = float(np.abs(reloaded - expected).max()) if sample else 0.0
+    if not difference <= _TOLERANCE:
+        raise ArtifactError(
+            f"the saved classifier's scores differ from those in memory by {difference:.2g}, so it was not kept; "
+            "this is a fault of rehead, please report it with the base's name"
+        )
+
+
+def _head_tensors(head: Head) -> dict[str, torch.Tensor]:
+    return {f"{_HEAD_PREFIX}{name}": tensor for name, tensor in head.linear.state_dict().items()}
+
+
+def _load_head(path: Path, base: Base, head: Head) -> None:
+    """Checks that a family head was in the file, or reads rehead's own; never leaves a random one in place."""
+    with safe_open(path, framework="pt") as file:
+        names = set(file.keys())
+        if is_family_head(head.pooling):
+            linear = f"{base.family.head_parts(base.model).linear}.weight"
+            if linear not in names:
+                raise ArtifactError(f"{path} lacks the trained head ({linear})")
+            return
+        set_linear(head, {name: file.get_tensor(f"{_HEAD_PREFIX}{name}") for name in ("weight", "bias")})
+
+
+def _load_reference(path: Path) -> Reference | None:
+    if not path.is_file():
+        return None
+    arrays = load_arrays(path)
+    return Reference(Baselines.from_tensors(arrays), arrays["seen"])
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    try:
+        description = json.loads(path.read_text())
+        version = description["format"]
+        complete = all(key in description for key in ("base", "labels", "pool", "max_length", "temperature"))
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise ArtifactError(f"{path} is damaged; train or copy the model again") from error
+    if version != FORMAT or not complete:
+        raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
+    return dict(description)

@@ -1,0 +1,74 @@
+"""Turns a GGUF file into a Transformers folder, once; the result is kept in the cache."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rehead import files, progress
+from rehead.errors import BaseModelError
+
+_CHECKSUM = "model.safetensors.sha256"
+
+
+def converted(gguf: Path, sha256: str) -> Path:
+    """Returns a folder with the weights of `gguf` as float32 safetensors, converting it where not yet done.
+
+    Args:
+        gguf: the file; it need not exist where its conversion does.
+        sha256: of the file; the conversion is found again by it.
+
+    Raises:
+        BaseModelError: the file is not a GGUF that Transformers reads, or the cached conversion is damaged.
+    """
+    folder = files.cache_folder() / "converted" / sha256[:16]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(folder, f"another rehead is converting {gguf.name}; waiting for it"):
+        if not folder.is_dir():
+            files.sweep_partial(folder.parent)
+            progress.say(f"converting {gguf.name} to safetensors (once; about half a minute)")
+            with files.new_folder(folder) as partial:
+                _convert(gguf, partial)
+                checksum = files.sha256_of(partial / "model.safetensors")
+                (partial / _CHECKSUM).write_text(checksum)
+    _check(folder)
+    return folder
+
+
+def _convert(gguf: Path, destination: Path) -> None:
+    from transformers import AutoModel, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        # The GGUF reader draws a bar of its own, which no setting turns off.
+        with progress.quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+            model = AutoModel.from_pretrained(**where, dtype=torch.float32)
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+        reason = str(error).split("\n")[0]
+        raise BaseModelError(f"{gguf} is not a GGUF file that Transformers reads ({reason}); use another") from error
+    _forget_quantisation(model)
+    with progress.quiet_transformers():
+        model.save_pretrained(destination)
+    tokenizer.save_pretrained(destination)
+
+
+def _forget_quantisation(model: Any) -> None:
+    """The weights are plain float32 now; Transformers would refuse to save a model marked as quantised."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config
+
+
+def _check(folder: Path) -> None:
+    try:
+        expected = (folder / _CHECKSUM).read_text().strip()
+        intact = files.sha256_of(folder / "model.safetensors") == expected
+    except OSError:
+        intact = False
+    if not intact:
+        raise BaseModelError(
+            f"the converted weights in {folder} are damaged (SHA-256 mismatch); delete that folder and run again"
+        )

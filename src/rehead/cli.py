@@ -1,0 +1,359 @@
+"""The command line: parses, calls, prints. Whatever takes time to import is imported when a command needs it.
+
+Results go to stdout (one JSON object with --json, and nothing else), everything else to stderr. Exit codes: 0
+success, 2 a mistake of the user's, 1 a fault of rehead's own, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from rehead import progress
+from rehead.errors import DataError, RheadError, SettingError
+
+if TYPE_CHECKING:
+    from rehead.artifact import Artifact
+
+_DATA = "a file (CSV, TSV, JSON Lines, Parquet) or sample:NAME"
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """The `rehead` command."""
+    options = _parser().parse_args(arguments)
+    progress.show(True)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except RheadError as error:
+        _fail(options, error, f"rehead: {error}", 2)
+    except KeyboardInterrupt as error:
+        _fail(options, error, "rehead: interrupted; nothing was written", 130)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; stop the interpreter from flushing into the closed pipe.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if options.debug:
+            raise
+        first = (str(error).splitlines() or [""])[0]
+        _fail(options, error, f"rehead: a fault of rehead's own: {type(error).__name__}: {first} (run with --debug)", 1)
+    sys.exit(0)
+
+
+def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> NoReturn:
+    if options.debug:
+        raise error
+    print(message.replace("\n", " "), file=sys.stderr)
+    sys.exit(code)
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line and exit code 2 for a mistake on the command line, without the usage text."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"rehead: {message}; see {self.prog} --help", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="rehead",
+        description="Put a classification head on a pretrained model and fine-tune it, in seconds.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+
+    fit = _command(commands, "fit", _fit, "fine-tune a classifier on labelled texts, evaluate and save it")
+    fit.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
+    fit.add_argument("--base", metavar="NAME", default="smollm2", help="see rehead bases; a folder; a hub name (%(default)s)")
+    fit.add_argument("--tune", metavar="HOW", default="head", help="head, or last-K to train the last K blocks too (%(default)s)")
+    fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it, or a number (%(default)s)")
+    fit.add_argument("--pool", default="auto", choices=("auto", "last", "mean", "both", "cls"), help="(%(default)s)")
+    _add_columns(fit)
+    fit.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
+    fit.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")
+    fit.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens kept of a text (%(default)s)")
+    fit.add_argument("--epochs", type=int, default=5, metavar="N", help="for last-K (%(default)s)")
+    fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for last-K (%(default)s)")
+    fit.add_argument("--learning-rate", type=float, default=5e-5, metavar="X", help="for last-K (%(default)s)")
+    fit.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (%(default)s)")
+    fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
+
+    predict = _command(commands, "predict", _predict, "classify a text, a file of texts, or the lines of stdin")
+    predict.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
+    predict.add_argument("input", metavar="INPUT", help="a text, a file, or - for one text a line from stdin")
+    predict.add_argument("--text-column", metavar="C", help="column of the texts in a file")
+    predict.add_argument("-o", "--output", metavar="FILE", help="write a .csv, .tsv, .jsonl or .parquet file")
+
+    evaluate = _command(commands, "evaluate", _evaluate, "measure a saved classifier on labelled texts")
+    evaluate.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
+    evaluate.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
+    _add_columns(evaluate)
+    evaluate.add_argument("--report", metavar="FILE", help="write an HTML report")
+
+    _command(commands, "bases", _bases, "list the pretrained models that rehead knows by name")
+    _command(commands, "samples", _samples, "list the data sets that rehead knows by name")
+    return parser
+
+
+def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+    command.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else there")
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_columns(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--text-column", metavar="C", help="column of the texts; found by name and content if not given")
+    command.add_argument("--label-column", metavar="C", help="column of the labels; likewise")
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> None:
+        from importlib.metadata import version
+
+        print(f"rehead {version('rehead')}")
+        sys.exit(0)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    depth = options.depth
+    if depth != "auto":
+        try:
+            depth = int(depth)
+        except ValueError:
+            raise SettingError(f"--depth must be auto or a number of blocks, not {depth!r}") from None
+    from rehead.artifact import require_replaceable
+    from rehead.classifier import Classifier
+    from rehead.fit import Sources, fit
+
+    require_replaceable(Path(options.output))
+    model = Classifier(
+        options.base,
+        tune=options.tune,
+        depth=depth,
+        pool=options.pool,
+        max_length=options.max_length,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        random_state=options.seed,
+    )
+    sources = Sources(options.data, options.validation, options.test, options.text_column, options.label_column)
+    facts = fit(sources, model, options.output).facts
+    if options.json:
+        _print_json(facts)
+    else:
+        _print_evaluation(facts)
+        print(f"\nmodel   {facts['model']}\nreport  {facts['report']}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from rehead.fit import Sources, evaluate
+
+    sources = Sources(options.data, None, None, options.text_column, options.label_column)
+    facts = evaluate(options.model, sources, options.report)
+    if options.json:
+        _print_json(facts)
+    else:
+        _print_evaluation(facts)
+        if options.report:
+            print(f"\nreport  {facts['report']}")
+
+
+def _predict(options: argparse.Namespace) -> None:
+    from rehead import artifact
+    from rehead.data import writing
+
+    output = Path(options.output) if options.output else None
+    if output:
+        writing.require_writable(output)
+    rows, texts, column = _read_input(options)
+    loaded = artifact.load(Path(options.model))
+    if not texts:
+        raise DataError("no text on stdin; write one text a line")
+    from rehead.predictor import predict
+
+    scores = predict(loaded.base, loaded.head, texts, loaded.description["max_length"], loaded.description["temperature"])
+    predictions = [
+        {
+            "label": loaded.labels[int(row.argmax())],
+            "probabilities": dict(zip(loaded.labels, row.tolist(), strict=True)),
+            "tokens_cut": int(cut),
+        }
+        for row, cut in zip(scores.probabilities, scores.tokens_cut, strict=True)
+    ]
+    too_long = int((scores.tokens_cut > 0).sum())
+    if too_long:
+        progress.warn(f"{too_long:,} of {len(texts):,} texts are longer than the model takes and were cut at their ends")
+    if output:
+        writing.write(output, [_as_row(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])
+        progress.say(f"{len(rows):,} predictions written to {output}")
+    elif options.json:
+        for prediction in predictions:
+            print(json.dumps(prediction, ensure_ascii=False))
+    else:
+        for row, prediction in zip(rows, predictions, strict=True):
+            label = prediction["label"]
+            print(f"{label}\t{prediction['probabilities'][label]:.4f}\t{_shortened(row[column] or '')}")
+
+
+def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], str]:
+    """Rows with their original columns, the texts among them, and the text column's name."""
+    path = Path(options.input)
+    if options.input == "-":
+        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        return [{"text": line} for line in lines], lines, "text"
+    if _is_path(options.input):
+        from rehead.data import tables
+
+        table = tables.read(path, unlabelled=True)
+        trained_on = _trained_text_column(Path(options.model))
+        named = options.text_column or (trained_on if trained_on in table.columns else None)
+        column = tables.infer_text_column(table, named, None)
+        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+        texts = [row[column] or "" for row in rows]
+        empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
+        if empty:
+            progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
+        return rows, texts, column
+    return [{"text": options.input}], [options.input], "text"
+
+
+def _is_path(given: str) -> bool:
+    """A file that is there, or what can only be meant as one: a data file's name without spaces."""
+    from rehead.data.writing import FORMATS
+
+    try:
+        if Path(given).exists():
+            return True
+    except OSError:  # too long for a file's name, so it is a text
+        return False
+    return Path(given).suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
+
+
+def _trained_text_column(model: Path) -> str | None:
+    try:
+        column: str | None = json.loads((model / "rehead.json").read_text()).get("text_column")
+    except (OSError, ValueError):
+        return None  # loading the model will say what is wrong with it
+    return column
+
+
+def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
+    label = prediction["label"]
+    probabilities = {f"p({name})": p for name, p in prediction["probabilities"].items()}
+    return {**row, "predicted": label, **probabilities, "tokens_cut": prediction["tokens_cut"]}
+
+
+def _bases(options: argparse.Namespace) -> None:
+    from rehead.bases.catalogue import CATALOGUE
+
+    entries = {
+        name: {"about": entry.about, "licence": entry.licence, "package": entry.package} for name, entry in CATALOGUE.items()
+    }
+    _print_catalogue(entries, options.json)
+
+
+def _samples(options: argparse.Namespace) -> None:
+    from rehead.data.samples import PREFIX, SAMPLES
+
+    entries = {
+        f"{PREFIX}{name}": {"about": sample.about, "licence": sample.licence, "package": sample.package}
+        for name, sample in SAMPLES.items()
+    }
+    _print_catalogue(entries, options.json)
+
+
+def _print_catalogue(entries: dict[str, dict[str, Any]], as_json: bool) -> None:
+    from rehead.packages import is_fetched
+
+    rows = [
+        {
+            "name": name,
+            "about": entry["about"],
+            "licence": entry["licence"],
+            "package": entry["package"].title,
+            "megabytes": entry["package"].megabytes,
+            "fetched": is_fetched(entry["package"]),
+        }
+        for name, entry in entries.items()
+    ]
+    if as_json:
+        _print_json({"entries": rows})
+        return
+    for row in rows:
+        state = "on this machine" if row["fetched"] else f"{row['megabytes']:g} MB to fetch"
+        print(f"{row['name']}\t{row['about']}; {row['licence']}; {state}")
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+def _print_evaluation(facts: dict[str, Any]) -> None:
+    """Headline, what the baselines reach on the same texts, per-class table, confusion matrix."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    test, overlap = facts["test"], facts["overlap"]
+    low, high = test["accuracy_ci"]
+    console.print(
+        f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy on {test['n']:,} test texts, 95 % interval {low:.2%} to {high:.2%}"
+    )
+    console.print(f"macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}, ECE {test['ece']:.4f}")
+
+    table = Table("on the same test texts", title_justify="left", box=None, pad_edge=False)
+    columns = {"": test | {"baselines": facts["baselines"]}}
+    if overlap and overlap["test_without"]:
+        columns[" without overlap"] = overlap["test_without"] | {"baselines": overlap["baselines_without"]}
+    for suffix in columns:
+        table.add_column(f"accuracy{suffix}", justify="right")
+        table.add_column(f"macro F1{suffix}", justify="right")
+    approaches = [("rehead", None), ("TF-IDF + logistic regression", "tfidf"), ("majority class", "majority")]
+    for title, key in approaches if facts["baselines"] else approaches[:1]:
+        measured = [values["baselines"][key] if key else values for values in columns.values()]
+        table.add_row(title, *(cell for m in measured for cell in (f"{m['accuracy']:.2%}", f"{m['macro_f1']:.4f}")))
+    console.print(table)
+
+    table = Table("class", box=None, pad_edge=False)
+    for name in ("precision", "recall", "F1", "test texts"):
+        table.add_column(name, justify="right")
+    for row in test["per_class"]:
+        values = (f"{row['precision']:.4f}", f"{row['recall']:.4f}", f"{row['f1']:.4f}", f"{row['support']:,}")
+        table.add_row(_plain(row["label"]), *values)
+    console.print()
+    console.print(table)
+
+    if len(facts["labels"]) <= 12:
+        table = Table("true \\ predicted", box=None, pad_edge=False)
+        for label in facts["labels"]:
+            table.add_column(_plain(label), justify="right")
+        for label, counts in zip(facts["labels"], test["confusion"], strict=True):
+            table.add_row(_plain(label), *(f"{count:,}" for count in counts))
+        console.print()
+        console.print(table)
+    seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
+    console.print(f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most")
+
+
+def _plain(label: str) -> str:
+    from rich.markup import escape
+
+    return escape(_shortened(label))
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 100 else f"{line[:97]}..."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Labelled examples: reading tables, finding duplicates, splitting. Knows nothing of models."""

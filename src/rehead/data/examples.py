@@ -1,0 +1,154 @@
+"""The dataclasses that carry data through a fit: a table as read, and labelled examples made from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead.errors import DataError
+
+Index = npt.NDArray[np.int64]
+
+# A label set this large is a text or id column taken for labels, not a classification task.
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it stands in a file: every cell is text, None where there is no value.
+
+    Attributes:
+        source: where it came from, for messages.
+        columns: names of the columns.
+        rows: one list of cells a row, as many as there are columns.
+        lines: the line in the file at which each row begins, from 1 (the row's number, where there are no lines).
+    """
+
+    source: str
+    columns: list[str]
+    rows: list[list[str | None]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str | None]:
+        position = self.columns.index(name)
+        return [row[position] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with their class.
+
+    Attributes:
+        texts: n texts.
+        labels: (n,) int64, an index into `label_names`.
+        label_names: the k classes, in a fixed order.
+        lines: (n,) int64, the line of `source` that each example came from.
+        source: where they came from, for messages.
+    """
+
+    texts: list[str]
+    labels: Index
+    label_names: tuple[str, ...]
+    lines: Index
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def take(self, index: Index) -> Examples:
+        """The examples at the given positions, in that order."""
+        return Examples(
+            texts=[self.texts[i] for i in index],
+            labels=self.labels[index],
+            label_names=self.label_names,
+            lines=self.lines[index],
+            source=self.source,
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Number of examples of each class."""
+        counted = np.bincount(self.labels, minlength=len(self.label_names))
+        return dict(zip(self.label_names, counted.tolist(), strict=True))
+
+
+# Why rows are not used → the lines at which they stand.
+Dropped = dict[str, list[int]]
+
+
+def from_table(
+    table: Table, text_column: str, label_column: str, label_names: tuple[str, ...] | None = None
+) -> tuple[Examples, Dropped]:
+    """Makes examples of a table's two columns; rows without text or label are left out and listed.
+
+    Args:
+        label_names: the classes that are known already (of a training set, for its test set); by default
+            they are taken from the table, numbers in numerical order, anything else in alphabetical order.
+
+    Raises:
+        DataError: no row is usable, there are too many classes, or a label is not among `label_names`.
+    """
+    dropped: Dropped = {}
+    texts, names, lines = [], [], []
+    columns = zip(table.column(text_column), table.column(label_column), table.lines, strict=True)
+    for text, label, line in columns:
+        if not (text and text.strip()):
+            dropped.setdefault("no text", []).append(line)
+        elif not (label and label.strip()):
+            dropped.setdefault("no label", []).append(line)
+        else:
+            texts.append(text)
+            names.append(label.strip())
+            lines.append(line)
+    if not texts:
+        raise DataError(
+            f"{table.source}: none of its {len(table.rows)} rows has both a text (column {text_column!r}) and a "
+            f"label (column {label_column!r}); name the right columns with --text-column and --label-column"
+        )
+    known = label_names or in_order(set(names))
+    if len(known) > MAX_CLASSES:
+        raise DataError(
+            f"{table.source}: column {label_column!r} has {len(known):,} different labels; "
+            "name the column that holds the classes with --label-column"
+        )
+    ids = {name: i for i, name in enumerate(known)}
+    for name, line in zip(names, lines, strict=True):
+        if name not in ids:
+            raise DataError(
+                f"{table.source} row {line}: label {name[:40]!r} is not among the classes learned "
+                f"({', '.join(known[:8])}{', ...' if len(known) > 8 else ''}); correct it or leave the row out"
+            )
+    labels = np.array([ids[name] for name in names], dtype=np.int64)
+    return Examples(texts, labels, known, np.array(lines, dtype=np.int64), table.source), dropped
+
+
+def in_order(names: set[str]) -> tuple[str, ...]:
+    """Class names in the order of their ids: by number where all are integers, else alphabetically."""
+    try:
+        return tuple(sorted(names, key=int))
+    except ValueError:
+        return tuple(sorted(names))
+
+
+def require_learnable(examples: Examples) -> None:
+    """Checks that there is something to learn: two classes at least, each with two examples at least.
+
+    Raises:
+        DataError: one class only, or a class with one example.
+    """
+    present = Counter(examples.labels.tolist())
+    if len(present) < 2:
+        only = examples.label_names[next(iter(present))] if present else "none"
+        raise DataError(
+            f"{examples.source}: all {len(examples)} usable rows have the label {only!r}; "
+            "a classifier needs examples of at least two classes"
+        )
+    for label, count in sorted(present.items()):
+        if count < 2:
+            line = examples.lines[int(np.flatnonzero(examples.labels == label)[0])]
+            raise DataError(
+                f"{examples.source} row {line}: class {examples.label_names[label]!r} has one example, too few to "
+                "train and to test on; add examples, merge it into another class or drop the row"
+            )

@@ -1,0 +1,323 @@
+"""Reads a table from a file: CSV, TSV and their kin, JSON Lines, Parquet. Gives a `Table` of text cells.
+
+The kind is told from the content, not from the file's name. What stands in the file is what is read: a
+quotation mark in a file that does not use quoting is text, and no row is skipped.
+"""
+
+import csv
+import io
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+from rehead.data.examples import Table
+from rehead.errors import DataError
+
+# The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
+MAX_FIELD_CHARACTERS = 1_000_000
+_DELIMITERS = "\t,;|"
+
+
+def read(path: Path, *, unlabelled: bool = False) -> Table:
+    """Reads the table in `path`.
+
+    Args:
+        unlabelled: texts alone are enough: a single column is a table, and so is a text on each line.
+
+    Raises:
+        DataError: the file is missing, empty, not a table, or malformed (with the row).
+    """
+    if path.is_dir():
+        raise DataError(f"{path} is a folder; give a CSV, TSV, JSON Lines or Parquet file")
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file; check the path") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    if not content.strip():
+        raise DataError(f"{path} is empty; give a file with one example a row")
+    if content[:4] == b"PAR1":
+        return _read_parquet(path)
+    text = _decode(content, path)
+    if text.lstrip()[0] == "{":
+        return _read_json_lines(text, path)
+    if text.lstrip()[0] == "[" and path.suffix == ".json":
+        raise DataError(f"{path} is one JSON array; write one JSON object a line (JSON Lines) instead")
+    return _read_delimited(text, path, unlabelled)
+
+
+def _decode(content: bytes, path: Path) -> str:
+    """UTF-8, or UTF-16 where a byte order mark says so, or Windows-1252 as old files have it."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        encodings = ["utf-16"]
+    elif b"\0" in content:
+        raise DataError(f"{path} is binary; give a CSV, TSV, JSON Lines or Parquet file")
+    else:
+        encodings = ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        controls = sum(text.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1c\x1d\x1e\x1f")
+        if controls <= len(text) // 200:
+            return text
+    raise DataError(f"{path} is neither UTF-8 nor Windows-1252 text; convert it to UTF-8")
+
+
+def _read_parquet(path: Path) -> Table:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        # Through an open file: pyarrow takes a path with a colon in it for an address.
+        with path.open("rb") as file:
+            table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} is not a readable Parquet file ({_first_line(error)}); write it again") from error
+    columns = [[_as_text(cell) for cell in column.to_pylist()] for column in table.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    if not rows:
+        raise DataError(f"{path} has no rows; give a file with one example a row")
+    return Table(str(path), list(table.column_names), rows, list(range(1, len(rows) + 1)))
+
+
+def _read_json_lines(text: str, path: Path) -> Table:
+    records: list[dict[str, object]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{path} row {number}: not JSON ({_first_line(error)}); correct or remove it") from None
+        if not isinstance(record, dict):
+            raise DataError(f"{path} row {number}: not a JSON object; write one object a line")
+        records.append(record)
+        lines.append(number)
+    columns = list(dict.fromkeys(key for record in records for key in record))
+    rows = [[_as_text(record.get(name)) for name in columns] for record in records]
+    for row, number in zip(rows, lines, strict=True):
+        for name, cell in zip(columns, row, strict=True):
+            _check_length(cell, path, number, name)
+    return Table(str(path), columns, rows, lines)
+
+
+def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    longest = max(text.split("\n"), key=len)
+    if len(longest) > MAX_FIELD_CHARACTERS:
+        number = text[: text.index(longest)].count("\n") + 1
+        raise DataError(
+            f"{path} row {number}: a line of {len(longest):,} characters, the limit is {MAX_FIELD_CHARACTERS:,}; "
+            "break the file into one example a line or shorten the text"
+        )
+    if unlabelled and (path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in _DELIMITERS)):
+        return _read_lines(text, path)
+    delimiter = _delimiter(text, path)
+    rows, lines = _read_quoted(text, delimiter, path) if _is_quoted(text, delimiter) else _read_plain(text, delimiter)
+    width = Counter(map(len, rows)).most_common(1)[0][0]
+    if _has_header(rows):
+        columns = [cell.strip() or f"column {i + 1}" for i, cell in enumerate(rows[0])]
+        rows, lines = rows[1:], lines[1:]
+        width = len(columns)
+    else:
+        columns = [f"column {i + 1}" for i in range(width)]
+    if not rows:
+        raise DataError(f"{path} has a header line and no rows; give one example a row")
+    if len(set(columns)) < len(columns):
+        twice = next(name for name, count in Counter(columns).items() if count > 1)
+        raise DataError(f"{path} row 1: two columns are named {twice!r}; rename one of them")
+    for row, number in zip(rows, lines, strict=True):
+        if len(row) != width:
+            raise DataError(
+                f"{path} row {number}: {len(row)} fields, expected {width} ({', '.join(columns[:6])}); "
+                "put quotation marks around a text that holds the delimiter or a line break"
+            )
+        for name, cell in zip(columns, row, strict=True):
+            _check_length(cell, path, number, name)
+    return Table(str(path), columns, [list(row) for row in rows], lines)
+
+
+def _read_lines(text: str, path: Path) -> Table:
+    """One text a line, or one quoted field a record; a first line that is a text column's name is a header."""
+    if _is_quoted(text, "\t"):
+        rows, lines = _read_quoted(text, "\t", path)
+    else:
+        numbered = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        rows, lines = [[line] for _, line in numbered], [n for n, _ in numbered]
+    if rows[0][0].strip().lower() in TEXT_NAMES:
+        return Table(str(path), [rows[0][0].strip()], [[*row] for row in rows[1:]], lines[1:])
+    return Table(str(path), ["text"], [[*row] for row in rows], lines)
+
+
+def _delimiter(text: str, path: Path) -> str:
+    """The one of tab, comma, semicolon and bar that cuts most of the first lines in the same number of fields."""
+    lines = [line for line in text[:200_000].split("\n")[:200] if line.strip()]
+    best, best_score = "", 0.0
+    for delimiter in _DELIMITERS:
+        counts = Counter(len(next(csv.reader([line], delimiter=delimiter))) for line in lines)
+        width, agreeing = max(counts.items(), key=lambda item: (item[0] > 1, item[1]))
+        # A tab is hardly ever part of a text, so it wins over a comma that happens to agree as often.
+        score = (agreeing / len(lines)) * (2.0 if delimiter == "\t" else 1.0) if width > 1 else 0.0
+        if score > best_score:
+            best, best_score = delimiter, score
+    if not best:
+        raise DataError(
+            f"{path} has one column only, so no label column; "
+            "give a file with a text and a label in each row, separated by commas or tabs"
+        )
+    return best
+
+
+def _is_quoted(text: str, delimiter: str) -> bool:
+    """Whether the file follows RFC 4180, where quotation marks enclose fields, or has them as plain text.
+
+    A comma cannot stand in a text without quoting, so a comma-separated file is taken to be quoted. In any
+    other file a writer that quotes encloses every field that holds a quotation mark; one bare mark inside
+    an unquoted field, or an opening mark that is never closed, shows that this file's marks are text.
+    """
+    if '"' not in text:
+        return False
+    if delimiter == ",":
+        return True
+    try:
+        quoted = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
+    except csv.Error:
+        return False
+    widths = {len(row) for row in quoted if row}
+    marks = text.count('"')
+    enclosed = sum(2 + 2 * cell.count('"') for row in quoted for cell in row if _needs_quoting(cell, delimiter))
+    enclosed_without_need = (marks - enclosed) / 2
+    whole_column = enclosed_without_need >= len(quoted) - 1  # the header may be bare
+    return len(widths) == 1 and (marks == enclosed or whole_column)
+
+
+def _needs_quoting(cell: str, delimiter: str) -> bool:
+    return '"' in cell or "\n" in cell or delimiter in cell
+
+
+def _read_quoted(text: str, delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
+    rows, lines = [], []
+    csv.field_size_limit(max(len(text), 1))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    start = 1
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                rows.append(row)
+                lines.append(start)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path} row {start}: {error}; correct the quoting of that row") from None
+    if rows and rows[-1][-1].count("\n") > 1 and text.rstrip("\n").count('"') % 2:
+        raise DataError(f"{path} row {lines[-1]}: a quotation mark is opened and never closed; close it or double it")
+    return rows, lines
+
+
+def _read_plain(text: str, delimiter: str) -> tuple[list[list[str]], list[int]]:
+    numbered = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    return [line.split(delimiter) for _, line in numbered], [n for n, _ in numbered]
+
+
+# Names that people give to the two columns; the first that a table has is taken.
+TEXT_NAMES = (
+    *("text", "message", "sentence", "content", "body", "review", "document", "article", "tweet", "sms"),
+    *("utterance", "comment", "question", "description", "title", "v2"),
+)
+LABEL_NAMES = (
+    *("label", "labels", "class", "category", "target", "topic", "intent", "sentiment", "y", "tag"),
+    *("spam", "stars", "rating", "v1"),
+)
+
+
+def _has_header(rows: list[list[str]]) -> bool:
+    """Whether the first row names the columns: known names do; a first cell that comes up again is a value."""
+    first = [cell.strip().lower() for cell in rows[0]]
+    if any(cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first):
+        return True
+    if any(not cell for cell in first) or len(set(first)) < len(first):
+        return False
+    for position, cell in enumerate(first):
+        if any(len(row) > position and row[position].strip().lower() == cell for row in rows[1:]):
+            return False
+    return True
+
+
+def infer_columns(table: Table, text_column: str | None, label_column: str | None) -> tuple[str, str]:
+    """Says which column holds the texts and which the labels, honouring what the user named.
+
+    Raises:
+        DataError: a named column does not exist, or no column looks like labels or texts.
+    """
+    for option, name in (("--text-column", text_column), ("--label-column", label_column)):
+        if name is not None and name not in table.columns:
+            raise DataError(
+                f"{table.source} has no column {name!r} ({option}); its columns are {', '.join(table.columns)}"
+            )
+    label = label_column or _by_name(table, LABEL_NAMES, text_column) or _most_repeated(table, text_column)
+    if label is None:
+        raise DataError(
+            f"{table.source}: none of its columns ({', '.join(table.columns)[:200]}) looks like labels, few values "
+            "that repeat; name it with --label-column"
+        )
+    return infer_text_column(table, text_column, label), label
+
+
+def infer_text_column(table: Table, text_column: str | None, label_column: str | None) -> str:
+    """Says which column holds the texts: the one named, else by its name, else the one with the longest cells.
+
+    Raises:
+        DataError: the named column does not exist, or the labels are the only column.
+    """
+    if text_column is not None and text_column not in table.columns:
+        raise DataError(f"{table.source} has no column {text_column!r}; its columns are {', '.join(table.columns)}")
+    others = [name for name in table.columns if name != label_column]
+    if not others:
+        raise DataError(f"{table.source} has no column beside {label_column!r}; give a file with texts and labels")
+    return (
+        text_column
+        or _by_name(table, TEXT_NAMES, label_column)
+        or max(others, key=lambda name: sum(len(cell or "") for cell in table.column(name)))
+    )
+
+
+def _by_name(table: Table, names: tuple[str, ...], taken: str | None) -> str | None:
+    columns = {column.lower(): column for column in table.columns if column != taken}
+    return next((columns[name] for name in names if name in columns), None)
+
+
+def _most_repeated(table: Table, taken: str | None) -> str | None:
+    """The column with the fewest different values, if these repeat: at most 50, or a value a fifth of the rows."""
+    distinct = {
+        name: len({cell for cell in table.column(name) if cell}) for name in table.columns if name != taken
+    }
+    candidates = {
+        name: count
+        for name, count in distinct.items()
+        if count >= 1 and count < len(table.rows) and count <= max(50, len(table.rows) / 5)
+    }
+    return min(candidates, key=lambda name: candidates[name]) if candidates else None
+
+
+def _as_text(cell: object) -> str | None:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", errors="replace")
+    return str(cell)
+
+
+def _check_length(cell: str | None, path: Path, number: int, column: str) -> None:
+    if cell and len(cell) > MAX_FIELD_CHARACTERS:
+        raise DataError(
+            f"{path} row {number}: column {column!r} holds {len(cell):,} characters, the limit is "
+            f"{MAX_FIELD_CHARACTERS:,}; split or shorten the text"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0]

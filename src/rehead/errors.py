@@ -1,0 +1,25 @@
+"""What can go wrong, as exceptions. A message is one line: what, where (file, row, field), how to mend it.
+
+Every error that a user can cause is a `RheadError`; the command line prints its message and exits with 2.
+Anything else that escapes is a fault of rehead's own.
+"""
+
+
+class RheadError(Exception):
+    """Base of every error that rehead raises on purpose."""
+
+
+class DataError(RheadError):
+    """The labelled examples cannot be read or cannot be learned from."""
+
+
+class BaseModelError(RheadError):
+    """The pretrained model cannot be found, fetched, trusted or cut."""
+
+
+class ArtifactError(RheadError):
+    """A saved classifier cannot be written, read or trusted."""
+
+
+class SettingError(RheadError):
+    """An argument has a value that makes no sense here."""

@@ -1,0 +1,79 @@
+"""Renders what a fit or an evaluation found: one HTML file that needs no network, and a model card."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead import files
+from rehead.data.examples import Examples
+from rehead.errors import ArtifactError
+
+_SHOWN_MISTAKES = 20
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test example that was classified wrongly."""
+
+    line: int
+    text: str
+    label: str
+    predicted: str
+    probability: float
+
+
+def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mistake]:
+    """The most confident mistakes first, 20 at most."""
+    predicted = probabilities.argmax(1)
+    confidence = probabilities.max(1)
+    wrong = np.flatnonzero(predicted != test.labels)
+    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    return [
+        Mistake(
+            line=int(test.lines[i]),
+            text=test.texts[i],
+            label=test.label_names[test.labels[i]],
+            predicted=test.label_names[predicted[i]],
+            probability=float(confidence[i]),
+        )
+        for i in wrong
+    ]
+
+
+def render_html(facts: dict[str, Any], wrong: list[Mistake]) -> str:
+    """The report of a fit or an evaluation; `facts` as the command line's --json gives them."""
+    return _render("report.html.jinja", facts=facts, mistakes=wrong)
+
+
+def render_model_card(facts: dict[str, Any]) -> str:
+    """A model card with the hub's YAML header."""
+    return _render("model_card.md.jinja", facts=facts)
+
+
+def write(path: Path, content: str) -> None:
+    """Writes a report, whole or not at all.
+
+    Raises:
+        ArtifactError: it cannot be written there.
+    """
+    try:
+        files.write_file(path, content.encode())
+    except OSError as error:
+        raise ArtifactError(f"cannot write {path} ({error.strerror or error}); give another file") from error
+
+
+def _render(template: str, **values: Any) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("rehead.evaluation"),
+        autoescape=lambda name: bool(name and ".html" in name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+    return environment.get_template(template).render(**values)

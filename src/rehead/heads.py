@@ -1,0 +1,134 @@
+"""The new output layer: pooling, what the family puts behind it, and one linear layer.
+
+`last` (decoders) and `cls` (encoders) are the family's own sequence-classification head, so that what is
+saved is that class. `mean` and `both` are rehead's.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from rehead.bases.cut import Base
+from rehead.errors import SettingError
+
+POOLINGS = ("last", "mean", "both", "cls")
+
+
+class Head(nn.Module):
+    """Pooled features → logits.
+
+    Attributes:
+        pooling: one of `POOLINGS`.
+        projection: what the family puts before the linear layer; the identity for most.
+        linear: (n_classes, width).
+    """
+
+    def __init__(self, pooling: str, projection: nn.Module, dropout: float, linear: nn.Linear) -> None:
+        super().__init__()
+        self.pooling = pooling
+        self.projection = projection
+        self.dropout = nn.Dropout(dropout)
+        self.linear = linear
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(n, width) float32 → logits (n, n_classes) float32."""
+        logits: Tensor = self.linear(self.dropout(self.projection(pooled)))
+        return logits
+
+
+def default_pooling(base: Base) -> str:
+    """`last` for decoders, where only the last token has seen the whole text; `mean` for encoders."""
+    return "last" if base.family.causal else "mean"
+
+
+def is_family_head(pooling: str) -> bool:
+    """Whether a classifier with this pooling is a Transformers sequence-classification model."""
+    return pooling in ("last", "cls")
+
+
+def build(base: Base, pooling: str, n_classes: int, seed: int) -> Head:
+    """The head for a base: the family's own for `last` and `cls`, a new linear layer for `mean` and `both`.
+
+    Raises:
+        SettingError: a decoder has no `cls` token that has seen the text, an encoder's `last` is not special.
+    """
+    check_pooling(pooling, base.family.causal)
+    if is_family_head(pooling):
+        parts = base.family.head_parts(base.model)
+        linear = base.model.get_submodule(parts.linear)
+        return Head(pooling, parts.projection or nn.Identity(), parts.dropout, linear).eval()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        linear = nn.Linear(width(base.hidden_size, pooling), n_classes)
+    return Head(pooling, nn.Identity(), 0.0, linear).eval()
+
+
+def check_pooling(pooling: str, causal: bool) -> None:
+    """Raises SettingError where the pooling is unknown or does not suit the kind of model."""
+    if pooling not in POOLINGS:
+        raise SettingError(f"--pool must be one of auto, {', '.join(POOLINGS)}, not {pooling!r}")
+    if pooling == "cls" and causal:
+        raise SettingError("--pool cls needs an encoder: a decoder's first token has not seen the text; use last")
+    if pooling == "last" and not causal:
+        raise SettingError("--pool last needs a decoder: an encoder is made for its first token; use cls or mean")
+
+
+def width(hidden_size: int, pooling: str) -> int:
+    return 2 * hidden_size if pooling == "both" else hidden_size
+
+
+def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
+    """Token states → one vector a text.
+
+    Args:
+        hidden: (n, length, hidden_size).
+        attention_mask: (n, length), 1 for real tokens; padding may be on either side.
+        pooling: `last`: the last real token. `cls`: the first real token. `mean`: over all real tokens.
+            `both`: the state of the whole-text token (`last` for decoders is passed as "last+mean", for
+            encoders "cls+mean") and the mean, side by side.
+
+    Returns:
+        (n, hidden_size), or (n, 2 · hidden_size) for `both`; the dtype of `hidden`.
+    """
+    if "+" in pooling:
+        return torch.cat([pool(hidden, attention_mask, part) for part in pooling.split("+")], dim=-1)
+    if pooling == "mean":
+        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * weights).sum(1) / weights.sum(1)
+    steps = torch.arange(hidden.shape[1], device=hidden.device)
+    if pooling == "last":
+        position = (steps * attention_mask).argmax(1)
+    else:
+        position = attention_mask.argmax(1)
+    return hidden[torch.arange(len(hidden), device=hidden.device), position]
+
+
+def resolved(pooling: str, causal: bool) -> str:
+    """Spells `both` out for `pool`: which token's state goes beside the mean."""
+    if pooling != "both":
+        return pooling
+    return "last+mean" if causal else "cls+mean"
+
+
+def describe(base: Base, head: Head, architectures: list[str], trainable: int) -> str:
+    """Says what was replaced: "output layer 576 → 49,152 replaced by 576 → 2; trainable 3,541,824 of ..."."""
+    linear = head.linear
+    new = f"{linear.in_features:,} → {linear.out_features:,}"
+    had_vocabulary = base.family.causal or any("MaskedLM" in name or "CausalLM" in name for name in architectures)
+    old = f"output layer {base.hidden_size:,} → {base.config.vocab_size:,} replaced by {new}"
+    total = parameters(base, head)
+    return f"{old if had_vocabulary else f'output layer {new} added'}; trainable {trainable:,} of {total:,}"
+
+
+def parameters(base: Base, head: Head) -> int:
+    """Number of weights of backbone and head together; shared ones count once."""
+    return sum(weight.numel() for weight in {*base.backbone.parameters(), *head.parameters()})
+
+
+def set_linear(head: Head, weights: Mapping[str, Tensor]) -> None:
+    """Writes solved weights (`weight`, and `bias` where the layer has one) into the linear layer."""
+    with torch.no_grad():
+        head.linear.weight.copy_(weights["weight"])
+        if head.linear.bias is not None:
+            head.linear.bias.copy_(weights["bias"])
