@@ -26,7 +26,7 @@ _HOMES = {
     "SettingError": "rehead.errors",
 }
 
-__all__ = [*_HOMES, "load"]  # noqa: PLE0604
+__all__ = [*_HOMES, "load"]
 
 
 def load(folder: str) -> "Classifier":

@@ -119,7 +119,9 @@ def save(artifact: Artifact, folder: Path, documents: Mapping[str, str], sample:
             _write(artifact, partial, documents)
             _verify(partial, sample, expected)
     except OSError as error:
-        raise ArtifactError(f"cannot write {folder} ({error.strerror or error}); give another folder with -o") from error
+        raise ArtifactError(
+            f"cannot write {folder} ({error.strerror or error}); give another folder with -o"
+        ) from error
 
 
 def load(folder: Path) -> Artifact:
@@ -133,7 +135,9 @@ def load(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder}: {what}; give a folder that rehead fit -o has written")
     description = _read_description(folder / _DESCRIPTION)
     if files.sha256_of(folder / _WEIGHTS) != description["weights_sha256"]:
-        raise ArtifactError(f"{folder / _WEIGHTS} is not the file that was saved (SHA-256 differs); train or copy again")
+        raise ArtifactError(
+            f"{folder / _WEIGHTS} is not the file that was saved (SHA-256 differs); train or copy again"
+        )
     try:
         base = load_folder(folder, description["base"], len(description["labels"]), seed=0)
         head = build(base, description["pool"], len(description["labels"]), seed=0)

@@ -11,13 +11,10 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from rehead import progress
 from rehead.errors import DataError, RheadError, SettingError
-
-if TYPE_CHECKING:
-    from rehead.artifact import Artifact
 
 _DATA = "a file (CSV, TSV, JSON Lines, Parquet) or sample:NAME"
 
@@ -41,7 +38,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         if options.debug:
             raise
         first = (str(error).splitlines() or [""])[0]
-        _fail(options, error, f"rehead: a fault of rehead's own: {type(error).__name__}: {first} (run with --debug)", 1)
+        _fail(
+            options,
+            error,
+            f"rehead: a fault of rehead's own: {type(error).__name__}: {first} (run with --debug)",
+            1,
+        )
     sys.exit(0)
 
 
@@ -70,9 +72,24 @@ def _parser() -> argparse.ArgumentParser:
 
     fit = _command(commands, "fit", _fit, "fine-tune a classifier on labelled texts, evaluate and save it")
     fit.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
-    fit.add_argument("--base", metavar="NAME", default="smollm2", help="see rehead bases; a folder; a hub name (%(default)s)")
-    fit.add_argument("--tune", metavar="HOW", default="head", help="head, or last-K to train the last K blocks too (%(default)s)")
-    fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it, or a number (%(default)s)")
+    fit.add_argument(
+        "--base",
+        metavar="NAME",
+        default="smollm2",
+        help="see rehead bases; a folder; a hub name (%(default)s)",
+    )
+    fit.add_argument(
+        "--tune",
+        metavar="HOW",
+        default="head",
+        help="head, or last-K to train the last K blocks too (%(default)s)",
+    )
+    fit.add_argument(
+        "--depth",
+        metavar="N",
+        default="auto",
+        help="blocks to keep: auto measures it, or a number (%(default)s)",
+    )
     fit.add_argument("--pool", default="auto", choices=("auto", "last", "mean", "both", "cls"), help="(%(default)s)")
     _add_columns(fit)
     fit.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
@@ -81,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--epochs", type=int, default=5, metavar="N", help="for last-K (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for last-K (%(default)s)")
     fit.add_argument("--learning-rate", type=float, default=5e-5, metavar="X", help="for last-K (%(default)s)")
-    fit.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (%(default)s)")
+    fit.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (%(default)s)"
+    )
     fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
 
     predict = _command(commands, "predict", _predict, "classify a text, a file of texts, or the lines of stdin")
@@ -110,7 +129,9 @@ def _command(commands: Any, name: str, run: Any, about: str) -> argparse.Argumen
 
 
 def _add_columns(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--text-column", metavar="C", help="column of the texts; found by name and content if not given")
+    command.add_argument(
+        "--text-column", metavar="C", help="column of the texts; found by name and content if not given"
+    )
     command.add_argument("--label-column", metavar="C", help="column of the labels; likewise")
 
 
@@ -180,8 +201,10 @@ def _predict(options: argparse.Namespace) -> None:
         raise DataError("no text on stdin; write one text a line")
     from rehead.predictor import predict
 
-    scores = predict(loaded.base, loaded.head, texts, loaded.description["max_length"], loaded.description["temperature"])
-    predictions = [
+    scores = predict(
+        loaded.base, loaded.head, texts, loaded.description["max_length"], loaded.description["temperature"]
+    )
+    predictions: list[dict[str, Any]] = [
         {
             "label": loaded.labels[int(row.argmax())],
             "probabilities": dict(zip(loaded.labels, row.tolist(), strict=True)),
@@ -191,7 +214,9 @@ def _predict(options: argparse.Namespace) -> None:
     ]
     too_long = int((scores.tokens_cut > 0).sum())
     if too_long:
-        progress.warn(f"{too_long:,} of {len(texts):,} texts are longer than the model takes and were cut at their ends")
+        progress.warn(
+            f"{too_long:,} of {len(texts):,} texts are longer than the model takes and were cut at their ends"
+        )
     if output:
         writing.write(output, [_as_row(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])
         progress.say(f"{len(rows):,} predictions written to {output}")
@@ -255,8 +280,9 @@ def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
 def _bases(options: argparse.Namespace) -> None:
     from rehead.bases.catalogue import CATALOGUE
 
-    entries = {
-        name: {"about": entry.about, "licence": entry.licence, "package": entry.package} for name, entry in CATALOGUE.items()
+    entries: dict[str, dict[str, Any]] = {
+        name: {"about": entry.about, "licence": entry.licence, "package": entry.package}
+        for name, entry in CATALOGUE.items()
     }
     _print_catalogue(entries, options.json)
 
@@ -264,7 +290,7 @@ def _bases(options: argparse.Namespace) -> None:
 def _samples(options: argparse.Namespace) -> None:
     from rehead.data.samples import PREFIX, SAMPLES
 
-    entries = {
+    entries: dict[str, dict[str, Any]] = {
         f"{PREFIX}{name}": {"about": sample.about, "licence": sample.licence, "package": sample.package}
         for name, sample in SAMPLES.items()
     }
@@ -302,16 +328,15 @@ def _print_evaluation(facts: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     test, overlap = facts["test"], facts["overlap"]
     low, high = test["accuracy_ci"]
-    console.print(
-        f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy on {test['n']:,} test texts, 95 % interval {low:.2%} to {high:.2%}"
-    )
+    console.print(f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy on {test['n']:,} test texts", end="")
+    console.print(f", 95 % interval {low:.2%} to {high:.2%}")
     console.print(f"macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}, ECE {test['ece']:.4f}")
 
     table = Table("on the same test texts", title_justify="left", box=None, pad_edge=False)
-    columns = {"": test | {"baselines": facts["baselines"]}}
+    columns: dict[str, Any] = {"": test | {"baselines": facts["baselines"]}}
     if overlap and overlap["test_without"]:
         columns[" without overlap"] = overlap["test_without"] | {"baselines": overlap["baselines_without"]}
     for suffix in columns:
@@ -327,7 +352,12 @@ def _print_evaluation(facts: dict[str, Any]) -> None:
     for name in ("precision", "recall", "F1", "test texts"):
         table.add_column(name, justify="right")
     for row in test["per_class"]:
-        values = (f"{row['precision']:.4f}", f"{row['recall']:.4f}", f"{row['f1']:.4f}", f"{row['support']:,}")
+        values = (
+            f"{row['precision']:.4f}",
+            f"{row['recall']:.4f}",
+            f"{row['f1']:.4f}",
+            f"{row['support']:,}",
+        )
         table.add_row(_plain(row["label"]), *values)
     console.print()
     console.print(table)
@@ -341,7 +371,9 @@ def _print_evaluation(facts: dict[str, Any]) -> None:
         console.print()
         console.print(table)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
-    console.print(f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most")
+    console.print(
+        f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most"
+    )
 
 
 def _plain(label: str) -> str:

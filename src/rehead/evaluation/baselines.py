@@ -44,7 +44,13 @@ class Baselines:
         """As arrays, to be saved; the vocabulary as UTF-8 JSON."""
         words = np.frombuffer(json.dumps(self.vocabulary).encode(), dtype=np.uint8)
         majority = np.array([self.majority], dtype=np.int64)
-        return {"majority": majority, "words": words, "idf": self.idf, "weight": self.weight, "bias": self.bias}
+        return {
+            "majority": majority,
+            "words": words,
+            "idf": self.idf,
+            "weight": self.weight,
+            "bias": self.bias,
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, npt.NDArray[Any]]) -> Baselines:
@@ -94,7 +100,13 @@ def learn(train: Examples, validation: Examples) -> Baselines:
             best = (loss, model)
     assert best is not None
     weight, bias = _one_column_a_class(best[1], n_classes)
-    return Baselines(majority, vectorizer.get_feature_names_out().tolist(), vectorizer.idf_.astype(np.float32), weight, bias)
+    return Baselines(
+        majority,
+        vectorizer.get_feature_names_out().tolist(),
+        vectorizer.idf_.astype(np.float32),
+        weight,
+        bias,
+    )
 
 
 def _vectorizer(vocabulary: list[str] | None) -> TfidfVectorizer:

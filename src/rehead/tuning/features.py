@@ -130,7 +130,8 @@ def _unique(ids: Ragged) -> tuple[Tensor, Tensor]:
     values = ids.values.numpy()
     bounds = ids.offsets.tolist()
     first: dict[bytes, int] = {}
-    unique, inverse = [], np.empty(len(ids), dtype=np.int64)
+    unique: list[int] = []
+    inverse = np.empty(len(ids), dtype=np.int64)
     for i in range(len(ids)):
         key = values[bounds[i] : bounds[i + 1]].tobytes()
         if key not in first:

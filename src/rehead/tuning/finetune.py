@@ -18,15 +18,15 @@ from rehead.bases.cut import Base, truncate
 from rehead.bases.tokens import Encoded, encode
 from rehead.data.examples import Examples, Index
 from rehead.errors import SettingError
-from rehead.heads import Head, build, check_pooling, default_pooling, describe, parameters, set_linear
+from rehead.heads import Head, build, candidates, check_pooling, describe, parameters, set_linear
 from rehead.tuning import probe
 from rehead.tuning.features import Features, trunk_pass
 from rehead.tuning.loop import History, Recipe, Tokens, tail_logits, tail_modules, train_tail
 
-# The depth is chosen on this many examples at most, so that the others pass only as many blocks as it needs;
-# a probe's ranking of depths changes little beyond (docs/concepts.md).
-DEPTH_TRAIN = 800
-DEPTH_VALIDATION = 400
+# Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
+# a probe's ranking of depths changes little beyond.
+SEARCH_TRAIN = 800
+SEARCH_VALIDATION = 400
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Finetuned:
         depth, cut, blocks_before_cut: kept blocks, frozen blocks, blocks of the published model.
         validation_logits: (n_validation, n_classes) float32.
         truncated: how many texts of training and validation were too long.
-        depth_profile: validation log loss of the probe at each depth; empty unless the depth was searched.
+        profile: validation log loss of the probe by pooling and depth; empty where both were given.
         history: of the tail; None where only the head was trained.
         replaced: the line that says what was replaced.
         seconds: by stage.
@@ -76,7 +76,7 @@ class Finetuned:
     blocks_before_cut: int
     validation_logits: npt.NDArray[np.float32]
     truncated: int
-    depth_profile: dict[int, float]
+    profile: dict[str, dict[int, float]]
     history: History | None
     replaced: str
     parameters: int
@@ -109,8 +109,8 @@ def finetune(train: Examples, validation: Examples, settings: Settings) -> Finet
     fixed_depth = _checked_depth(settings, k)
     n_classes = len(train.label_names)
     base = loading.load(settings.base, n_classes, settings.seed, fixed_depth)
-    pooling = default_pooling(base) if settings.pool == "auto" else settings.pool
-    check_pooling(pooling, base.family.causal)
+    if settings.pool != "auto":
+        check_pooling(settings.pool, base.family.causal)
     if k > len(base.blocks):
         raise SettingError(f"--tune last-{k} needs {k} blocks, base {settings.base!r} has {len(base.blocks)}")
     clock.stop("load")
@@ -122,28 +122,25 @@ def finetune(train: Examples, validation: Examples, settings: Settings) -> Finet
             f"{encoded.texts_cut:,} of {len(texts):,} texts have more tokens than fit and lose "
             f"{int(encoded.tokens_cut.sum()):,} in all at their ends (--max-length)"
         )
-    frozen = base.with_products_in(hardware.native_dtype())
-    head = build(base, pooling, n_classes, settings.seed)
-    run = _Run(base, frozen, head, encoded, labels, len(train), n_classes, settings.seed, clock)
-
-    depth, profile = fixed_depth or len(base.blocks), {}
-    found: dict[int, Tensor] = {}
-    if settings.depth == "auto" and len(base.blocks) > max(k, 1):
-        depth, profile, found = run.choose_depth(shallowest=max(k, 1))
-        truncate(base, depth)
-        truncate(frozen, depth)
-        progress.say(f"depth {depth} of {base.blocks_before_cut} blocks: the probe is as good as at any depth")
-    cut = depth - k
+    run = _Run(base, encoded, labels, len(train), n_classes, settings.seed, clock)
+    depths = [fixed_depth] if fixed_depth else list(range(max(k, 1), len(base.blocks) + 1))
+    poolings = list(candidates(base.family.causal)) if settings.pool == "auto" else [settings.pool]
+    found = run.search(depths, poolings) if len(depths) * len(poolings) > 1 else _Found(poolings[0], depths[0])
+    depth, cut = found.depth, found.depth - k
+    run.truncate(depth)
+    if found.profile:
+        progress.say(f"kept {depth} of {base.blocks_before_cut} blocks and {found.pooling} pooling, as good as any")
+    head = run.head(found.pooling)
     trained = tail_modules(base, head, cut, depth) if k else head.linear
     trainable = sum(weight.numel() for weight in set(trained.parameters()))
     replaced = describe(base, head, base.architectures, trainable)
     progress.say(replaced)
 
-    features = run.features(depth, cut if k else None, found)
+    features = run.features(head, found, cut if k else None)
     history = None
-    logits = run.solve_probe(features.pooled)
-    if k and features.tokens is not None:
-        history, logits = run.train_tail(features, cut, depth, settings.recipe)
+    logits = run.solve_probe(head, features.pooled)
+    if k:
+        history, logits = run.train_tail(head, features, cut, depth, settings.recipe)
     return Finetuned(
         base=base,
         head=head,
@@ -152,7 +149,7 @@ def finetune(train: Examples, validation: Examples, settings: Settings) -> Finet
         blocks_before_cut=base.blocks_before_cut,
         validation_logits=logits,
         truncated=encoded.texts_cut,
-        depth_profile=profile,
+        profile=found.profile,
         history=history,
         replaced=replaced,
         parameters=parameters(base, head),
@@ -185,80 +182,104 @@ class _Clock:
         self._last = now
 
 
-@dataclass
+@dataclass(frozen=True)
+class _Found:
+    """Which pooling and depth to use, what each would have lost, and pooled features by row that are known already."""
+
+    pooling: str
+    depth: int
+    profile: dict[str, dict[int, float]] = field(default_factory=dict)
+    pooled: dict[int, Tensor] = field(default_factory=dict)
+
+
 class _Run:
     """The state of one training run: training examples come first, then validation examples."""
 
-    base: Base
-    frozen: Base
-    head: Head
-    encoded: Encoded
-    labels: Index
-    n_train: int
-    n_classes: int
-    seed: int
-    clock: _Clock
-    trunk_flops: float = 0.0
+    def __init__(
+        self, base: Base, encoded: Encoded, labels: Index, n_train: int, n_classes: int, seed: int, clock: _Clock
+    ) -> None:
+        self.base = base
+        self.frozen = base.with_products_in(hardware.native_dtype())
+        self.encoded = encoded
+        self.labels = labels
+        self.n_train = n_train
+        self.n_classes = n_classes
+        self.seed = seed
+        self.clock = clock
+        self.trunk_flops = 0.0
 
-    def choose_depth(self, shallowest: int) -> tuple[int, dict[int, float], dict[int, Tensor]]:
-        """Returns the depth, the loss at each, and the pooled features at that depth by row."""
+    def head(self, pooling: str) -> Head:
+        return build(self.base, pooling, self.n_classes, self.seed)
+
+    def truncate(self, depth: int) -> None:
+        truncate(self.base, depth)
+        if self.frozen is not self.base:
+            truncate(self.frozen, depth)
+
+    def search(self, depths: list[int], poolings: list[str]) -> _Found:
+        """Solves a probe for each depth and pooling on some of the rows."""
         generator = np.random.default_rng(self.seed)
-        train = np.sort(generator.permutation(self.n_train)[:DEPTH_TRAIN])
-        held_out = np.sort(generator.permutation(np.arange(self.n_train, len(self.labels)))[:DEPTH_VALIDATION])
+        train = np.sort(generator.permutation(self.n_train)[:SEARCH_TRAIN])
+        held_out = np.sort(generator.permutation(np.arange(self.n_train, len(self.labels)))[:SEARCH_VALIDATION])
         rows = np.concatenate([train, held_out])
-        depths = range(shallowest, len(self.base.blocks) + 1)
-        found = trunk_pass(
+        passed = trunk_pass(
             self.frozen,
             self.encoded.ids.take(torch.from_numpy(rows)),
             depths=depths,
-            pooling=self.head.pooling,
+            pooling="both" if len(poolings) > 1 else poolings[0],
             label=f"trunk pass, {len(rows):,} texts to every depth",
         )
-        self.trunk_flops += found.forward_flops
+        self.trunk_flops += passed.forward_flops
         self.clock.stop("trunk")
-        projected = self._projected(found.pooled)
-        n = len(train)
-        depth, profile = probe.choose_depth(
-            projected[:n],
-            self.labels[train],
-            (projected[n:], self.labels[held_out]),
-            self.n_classes,
-            self.head.linear.bias is not None,
-            depths,
-        )
+        parts = dict(zip(poolings, passed.pooled.chunk(len(poolings), dim=2), strict=True))
+        probes = {}
+        with progress.bar(f"probing {len(depths)} depths", len(depths) * len(poolings)) as advance:
+            for pooling, pooled in parts.items():
+                head = self.head(pooling)
+                for i, depth in enumerate(depths):
+                    probes[pooling, depth] = self._probe(head, pooled[:, i], rows, len(train))
+                    advance(1)
         self.clock.stop("probe")
-        chosen = found.pooled[:, list(depths).index(depth)]
-        return depth, profile, dict(zip(rows.tolist(), chosen, strict=True))
+        pooling, depth = probe.shallowest(probes)
+        profile = {name: {d: probes[name, d].log_loss for d in depths} for name in poolings}
+        chosen = parts[pooling][:, depths.index(depth)]
+        return _Found(pooling, depth, profile, dict(zip(rows.tolist(), chosen, strict=True)))
 
-    def features(self, depth: int, cut: int | None, found: dict[int, Tensor]) -> Features:
-        """Pooled features of all rows at `depth`, and token states at the cut; computes what is not yet there."""
+    def features(self, head: Head, found: _Found, cut: int | None) -> Features:
+        """Pooled features of all rows, and token states at the cut if there is one; computes what is not known."""
         everything = range(len(self.labels))
-        missing = list(everything) if cut is not None else [row for row in everything if row not in found]
+        missing = list(everything) if cut is not None else [row for row in everything if row not in found.pooled]
         rows = torch.tensor(missing, dtype=torch.int64)
         ids = self.encoded.ids.take(rows)
-        result = trunk_pass(self.frozen, ids, depths=[depth], pooling=self.head.pooling, cut=cut)
+        result = trunk_pass(self.frozen, ids, depths=[found.depth], pooling=head.pooling, cut=cut)
         self.trunk_flops += result.forward_flops
-        pooled = torch.empty(len(self.labels), 1, result.pooled.shape[2])
-        for row, state in found.items():
-            pooled[row, 0] = state
-        pooled[rows] = result.pooled
+        pooled = torch.empty(len(self.labels), result.pooled.shape[2])
+        for row, state in found.pooled.items():
+            pooled[row] = state
+        pooled[rows] = result.pooled[:, 0]
         self.clock.stop("trunk")
         return Features(pooled, result.tokens, result.forward_flops)
 
-    def solve_probe(self, pooled: Tensor) -> npt.NDArray[np.float32]:
+    def solve_probe(self, head: Head, pooled: Tensor) -> npt.NDArray[np.float32]:
         """Writes the solved linear layer into the head; returns validation logits."""
-        n = self.n_train
-        projected = self._projected(pooled)[:, 0]
-        validation = (projected[n:], self.labels[n:])
-        intercept = self.head.linear.bias is not None
-        solved = probe.solve(projected[:n], self.labels[:n], validation, self.n_classes, intercept)
-        set_linear(self.head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
+        solved = self._probe(head, pooled, np.arange(len(self.labels)), self.n_train)
+        set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
         self.clock.stop("probe")
-        logits: npt.NDArray[np.float32] = projected[n:] @ solved.weight.T + solved.bias
+        with torch.inference_mode():
+            logits: npt.NDArray[np.float32] = head(pooled[self.n_train :]).numpy()
         return logits
 
+    def _probe(self, head: Head, pooled: Tensor, rows: Index, n_train: int) -> probe.Probe:
+        """Solves on pooled features (n, width) of `rows`, of which the first `n_train` are for training."""
+        with torch.inference_mode():
+            seen_by_linear = head.projection(pooled).numpy()
+        labels = self.labels[rows]
+        held_out = (seen_by_linear[n_train:], labels[n_train:])
+        intercept = head.linear.bias is not None
+        return probe.solve(seen_by_linear[:n_train], labels[:n_train], held_out, self.n_classes, intercept)
+
     def train_tail(
-        self, features: Features, cut: int, depth: int, recipe: Recipe
+        self, head: Head, features: Features, cut: int, depth: int, recipe: Recipe
     ) -> tuple[History, npt.NDArray[np.float32]]:
         """Trains the tail in place; returns its history and validation logits."""
         assert features.tokens is not None
@@ -267,13 +288,7 @@ class _Run:
         train, held_out = (
             Tokens(features.tokens.take(part), labels[part]) for part in (rows[: self.n_train], rows[self.n_train :])
         )
-        history = train_tail(self.base, self.head, train, held_out, cut, depth, recipe)
-        logits = tail_logits(self.base, self.head, held_out.states, cut, depth)
+        history = train_tail(self.base, head, train, held_out, cut, depth, recipe)
+        logits = tail_logits(self.base, head, held_out.states, cut, depth)
         self.clock.stop("tail")
         return history, logits.numpy()
-
-    def _projected(self, pooled: Tensor) -> npt.NDArray[np.float32]:
-        """What the head's linear layer sees; (n, n_depths, width)."""
-        with torch.inference_mode():
-            projected: npt.NDArray[np.float32] = self.head.projection(pooled).numpy()
-        return projected

@@ -1,15 +1,15 @@
-"""The linear probe: logistic regression on pooled features, solved to convergence for every depth.
+"""The linear probe: logistic regression on pooled features, solved to convergence.
 
 Minimises mean cross-entropy + strength / 2 · |weights|² with L-BFGS, on features scaled to unit variance, for
 a path of strengths from strong to weak, each starting from the solution before it. Validation log loss
-chooses the strength and, within one standard error, the shallowest depth.
+chooses the strength and, within one standard error, the shallowest depth and its pooling.
 
 A language model's features have a few directions of enormous variance, on which L-BFGS takes hundreds of
 steps. So it works in the basis of their principal components, each scaled by its bound on the curvature
 (Böhning, Annals of the Institute of Statistical Mathematics 44, 1992); the minimum is the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,6 @@ from scipy.special import log_softmax
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from rehead import progress
 from rehead.data.examples import Index
 
 Array = npt.NDArray[np.float32]
@@ -52,9 +51,7 @@ class Probe:
         return float(self.losses.mean())
 
 
-def solve(
-    features: Array, labels: Index, validation: tuple[Array, Index], n_classes: int, intercept: bool
-) -> Probe:
+def solve(features: Array, labels: Index, validation: tuple[Array, Index], n_classes: int, intercept: bool) -> Probe:
     """Solves the path of strengths and returns the one with the lowest validation log loss.
 
     Args:
@@ -66,7 +63,7 @@ def solve(
             because centring is a bias in disguise.
     """
     mean = features.mean(0) if intercept else np.zeros(features.shape[1], dtype=np.float32)
-    scale = np.sqrt(((features - mean) ** 2).mean(0))
+    scale = features.std(0)
     scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # constant features carry nothing
     scaled = torch.from_numpy((features - mean) / scale)
     held_out = (validation[0] - mean) / scale
@@ -96,35 +93,19 @@ def solve(
     return best
 
 
-def choose_depth(
-    features: Array,
-    labels: Index,
-    validation: tuple[Array, Index],
-    n_classes: int,
-    intercept: bool,
-    depths: Sequence[int],
-) -> tuple[int, dict[int, float]]:
-    """Finds the shallowest depth that is within one standard error of the best.
+def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
+    """The shallowest of the probes whose log loss is within one standard error of the lowest.
 
     The one-standard-error rule is from Breiman et al., *Classification and Regression Trees*, 1984, §3.4.3.
 
     Args:
-        features: (n, n_depths, width); `validation` likewise.
-        depths: what the second axis stands for, in rising order.
-
-    Returns:
-        the depth, and the validation log loss of each.
+        probes: by pooling and depth; of two at the same depth the one listed first is preferred.
     """
-    probes = {}
-    with progress.bar(f"probing {len(depths)} depths", len(depths)) as advance:
-        for i, depth in enumerate(depths):
-            held_out = (validation[0][:, i], validation[1])
-            probes[depth] = solve(features[:, i], labels, held_out, n_classes, intercept)
-            advance(1)
     best = min(probes.values(), key=lambda probe: probe.log_loss)
-    margin = float(best.losses.std(ddof=1) / np.sqrt(len(best.losses))) if len(best.losses) > 1 else 0.0
-    depth = next(d for d in depths if probes[d].log_loss <= best.log_loss + margin)
-    return depth, {d: probe.log_loss for d, probe in probes.items()}
+    n = len(best.losses)
+    margin = float(best.losses.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
+    good_enough = [where for where, probe in probes.items() if probe.log_loss <= best.log_loss + margin]
+    return min(good_enough, key=lambda where: where[1])
 
 
 @dataclass(frozen=True)
@@ -164,6 +145,6 @@ class _Problem:
 
         options = {"maxiter": _MAX_ITERATIONS, "ftol": 1e-9, "gtol": 1e-5}
         flat = (start / unit).ravel()
-        found = minimize(loss_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)
+        found = minimize(loss_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
         result: npt.NDArray[np.float64] = found.x.reshape(start.shape) * unit
         return result
