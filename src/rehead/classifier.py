@@ -36,7 +36,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name.
         tune: `head` trains the head alone; `last-K` also the last K blocks and the final norm.
         depth: how many of the base's blocks to keep; "auto" measures it.
-        pool: `last` (decoders), `cls` (encoders), `mean`, `both`, or "auto": `last` or `cls` against `mean`.
+        pool: `last` (decoders), `cls` (encoders), `mean`, `both`, or "auto", which measures them.
         max_length: tokens beyond this many are cut off a text's end.
         epochs, batch_size, learning_rate: of the tail's training; without effect with `tune="head"`.
         random_state: an integer; the same one gives the same classifier on the same machine.

@@ -37,9 +37,14 @@ class Head(nn.Module):
         return logits
 
 
-def candidates(causal: bool) -> tuple[str, str]:
-    """The poolings that "auto" measures: the family's own first, so that it is taken where they tie."""
-    return ("last" if causal else "cls", "mean")
+def candidates(causal: bool) -> tuple[str, ...]:
+    """The poolings that "auto" measures; the family's own first, so that it is taken where they tie."""
+    return (_whole_text(causal), "mean", "both")
+
+
+def _whole_text(causal: bool) -> str:
+    """The token whose state stands for the whole text."""
+    return "last" if causal else "cls"
 
 
 def is_family_head(pooling: str) -> bool:
@@ -102,7 +107,13 @@ def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
 
 def resolved(pooling: str, causal: bool) -> str:
     """Spells `both` out for `pool`: the token that has seen the whole text, and the mean."""
-    return "+".join(candidates(causal)) if pooling == "both" else pooling
+    return f"{_whole_text(causal)}+mean" if pooling == "both" else pooling
+
+
+def part_of_both(both: Tensor, pooling: str) -> Tensor:
+    """Features pooled as `both`, (..., 2 · hidden_size) → as one of its halves, or as they are."""
+    first, mean = both.chunk(2, dim=-1)
+    return {"both": both, "mean": mean}.get(pooling, first)
 
 
 def describe(base: Base, head: Head, architectures: list[str], trainable: int) -> str:

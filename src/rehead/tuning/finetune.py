@@ -18,7 +18,7 @@ from rehead.bases.cut import Base, truncate
 from rehead.bases.tokens import Encoded, encode
 from rehead.data.examples import Examples, Index
 from rehead.errors import SettingError
-from rehead.heads import Head, build, candidates, check_pooling, describe, parameters, set_linear
+from rehead.heads import Head, build, candidates, check_pooling, describe, parameters, part_of_both, set_linear
 from rehead.tuning import probe
 from rehead.tuning.features import Features, trunk_pass
 from rehead.tuning.loop import History, Recipe, Tokens, tail_logits, tail_modules, train_tail
@@ -231,13 +231,15 @@ class _Run:
         )
         self.trunk_flops += passed.forward_flops
         self.clock.stop("trunk")
-        parts = dict(zip(poolings, passed.pooled.chunk(len(poolings), dim=2), strict=True))
+        parts = {poolings[0]: passed.pooled}
+        if len(poolings) > 1:
+            parts = {pooling: part_of_both(passed.pooled, pooling) for pooling in poolings}
         probes = {}
         with progress.bar(f"probing {len(depths)} depths", len(depths) * len(poolings)) as advance:
             for pooling, pooled in parts.items():
                 head = self.head(pooling)
                 for i, depth in enumerate(depths):
-                    probes[pooling, depth] = self._probe(head, pooled[:, i], rows, len(train))
+                    probes[pooling, depth] = self._probe(head, pooled[:, i], rows, len(train), probe.RANKED)
                     advance(1)
         self.clock.stop("probe")
         pooling, depth = probe.shallowest(probes)
@@ -262,21 +264,21 @@ class _Run:
 
     def solve_probe(self, head: Head, pooled: Tensor) -> npt.NDArray[np.float32]:
         """Writes the solved linear layer into the head; returns validation logits."""
-        solved = self._probe(head, pooled, np.arange(len(self.labels)), self.n_train)
+        solved = self._probe(head, pooled, np.arange(len(self.labels)), self.n_train, probe.CONVERGED)
         set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
         self.clock.stop("probe")
         with torch.inference_mode():
             logits: npt.NDArray[np.float32] = head(pooled[self.n_train :]).numpy()
         return logits
 
-    def _probe(self, head: Head, pooled: Tensor, rows: Index, n_train: int) -> probe.Probe:
+    def _probe(self, head: Head, pooled: Tensor, rows: Index, n_train: int, tolerance: float) -> probe.Probe:
         """Solves on pooled features (n, width) of `rows`, of which the first `n_train` are for training."""
         with torch.inference_mode():
             seen_by_linear = head.projection(pooled).numpy()
         labels = self.labels[rows]
         held_out = (seen_by_linear[n_train:], labels[n_train:])
         intercept = head.linear.bias is not None
-        return probe.solve(seen_by_linear[:n_train], labels[:n_train], held_out, self.n_classes, intercept)
+        return probe.solve(seen_by_linear[:n_train], labels[:n_train], held_out, self.n_classes, intercept, tolerance)
 
     def train_tail(
         self, head: Head, features: Features, cut: int, depth: int, recipe: Recipe

@@ -26,6 +26,11 @@ Array = npt.NDArray[np.float32]
 
 # From nearly constant to nearly unregularised; a decade apart, the validation loss is flat within a step.
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
+# At the first, weights no longer move in their fourth digit; at the second, losses no longer in their third,
+# which ranks depths in half the time.
+CONVERGED, RANKED = 1e-9, 1e-5
+# A spread this small beside the value itself is float32's rounding.
+_CONSTANT = 1e-5
 # The path converges well before; a bound for pathological features.
 _MAX_ITERATIONS = 500
 
@@ -51,7 +56,14 @@ class Probe:
         return float(self.losses.mean())
 
 
-def solve(features: Array, labels: Index, validation: tuple[Array, Index], n_classes: int, intercept: bool) -> Probe:
+def solve(
+    features: Array,
+    labels: Index,
+    validation: tuple[Array, Index],
+    n_classes: int,
+    intercept: bool,
+    tolerance: float = CONVERGED,
+) -> Probe:
     """Solves the path of strengths and returns the one with the lowest validation log loss.
 
     Args:
@@ -61,10 +73,11 @@ def solve(features: Array, labels: Index, validation: tuple[Array, Index], n_cla
         n_classes: number of classes; one without a training example is allowed.
         intercept: whether the linear layer has a bias. Without one the features are scaled but not centred,
             because centring is a bias in disguise.
+        tolerance: stop when a step lowers the loss by less than this share of it.
     """
     mean = features.mean(0) if intercept else np.zeros(features.shape[1], dtype=np.float32)
     scale = features.std(0)
-    scale[scale < 1e-6 * max(float(scale.max()), 1e-30)] = np.inf  # constant features carry nothing
+    scale[scale <= _CONSTANT * np.abs(features).max(0)] = np.inf  # a constant feature carries nothing
     scaled = torch.from_numpy((features - mean) / scale)
     held_out = (validation[0] - mean) / scale
     variances, components = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
@@ -79,7 +92,7 @@ def solve(features: Array, labels: Index, validation: tuple[Array, Index], n_cla
     # numpy's threads and torch's spin against each other on the small products here: 10× slower with both.
     with threadpool_limits(1, user_api="blas"):
         for strength in STRENGTHS:
-            solution = problem.minimise(strength, solution)
+            solution = problem.minimise(strength, solution, tolerance)
             weight = (components.double().numpy() @ solution[:-1]).T
             scores = log_softmax(held_out @ weight.T + solution[-1], axis=1)
             losses = -scores[np.arange(len(validation[1])), validation[1]]
@@ -94,18 +107,22 @@ def solve(features: Array, labels: Index, validation: tuple[Array, Index], n_cla
 
 
 def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
-    """The shallowest of the probes whose log loss is within one standard error of the lowest.
+    """The shallowest of the probes that are not worse than the best by more than one standard error.
 
-    The one-standard-error rule is from Breiman et al., *Classification and Regression Trees*, 1984, §3.4.3.
+    The one-standard-error rule is from Breiman et al., *Classification and Regression Trees*, 1984, §3.4.3; the
+    error is that of the difference, example by example, because two probes err on the same examples.
 
     Args:
         probes: by pooling and depth; of two at the same depth the one listed first is preferred.
     """
     best = min(probes.values(), key=lambda probe: probe.log_loss)
-    n = len(best.losses)
-    margin = float(best.losses.std(ddof=1) / np.sqrt(n)) if n > 1 else 0.0
-    good_enough = [where for where, probe in probes.items() if probe.log_loss <= best.log_loss + margin]
-    return min(good_enough, key=lambda where: where[1])
+
+    def is_as_good(probe: Probe) -> bool:
+        worse_by = probe.losses - best.losses
+        n = len(worse_by)
+        return n < 2 or float(worse_by.mean()) <= float(worse_by.std(ddof=1)) / np.sqrt(n)
+
+    return min((where for where, probe in probes.items() if is_as_good(probe)), key=lambda where: where[1])
 
 
 @dataclass(frozen=True)
@@ -124,7 +141,7 @@ class _Problem:
     targets: npt.NDArray[np.float64]
     intercept: bool
 
-    def minimise(self, strength: float, start: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
         """(width + 1, n_classes): weights in the rotated basis, and the bias as the last row."""
         # Half bounds the curvature of cross-entropy in the scores, so these bound it in each component.
         curvature = np.append(self.variances / 2 + strength, 0.5)[:, None]
@@ -143,7 +160,7 @@ class _Problem:
             gradient[-1] += residual.sum(0) if self.intercept else 0.0
             return loss, (gradient * unit).ravel()
 
-        options = {"maxiter": _MAX_ITERATIONS, "ftol": 1e-9, "gtol": 1e-5}
+        options = {"maxiter": _MAX_ITERATIONS, "ftol": tolerance, "gtol": 1e-5}
         flat = (start / unit).ravel()
         found = minimize(loss_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
         result: npt.NDArray[np.float64] = found.x.reshape(start.shape) * unit

@@ -1,0 +1,131 @@
+"""The plain Transformers model is the reference: trunk, tail and head equal it at every cut, for every family."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from rehead import heads
+from rehead.bases.cut import Base, embed, normalise, run_blocks, truncate
+from rehead.bases.loading import load
+from tests.tiny_models import CONFIGS, DECODERS, N_BLOCKS, VOCABULARY, save_tiny_model
+
+N_CLASSES = 3
+LENGTHS = (3, 11, 7, 1, 9)
+LABELS = torch.tensor([0, 1, 2, 1, 0])
+
+
+@pytest.fixture(scope="module", params=CONFIGS)
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
+    folder: Path = tmp_path_factory.mktemp("model")
+    save_tiny_model(folder, request.param)
+    return load(str(folder), N_CLASSES, seed=0)
+
+
+def batch_of(base: Base, order: list[int]) -> tuple[Tensor, Tensor]:
+    """The same texts for any order of rows, padded on the right."""
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randint(4, len(VOCABULARY), (length,), generator=generator) for length in LENGTHS]
+    chosen = [rows[i] for i in order]
+    ids = nn.utils.rnn.pad_sequence(chosen, batch_first=True, padding_value=base.config.pad_token_id)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in chosen], batch_first=True)
+    return ids, mask
+
+
+def cut_logits(base: Base, head: heads.Head, ids: Tensor, mask: Tensor, cut: int) -> Tensor:
+    """Trunk without gradients, then tail and head with them, as a fit does it."""
+    needed = None if base.family.causal else mask
+    with torch.no_grad():
+        hidden = run_blocks(base, embed(base, ids, needed), needed, 0, cut)
+    hidden = normalise(base, run_blocks(base, hidden, needed, cut, len(base.blocks)))
+    return head(heads.pool(hidden, mask, heads.resolved(head.pooling, base.family.causal)))
+
+
+def family_head(base: Base) -> heads.Head:
+    return heads.build(base, "last" if base.family.causal else "cls", N_CLASSES, seed=0)
+
+
+def trained_gradients(base: Base, head: heads.Head, loss: Tensor, cut: int) -> list[Tensor]:
+    weights = [*(w for block in base.blocks[cut:] for w in block.parameters()), *base.norm.parameters()]
+    return list(torch.autograd.grad(loss, [*weights, *head.parameters()]))
+
+
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-6)
+
+
+ORDERS = {"padded": [0, 1, 2, 3, 4], "reversed": [4, 3, 2, 1, 0]}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("cut", range(N_BLOCKS + 1))
+def test_cut_model_equals_transformers_in_a_padded_batch(base: Base, cut: int, order: list[int]) -> None:
+    ids, mask = batch_of(base, order)
+    head = family_head(base)
+    reference = base.model(input_ids=ids, attention_mask=mask).logits
+    ours = cut_logits(base, head, ids, mask, cut)
+    assert_close(ours, reference)
+
+    labels = LABELS[order]
+    expected = trained_gradients(base, head, nn.functional.cross_entropy(reference, labels), cut)
+    actual = trained_gradients(base, head, nn.functional.cross_entropy(ours, labels), cut)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e)
+
+
+@pytest.mark.parametrize("row", range(len(LENGTHS)))
+@pytest.mark.parametrize("cut", [0, 2, N_BLOCKS])
+def test_cut_model_equals_transformers_on_a_text_alone(base: Base, cut: int, row: int) -> None:
+    ids, mask = batch_of(base, [row])
+    head = family_head(base)
+    reference = base.model(input_ids=ids, attention_mask=mask).logits
+    ours = cut_logits(base, head, ids, mask, cut)
+    assert_close(ours, reference)
+    expected = trained_gradients(base, head, nn.functional.cross_entropy(reference, LABELS[[row]]), cut)
+    actual = trained_gradients(base, head, nn.functional.cross_entropy(ours, LABELS[[row]]), cut)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e)
+
+
+def test_a_text_scores_the_same_alone_and_in_a_batch(base: Base) -> None:
+    head = family_head(base)
+    ids, mask = batch_of(base, ORDERS["padded"])
+    together = cut_logits(base, head, ids, mask, 2)
+    for row in range(len(LENGTHS)):
+        assert_close(cut_logits(base, head, *batch_of(base, [row]), 2)[0], together[row])
+
+
+@pytest.mark.parametrize("pooling", ["mean", "both"])
+def test_own_poolings_equal_transformers_hidden_states_pooled_by_hand(base: Base, pooling: str) -> None:
+    ids, mask = batch_of(base, ORDERS["padded"])
+    states = base.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    head = heads.build(base, pooling, N_CLASSES, seed=0)
+    by_hand = []
+    for row, length in zip(states, LENGTHS, strict=True):
+        real = row[:length]
+        whole_text = real[-1] if base.family.causal else real[0]
+        by_hand.append(real.mean(0) if pooling == "mean" else torch.cat([whole_text, real.mean(0)]))
+    assert_close(cut_logits(base, head, ids, mask, 1), head.linear(torch.stack(by_hand)))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("depth", [1, 3])
+def test_truncated_model_equals_transformers_with_that_many_layers(tmp_path: Path, family: str, depth: int) -> None:
+    folder = str(save_tiny_model(tmp_path, family))
+    whole, loaded_shallow = load(folder, N_CLASSES, seed=0), load(folder, N_CLASSES, seed=0, depth=depth)
+    truncate(whole, depth)
+    loaded_shallow.model.load_state_dict(whole.model.state_dict())
+    ids, mask = batch_of(whole, ORDERS["padded"])
+    reference = loaded_shallow.model(input_ids=ids, attention_mask=mask).logits
+    assert whole.config.num_hidden_layers == depth
+    assert_close(cut_logits(whole, family_head(whole), ids, mask, 1), reference)
+
+
+@pytest.mark.parametrize("family", DECODERS)
+def test_right_padding_needs_no_mask_in_a_decoder(tmp_path: Path, family: str) -> None:
+    base = load(str(save_tiny_model(tmp_path, family)), N_CLASSES, seed=0)
+    ids, mask = batch_of(base, ORDERS["padded"])
+    with_mask = run_blocks(base, embed(base, ids, mask), mask, 0, N_BLOCKS)
+    without = run_blocks(base, embed(base, ids, None), None, 0, N_BLOCKS)
+    assert_close(without[mask.bool()], with_mask[mask.bool()])

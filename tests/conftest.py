@@ -1,0 +1,26 @@
+"""What tests share: the data beside the project, where it is there, and a cache that no test spoils."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+# No test may depend on a model hub.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data sets that lies beside the project on its developers' machines."""
+    if not SHARED.is_dir():
+        pytest.skip(f"the data sets in {SHARED} are not on this machine")
+    return SHARED
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder with nothing in it."""
+    monkeypatch.setenv("REHEAD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

@@ -1,0 +1,177 @@
+"""The HTML report and the model card show what was measured, and nothing that a text smuggles in."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from rehead.classifier import Classifier
+from rehead.data.examples import Examples
+from rehead.errors import ArtifactError
+from rehead.evaluation.report import Mistake, mistakes, render_html, render_model_card, write
+from rehead.fit import Sources, evaluate, fit
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import messages, write_csv
+
+SCRIPT = "<script>alert('spam & co')</script>"
+NAMES = {"spam": SCRIPT, "ham": 'ham | "eggs": {{ 7 * 7 }}'}
+MISTAKE = Mistake(line=17, text=f"win {SCRIPT} now", label=SCRIPT, predicted=NAMES["ham"], probability=0.9876)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("report")
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> Path:
+    texts, labels = messages(60)
+    rows = [(text, NAMES[label]) for text, label in zip(texts, labels, strict=True)]
+    return write_csv(folder / "messages <1>.csv", ["text", "label"], [*rows, rows[0], ("", SCRIPT)])
+
+
+@pytest.fixture(scope="module")
+def base(folder: Path) -> str:
+    return str(save_tiny_model(folder / "base", "llama"))
+
+
+@pytest.fixture(scope="module")
+def facts(folder: Path, data: Path, base: str) -> dict[str, Any]:
+    """Of a real fit whose labels and file name are hostile."""
+    return fit(Sources(str(data)), Classifier(base), folder / "model").facts
+
+
+class Elements(HTMLParser):
+    """Collects the tags that a browser would see, and the addresses that it would ask for."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
+
+
+def header_of(card: str) -> Any:
+    return yaml.safe_load(card.split("---\n")[1])
+
+
+def test_report_shows_the_headline_number(facts: dict[str, Any]) -> None:
+    accuracy = f"{100 * facts['test']['accuracy']:.2f} %"
+    assert f'<p class="headline">{accuracy}</p>' in render_html(facts, [])
+
+
+def test_report_shows_the_headline_number_of_these_facts_and_no_other(facts: dict[str, Any]) -> None:
+    other = {**facts, "test": {**facts["test"], "accuracy": 0.12345}}
+    assert '<p class="headline">12.35 %</p>' in render_html(other, [])
+
+
+def test_report_escapes_markup_in_texts_labels_and_file_names(facts: dict[str, Any]) -> None:
+    page = render_html(facts, [MISTAKE])
+    assert "script" not in Elements(page).tags
+    assert "&lt;script&gt;alert" in page
+    assert "{{ 7 * 7 }}" in page
+
+
+def test_report_needs_nothing_from_outside(facts: dict[str, Any]) -> None:
+    page = render_html(facts, [MISTAKE])
+    assert "http" not in page
+    assert not re.search(r"@import|url\(|//\w", page)
+    assert Elements(page).addresses == []
+
+
+def test_report_lists_the_mistakes_given(facts: dict[str, Any]) -> None:
+    page = render_html(facts, [MISTAKE])
+    assert "<td class=\"number\">17</td>" in page
+    assert "0.9876" in page
+
+
+def test_report_says_which_rows_were_not_used(facts: dict[str, Any]) -> None:
+    page = render_html(facts, [])
+    assert re.search(r"1: duplicate \(rows 62\)", page)
+    assert re.search(r"1: no text \(rows 63\)", page)
+
+
+def test_report_warns_of_test_texts_that_were_trained_on(facts: dict[str, Any]) -> None:
+    overlap = {"n": 3, "test_without": {**facts["test"], "accuracy": 0.4321}, "baselines_without": facts["baselines"]}
+    page = render_html({**facts, "overlap": overlap}, [])
+    assert "3 of the 12 test texts are also in the training data" in page
+    assert "43.21 %" in page
+
+
+def test_report_of_a_fit_is_in_the_saved_folder(facts: dict[str, Any]) -> None:
+    page = Path(facts["report"]).read_text()
+    assert Path(facts["report"]).parent == Path(facts["model"])
+    assert f"{100 * facts['test']['accuracy']:.2f} %" in page
+
+
+def test_evaluation_of_a_saved_classifier_writes_a_report(facts: dict[str, Any], data: Path, tmp_path: Path) -> None:
+    found = evaluate(facts["model"], str(data), tmp_path / "again.html")
+    page = (tmp_path / "again.html").read_text()
+    assert f'<p class="headline">{100 * found["test"]["accuracy"]:.2f} %</p>' in page
+    assert "script" not in Elements(page).tags
+
+
+def test_a_report_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"nowhere/report\.html"):
+        write(tmp_path / "nowhere" / "report.html", "page")
+
+
+def test_mistakes_are_the_wrong_ones_and_the_most_confident_come_first() -> None:
+    probabilities = np.array([[0.6, 0.4], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    labels = np.array([1, 1, 0, 0])
+    test = Examples(["a", "b", "c", "d"], labels, ("ham", "spam"), np.array([5, 6, 7, 8]), "test")
+    assert mistakes(probabilities, test) == [
+        Mistake(7, "c", "ham", "spam", 0.8),
+        Mistake(8, "d", "ham", "spam", 0.7),
+        Mistake(5, "a", "spam", "ham", 0.6),
+    ]
+
+
+def test_no_more_than_twenty_mistakes_are_shown() -> None:
+    labels = np.ones(30, dtype=np.int64)
+    test = Examples([str(i) for i in range(30)], labels, ("ham", "spam"), np.arange(30), "test")
+    assert len(mistakes(np.tile([0.9, 0.1], (30, 1)), test)) == 20
+
+
+def test_model_card_has_a_header_with_a_model_index(facts: dict[str, Any]) -> None:
+    header = header_of(render_model_card(facts))
+    (result,) = header["model-index"][0]["results"]
+    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+    assert header["pipeline_tag"] == "text-classification"
+    assert values == pytest.approx({"accuracy": facts["test"]["accuracy"], "f1": facts["test"]["macro_f1"]}, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["a: b.csv", "it's \"quoted\".csv", "- #1.csv", "back\\slash.csv", "ünï.csv", "yes"])
+def test_model_card_header_holds_any_name_of_the_data(facts: dict[str, Any], name: str) -> None:
+    header = header_of(render_model_card({**facts, "data": name}))
+    assert header["model-index"][0]["results"][0]["dataset"]["name"] == name
+
+
+@pytest.mark.parametrize(("pool", "library"), [("last", "transformers"), ("cls", "transformers"), ("mean", "rehead")])
+def test_model_card_names_the_library_that_can_load_it(facts: dict[str, Any], pool: str, library: str) -> None:
+    card = render_model_card({**facts, "pool": pool})
+    assert header_of(card)["library_name"] == library
+    assert ("from transformers import pipeline" in card) == (library == "transformers")
+
+
+def test_model_card_table_has_as_many_cells_in_each_row(facts: dict[str, Any]) -> None:
+    card = render_model_card(facts)
+    rows = card[card.index("| class |") :].split("\n\n")[0].splitlines()
+    cells = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
+    assert len(rows) == 4
+    assert cells == {6}
+
+
+def test_model_card_is_in_the_saved_folder(facts: dict[str, Any]) -> None:
+    card = (Path(facts["model"]) / "README.md").read_text()
+    assert header_of(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(
+        facts["test"]["accuracy"], abs=1e-6
+    )

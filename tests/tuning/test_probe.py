@@ -1,0 +1,97 @@
+"""The probe: solved to convergence, scaling folded in, chosen by validation."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from rehead.tuning import probe
+from rehead.tuning.probe import Probe, shallowest, solve
+
+
+def problem(n: int = 300, width: int = 20, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Noisy classes on features of very different scale, one of them constant, as language models have."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, n_classes, n)
+    centres = generator.normal(size=(n_classes, width))
+    features = centres[labels] + 2 * generator.normal(size=(n, width))
+    features = features * np.logspace(-2, 3, width) + generator.normal(size=width) * np.logspace(-2, 3, width)
+    features[:, 5] = 7.0
+    return features.astype(np.float32), labels.astype(np.int64)
+
+
+@pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
+def test_solution_is_scikit_learns_on_standardised_features(strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = problem()
+    monkeypatch.setattr(probe, "STRENGTHS", (strength,))
+    solved = solve(features, labels, (features, labels), 3, intercept=True)
+    scale = features.std(0)
+    scale[5] = np.inf
+    scaled = (features - features.mean(0)) / scale
+    reference = LogisticRegression(C=1 / (strength * len(labels)), max_iter=10_000, tol=1e-8).fit(scaled, labels)
+    ours = features @ solved.weight.T + solved.bias
+    ours -= ours.max(1, keepdims=True)
+    probabilities = np.exp(ours) / np.exp(ours).sum(1, keepdims=True)
+    np.testing.assert_allclose(probabilities, reference.predict_proba(scaled), atol=2e-3)
+
+
+def test_no_bias_where_the_head_has_none() -> None:
+    features, labels = problem()
+    solved = solve(features, labels, (features, labels), 3, intercept=False)
+    assert (solved.bias == 0).all()
+    assert (features @ solved.weight.T).argmax(1).tolist() != [0] * len(labels)
+
+
+def test_gradient_vanishes_at_the_solution_without_a_bias(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, labels = problem()
+    monkeypatch.setattr(probe, "STRENGTHS", (0.1,))
+    solved = solve(features, labels, (features, labels), 3, intercept=False)
+    varying = np.arange(features.shape[1]) != 5
+    assert (solved.weight[:, 5] == 0).all()
+    scale = features[:, varying].std(0)
+    scaled, weight = features[:, varying] / scale, solved.weight[:, varying] * scale
+    scores = scaled @ weight.T
+    probabilities = np.exp(scores - scores.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    gradient = scaled.T @ (probabilities - np.eye(3)[labels]) / len(labels) + 0.1 * weight.T
+    assert np.abs(gradient).max() < 1e-3
+
+
+def test_validation_chooses_the_strength() -> None:
+    features, labels = problem(n=60, width=200)
+    train, held_out = slice(0, 40), slice(40, 60)
+    unrelated = np.random.default_rng(1).permutation(labels)
+    noise = solve(features[train], unrelated[train], (features[held_out], unrelated[held_out]), 3, intercept=True)
+    assert noise.strength == max(probe.STRENGTHS)
+    separable = np.eye(3, dtype=np.float32)[labels]
+    easy = solve(separable[train], labels[train], (separable[held_out], labels[held_out]), 3, intercept=True)
+    assert easy.strength == min(probe.STRENGTHS)
+
+
+def test_class_without_training_examples_is_allowed() -> None:
+    features, labels = problem()
+    two = labels < 2
+    solved = solve(features[two], labels[two], (features[two], labels[two]), 3, intercept=True)
+    assert solved.weight.shape == (3, features.shape[1])
+
+
+def probe_with(losses: list[float]) -> Probe:
+    return Probe(np.zeros((2, 1), np.float32), np.zeros(2, np.float32), 1.0, np.array(losses))
+
+
+def test_shallowest_within_one_standard_error_of_the_difference_is_chosen() -> None:
+    losses = {1: [0.5, 0.5, 0.5], 2: [0.1, 0.5, 0.4], 3: [0.1, 0.3, 0.5], 4: [0.1, 0.2, 0.6]}
+    # Depth 4 is best with 0.3 at par with depth 3; depth 2 is worse by 0.033 with a standard error of 0.145.
+    probes = {("last", depth): probe_with(values) for depth, values in losses.items()}
+    assert shallowest(probes) == ("last", 2)
+
+
+def test_difference_that_is_small_but_steady_counts() -> None:
+    # Each has a standard error of 0.4; their difference has none.
+    best = [0.1, 0.9, 0.1, 0.9]
+    probes = {("last", 1): probe_with([loss + 0.01 for loss in best]), ("last", 2): probe_with(best)}
+    assert shallowest(probes) == ("last", 2)
+
+
+def test_first_listed_pooling_is_preferred_at_the_same_depth() -> None:
+    probes = {("last", 2): probe_with([0.25, 0.25]), ("mean", 2): probe_with([0.1, 0.3])}
+    assert shallowest(probes) == ("last", 2)
