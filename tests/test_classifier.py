@@ -102,7 +102,7 @@ def test_texts_and_labels_come_in_any_sequence(classifier: Classifier, fitted: C
 
 
 def test_works_in_cross_val_score(classifier: Classifier) -> None:
-    assert cross_val_score(classifier, TEXTS, LABELS, cv=3).min() > 0.9
+    assert cross_val_score(classifier, TEXTS, LABELS, cv=3).min() > 0.8
 
 
 def test_works_in_a_grid_search_over_depth(classifier: Classifier) -> None:

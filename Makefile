@@ -1,0 +1,47 @@
+# make demo   from nothing to a spam classifier made of a language model
+# make test   every test, the slow ones too
+# make check  format, lint, types, layers and the fast tests, in under a minute
+# make bench  the accuracy table of README (needs the SMS Spam Collection: make bench DATA=path)
+
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data/sms/SMSSpamCollection
+SPAM := WINNER!! You have been selected to receive a £900 prize. To claim call 09061701461. Valid 12 hours only.
+HAM := Running late, see you at the station around seven. Shall I bring anything?
+
+.PHONY: demo test check bench install clean
+.DELETE_ON_ERROR:
+
+# pip's constraints pin what was tested; the stamp is written last, so an interrupted install starts again.
+.venv/installed: pyproject.toml constraints.txt
+	@echo "== installing rehead and what it needs into .venv (a few minutes the first time)"
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "rehead needs Python 3.11 or newer"'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+install: .venv/installed
+
+demo: .venv/installed
+	@echo "== fine-tuning SmolLM2-135M as a spam filter on sample:sms (fetches 93 MB the first time)"
+	@$(BIN)/rehead fit sample:sms --base smollm2 --output demo/sms
+	@echo
+	@echo "== classifying two messages"
+	@printf '%s\n' '$(SPAM)' '$(HAM)' | $(BIN)/rehead predict demo/sms -
+
+test: .venv/installed
+	@echo "== running every test (about ten minutes on two cores)"
+	$(BIN)/python -m pytest
+
+check: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -m 'not slow'
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/book_split.py $(DATA)
+
+clean:
+	rm -rf .venv demo

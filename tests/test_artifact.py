@@ -1,0 +1,393 @@
+"""A saved classifier scores as it did in memory, in rehead and in Transformers, or it is not a saved classifier."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModel, pipeline
+
+import rehead
+from rehead import ArtifactError, Classifier, artifact, files
+from tests.tiny_models import CONFIGS, DECODERS, ENCODERS, SPECIAL, save_tiny_model
+from tests.tiny_texts import messages
+
+TEXTS, LABELS = messages(40)
+# Of different lengths, with words that the tokenizer does not know, one of them at the end.
+SCORED = ["free", "meet you at noon for lunch at home", "win cash now", "zebra call me", "later ok yes and no zebra"]
+WEIGHTS, DESCRIPTION = "model.safetensors", "rehead.json"
+
+
+def family_pooling(family: str) -> str:
+    return "last" if family in DECODERS else "cls"
+
+
+def assert_scores_equal(first: np.ndarray, second: np.ndarray, tolerance: float = 1e-5) -> None:
+    np.testing.assert_allclose(first, second, atol=tolerance, rtol=0)
+
+
+def assert_pipeline_agrees(folder: Path, expected: np.ndarray, batch_size: int) -> None:
+    classify = pipeline("text-classification", model=str(folder), top_k=None, device="cpu")
+    for answers, row in zip(classify(SCORED, batch_size=batch_size), expected, strict=True):
+        scores = {answer["label"]: answer["score"] for answer in answers}
+        assert answers[0]["label"] == ("ham", "spam")[row.argmax()]
+        assert_scores_equal(np.array([scores["ham"], scores["spam"]]), row, 1e-4)
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The folder of a family's tiny model, made when first asked for."""
+    parent = tmp_path_factory.mktemp("bases")
+
+    def of(family: str) -> str:
+        return str(parent / family if (parent / family).is_dir() else save_tiny_model(parent / family, family))
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def mean_classifier(bases: Callable[[str], str]) -> Classifier:
+    return Classifier(bases("llama"), depth=2, pool="mean").fit(TEXTS, LABELS)
+
+
+@pytest.fixture(scope="module")
+def last_classifier(bases: Callable[[str], str]) -> Classifier:
+    return Classifier(bases("llama"), depth=2, pool="last").fit(TEXTS, LABELS)
+
+
+@pytest.fixture
+def saved(last_classifier: Classifier, tmp_path: Path) -> Path:
+    last_classifier.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def saved_mean(mean_classifier: Classifier, tmp_path: Path) -> Path:
+    mean_classifier.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.mark.parametrize("tune", ["head", "last-1"])
+@pytest.mark.parametrize(
+    ("family", "pool"),
+    [("llama", "last"), ("llama", "mean"), ("llama", "both"), ("bert", "cls"), ("bert", "mean"), ("bert", "both")],
+)
+def test_loaded_classifier_scores_as_it_did_in_memory(
+    bases: Callable[[str], str], tmp_path: Path, family: str, pool: str, tune: str
+) -> None:
+    model = Classifier(bases(family), depth=2, pool=pool, tune=tune, epochs=1).fit(TEXTS, LABELS)
+    model.save(tmp_path / "model")
+    assert_scores_equal(rehead.load(tmp_path / "model").predict_proba(SCORED), model.predict_proba(SCORED))
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("family", CONFIGS)
+def test_transformers_pipeline_gives_the_same_labels_and_scores(
+    bases: Callable[[str], str], tmp_path: Path, family: str, batch_size: int
+) -> None:
+    model = Classifier(bases(family), depth=3, pool=family_pooling(family)).fit(TEXTS, LABELS)
+    model.save(tmp_path / "model")
+    assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size)
+
+
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_transformers_pipeline_gives_the_same_after_training_a_block(
+    bases: Callable[[str], str], tmp_path: Path, family: str
+) -> None:
+    model = Classifier(bases(family), tune="last-1", epochs=2, depth=3, pool=family_pooling(family)).fit(TEXTS, LABELS)
+    model.save(tmp_path / "model")
+    assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size=4)
+
+
+WITHOUT_PAD = {name: token for name, token in SPECIAL.items() if name != "pad_token"}
+TOKENIZERS = {
+    "pad is eos": {**SPECIAL, "pad_token": SPECIAL["eos_token"]},
+    "no pad": WITHOUT_PAD,
+    "no pad, no bos": {name: token for name, token in WITHOUT_PAD.items() if name != "bos_token"},
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("special", TOKENIZERS.values(), ids=TOKENIZERS.keys())
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_pipeline_agrees_whatever_padding_token_a_decoder_came_with(
+    tmp_path: Path, family: str, special: dict[str, str], batch_size: int
+) -> None:
+    base = save_tiny_model(tmp_path / "base", family, special)
+    model = Classifier(str(base), depth=2, pool="last").fit(TEXTS, LABELS)
+    model.save(tmp_path / "model")
+    assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", *ENCODERS])
+def test_with_mean_pooling_transformers_loads_the_backbone(
+    bases: Callable[[str], str], tmp_path: Path, family: str
+) -> None:
+    model = Classifier(bases(family), depth=2, pool="mean").fit(TEXTS, LABELS)
+    model.save(tmp_path / "model")
+    backbone, loading = AutoModel.from_pretrained(tmp_path / "model", output_loading_info=True)
+    expected = model.artifact_.base.backbone.state_dict()
+    assert not [name for name in loading["missing_keys"] if "pooler" not in name]
+    for name, weight in backbone.state_dict().items():
+        if "pooler" not in name:
+            torch.testing.assert_close(weight, expected[name], rtol=0, atol=0)
+
+
+def test_saved_folder_has_as_many_blocks_as_were_kept(saved: Path) -> None:
+    assert json.loads((saved / "config.json").read_text())["num_hidden_layers"] == 2
+
+
+def test_configuration_names_the_labels(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    assert config["id2label"] == {"0": "ham", "1": "spam"}
+    assert config["label2id"] == {"ham": 0, "spam": 1}
+
+
+def test_nothing_in_the_folder_is_pickled(saved: Path) -> None:
+    assert {path.suffix for path in saved.iterdir()} <= {".json", ".safetensors", ".md", ".html", ".txt", ".jinja"}
+
+
+def test_description_says_how_the_classifier_was_made(saved: Path, last_classifier: Classifier) -> None:
+    description = json.loads((saved / DESCRIPTION).read_text())
+    assert (description["labels"], description["pool"], description["depth"]) == (["ham", "spam"], "last", 2)
+    assert description["base"] == last_classifier.base
+    assert set(description["versions"]) == {"rehead", "python", "torch", "transformers"}
+    assert description["weights_sha256"] == files.sha256_of(saved / WEIGHTS)
+
+
+def test_saving_does_not_change_the_classifier_in_memory(last_classifier: Classifier, tmp_path: Path) -> None:
+    before = last_classifier.predict_proba(SCORED)
+    last_classifier.save(tmp_path / "model")
+    np.testing.assert_array_equal(last_classifier.predict_proba(SCORED), before)
+
+
+def test_saving_twice_writes_the_same_bytes(saved: Path, last_classifier: Classifier, tmp_path: Path) -> None:
+    last_classifier.save(tmp_path / "again")
+    names = sorted(path.name for path in saved.iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "again").iterdir())
+    for name in names:
+        assert (saved / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
+def test_saved_files_can_be_read_by_others(saved: Path) -> None:
+    assert {path.stat().st_mode & 0o777 for path in saved.iterdir()} == {0o644}
+
+
+# What is not as it was saved is not loaded.
+
+
+def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    """Changes tensors and makes the recorded SHA-256 agree, as a careless tool would."""
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    rewrite_description(folder, weights_sha256=files.sha256_of(folder / WEIGHTS))
+
+
+def rewrite_description(folder: Path, **changes: Any) -> None:
+    path = folder / DESCRIPTION
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def without(folder: Path, key: str) -> None:
+    path = folder / DESCRIPTION
+    path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
+
+
+@pytest.mark.parametrize("position", [0.01, 0.5, 0.999])
+def test_a_flipped_bit_in_the_weights_is_an_error_that_names_the_file(saved: Path, position: float) -> None:
+    content = bytearray((saved / WEIGHTS).read_bytes())
+    content[int(position * len(content))] ^= 1
+    (saved / WEIGHTS).write_bytes(content)
+    with pytest.raises(ArtifactError, match=rf"model/{WEIGHTS}"):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION, "config.json", "tokenizer.json"])
+def test_a_missing_file_is_an_error(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(ArtifactError, match="model"):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize("name", [DESCRIPTION, "config.json", "tokenizer.json", WEIGHTS])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00garbage", b"[1, 2]", b"null"])
+def test_garbage_in_a_file_is_an_error(saved: Path, name: str, content: bytes) -> None:
+    (saved / name).write_bytes(content)
+    with pytest.raises(ArtifactError, match="model"):
+        artifact.load(saved)
+
+
+def test_garbage_in_the_reference_is_an_error(saved: Path) -> None:
+    (saved / "reference.safetensors").write_bytes(b"garbage")
+    with pytest.raises(ArtifactError, match="model"):
+        artifact.load(saved)
+
+
+def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="no such folder"):
+        artifact.load(tmp_path / "nowhere")
+
+
+def test_a_format_from_the_future_is_an_error_that_says_so(saved: Path) -> None:
+    rewrite_description(saved, format=artifact.FORMAT + 1)
+    with pytest.raises(ArtifactError, match=f"format {artifact.FORMAT + 1}.*update"):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize("key", ["format", "base", "labels", "pool", "max_length", "temperature", "weights_sha256"])
+def test_a_description_that_lacks_an_entry_is_an_error(saved: Path, key: str) -> None:
+    without(saved, key)
+    with pytest.raises(ArtifactError, match="model"):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize("key", ["tune", "depth", "seed", "validation_log_loss"])
+def test_a_description_that_lacks_what_the_estimator_needs_is_an_error(saved: Path, key: str) -> None:
+    without(saved, key)
+    with pytest.raises(ArtifactError, match="model"):
+        Classifier.load(saved)
+
+
+@pytest.mark.parametrize("labels", [["ham"], ["ham", "spam", "news"]])
+def test_labels_that_do_not_fit_the_trained_head_are_an_error(saved: Path, labels: list[str]) -> None:
+    rewrite_description(saved, labels=labels)
+    with pytest.raises(ArtifactError):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize("labels", [["ham"], ["ham", "spam", "news"]])
+def test_labels_that_do_not_fit_a_head_of_reheads_own_are_an_error(saved_mean: Path, labels: list[str]) -> None:
+    rewrite_description(saved_mean, labels=labels)
+    with pytest.raises(ArtifactError):
+        artifact.load(saved_mean)
+
+
+def test_a_family_head_missing_from_the_file_is_an_error(saved: Path) -> None:
+    rewrite_weights(saved, lambda tensors: tensors.pop("score.weight"))
+    with pytest.raises(ArtifactError, match=r"score\.weight"):
+        artifact.load(saved)
+
+
+@pytest.mark.parametrize("part", ["weight", "bias"])
+@pytest.mark.parametrize("family", ENCODERS)
+def test_any_part_of_an_encoders_head_missing_from_the_file_is_an_error(
+    bases: Callable[[str], str], tmp_path: Path, family: str, part: str
+) -> None:
+    Classifier(bases(family), depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
+    name = {"roberta": "classifier.out_proj"}.get(family, "classifier")
+    rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(f"{name}.{part}"))
+    with pytest.raises(ArtifactError):
+        artifact.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        ("bert", "bert.pooler.dense.weight"),
+        ("roberta", "classifier.dense.weight"),
+        ("distilbert", "pre_classifier.weight"),
+        ("modernbert", "head.dense.weight"),
+    ],
+)
+def test_a_layer_between_pooling_and_head_missing_from_the_file_is_an_error(
+    bases: Callable[[str], str], tmp_path: Path, family: str, name: str
+) -> None:
+    Classifier(bases(family), depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
+    rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(name))
+    with pytest.raises(ArtifactError):
+        artifact.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["rehead_head.weight", "rehead_head.bias"])
+def test_a_head_of_reheads_own_missing_from_the_file_is_an_error(saved_mean: Path, name: str) -> None:
+    rewrite_weights(saved_mean, lambda tensors: tensors.pop(name))
+    with pytest.raises(ArtifactError, match=r"model"):
+        artifact.load(saved_mean)
+
+
+def test_a_block_missing_from_the_file_is_an_error(saved: Path) -> None:
+    rewrite_weights(saved, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
+    with pytest.raises(ArtifactError, match=r"layers\.1\.mlp\.up_proj"):
+        artifact.load(saved)
+
+
+# What does not score as it should is not kept.
+
+
+def assert_nothing_written(parent: Path) -> None:
+    assert list(parent.iterdir()) == []
+
+
+def test_a_head_of_reheads_own_written_wrongly_is_found_and_not_kept(
+    mean_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = artifact._head_tensors
+    monkeypatch.setattr(
+        artifact, "_head_tensors", lambda head: {name: -tensor for name, tensor in right(head).items()}
+    )
+    with pytest.raises(ArtifactError, match="differ from those in memory"):
+        mean_classifier.save(tmp_path / "model")
+    assert_nothing_written(tmp_path)
+
+
+def save_with_another_head(model: Any) -> Callable[..., None]:
+    """Transformers' own save_pretrained, after which the head is another."""
+    right = model.save_pretrained
+
+    def save_pretrained(folder: Path, **options: Any) -> None:
+        right(folder, **options)
+        tensors = load_file(folder / WEIGHTS)
+        tensors["score.weight"] = -tensors["score.weight"]
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+    return save_pretrained
+
+
+def test_a_family_head_written_wrongly_is_found_and_not_kept(
+    last_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = last_classifier.artifact_.base.model
+    monkeypatch.setattr(model, "save_pretrained", save_with_another_head(model))
+    with pytest.raises(ArtifactError, match="differ from those in memory"):
+        last_classifier.save(tmp_path / "model")
+    assert_nothing_written(tmp_path)
+
+
+def test_a_save_that_fails_its_verification_leaves_the_older_model(
+    last_classifier: Classifier, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {path.name: path.read_bytes() for path in saved.iterdir()}
+    model = last_classifier.artifact_.base.model
+    monkeypatch.setattr(model, "save_pretrained", save_with_another_head(model))
+    with pytest.raises(ArtifactError):
+        last_classifier.save(saved)
+    assert {path.name: path.read_bytes() for path in saved.iterdir()} == before
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_an_older_model_is_replaced_whole(last_classifier: Classifier, saved_mean: Path) -> None:
+    (saved_mean / "of the older model.txt").write_text("old")
+    last_classifier.save(saved_mean)
+    assert not (saved_mean / "of the older model.txt").exists()
+    assert_scores_equal(rehead.load(saved_mean).predict_proba(SCORED), last_classifier.predict_proba(SCORED))
+    assert [path.name for path in saved_mean.parent.iterdir()] == [saved_mean.name]
+
+
+def test_a_folder_with_something_else_in_it_is_not_overwritten(last_classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArtifactError, match="not a rehead model"):
+        last_classifier.save(tmp_path / "model")
+    assert (tmp_path / "model" / "thesis.txt").read_text() == "years of work"
+    assert [path.name for path in (tmp_path / "model").iterdir()] == ["thesis.txt"]
+
+
+def test_an_empty_folder_can_be_saved_to(last_classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    last_classifier.save(tmp_path / "model")
+    assert_scores_equal(rehead.load(tmp_path / "model").predict_proba(SCORED), last_classifier.predict_proba(SCORED))

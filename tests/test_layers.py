@@ -1,0 +1,22 @@
+"""The house's own rules, checked on its source."""
+
+import re
+from pathlib import Path
+
+SOURCE = Path(__file__).resolve().parents[1] / "src" / "rehead"
+
+
+def test_nothing_is_pickled_and_no_remote_code_is_run() -> None:
+    for path in SOURCE.rglob("*.py"):
+        text = path.read_text()
+        assert not re.search(r"\bimport (pickle|joblib|dill)\b|trust_remote_code=True|torch\.load\(", text), path
+
+
+def test_modules_are_short_enough_to_read_in_one_sitting() -> None:
+    lengths = {path.name: len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
+    assert max(lengths.values()) <= 420, lengths
+
+
+def test_every_module_says_what_it_holds() -> None:
+    for path in SOURCE.rglob("*.py"):
+        assert path.read_text().startswith('"""'), path

