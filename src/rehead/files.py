@@ -58,7 +58,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         OSError: the parent cannot be written to; raised before the block runs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=path.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent))
     try:
         yield partial
         partial.chmod(0o755)
@@ -68,7 +68,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             _flush(file)
         _flush(partial)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=path.parent))
+            retired = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent))
             path.rename(retired / path.name)
             partial.rename(path)
             shutil.rmtree(retired)
@@ -94,13 +94,10 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
         lock.release()
 
 
-def sweep_partial(folder: Path) -> None:
-    """Removes what killed processes left in `folder`; call it only while holding the folder's lock."""
-    for leftover in folder.glob(f"{_PARTIAL}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
+def sweep_partial(path: Path) -> None:
+    """Removes what killed processes left of a folder `path`; call it only while holding the lock of `path`."""
+    for leftover in path.parent.glob(f"{_PARTIAL}{path.name}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -27,7 +27,7 @@ def converted(gguf: Path, sha256: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with files.locked(folder, f"another rehead is converting {gguf.name}; waiting for it"):
         if not folder.is_dir():
-            files.sweep_partial(folder.parent)
+            files.sweep_partial(folder)
             progress.say(f"converting {gguf.name} to safetensors (once; about half a minute)")
             with files.new_folder(folder) as partial:
                 _convert(gguf, partial)
