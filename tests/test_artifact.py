@@ -17,8 +17,9 @@ from tests.tiny_models import CONFIGS, DECODERS, ENCODERS, SPECIAL, save_tiny_mo
 from tests.tiny_texts import messages
 
 TEXTS, LABELS = messages(40)
-# Of different lengths, with words that the tokenizer does not know, one of them at the end.
-SCORED = ["free", "meet you at noon for lunch at home", "win cash now", "zebra call me", "later ok yes and no zebra"]
+# Of different lengths, some with words that the tokenizer does not know, one of these at the end. Each has the
+# letter a: Transformers reads a Qwen 2 tokenizer as Qwen's own kind, which knows no other piece of these words.
+SCORED = ["a", "meet you at a noon for a lunch at a home", "win cash now", "zebra call me", "later ok yes and a zebra"]
 WEIGHTS, DESCRIPTION = "model.safetensors", "rehead.json"
 
 
@@ -327,9 +328,7 @@ def test_a_head_of_reheads_own_written_wrongly_is_found_and_not_kept(
     mean_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = artifact._head_tensors
-    monkeypatch.setattr(
-        artifact, "_head_tensors", lambda head: {name: -tensor for name, tensor in right(head).items()}
-    )
+    monkeypatch.setattr(artifact, "_head_tensors", lambda head: {name: -tensor for name, tensor in right(head).items()})
     with pytest.raises(ArtifactError, match="differ from those in memory"):
         mean_classifier.save(tmp_path / "model")
     assert_nothing_written(tmp_path)

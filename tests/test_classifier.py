@@ -83,7 +83,13 @@ def test_prediction_is_the_class_of_the_most_probable_column(fitted: Classifier)
 
 @pytest.mark.parametrize(
     ("ham", "spam", "classes"),
-    [("ham", "spam", ["ham", "spam"]), (1, 0, [0, 1]), (2, 10, [2, 10]), (-1, 1, [-1, 1]), (False, True, [False, True])],
+    [
+        ("ham", "spam", ["ham", "spam"]),
+        (1, 0, [0, 1]),
+        (2, 10, [2, 10]),
+        (-1, 1, [-1, 1]),
+        (False, True, [False, True]),
+    ],
 )
 def test_classes_keep_type_and_order_of_the_labels(
     classifier: Classifier, ham: object, spam: object, classes: list[object]
@@ -207,9 +213,7 @@ def test_fit_leaves_the_global_random_states_alone(classifier: Classifier, tune:
 def test_fit_does_not_depend_on_the_global_random_state(classifier: Classifier, fitted: Classifier) -> None:
     torch.manual_seed(99)
     np.random.seed(99)
-    np.testing.assert_array_equal(
-        classifier.fit(TEXTS, LABELS).predict_proba(UNSEEN), fitted.predict_proba(UNSEEN)
-    )
+    np.testing.assert_array_equal(classifier.fit(TEXTS, LABELS).predict_proba(UNSEEN), fitted.predict_proba(UNSEEN))
 
 
 def test_duplicates_are_dropped_and_reported_by_row(classifier: Classifier) -> None:

@@ -5,7 +5,10 @@ from collections.abc import Iterable, Sequence
 from itertools import permutations
 from pathlib import Path
 
-_WORDS = {"spam": "free prize call now win cash txt".split(), "ham": "meet you at noon for lunch home later".split()}
+_WORDS = {
+    "spam": ["free", "prize", "call", "now", "win", "cash", "txt"],
+    "ham": ["meet", "you", "at", "noon", "for", "lunch", "home", "later"],
+}
 # Has no factor in common with the number of permutations, so every one comes up before any comes up twice.
 _STRIDE = 37
 

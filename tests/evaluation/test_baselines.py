@@ -34,7 +34,16 @@ def learned() -> Baselines:
 
 THREE = ("news", "ham", "spam")
 TRAIN_THREE = examples_of(
-    ["win cash", "free prize", "win a prize", "lunch at noon", "meet at home", "home at noon", "vote counted", "new vote"],
+    [
+        "win cash",
+        "free prize",
+        "win a prize",
+        "lunch at noon",
+        "meet at home",
+        "home at noon",
+        "vote counted",
+        "new vote",
+    ],
     [2, 2, 2, 1, 1, 1, 0, 0],
     THREE,
 )

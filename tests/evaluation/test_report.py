@@ -89,7 +89,7 @@ def test_report_needs_nothing_from_outside(facts: dict[str, Any]) -> None:
 
 def test_report_lists_the_mistakes_given(facts: dict[str, Any]) -> None:
     page = render_html(facts, [MISTAKE])
-    assert "<td class=\"number\">17</td>" in page
+    assert '<td class="number">17</td>' in page
     assert "0.9876" in page
 
 
@@ -149,7 +149,7 @@ def test_model_card_has_a_header_with_a_model_index(facts: dict[str, Any]) -> No
     assert values == pytest.approx({"accuracy": facts["test"]["accuracy"], "f1": facts["test"]["macro_f1"]}, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ["a: b.csv", "it's \"quoted\".csv", "- #1.csv", "back\\slash.csv", "ünï.csv", "yes"])
+@pytest.mark.parametrize("name", ["a: b.csv", 'it\'s "quoted".csv', "- #1.csv", "back\\slash.csv", "ünï.csv", "yes"])
 def test_model_card_header_holds_any_name_of_the_data(facts: dict[str, Any], name: str) -> None:
     header = header_of(render_model_card({**facts, "data": name}))
     assert header["model-index"][0]["results"][0]["dataset"]["name"] == name
