@@ -1,0 +1,195 @@
+"""Readers: what stands in the file is what is read, and what cannot be read is said with its row."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rehead.data.tables import infer_columns, infer_text_column, read
+from rehead.errors import DataError
+
+# Text as CSV can carry it: no control characters but tab and line feed (a reader may take any of the others for a
+# line break), no surrogates, something visible.
+cells = st.text(
+    st.characters(exclude_categories=("Cs", "Cc"), include_characters="\n\t\"',;|"), min_size=1, max_size=40
+).filter(lambda text: bool(text.strip()) and "\ufeff" not in text)
+labelled = st.lists(st.tuples(st.sampled_from(["ham", "spam"]), cells), min_size=1, max_size=12)
+# The folder is the same for every example that Hypothesis draws; the file in it is written anew.
+same_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+def write(folder: Path, content: str | bytes, name: str = "data.csv") -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@same_folder
+@given(labelled)
+def test_rows_written_as_csv_come_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(["label", "text"])
+    writer.writerows(rows)
+    table = read(write(tmp_path, buffer.getvalue()))
+    assert table.columns == ["label", "text"]
+    assert [tuple(row) for row in table.rows] == rows
+
+
+@same_folder
+@given(labelled)
+def test_rows_written_as_json_lines_come_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    lines = [json.dumps({"label": label, "text": text}, ensure_ascii=False) for label, text in rows]
+    table = read(write(tmp_path, "\n".join(lines)))
+    assert [tuple(row) for row in table.rows] == rows
+    assert table.lines == list(range(1, len(rows) + 1))
+
+
+@same_folder
+@given(labelled)
+def test_rows_written_as_parquet_come_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    labels, texts = zip(*rows, strict=True)
+    pq.write_table(pa.table({"label": labels, "text": texts}), tmp_path / "data.parquet")
+    assert [tuple(row) for row in read(tmp_path / "data.parquet").rows] == rows
+
+
+@same_folder
+@given(st.lists(st.text(st.sampled_from("ab \"',;"), min_size=1, max_size=20), min_size=2, max_size=12))
+def test_no_plain_message_is_lost_whatever_its_quotation_marks(tmp_path: Path, messages: list[str]) -> None:
+    content = "".join(f"{'ham' if i % 2 else 'spam'}\tm {message}\n" for i, message in enumerate(messages))
+    table = read(write(tmp_path, content + "ham\tlast\nspam\tlast\n"))
+    assert len(table.rows) == len(messages) + 2
+    assert [row[1] for row in table.rows[:-2]] == [f"m {message}" for message in messages]
+
+
+def test_full_sms_collection_has_all_of_its_messages(shared: Path) -> None:
+    table = read(shared / "sms" / "SMSSpamCollection")
+    assert infer_columns(table, None, None) == ("column 2", "column 1")
+    labels = table.column("column 1")
+    assert (len(table.rows), labels.count("ham"), labels.count("spam")) == (5574, 4827, 747)
+
+
+@pytest.mark.parametrize(
+    ("name", "n", "columns"),
+    [
+        ("bbc/bbc_news.csv", 2225, ("text", "label")),
+        ("germeval2018/train.csv", 5009, ("text", "label")),
+        ("reuters10/test.csv", 2545, ("text", "labels")),
+    ],
+)
+def test_real_tables_are_read_whole(shared: Path, name: str, n: int, columns: tuple[str, str]) -> None:
+    table = read(shared / name)
+    assert len(table.rows) == n
+    assert infer_columns(table, None, None) == columns
+
+
+def test_quotation_marks_in_a_tsv_are_text(tmp_path: Path) -> None:
+    table = read(write(tmp_path, 'ham\t"Oh" he said\nspam\tWIN "cash\nham\t"never closed\nspam\tok\n', "sms.tsv"))
+    assert [row[1] for row in table.rows] == ['"Oh" he said', 'WIN "cash', '"never closed', "ok"]
+
+
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_tsv_that_was_written_with_quoting_is_read_with_it(tmp_path: Path, quoting: int) -> None:
+    frame = pd.DataFrame({"label": ["a", "b", "a"], "text": ['say "hi"', "two\nlines", "a\ttab"]})
+    frame.to_csv(tmp_path / "data.tsv", sep="\t", index=False, quoting=quoting)
+    table = read(tmp_path / "data.tsv")
+    assert table.column("text") == frame.text.tolist()
+    assert table.lines == [2, 3, 5]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_encodings_and_line_ends_do_not_matter(tmp_path: Path, encoding: str, line_end: str) -> None:
+    content = line_end.join(["label,text", "a,£5 für “dich”", "b,ok", ""])
+    table = read(write(tmp_path, content.encode(encoding)))
+    assert table.rows == [["a", "£5 für “dich”"], ["b", "ok"]]
+
+
+def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+    table = read(write(tmp_path, 'label,text\na,"one\ntwo"\n\nb,three\n'))
+    assert table.lines == [2, 5]
+
+
+def test_header_is_told_from_a_row(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "ham,hello\nspam,win\nham,bye\n")).columns == ["column 1", "column 2"]
+    assert read(write(tmp_path, "kind,words\nspam,win\nham,bye\n")).columns == ["kind", "words"]
+
+
+def test_empty_column_names_of_a_spreadsheet_are_numbered(tmp_path: Path) -> None:
+    table = read(write(tmp_path, "v1,v2,,\nham,hello,,\nspam,win,,\n"))
+    assert table.columns == ["v1", "v2", "column 3", "column 4"]
+    assert infer_columns(table, None, None) == ("v2", "v1")
+
+
+def test_columns_are_found_by_content_where_their_names_say_nothing(tmp_path: Path) -> None:
+    rows = "".join(f"{i},{'x' if i % 2 else 'y'},some words number {i}\n" for i in range(20))
+    assert infer_columns(read(write(tmp_path, "id,kind,words\n" + rows)), None, None) == ("words", "kind")
+
+
+def test_named_columns_are_used(tmp_path: Path) -> None:
+    table = read(write(tmp_path, "text,label,title,other\na,b,c,d\ne,f,g,h\n"))
+    assert infer_columns(table, "title", "other") == ("title", "other")
+    with pytest.raises(DataError, match=r"no column 'nope' \(--label-column\); its columns are text, label"):
+        infer_columns(table, None, "nope")
+
+
+@pytest.mark.parametrize(("name", "content"), [("a.txt", "one, two\nthree\n"), ("a.csv", "text\none\nthree\n")])
+def test_texts_alone_are_a_table_for_prediction(tmp_path: Path, name: str, content: str) -> None:
+    table = read(write(tmp_path, content, name), unlabelled=True)
+    assert infer_text_column(table, None, None) == "text"
+    assert table.rows[-1] == ["three"]
+
+
+BAD = {
+    "empty": ("data.csv", b"", "is empty"),
+    "blank": ("data.csv", b" \n\n", "is empty"),
+    "zero bytes": ("data.csv", b"a\0b" * 100, "is binary"),
+    "control characters": ("data.csv", bytes(range(1, 32)) * 50, "neither UTF-8 nor Windows-1252"),
+    "one column": ("data.csv", b"text\nhello\nworld\n", "no label column"),
+    "header alone": ("data.csv", b"label,text\n", "no rows"),
+    "too many fields": ("data.csv", b"label,text\na,b\na,b,c\n", "row 3: 3 fields, expected 2"),
+    "a row broken in three": ("data.csv", b"label,text\na,b\na,hello\nthere\nyou\nb,c\n", "row 4: 1 fields"),
+    "two columns of a name": ("data.csv", b"text,text\na,b\n", "two columns are named 'text'"),
+    "broken JSON": ("data.jsonl", b'{"text": "a"}\n{"text": \n', "row 2: not JSON"),
+    "JSON that is no object": ("data.jsonl", b'{"text": "a"}\n[1]\n', "row 2: not a JSON object"),
+    "JSON array": ("data.json", b'[{"text": "a"}]', "JSON Lines"),
+    "broken Parquet": ("data.parquet", b"PAR1 and no more", "not a readable Parquet file"),
+    "10 MB line": (
+        "data.csv",
+        b"label,text\nham," + b"x" * 10_000_000 + b"\n",
+        "row 2: a line of 10,000,004 characters",
+    ),
+    "10 MB in JSON": ("data.jsonl", b'{"text": "' + b"x" * 10_000_000 + b'"}', "row 1: column 'text' holds 10,000,000"),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), BAD.values(), ids=BAD.keys())
+def test_what_cannot_be_read_is_said_in_one_line_with_file_and_row(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = write(tmp_path, content, name)
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_random_bytes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="binary|neither UTF-8"):
+        read(write(tmp_path, os.urandom(50_000)))
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        read(tmp_path / "missing.csv")
+    with pytest.raises(DataError, match="is a folder"):
+        read(tmp_path)
