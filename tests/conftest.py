@@ -7,6 +7,9 @@ import pytest
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
+# Tests run beside each other's child processes: threads that wait must not spin (see rehead.cli.main).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # No test may depend on a model hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
 

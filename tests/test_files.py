@@ -45,9 +45,8 @@ def test_folder_is_replaced_whole(tmp_path: Path) -> None:
 def test_error_in_the_block_leaves_the_old_folder(tmp_path: Path) -> None:
     with new_folder(tmp_path / "out") as partial:
         (partial / "kept").touch()
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "out") as partial:
-        (partial / "half").touch()
-        raise RuntimeError
+    with pytest.raises(FileNotFoundError), new_folder(tmp_path / "out") as partial:
+        (partial / "half").write_bytes((partial / "missing").read_bytes())
     assert names(tmp_path / "out") == ["kept"]
     assert names(tmp_path) == ["out"]
 

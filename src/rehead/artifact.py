@@ -10,6 +10,7 @@ Before the folder gets its name it is loaded again, and its scores on a few text
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,11 @@ _DESCRIPTION = "rehead.json"
 _WEIGHTS = "model.safetensors"
 _REFERENCE = "reference.safetensors"
 _HEAD_PREFIX = "rehead_head."
+
+_REQUIRED = {
+    *("base", "tune", "pool", "depth", "cut", "blocks_of_base", "max_length", "labels", "label_type", "temperature"),
+    *("seed", "recipe", "validation_log_loss", "versions", "weights_sha256"),
+}
 
 # Memory and disk hold the same float32 numbers and go through the same code; what is left is rounding.
 _TOLERANCE = 1e-5
@@ -92,10 +98,9 @@ def require_replaceable(folder: Path) -> None:
             raise ArtifactError(
                 f"{folder} exists and is not a rehead model, so it is not overwritten; give another folder with -o"
             )
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        probe = folder.parent / f".{folder.name}.rehead-writable"
-        probe.touch()
-        probe.unlink()
+        parent = next(parent for parent in folder.resolve().parents if parent.exists())
+        with tempfile.TemporaryFile(dir=parent):
+            pass
     except OSError as error:
         raise ArtifactError(
             f"cannot write to the output folder {folder} ({error.strerror or error}); give another with -o"
@@ -134,14 +139,15 @@ def load(folder: Path) -> Artifact:
         what = "no such folder" if not folder.exists() else f"no {_DESCRIPTION} in it, so it is not a rehead model"
         raise ArtifactError(f"{folder}: {what}; give a folder that rehead fit -o has written")
     description = _read_description(folder / _DESCRIPTION)
-    if files.sha256_of(folder / _WEIGHTS) != description["weights_sha256"]:
-        raise ArtifactError(
-            f"{folder / _WEIGHTS} is not the file that was saved (SHA-256 differs); train or copy again"
-        )
+    weights = folder / _WEIGHTS
+    if not weights.is_file() or files.sha256_of(weights) != description["weights_sha256"]:
+        raise ArtifactError(f"{weights} is not the file that was saved (SHA-256 differs); train or copy again")
     try:
-        base = load_folder(folder, description["base"], len(description["labels"]), seed=0)
-        head = build(base, description["pool"], len(description["labels"]), seed=0)
-        _load_head(folder / _WEIGHTS, base, head)
+        pooling, n_classes = description["pool"], len(description["labels"])
+        base = load_folder(folder, description["base"], n_classes, seed=0, trained_head=is_family_head(pooling))
+        head = build(base, pooling, n_classes, seed=0)
+        if not is_family_head(pooling):
+            _load_head(weights, head)
         reference = _load_reference(folder / _REFERENCE)
     except (RheadError, SafetensorError, KeyError, OSError, RuntimeError) as error:
         raise ArtifactError(f"{folder} cannot be loaded ({str(error).splitlines()[0]}); train or copy again") from error
@@ -188,16 +194,13 @@ def _head_tensors(head: Head) -> dict[str, torch.Tensor]:
     return {f"{_HEAD_PREFIX}{name}": tensor for name, tensor in head.linear.state_dict().items()}
 
 
-def _load_head(path: Path, base: Base, head: Head) -> None:
-    """Checks that a family head was in the file, or reads rehead's own; never leaves a random one in place."""
+def _load_head(path: Path, head: Head) -> None:
+    """Reads the linear layer of a head of rehead's own."""
     with safe_open(path, framework="pt") as file:
-        names = set(file.keys())
-        if is_family_head(head.pooling):
-            linear = f"{base.family.head_parts(base.model).linear}.weight"
-            if linear not in names:
-                raise ArtifactError(f"{path} lacks the trained head ({linear})")
-            return
-        set_linear(head, {name: file.get_tensor(f"{_HEAD_PREFIX}{name}") for name in ("weight", "bias")})
+        tensors = {name: file.get_tensor(f"{_HEAD_PREFIX}{name}") for name in ("weight", "bias")}
+    if tensors["weight"].shape != head.linear.weight.shape:
+        raise ArtifactError(f"the trained head in {path} does not fit the labels in {_DESCRIPTION}")
+    set_linear(head, tensors)
 
 
 def _load_reference(path: Path) -> Reference | None:
@@ -211,7 +214,7 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text())
         version = description["format"]
-        complete = all(key in description for key in ("base", "labels", "pool", "max_length", "temperature"))
+        complete = description.keys() >= _REQUIRED
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise ArtifactError(f"{path} is damaged; train or copy the model again") from error
     if version != FORMAT or not complete:

@@ -111,7 +111,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit_examples(self, train: Examples, validation: Examples) -> Finetuned:
         """Trains on examples that are divided already; `fit` without its checks and its split."""
-        result = finetune(train, validation, self._settings())
+        result = finetune(train, validation, self.settings())
         self.classes_ = np.array(train.label_names)
         self.depth_ = result.depth
         self.pool_ = result.head.pooling
@@ -124,7 +124,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             description=self._description(result, train),
             reference=None,
         )
-        self._sample = validation.texts[:_VERIFIED_TEXTS]
+        # The longest reach as far as a window of attention does.
+        self._sample = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
         return result
 
     def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -134,7 +135,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
         """(n,) the most probable label of each text."""
-        predicted: npt.NDArray[Any] = self.classes_[self.predict_proba(X).argmax(1)]
+        probabilities = self.predict_proba(X)
+        predicted: npt.NDArray[Any] = self.classes_[probabilities.argmax(1)]
         return predicted
 
     @property
@@ -163,12 +165,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ArtifactError: the folder cannot be written, or what was written does not score as it should.
         """
         check_is_fitted(self)
-        complete = Artifact(
-            self._artifact.base,
-            self._artifact.head,
-            {**self._artifact.description, **(facts or {})},
-            reference,
-        )
+        description = {**self._artifact.description, "label_type": self.classes_.dtype.kind, **(facts or {})}
+        complete = Artifact(self._artifact.base, self._artifact.head, description, reference)
         artifact.save(complete, Path(folder), documents or {}, self._sample)
 
     @classmethod
@@ -186,9 +184,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             depth=description["depth"],
             pool=description["pool"],
             max_length=description["max_length"],
+            **description["recipe"],
             random_state=description["seed"],
         )
-        model.classes_ = np.array(loaded.labels)
+        model.classes_ = _restored(loaded.labels, description["label_type"])
         model.depth_, model.pool_ = description["depth"], description["pool"]
         model.validation_log_loss_ = description["validation_log_loss"]
         model.dropped_ = {}
@@ -196,10 +195,17 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model._sample = list(loaded.labels)
         return model
 
-    def _settings(self) -> Settings:
-        for name, least in (("max_length", 1), ("epochs", 1), ("batch_size", 1)):
+    def settings(self) -> Settings:
+        """The constructor's arguments, checked.
+
+        Raises:
+            SettingError: one of them makes no sense.
+        """
+        whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "random_state": 0}
+        for name, least in whole.items():
             if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
-                raise SettingError(f"{name} must be a whole number from {least}, not {getattr(self, name)!r}")
+                called = "the seed (random_state)" if name == "random_state" else name
+                raise SettingError(f"{called} must be a whole number from {least}, not {getattr(self, name)!r}")
         if not self.learning_rate > 0:
             raise SettingError(f"learning_rate must be above 0, not {self.learning_rate!r}")
         return Settings(
@@ -229,6 +235,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "temperature": 1.0,
             "thresholds": None,
             "seed": self.random_state,
+            "recipe": {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")},
             "validation_log_loss": self.validation_log_loss_,
             "versions": {
                 "rehead": version("rehead"),
@@ -237,6 +244,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "transformers": transformers.__version__,
             },
         }
+
+
+def _restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
+    """Labels in the type that they were given in: numpy's kind of whole number, float, truth value or text."""
+    if kind == "b":
+        return np.array([label == "True" for label in labels])
+    return np.array(labels).astype({"i": np.int64, "u": np.uint64, "f": np.float64}.get(kind, np.str_))
 
 
 def _as_texts(X: Sequence[str]) -> list[str]:

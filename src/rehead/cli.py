@@ -21,6 +21,9 @@ _DATA = "a file (CSV, TSV, JSON Lines, Parquet) or sample:NAME"
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The `rehead` command."""
+    # Threads that wait for each other must not spin: on a machine that does anything else besides, a trunk pass took
+    # up to eight times as long with them. Read by OpenMP when torch is imported; no cost was measured otherwise.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     options = _parser().parse_args(arguments)
     progress.show(True)
     try:
@@ -150,11 +153,13 @@ def _fit(options: argparse.Namespace) -> None:
             depth = int(depth)
         except ValueError:
             raise SettingError(f"--depth must be auto or a number of blocks, not {depth!r}") from None
-    from rehead.artifact import require_replaceable
+    from rehead.data.samples import require_source
+
+    for data in filter(None, (options.data, options.validation, options.test)):
+        require_source(data)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.fit import Sources, fit
 
-    require_replaceable(Path(options.output))
     model = Classifier(
         options.base,
         tune=options.tune,
@@ -176,6 +181,9 @@ def _fit(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from rehead.data.samples import require_source
+
+    require_source(options.data)
     from rehead.fit import Sources, evaluate
 
     sources = Sources(options.data, None, None, options.text_column, options.label_column)
@@ -218,6 +226,7 @@ def _predict(options: argparse.Namespace) -> None:
             f"{too_long:,} of {len(texts):,} texts are longer than the model takes and were cut at their ends"
         )
     if output:
+        _require_free_columns(rows[0], predictions[0], options.input)
         writing.write(output, [_as_row(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])
         progress.say(f"{len(rows):,} predictions written to {output}")
     elif options.json:
@@ -269,6 +278,12 @@ def _trained_text_column(model: Path) -> str | None:
     except (OSError, ValueError):
         return None  # loading the model will say what is wrong with it
     return column
+
+
+def _require_free_columns(row: dict[str, Any], prediction: dict[str, Any], source: str) -> None:
+    taken = sorted(row.keys() & _as_row({}, prediction).keys())
+    if taken:
+        raise DataError(f"{source} has a column {taken[0]!r} already, which predictions are written to; rename it")
 
 
 def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:

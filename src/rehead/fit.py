@@ -31,7 +31,6 @@ from rehead.evaluation.metrics import softmax
 
 # So many lines are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
-_VERIFIED_TEXTS = 8
 
 
 @dataclass(frozen=True)
@@ -94,6 +93,7 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
     start = time.perf_counter()
     sources = Sources(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
+    model.settings()
     if output is not None:
         artifact.require_replaceable(Path(output))
     parts = prepare(sources, model.random_state)
@@ -173,6 +173,8 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
         **{key: loaded.description[key] for key in _SETTINGS},
         "data": sources.data,
         "rows": _rows(parts, {"test": test}),
+        "profile": {},
+        "epochs": None,
         "validation": loaded.description.get("metrics", {}).get("validation"),
         **_measured(probabilities, test, in_training, loaded.reference.baselines if loaded.reference else None),
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},

@@ -1,9 +1,12 @@
 """What this machine computes with: the device, and the fastest number type it has natively."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 
 import torch
+from threadpoolctl import threadpool_limits
 
 # Below this ratio the gain of bf16 does not pay for its eight bits of precision, and a noisy machine could
 # measure it either way; native support shows a ratio of 1.6 or more, emulation one below 1.
@@ -29,6 +32,22 @@ def native_dtype() -> torch.dtype:
         return torch.float32
     speedup = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
     return torch.bfloat16 if speedup >= _WORTHWHILE_SPEEDUP else torch.float32
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Runs the block's small products in one thread.
+
+    torch's threads and those of numpy's BLAS spin against each other, and against any other busy process: on
+    two cores that made a probe's path 10 to 100 times slower than it is in one thread.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _product_seconds(dtype: torch.dtype) -> float:

@@ -184,7 +184,7 @@ def test_what_cannot_be_read_is_said_in_one_line_with_file_and_row(
 
 
 def test_random_bytes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="binary|neither UTF-8"):
+    with pytest.raises(DataError, match=r"binary|neither UTF-8"):
         read(write(tmp_path, os.urandom(50_000)))
 
 

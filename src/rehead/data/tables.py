@@ -108,6 +108,7 @@ def _read_json_lines(text: str, path: Path) -> Table:
 
 def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    csv.field_size_limit(len(text) + 1)  # csv's own limit is global and low; ours is checked below, with the row
     longest = max(text.split("\n"), key=len)
     if len(longest) > MAX_FIELD_CHARACTERS:
         number = text[: text.index(longest)].count("\n") + 1
@@ -147,30 +148,28 @@ def _read_lines(text: str, path: Path) -> Table:
     if _is_quoted(text, "\t"):
         rows, lines = _read_quoted(text, "\t", path)
     else:
-        numbered = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
-        rows, lines = [[line] for _, line in numbered], [n for n, _ in numbered]
+        # An empty line is a text too, so that the results line up with the file.
+        rows = [[line] for line in text.removesuffix("\n").split("\n")]
+        lines = list(range(1, len(rows) + 1))
     if rows[0][0].strip().lower() in TEXT_NAMES:
         return Table(str(path), [rows[0][0].strip()], [[*row] for row in rows[1:]], lines[1:])
     return Table(str(path), ["text"], [[*row] for row in rows], lines)
 
 
 def _delimiter(text: str, path: Path) -> str:
-    """The one of tab, comma, semicolon and bar that cuts most of the first lines in the same number of fields."""
+    """The one of tab, comma, semicolon and bar that cuts most of the first lines in as many fields as the first."""
     lines = [line for line in text[:200_000].split("\n")[:200] if line.strip()]
-    best, best_score = "", 0.0
+    agreeing = {}
     for delimiter in _DELIMITERS:
-        counts = Counter(len(next(csv.reader([line], delimiter=delimiter))) for line in lines)
-        width, agreeing = max(counts.items(), key=lambda item: (item[0] > 1, item[1]))
-        # A tab is hardly ever part of a text, so it wins over a comma that happens to agree as often.
-        score = (agreeing / len(lines)) * (2.0 if delimiter == "\t" else 1.0) if width > 1 else 0.0
-        if score > best_score:
-            best, best_score = delimiter, score
-    if not best:
+        widths = [len(next(csv.reader([line], delimiter=delimiter))) for line in lines]
+        if widths[0] > 1:
+            agreeing[delimiter] = widths.count(widths[0])
+    if not agreeing:
         raise DataError(
             f"{path} has one column only, so no label column; "
             "give a file with a text and a label in each row, separated by commas or tabs"
         )
-    return best
+    return max(agreeing, key=lambda delimiter: agreeing[delimiter])
 
 
 def _is_quoted(text: str, delimiter: str) -> bool:
@@ -202,7 +201,6 @@ def _needs_quoting(cell: str, delimiter: str) -> bool:
 
 def _read_quoted(text: str, delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
     rows, lines = [], []
-    csv.field_size_limit(max(len(text), 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
     start = 1
     try:
@@ -230,21 +228,20 @@ TEXT_NAMES = (
 )
 LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "topic", "intent", "sentiment", "y", "tag"),
-    *("spam", "stars", "rating", "v1"),
+    *("stars", "rating", "v1"),
 )
 
 
 def _has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns: known names do; a first cell that comes up again is a value."""
+    """Whether the first row names the columns: two known names do; a first cell that comes up again is a value."""
     first = [cell.strip().lower() for cell in rows[0]]
-    if any(cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first):
+    known = sum(cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first)
+    if known >= 2:
         return True
-    if any(not cell for cell in first) or len(set(first)) < len(first):
-        return False
     for position, cell in enumerate(first):
         if any(len(row) > position and row[position].strip().lower() == cell for row in rows[1:]):
             return False
-    return True
+    return known == 1 or (all(first) and len(set(first)) == len(first))
 
 
 def infer_columns(table: Table, text_column: str | None, label_column: str | None) -> tuple[str, str]:
@@ -258,6 +255,8 @@ def infer_columns(table: Table, text_column: str | None, label_column: str | Non
             raise DataError(
                 f"{table.source} has no column {name!r} ({option}); its columns are {', '.join(table.columns)}"
             )
+    if text_column is not None and text_column == label_column:
+        raise DataError(f"{table.source}: column {text_column!r} cannot be the text and the label; name two columns")
     label = label_column or _by_name(table, LABEL_NAMES, text_column) or _most_repeated(table, text_column)
     if label is None:
         raise DataError(

@@ -17,9 +17,9 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from rehead import hardware
 from rehead.data.examples import Index
 
 Array = npt.NDArray[np.float32]
@@ -89,8 +89,7 @@ def solve(
     )
     solution = np.zeros((features.shape[1] + 1, n_classes))
     best: Probe | None = None
-    # numpy's threads and torch's spin against each other on the small products here: 10× slower with both.
-    with threadpool_limits(1, user_api="blas"):
+    with hardware.one_thread():
         for strength in STRENGTHS:
             solution = problem.minimise(strength, solution, tolerance)
             weight = (components.double().numpy() @ solution[:-1]).T
