@@ -1,10 +1,16 @@
 """Writing: whole or not at all."""
 
+import signal
+import subprocess
+import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from rehead.files import new_folder, sweep_partial, write_file
+from rehead import progress
+from rehead.files import cache_folder, locked, new_folder, sha256_of, sweep_partial, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -56,3 +62,141 @@ def test_sweeping_takes_what_was_left_of_this_folder_alone(tmp_path: Path) -> No
     (tmp_path / ".rehead-partial-other-abc").mkdir()
     sweep_partial(tmp_path / "mine")
     assert names(tmp_path) == [".rehead-partial-other-abc"]
+
+
+def test_file_in_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        write_file(tmp_path / "missing" / "a", b"new")
+    assert names(tmp_path) == []
+
+
+def test_file_that_cannot_replace_a_folder_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(IsADirectoryError):
+        write_file(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"]
+
+
+def test_what_is_written_can_be_read_by_everyone(tmp_path: Path) -> None:
+    write_file(tmp_path / "a", b"new")
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "sub").mkdir(mode=0o700)
+        (partial / "sub" / "b").touch(mode=0o600)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.rglob("*")}
+    assert modes == {"a": 0o644, "out": 0o755, "sub": 0o755, "b": 0o644}
+
+
+def test_folders_above_a_new_folder_are_made(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "x" / "y" / "out"):
+        pass
+    assert names(tmp_path / "x" / "y") == ["out"]
+
+
+def test_old_folder_stands_whole_until_the_block_has_ended(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "old").touch()
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "new").touch()
+        assert names(tmp_path / "out") == ["old"]
+
+
+def test_interrupt_in_the_block_leaves_the_old_folder(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "kept").touch()
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "out"):
+        raise KeyboardInterrupt
+    assert names(tmp_path / "out") == ["kept"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_new_folder_replaces_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "new").touch()
+    assert names(tmp_path / "out") == ["new"]
+    assert names(tmp_path) == ["out"]
+
+
+def test_parent_that_is_a_file_is_told_before_the_block_runs(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="file"), new_folder(tmp_path / "file" / "out"):
+        pytest.fail("the block ran")
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from rehead.files import new_folder
+with new_folder(Path(sys.argv[1])) as partial:
+    (partial / "half").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_killed_process_leaves_the_old_folder_and_what_it_left_is_swept(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "kept").touch()
+    with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "out"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        process.send_signal(signal.SIGKILL)
+    assert names(tmp_path / "out") == ["kept"]
+    assert len(names(tmp_path)) == 2
+    sweep_partial(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+
+
+def test_sweeping_leaves_what_another_process_is_writing_to_a_longer_name(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "model-2") as partial:
+        (partial / "kept").touch()
+        sweep_partial(tmp_path / "model")
+        assert partial.is_dir()
+
+
+def test_sweeping_takes_a_name_letter_by_letter(tmp_path: Path) -> None:
+    (tmp_path / ".rehead-partial-model[1]-abcd_123").mkdir()
+    sweep_partial(tmp_path / "model[1]")
+    assert names(tmp_path) == []
+
+
+def test_whoever_finds_the_lock_taken_waits_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_shown", True)
+    order = []
+
+    def second() -> None:
+        with locked(tmp_path / "a", "another is at it"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with locked(tmp_path / "a", "nobody is at it"):
+        thread.start()
+        said, deadline = "", time.monotonic() + 10
+        while "at it" not in said and time.monotonic() < deadline:
+            time.sleep(0.01)
+            said += capsys.readouterr().err
+        order.append("first")
+    thread.join(timeout=10)
+    assert said == "another is at it\n"
+    assert order == ["first", "second"]
+
+
+def test_lock_is_given_back_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "a", ""):
+        _ = 1 / 0
+    with locked(tmp_path / "a", ""):
+        pass
+
+
+def test_hash_is_that_of_the_content(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"abc")
+    # The example of FIPS 180-2.
+    assert sha256_of(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_cache_is_where_the_user_wants_it(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert cache_folder() == empty_cache
+    monkeypatch.setenv("REHEAD_CACHE", "")
+    assert cache_folder().name == "rehead"

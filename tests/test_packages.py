@@ -2,16 +2,18 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rehead.packages import FetchError, Package, fetch, folder_of
+from rehead.packages import FetchError, Package, fetch, folder_of, is_fetched
 
 CONTENT = {
     "tinypkg/data/a.txt": b"alpha",
@@ -132,3 +134,76 @@ def test_fetch_after_a_kill_starts_again_cleanly(index: Path, empty_cache: Path)
     assert any(name.startswith(".rehead-partial-") for name in visible(empty_cache))
     assert (fetch(tiny(index)) / "a.txt").read_bytes() == b"alpha"
     assert visible(empty_cache) == ["tinypkg-1.0"]
+
+
+@pytest.fixture
+def pip_log(index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that every run of pip adds to."""
+    monkeypatch.setenv("PIP_LOG", str(tmp_path / "pip.log"))
+    return tmp_path / "pip.log"
+
+
+def runs_of_pip(log: Path) -> int:
+    return log.read_text().count("Looking in links: ")
+
+
+def test_second_fetch_runs_no_pip(index: Path, pip_log: Path, empty_cache: Path) -> None:
+    for _ in range(2):
+        fetch(tiny(index))
+    assert runs_of_pip(pip_log) == 1
+
+
+def test_of_processes_at_once_one_runs_pip(index: Path, pip_log: Path, empty_cache: Path) -> None:
+    command = [sys.executable, "-c", FETCH, repr(tiny(index))]
+    together = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait(timeout=30) for process in together] == [0, 0, 0]
+    assert runs_of_pip(pip_log) == 1
+
+
+def test_package_is_fetched_when_it_has_been_fetched(index: Path, empty_cache: Path) -> None:
+    assert not is_fetched(tiny(index))
+    fetch(tiny(index))
+    assert is_fetched(tiny(index))
+
+
+def test_file_that_is_gone_from_the_cache_is_named(index: Path, empty_cache: Path) -> None:
+    missing = fetch(tiny(index)) / "sub" / "b.txt"
+    missing.unlink()
+    with pytest.raises(FetchError, match=r"b\.txt is missing: .* delete .* and run again") as caught:
+        fetch(tiny(index))
+    assert str(missing) in str(caught.value)
+
+
+def test_cache_that_was_deleted_as_told_is_fetched_again(index: Path, empty_cache: Path) -> None:
+    folder = fetch(tiny(index))
+    (folder / "a.txt").write_bytes(b"alphA")
+    shutil.rmtree(folder)
+    assert (fetch(tiny(index)) / "a.txt").read_bytes() == b"alpha"
+
+
+def test_member_with_another_hash_than_pinned_is_refused(index: Path, empty_cache: Path) -> None:
+    package = replace(tiny(index), members={"a.txt": "0" * 64})
+    with pytest.raises(FetchError, match=r"a\.txt has SHA-256 \w{12}\.\.\., not 000000000000"):
+        fetch(package)
+
+
+def test_version_that_is_not_there_is_one_line(index: Path, empty_cache: Path) -> None:
+    with pytest.raises(FetchError, match=r"cannot fetch tinypkg 2\.0 .*tinypkg==2\.0") as caught:
+        fetch(replace(tiny(index), version="2.0"))
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_killed_process_left_is_swept_and_another_package_is_not(index: Path, empty_cache: Path) -> None:
+    for name in ("tinypkg-1.0-abcd_123", "otherpkg-1.0-abcd_123"):
+        (empty_cache / "packages" / f".rehead-partial-{name}" / "download-x").mkdir(parents=True)
+    fetch(tiny(index))
+    assert visible(empty_cache) == [".rehead-partial-otherpkg-1.0-abcd_123", "tinypkg-1.0"]
+
+
+def test_failed_fetch_can_be_tried_again(index: Path, empty_cache: Path) -> None:
+    package = tiny(index)
+    aside = wheel(index).rename(index / "aside")
+    with pytest.raises(FetchError):
+        fetch(package)
+    aside.rename(wheel(index))
+    assert (fetch(package) / "a.txt").read_bytes() == b"alpha"

@@ -204,9 +204,9 @@ def _predict(options: argparse.Namespace) -> None:
     if output:
         writing.require_writable(output)
     rows, texts, column = _read_input(options)
-    loaded = artifact.load(Path(options.model))
     if not texts:
         raise DataError("no text on stdin; write one text a line")
+    loaded = artifact.load(Path(options.model))
     from rehead.predictor import predict
 
     scores = predict(

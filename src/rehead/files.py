@@ -4,6 +4,7 @@ A reader never sees a half-written result: content goes to a temporary name besi
 flushed to the disk, and is then renamed.
 """
 
+import glob
 import hashlib
 import os
 import shutil
@@ -96,8 +97,10 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 def sweep_partial(path: Path) -> None:
     """Removes what killed processes left of a folder `path`; call it only while holding the lock of `path`."""
-    for leftover in path.parent.glob(f"{_PARTIAL}{path.name}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in path.parent.glob(f"{glob.escape(_PARTIAL + path.name)}-*"):
+        # What mkdtemp adds has no hyphen: one more belongs to a folder of a longer name, which may be in use.
+        if "-" not in leftover.name.removeprefix(f"{_PARTIAL}{path.name}-"):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Readers: what stands in the file is what is read, and what cannot be read is said with its row."""
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -10,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rehead.data.tables import infer_columns, infer_text_column, read
@@ -193,3 +194,206 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "missing.csv")
     with pytest.raises(DataError, match="is a folder"):
         read(tmp_path)
+
+
+# JSON and Parquet carry every character, control characters included; half a surrogate pair is not a character.
+any_texts = st.lists(st.text(st.characters(exclude_categories=("Cs",))), min_size=1, max_size=12)
+
+
+@same_folder
+@given(any_texts)
+def test_json_lines_carry_every_character(tmp_path: Path, texts: list[str]) -> None:
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in texts)
+    assert read(write(tmp_path, lines)).column("text") == texts
+
+
+@same_folder
+@given(any_texts)
+def test_parquet_carries_every_character(tmp_path: Path, texts: list[str]) -> None:
+    pq.write_table(pa.table({"text": texts}), tmp_path / "any.parquet")
+    assert read(tmp_path / "any.parquet").column("text") == texts
+
+
+@same_folder
+@given(labelled)
+def test_json_lines_of_pandas_come_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
+    pd.DataFrame(rows, columns=["label", "text"]).to_json(tmp_path / "pandas.jsonl", orient="records", lines=True)
+    assert [tuple(row) for row in read(tmp_path / "pandas.jsonl").rows] == rows
+
+
+@pytest.mark.parametrize("separator", ["\t", ";", "|"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@same_folder
+@given(labelled)
+def test_quoted_tables_of_pandas_come_back(
+    tmp_path: Path, quoting: int, separator: str, rows: list[tuple[str, str]]
+) -> None:
+    frame = pd.DataFrame(rows, columns=["label", "text"])
+    frame.to_csv(tmp_path / "pandas.tsv", sep=separator, index=False, quoting=quoting, lineterminator="\n")
+    assert [tuple(row) for row in read(tmp_path / "pandas.tsv").rows] == rows
+
+
+def test_tsv_with_quoted_texts_and_bare_numbers_is_read_back(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"label": [0, 1] * 5, "text": [f'say "{i}"' for i in range(10)]})
+    frame.to_csv(tmp_path / "data.tsv", sep="\t", index=False, quoting=csv.QUOTE_NONNUMERIC)
+    table = read(tmp_path / "data.tsv")
+    assert table.columns == ["label", "text"]
+    assert table.column("text") == frame.text.tolist()
+
+
+# A message that opens with a quotation mark and a later one that closes with it can also be read as one quoted text
+# with a line break. The first message decides it: no writer that quotes leaves a mark inside an unquoted field.
+@same_folder
+@given(st.lists(st.text(st.sampled_from("ab \"',;"), max_size=12), min_size=1, max_size=12))
+@example(['"hello"', '"bye"', '"x', 'y"'])
+def test_one_bare_quotation_mark_shows_that_all_are_text(tmp_path: Path, messages: list[str]) -> None:
+    messages = ['say "hi" now', *messages, "last", "last"]
+    content = "".join(f"{'ham' if i % 2 else 'spam'}\t{message}\n" for i, message in enumerate(messages))
+    assert read(write(tmp_path, content, "plain.tsv")).column("column 2") == messages
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@same_folder
+@given(rows=st.lists(st.tuples(cells, st.booleans()), min_size=1, max_size=12))
+def test_line_numbers_are_those_at_which_the_rows_begin(
+    tmp_path: Path, line_end: str, rows: list[tuple[str, bool]]
+) -> None:
+    content, begins = f"label,text{line_end}", []
+    for text, blank_line_before in rows:
+        content += line_end * blank_line_before
+        begins.append(content.count("\n") + 1)
+        escaped = text.replace('"', '""')
+        content += f'ham,"{escaped}"{line_end}'
+    assert read(write(tmp_path, content)).lines == begins
+
+
+def test_line_numbers_of_json_lines_count_blank_lines(tmp_path: Path) -> None:
+    assert read(write(tmp_path, '{"text": "a"}\r\n\r\n{"text": "b"}\r\n')).lines == [1, 3]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_json_lines_are_read_in_other_encodings(tmp_path: Path, encoding: str) -> None:
+    assert read(write(tmp_path, '{"text": "£5"}\n{"text": "für"}\n'.encode(encoding))).rows == [["£5"], ["für"]]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_delimiter_is_told_from_the_content(tmp_path: Path, delimiter: str) -> None:
+    table = read(write(tmp_path, f"label{delimiter}text\na{delimiter}one - two\nb{delimiter}three: four\n"))
+    assert table.rows == [["a", "one - two"], ["b", "three: four"]]
+
+
+def test_commas_in_a_tsv_are_text(tmp_path: Path) -> None:
+    assert read(write(tmp_path, "ham\ta, b\nspam\tc, d\nham\te, f\n")).column("column 2") == ["a, b", "c, d", "e, f"]
+
+
+def test_two_known_names_are_a_header_even_where_they_come_up_again(tmp_path: Path) -> None:
+    table = read(write(tmp_path, "label,text\na,text\nlabel,b\n"))
+    assert (table.columns, len(table.rows)) == (["label", "text"], 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["label,text\n,\nham,a\n", 'label,text\n,\nham,"a"\n', "label\ttext\n\t\nham\ta\n"],
+    ids=["plain commas", "quoted commas", "tabs"],
+)
+def test_row_of_empty_cells_is_kept_so_that_it_is_counted(tmp_path: Path, content: str) -> None:
+    table = read(write(tmp_path, content))
+    assert (table.rows, table.lines) == ([["", ""], ["ham", "a"]], [2, 3])
+
+
+def test_json_without_a_value_is_none(tmp_path: Path) -> None:
+    table = read(write(tmp_path, '{"text": "a", "label": 1}\n{"text": null}\n{"text": "b", "label": NaN}\n'))
+    assert table.rows == [["a", "1"], [None, None], ["b", None]]
+
+
+def test_parquet_cells_are_text_or_none(tmp_path: Path) -> None:
+    columns = {"text": ["a", None], "label": pa.array(["x", "y"]).dictionary_encode(), "n": [1, 2], "raw": [b"r", None]}
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    assert read(tmp_path / "data.parquet").rows == [["a", "x", "1", "r"], [None, "y", "2", None]]
+
+
+def test_text_and_label_cannot_be_one_column(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="cannot be the text and the label"):
+        infer_columns(read(write(tmp_path, "text,label\na,b\nc,d\n")), "text", "text")
+
+
+def test_table_without_a_column_of_repeated_values_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="looks like labels"):
+        infer_columns(read(write(tmp_path, "this,that\na,b\nc,d\n")), None, None)
+
+
+def test_text_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no column 'nope'"):
+        infer_text_column(read(write(tmp_path, "text,label\na,b\nc,d\n")), "nope", None)
+
+
+def parquet(columns: dict[str, object]) -> bytes:
+    sink = pa.BufferOutputStream()
+    # Stored as it is, so that a test can damage a text and not the compression around it.
+    pq.write_table(pa.table(columns), sink, compression="none", use_dictionary=False)
+    return bytes(sink.getvalue().to_pybytes())
+
+
+DAMAGED = {
+    "byte order mark alone": ("data.csv", b"\xef\xbb\xbf\n", "is empty"),
+    "blank UTF-16": ("data.csv", " \n".encode("utf-16"), "is empty"),
+    "no-break space alone": ("data.csv", "\u00a0\n".encode(), "is empty"),
+    "gzip": ("data.csv.gz", gzip.compress(b"label,text\n" + os.urandom(2000), mtime=0), ""),
+    "PNG": ("data.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", "is binary"),
+    "cut UTF-16": ("data.csv", "label,text\na,b\n".encode("utf-16")[:-1], "neither UTF-8"),
+    "too few fields": ("data.csv", b"label,text\na,b\nc\nd,e\n", "row 3: 1 fields, expected 2"),
+    "wrong width after a text of two lines": (
+        "data.csv",
+        b'label,text\na,"one\ntwo"\n\nb,c,d\n',
+        "row 5: 3 fields, expected 2",
+    ),
+    "mark never closed": ("data.csv", b'label,text\nham,ok\nspam,"open\nham,lost\n', "row 3"),
+    "mark never closed, no last line end": ("data.csv", b'label,text\nham,ok\nspam,"open\nham,lost', "row 3"),
+    "mark closed by that of another row": ("data.csv", b'label,text\na,"open\nb,x\nc,"y"\nd,z\n', "row 2"),
+    "text after the closing mark": ("data.csv", b'label,text\nham,ok\nham,"Oh" he said\nspam,x\n', "row 3"),
+    "three columns of two names": ("data.csv", b"id,text,id\n1,a,2\n3,b,4\n", "two columns are named 'id'"),
+    "JSON array in one line": ("data.jsonl", b'[{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]', "JSON"),
+    "JSON array over lines": ("data.jsonl", b'[\n{"text": "a", "label": "b"},\n{"text": "c"}\n]\n', "JSON"),
+    "JSON arrays": ("data.jsonl", b'["a", "ham"]\n["b", "spam"]\n["c", "ham"]\n', "JSON"),
+    "JSON cut short": ("data.jsonl", b'{"text": "a"}\n\n{"text": "b', "row 3: not JSON"),
+    "JSON nested too deep": ("data.jsonl", b'{"a":' + b"[" * 100_000 + b"}", "row 1: not JSON"),
+    "JSON number of 5,000 digits": ("data.jsonl", b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}", "row 2"),
+    "half a surrogate pair": ("data.jsonl", b'{"text": "a"}\n{"text": "b\\ud83d"}\n', "row 2"),
+    "Parquet cut short": ("data.parquet", parquet({"text": ["a"] * 99})[:-20], "not a readable Parquet file"),
+    "Parquet with a damaged text": (
+        "data.parquet",
+        parquet({"text": ["hello"]}).replace(b"hello", b"h\xffllo"),
+        "not a readable Parquet file",
+    ),
+    "Parquet without rows": ("data.parquet", parquet({"text": pa.array([], pa.string())}), "has no rows"),
+    "10 MB in Parquet": (
+        "data.parquet",
+        parquet({"text": ["x" * 10_000_000]}),
+        "row 1: column 'text' holds 10,000,000",
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "content", "message"), DAMAGED.values(), ids=DAMAGED.keys())
+def test_what_is_damaged_is_said_in_one_line_with_file_and_row(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
+    path = write(tmp_path, content, name)
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert message in str(caught.value).replace(str(path), "")
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_folder_are_named(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.csv", tmp_path):
+        with pytest.raises(DataError) as caught:
+            read(path)
+        assert str(path) in str(caught.value)
+
+
+def test_utf8_with_a_bad_byte_is_refused_with_its_row(tmp_path: Path) -> None:
+    content = "label,text\na,schön für dich\nb,öäü".encode() + b"\xff\n"
+    with pytest.raises(DataError, match=r"row 3: byte 0xff is not UTF-8"):
+        read(write(tmp_path, content))

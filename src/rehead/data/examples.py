@@ -127,7 +127,7 @@ def from_table(
 def in_order(names: set[str]) -> tuple[str, ...]:
     """Class names in the order of their ids: by number where all are integers, else alphabetically."""
     try:
-        return tuple(sorted(names, key=int))
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
     except ValueError:
         return tuple(sorted(names))
 

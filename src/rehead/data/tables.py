@@ -8,15 +8,19 @@ import csv
 import io
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
+from rehead import progress
 from rehead.data.examples import Table
 from rehead.errors import DataError
 
 # The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
 MAX_FIELD_CHARACTERS = 1_000_000
 _DELIMITERS = "\t,;|"
+# JSON can spell half a character, which no encoding can write.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(path: Path, *, unlabelled: bool = False) -> Table:
@@ -41,10 +45,12 @@ def read(path: Path, *, unlabelled: bool = False) -> Table:
     if content[:4] == b"PAR1":
         return _read_parquet(path)
     text = _decode(content, path)
+    if not text.strip():
+        raise DataError(f"{path} is empty; give a file with one example a row")
     if text.lstrip()[0] == "{":
         return _read_json_lines(text, path)
-    if text.lstrip()[0] == "[" and path.suffix == ".json":
-        raise DataError(f"{path} is one JSON array; write one JSON object a line (JSON Lines) instead")
+    if text.lstrip()[0] == "[" and (path.suffix == ".json" or _is_json(text)):
+        raise DataError(f"{path} holds JSON arrays; write one JSON object a line (JSON Lines) instead")
     return _read_delimited(text, path, unlabelled)
 
 
@@ -59,12 +65,24 @@ def _decode(content: bytes, path: Path) -> str:
     for encoding in encodings:
         try:
             text = content.decode(encoding)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            if encoding == "utf-8-sig":
+                _require_other_encoding(content, error, path)
             continue
         controls = sum(text.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1c\x1d\x1e\x1f")
         if controls <= len(text) // 200:
             return text
     raise DataError(f"{path} is neither UTF-8 nor Windows-1252 text; convert it to UTF-8")
+
+
+def _require_other_encoding(content: bytes, error: UnicodeDecodeError, path: Path) -> None:
+    """Refuses UTF-8 with a few bad bytes, which Windows-1252 would turn into nonsense; says what else it is read as."""
+    replaced = content.decode("utf-8-sig", errors="replace")
+    bad = replaced.count("\ufffd")
+    if sum(ord(character) > 127 for character in replaced) - bad > bad:
+        number = content[: error.start].count(b"\n") + 1
+        raise DataError(f"{path} row {number}: byte 0x{content[error.start]:02x} is not UTF-8; correct that row")
+    progress.warn(f"{path} is not UTF-8 and is read as Windows-1252")
 
 
 def _read_parquet(path: Path) -> Table:
@@ -75,13 +93,15 @@ def _read_parquet(path: Path) -> Table:
         # Through an open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") as file:
             table = pyarrow.parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
+        columns = [[_as_text(cell) for cell in column.to_pylist()] for column in table.columns]
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({_first_line(error)}); write it again") from error
-    columns = [[_as_text(cell) for cell in column.to_pylist()] for column in table.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     if not rows:
         raise DataError(f"{path} has no rows; give a file with one example a row")
-    return Table(str(path), list(table.column_names), rows, list(range(1, len(rows) + 1)))
+    lines = list(range(1, len(rows) + 1))
+    _check_cells(rows, lines, table.column_names, path)
+    return Table(str(path), list(table.column_names), rows, lines)
 
 
 def _read_json_lines(text: str, path: Path) -> Table:
@@ -92,7 +112,7 @@ def _read_json_lines(text: str, path: Path) -> Table:
             continue
         try:
             record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path} row {number}: not JSON ({_first_line(error)}); correct or remove it") from None
         if not isinstance(record, dict):
             raise DataError(f"{path} row {number}: not a JSON object; write one object a line")
@@ -100,9 +120,7 @@ def _read_json_lines(text: str, path: Path) -> Table:
         lines.append(number)
     columns = list(dict.fromkeys(key for record in records for key in record))
     rows = [[_as_text(record.get(name)) for name in columns] for record in records]
-    for row, number in zip(rows, lines, strict=True):
-        for name, cell in zip(columns, row, strict=True):
-            _check_length(cell, path, number, name)
+    _check_cells(rows, lines, columns, path)
     return Table(str(path), columns, rows, lines)
 
 
@@ -183,16 +201,23 @@ def _is_quoted(text: str, delimiter: str) -> bool:
         return False
     if delimiter == ",":
         return True
-    try:
-        quoted = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
-    except csv.Error:
-        return False
-    widths = {len(row) for row in quoted if row}
-    marks = text.count('"')
-    enclosed = sum(2 + 2 * cell.count('"') for row in quoted for cell in row if _needs_quoting(cell, delimiter))
-    enclosed_without_need = (marks - enclosed) / 2
-    whole_column = enclosed_without_need >= len(quoted) - 1  # the header may be bare
-    return len(widths) == 1 and (marks == enclosed or whole_column)
+    end = re.escape(delimiter)
+    field = re.compile(rf'("(?:[^"]|"")*"|[^"{end}\n]*)({end}|\n|\Z)')
+    records: list[list[str]] = [[]]
+    at = 0
+    while at < len(text):
+        found = field.match(text, at)
+        if found is None:
+            return False  # a bare mark, or one that is never closed
+        records[-1].append(found[1])
+        at = found.end()
+        if found[2] == "\n":
+            records.append([])
+    records = [record for record in records if record not in ([], [""])]
+    enclosed = [cell for record in records for cell in record if cell.startswith('"')]
+    all_need_it = all(_needs_quoting(cell[1:-1], delimiter) for cell in enclosed)
+    whole_column = len(enclosed) >= len(records) - 1  # the header may be bare
+    return len({len(record) for record in records}) == 1 and (all_need_it or whole_column)
 
 
 def _needs_quoting(cell: str, delimiter: str) -> bool:
@@ -201,23 +226,21 @@ def _needs_quoting(cell: str, delimiter: str) -> bool:
 
 def _read_quoted(text: str, delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:
     rows, lines = [], []
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     start = 1
     try:
         for row in reader:
-            if any(cell.strip() for cell in row):
+            if len(row) > 1 or any(cell.strip() for cell in row):
                 rows.append(row)
                 lines.append(start)
             start = reader.line_num + 1
     except csv.Error as error:
         raise DataError(f"{path} row {start}: {error}; correct the quoting of that row") from None
-    if rows and rows[-1][-1].count("\n") > 1 and text.rstrip("\n").count('"') % 2:
-        raise DataError(f"{path} row {lines[-1]}: a quotation mark is opened and never closed; close it or double it")
     return rows, lines
 
 
 def _read_plain(text: str, delimiter: str) -> tuple[list[list[str]], list[int]]:
-    numbered = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    numbered = [(n, line) for n, line in enumerate(text.split("\n"), start=1) if line.strip() or delimiter in line]
     return [line.split(delimiter) for _, line in numbered], [n for n, _ in numbered]
 
 
@@ -306,6 +329,25 @@ def _as_text(cell: object) -> str | None:
     if isinstance(cell, bytes):
         return cell.decode("utf-8", errors="replace")
     return str(cell)
+
+
+def _is_json(text: str) -> bool:
+    """Whether the text, or its first line, is one JSON value."""
+    for candidate in (text, text.strip().split("\n")[0]):
+        try:
+            json.loads(candidate)
+        except (ValueError, RecursionError):
+            continue
+        return True
+    return False
+
+
+def _check_cells(rows: list[list[str | None]], lines: list[int], columns: list[str], path: Path) -> None:
+    for row, number in zip(rows, lines, strict=True):
+        for name, cell in zip(columns, row, strict=True):
+            _check_length(cell, path, number, name)
+            if cell and _SURROGATE.search(cell):
+                raise DataError(f"{path} row {number}: column {name!r} holds half a surrogate pair; remove it")
 
 
 def _check_length(cell: str | None, path: Path, number: int, column: str) -> None:
