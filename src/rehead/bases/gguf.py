@@ -46,7 +46,7 @@ def _convert(gguf: Path, destination: Path) -> None:
         with progress.quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
             model = AutoModel.from_pretrained(**where, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(**where)
-    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+    except Exception as error:  # of gguf, struct, numpy or Transformers, depending on where the file is wrong
         reason = str(error).split("\n")[0]
         raise BaseModelError(f"{gguf} is not a GGUF file that Transformers reads ({reason}); use another") from error
     _forget_quantisation(model)
