@@ -17,7 +17,7 @@ HAM := Running late, see you at the station around seven. Shall I bring anything
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== installing rehead and what it needs into .venv (a few minutes the first time)"
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "rehead needs Python 3.11 or newer"'
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 

@@ -1,7 +1,7 @@
 """Accuracy and time on the balanced SMS split of Raschka, *Build a Large Language Model (From Scratch)*, 2024, ch. 6.
 
 The 747 spam messages and 747 ham messages (pandas `sample(747, random_state=123)`), shuffled with
-random_state=123, cut 70/10/20 into 1,045 / 149 / 300. Messages stand several times in the collection, so 37 of
+random_state=123, cut 70/10/20 into 1,045 / 149 / 300. Messages stand several times in the collection, so 36 of
 the 300 test messages are verbatim in the training part; both numbers are shown.
 
     python benchmarks/book_split.py SMSSpamCollection [--out FILE.md]

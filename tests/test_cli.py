@@ -804,7 +804,7 @@ def test_a_fault_of_reheads_own_is_told_apart(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("by zero\nand more")
 
-    monkeypatch.setattr("rehead.fit.fit", fail)
+    monkeypatch.setattr("rehead.workflow.fit", fail)
     finished = rehead("fit", place.data, "--base", place.base, "-o", place.output)
     assert finished.code == 1
     assert finished.said == ["rehead: a fault of rehead's own: ZeroDivisionError: by zero (run with --debug)"]

@@ -20,3 +20,13 @@ def test_modules_are_short_enough_to_read_in_one_sitting() -> None:
 def test_every_module_says_what_it_holds() -> None:
     for path in SOURCE.rglob("*.py"):
         assert path.read_text().startswith('"""'), path
+
+
+def test_public_names_are_what_they_are_in_any_order() -> None:
+    import rehead
+
+    assert callable(rehead.evaluate)
+    assert callable(rehead.fit)
+    assert callable(rehead.fit)
+    for name in rehead.__all__:
+        assert callable(getattr(rehead, name)), name

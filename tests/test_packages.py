@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rehead.packages import FetchError, Package, fetch, folder_of, is_fetched
+from rehead.errors import FetchError
+from rehead.packages import Package, fetch, folder_of, is_fetched
 
 CONTENT = {
     "tinypkg/data/a.txt": b"alpha",

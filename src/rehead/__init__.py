@@ -10,19 +10,21 @@ if TYPE_CHECKING:
     from rehead.errors import ArtifactError as ArtifactError
     from rehead.errors import BaseModelError as BaseModelError
     from rehead.errors import DataError as DataError
+    from rehead.errors import FetchError as FetchError
     from rehead.errors import RheadError as RheadError
     from rehead.errors import SettingError as SettingError
-    from rehead.fit import evaluate as evaluate
-    from rehead.fit import fit as fit
+    from rehead.workflow import evaluate as evaluate
+    from rehead.workflow import fit as fit
 
 _HOMES = {
     "Classifier": "rehead.classifier",
-    "fit": "rehead.fit",
-    "evaluate": "rehead.fit",
+    "fit": "rehead.workflow",
+    "evaluate": "rehead.workflow",
     "RheadError": "rehead.errors",
     "ArtifactError": "rehead.errors",
     "BaseModelError": "rehead.errors",
     "DataError": "rehead.errors",
+    "FetchError": "rehead.errors",
     "SettingError": "rehead.errors",
 }
 

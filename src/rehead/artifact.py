@@ -10,6 +10,7 @@ Before the folder gets its name it is loaded again, and its scores on a few text
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from rehead.bases.tokens import longest_input
 from rehead.errors import ArtifactError, RheadError
 from rehead.evaluation.baselines import Baselines
 from rehead.heads import Head, build, is_family_head, set_linear
-from rehead.predictor import predict
+from rehead.predictor import Scores, predict
 
 FORMAT = 1
 _DESCRIPTION = "rehead.json"
@@ -78,11 +79,10 @@ class Artifact:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.description["labels"])
 
-    def probabilities(self, texts: list[str]) -> npt.NDArray[np.float64]:
-        """(n, n_classes)."""
+    def scores(self, texts: list[str]) -> Scores:
+        """Probabilities of the texts, and how much of each was cut off."""
         settings = self.description
-        scores = predict(self.base, self.head, texts, settings["max_length"], settings["temperature"])
-        return scores.probabilities
+        return predict(self.base, self.head, texts, settings["max_length"], settings["temperature"])
 
 
 def require_replaceable(folder: Path) -> None:
@@ -99,6 +99,8 @@ def require_replaceable(folder: Path) -> None:
                 f"{folder} exists and is not a rehead model, so it is not overwritten; give another folder with -o"
             )
         parent = next(parent for parent in folder.resolve().parents if parent.exists())
+        if folder.exists() and not os.access(folder, os.W_OK):
+            raise PermissionError(None, "it is read-only")
         with tempfile.TemporaryFile(dir=parent):
             pass
     except OSError as error:
@@ -117,8 +119,9 @@ def save(artifact: Artifact, folder: Path, documents: Mapping[str, str], sample:
     Raises:
         ArtifactError: the folder must not or cannot be written, or the reloaded scores differ.
     """
+    folder = folder.resolve()
     require_replaceable(folder)
-    expected = artifact.probabilities(sample)
+    expected = artifact.scores(sample).probabilities
     try:
         with files.new_folder(folder) as partial:
             _write(artifact, partial, documents)
@@ -149,7 +152,7 @@ def load(folder: Path) -> Artifact:
         if not is_family_head(pooling):
             _load_head(weights, head)
         reference = _load_reference(folder / _REFERENCE)
-    except (RheadError, SafetensorError, KeyError, OSError, RuntimeError) as error:
+    except (RheadError, SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:
         raise ArtifactError(f"{folder} cannot be loaded ({str(error).splitlines()[0]}); train or copy again") from error
     return Artifact(base, head, description, reference)
 
@@ -175,13 +178,13 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
         arrays = {"seen": artifact.reference.seen, **artifact.reference.baselines.tensors()}
         save_arrays(arrays, folder / _REFERENCE)
     description = {**artifact.description, "weights_sha256": files.sha256_of(folder / _WEIGHTS)}
-    (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n")
+    (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, content in documents.items():
-        (folder / name).write_text(content)
+        (folder / name).write_text(content, encoding="utf-8")
 
 
 def _verify(folder: Path, sample: list[str], expected: npt.NDArray[np.float64]) -> None:
-    reloaded = load(folder).probabilities(sample)
+    reloaded = load(folder).scores(sample).probabilities
     difference = float(np.abs(reloaded - expected).max()) if sample else 0.0
     if not difference <= _TOLERANCE:
         raise ArtifactError(
@@ -212,7 +215,7 @@ def _load_reference(path: Path) -> Reference | None:
 
 def _read_description(path: Path) -> dict[str, Any]:
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
         version = description["format"]
         complete = description.keys() >= _REQUIRED
     except (ValueError, KeyError, TypeError, OSError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from numbers import Integral
 from pathlib import Path
 from typing import Any, Self
 
@@ -131,7 +132,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
         """(n, n_classes) probabilities, columns in the order of `classes_`."""
         check_is_fitted(self)
-        return self._artifact.probabilities(_as_texts(X))
+        return self._artifact.scores(_as_texts(X)).probabilities
 
     def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
         """(n,) the most probable label of each text."""
@@ -157,7 +158,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             folder: a new folder, or one that holds a rehead model already, which is replaced.
-            reference: what later evaluations compare with.
+            reference: what later evaluations compare with; by default what the classifier was loaded with.
             facts: further entries of rehead.json.
             documents: further text files by name.
 
@@ -166,7 +167,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         description = {**self._artifact.description, "label_type": self.classes_.dtype.kind, **(facts or {})}
-        complete = Artifact(self._artifact.base, self._artifact.head, description, reference)
+        complete = Artifact(
+            self._artifact.base, self._artifact.head, description, reference or self._artifact.reference
+        )
         artifact.save(complete, Path(folder), documents or {}, self._sample)
 
     @classmethod
@@ -203,7 +206,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "random_state": 0}
         for name, least in whole.items():
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < least:
+            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < least:
                 called = "the seed (random_state)" if name == "random_state" else name
                 raise SettingError(f"{called} must be a whole number from {least}, not {getattr(self, name)!r}")
         if not self.learning_rate > 0:
@@ -211,9 +214,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Settings(
             base=self.base,
             tune=self.tune,
-            depth=self.depth,
+            depth=int(self.depth) if isinstance(self.depth, Integral) else self.depth,
             pool=self.pool,
-            max_length=self.max_length,
+            max_length=int(self.max_length),
             recipe=Recipe(self.epochs, self.batch_size, self.learning_rate, seed=self.random_state),
             seed=self.random_state,
         )
@@ -230,12 +233,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "depth": result.depth,
             "cut": result.cut,
             "blocks_of_base": result.blocks_before_cut,
-            "max_length": self.max_length,
+            "max_length": int(self.max_length),
             "labels": list(train.label_names),
             "temperature": 1.0,
             "thresholds": None,
-            "seed": self.random_state,
-            "recipe": {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")},
+            "seed": int(self.random_state),
+            "recipe": {
+                "epochs": int(self.epochs),
+                "batch_size": int(self.batch_size),
+                "learning_rate": float(self.learning_rate),
+            },
             "validation_log_loss": self.validation_log_loss_,
             "versions": {
                 "rehead": version("rehead"),
@@ -256,6 +263,8 @@ def _restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
 def _as_texts(X: Sequence[str]) -> list[str]:
     if isinstance(X, str):
         raise DataError("X is one text; give a list of texts")
+    if getattr(X, "ndim", 1) != 1:
+        raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
     texts = list(X)
     for number, text in enumerate(texts, start=1):
         if not isinstance(text, str):

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,8 +39,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
-        if options.debug:
-            raise
         first = (str(error).splitlines() or [""])[0]
         _fail(
             options,
@@ -52,7 +51,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> NoReturn:
     if options.debug:
-        raise error
+        traceback.print_exception(error)
     print(message.replace("\n", " "), file=sys.stderr)
     sys.exit(code)
 
@@ -158,7 +157,7 @@ def _fit(options: argparse.Namespace) -> None:
     for data in filter(None, (options.data, options.validation, options.test)):
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
-    from rehead.fit import Sources, fit
+    from rehead.workflow import Sources, fit
 
     model = Classifier(
         options.base,
@@ -184,7 +183,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from rehead.data.samples import require_source
 
     require_source(options.data)
-    from rehead.fit import Sources, evaluate
+    from rehead.workflow import Sources, evaluate
 
     sources = Sources(options.data, None, None, options.text_column, options.label_column)
     facts = evaluate(options.model, sources, options.report)
@@ -265,7 +264,7 @@ def _is_path(given: str) -> bool:
     from rehead.data.writing import FORMATS
 
     try:
-        if Path(given).exists():
+        if given and Path(given).exists():
             return True
     except OSError:  # too long for a file's name, so it is a text
         return False
@@ -274,7 +273,7 @@ def _is_path(given: str) -> bool:
 
 def _trained_text_column(model: Path) -> str | None:
     try:
-        column: str | None = json.loads((model / "rehead.json").read_text()).get("text_column")
+        column: str | None = json.loads((model / "rehead.json").read_text(encoding="utf-8")).get("text_column")
     except (OSError, ValueError):
         return None  # loading the model will say what is wrong with it
     return column

@@ -17,6 +17,10 @@ class BaseModelError(RheadError):
     """The pretrained model cannot be found, fetched, trusted or cut."""
 
 
+class FetchError(RheadError):
+    """A package could not be fetched, or is not what it should be."""
+
+
 class ArtifactError(RheadError):
     """A saved classifier cannot be written, read or trusted."""
 

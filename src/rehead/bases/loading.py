@@ -110,7 +110,7 @@ def _read_config(folder: Path, name: str) -> Any:
     from transformers import AutoConfig
 
     try:
-        model_type = json.loads((folder / "config.json").read_text())["model_type"]
+        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
     if model_type not in FAMILIES:

@@ -68,11 +68,6 @@ class Examples:
             source=self.source,
         )
 
-    def counts(self) -> dict[str, int]:
-        """Number of examples of each class."""
-        counted = np.bincount(self.labels, minlength=len(self.label_names))
-        return dict(zip(self.label_names, counted.tolist(), strict=True))
-
 
 # Why rows are not used → the lines at which they stand.
 Dropped = dict[str, list[int]]

@@ -66,23 +66,23 @@ def _decode(content: bytes, path: Path) -> str:
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError as error:
-            if encoding == "utf-8-sig":
-                _require_other_encoding(content, error, path)
+            _refuse_damaged_utf8(content, error, path)
             continue
         controls = sum(text.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1c\x1d\x1e\x1f")
         if controls <= len(text) // 200:
+            if encoding == "cp1252":
+                progress.warn(f"{path} is not UTF-8 and is read as Windows-1252")
             return text
     raise DataError(f"{path} is neither UTF-8 nor Windows-1252 text; convert it to UTF-8")
 
 
-def _require_other_encoding(content: bytes, error: UnicodeDecodeError, path: Path) -> None:
-    """Refuses UTF-8 with a few bad bytes, which Windows-1252 would turn into nonsense; says what else it is read as."""
+def _refuse_damaged_utf8(content: bytes, error: UnicodeDecodeError, path: Path) -> None:
+    """Refuses UTF-8 with a few bad bytes, which Windows-1252 would turn into nonsense."""
     replaced = content.decode("utf-8-sig", errors="replace")
     bad = replaced.count("\ufffd")
     if sum(ord(character) > 127 for character in replaced) - bad > bad:
         number = content[: error.start].count(b"\n") + 1
         raise DataError(f"{path} row {number}: byte 0x{content[error.start]:02x} is not UTF-8; correct that row")
-    progress.warn(f"{path} is not UTF-8 and is read as Windows-1252")
 
 
 def _read_parquet(path: Path) -> Table:
@@ -139,7 +139,7 @@ def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
     delimiter = _delimiter(text, path)
     rows, lines = _read_quoted(text, delimiter, path) if _is_quoted(text, delimiter) else _read_plain(text, delimiter)
     width = Counter(map(len, rows)).most_common(1)[0][0]
-    if _has_header(rows):
+    if _has_header(rows, unlabelled):
         columns = [cell.strip() or f"column {i + 1}" for i, cell in enumerate(rows[0])]
         rows, lines = rows[1:], lines[1:]
         width = len(columns)
@@ -169,9 +169,12 @@ def _read_lines(text: str, path: Path) -> Table:
         # An empty line is a text too, so that the results line up with the file.
         rows = [[line] for line in text.removesuffix("\n").split("\n")]
         lines = list(range(1, len(rows) + 1))
-    if rows[0][0].strip().lower() in TEXT_NAMES:
-        return Table(str(path), [rows[0][0].strip()], [[*row] for row in rows[1:]], lines[1:])
-    return Table(str(path), ["text"], [[*row] for row in rows], lines)
+    names = ["text"]
+    if rows and rows[0][0].strip().lower() in TEXT_NAMES:
+        names, rows, lines = [rows[0][0].strip()], rows[1:], lines[1:]
+    if not rows:
+        raise DataError(f"{path} has no rows; give one text a line")
+    return Table(str(path), names, [[*row] for row in rows], lines)
 
 
 def _delimiter(text: str, path: Path) -> str:
@@ -255,8 +258,11 @@ LABEL_NAMES = (
 )
 
 
-def _has_header(rows: list[list[str]]) -> bool:
-    """Whether the first row names the columns: two known names do; a first cell that comes up again is a value."""
+def _has_header(rows: list[list[str]], unlabelled: bool) -> bool:
+    """Whether the first row names the columns: two known names do; a first cell that comes up again is a value.
+
+    A first row with no known name is a header only where labels are expected, which would come up again.
+    """
     first = [cell.strip().lower() for cell in rows[0]]
     known = sum(cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first)
     if known >= 2:
@@ -264,7 +270,7 @@ def _has_header(rows: list[list[str]]) -> bool:
     for position, cell in enumerate(first):
         if any(len(row) > position and row[position].strip().lower() == cell for row in rows[1:]):
             return False
-    return known == 1 or (all(first) and len(set(first)) == len(first))
+    return known == 1 or (not unlabelled and all(first) and len(set(first)) == len(first))
 
 
 def infer_columns(table: Table, text_column: str | None, label_column: str | None) -> tuple[str, str]:

@@ -229,6 +229,7 @@ class _Run:
             pooling="both" if len(poolings) > 1 else poolings[0],
             label=f"trunk pass, {len(rows):,} texts to every depth",
         )
+        self.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
         self.trunk_flops += passed.forward_flops
         self.clock.stop("trunk")
         parts = {poolings[0]: passed.pooled}
@@ -254,6 +255,7 @@ class _Run:
         rows = torch.tensor(missing, dtype=torch.int64)
         ids = self.encoded.ids.take(rows)
         result = trunk_pass(self.frozen, ids, depths=[found.depth], pooling=head.pooling, cut=cut)
+        self.base.model.to("cpu")
         self.trunk_flops += result.forward_flops
         pooled = torch.empty(len(self.labels), result.pooled.shape[2])
         for row, state in found.pooled.items():

@@ -77,7 +77,10 @@ def solve(
     """
     mean = features.mean(0) if intercept else np.zeros(features.shape[1], dtype=np.float32)
     scale = features.std(0)
-    scale[scale <= _CONSTANT * np.abs(features).max(0)] = np.inf  # a constant feature carries nothing
+    # A constant feature carries nothing, unless it serves as the bias that the head lacks.
+    largest = np.abs(features).max(0)
+    constant = scale <= _CONSTANT * largest
+    scale[constant] = np.where(largest > 0, largest, np.inf)[constant] if not intercept else np.inf
     scaled = torch.from_numpy((features - mean) / scale)
     held_out = (validation[0] - mean) / scale
     variances, components = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
@@ -100,7 +103,7 @@ def solve(
                 bias = solution[-1] - weight @ mean
                 best = Probe(weight.astype(np.float32), bias.astype(np.float32), strength, losses)
             else:
-                break  # past the best strength the loss only rises further
+                break  # the loss falls and then rises along the path, in all data seen
     assert best is not None
     return best
 

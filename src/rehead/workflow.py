@@ -33,6 +33,10 @@ from rehead.evaluation.metrics import softmax
 _LISTED_LINES = 100
 
 
+# The names of the text and the label column, where they are known.
+Columns = tuple[str | None, str | None]
+
+
 @dataclass(frozen=True)
 class Sources:
     """Where labelled examples come from; each is a file or `sample:NAME`.
@@ -56,7 +60,7 @@ class Parts:
     """Examples divided for a fit.
 
     Attributes:
-        text_column: where the texts were.
+        columns: where the texts and the labels were.
         rows_read: rows of all sources.
         dropped: why and at which lines rows are not used, over all sources.
         in_training: (n_test,) bool, test texts that training or validation has too (up to case and white space).
@@ -65,7 +69,7 @@ class Parts:
     train: Examples
     validation: Examples
     test: Examples
-    text_column: str
+    columns: Columns
     rows_read: int
     dropped: Dropped
     in_training: npt.NDArray[np.bool_]
@@ -105,7 +109,9 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
 
     learned = baselines.learn(parts.train, parts.validation)
     test_start = time.perf_counter()
-    probabilities = model.predict_proba(parts.test.texts)
+    scores = model.artifact_.scores(parts.test.texts)
+    probabilities = scores.probabilities
+    _say_cut(scores.tokens_cut)
     seconds = {**result.seconds, "test": time.perf_counter() - test_start}
     validation = measure(softmax(result.validation_logits), parts.validation.labels, parts.train.label_names)
     facts = {
@@ -113,7 +119,7 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
         **{key: model.artifact_.description[key] for key in _SETTINGS},
         "data": sources.data,
         "rows": _rows(parts, {"train": parts.train, "validation": parts.validation, "test": parts.test}),
-        "truncated": result.truncated,
+        "truncated": {"training and validation": result.truncated, "test": int((scores.tokens_cut > 0).sum())},
         "replaced": result.replaced,
         "parameters": result.parameters,
         "profile": result.profile,
@@ -128,7 +134,8 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
         seen = fingerprints([*parts.train.texts, *parts.validation.texts])
         metrics = {key: facts[key] for key in ("validation", "test", "baselines", "overlap")}
         saved_facts = {
-            "text_column": parts.text_column,
+            "text_column": parts.columns[0],
+            "label_column": parts.columns[1],
             "data": facts["data"],
             "rows": facts["rows"],
             "metrics": metrics,
@@ -159,20 +166,24 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     sources = Sources(sources) if isinstance(sources, str) else sources
     loaded = artifact.load(Path(folder))
     load_seconds = time.perf_counter() - start
-    test, dropped, _, rows_read = _read(sources.data, sources, loaded.labels, loaded.description.get("text_column"))
+    trained_on = (loaded.description.get("text_column"), loaded.description.get("label_column"))
+    test, dropped, _, rows_read = _read(sources.data, sources, loaded.labels, trained_on)
     seen = loaded.reference.seen if loaded.reference else np.array([], dtype=np.int64)
     in_training = seen_before(test.texts, seen)
     empty = test.take(np.array([], dtype=np.int64))
-    parts = Parts(empty, empty, test, sources.text_column or "", rows_read, dropped, in_training)
+    parts = Parts(empty, empty, test, trained_on, rows_read, dropped, in_training)
     _say_dropped(dropped)
     test_start = time.perf_counter()
-    probabilities = loaded.probabilities(test.texts)
+    scores = loaded.scores(test.texts)
+    probabilities = scores.probabilities
+    _say_cut(scores.tokens_cut)
     test_seconds = time.perf_counter() - test_start
     facts = {
         "model": str(Path(folder).resolve()),
         **{key: loaded.description[key] for key in _SETTINGS},
         "data": sources.data,
         "rows": _rows(parts, {"test": test}),
+        "truncated": {"test": int((scores.tokens_cut > 0).sum())},
         "profile": {},
         "epochs": None,
         "validation": loaded.description.get("metrics", {}).get("validation"),
@@ -195,7 +206,7 @@ def prepare(sources: Sources, seed: int) -> Parts:
     A text of the training part is never in a validation part, and not in a test part that is divided off
     here. A test set that was given is measured as it is; its overlap is found and reported.
     """
-    pool, dropped, text_column, rows_read = _read(sources.data, sources, None, None)
+    pool, dropped, columns, rows_read = _read(sources.data, sources, None, (None, None))
     pool, repeated = drop_duplicates(pool)
     dropped |= repeated
     require_learnable(pool)
@@ -204,10 +215,10 @@ def prepare(sources: Sources, seed: int) -> Parts:
     split = stratified(pool.labels, seed, (train_share, validation_share, test_share))
     train, validation, test = pool.take(split.train), pool.take(split.validation), pool.take(split.test)
     if sources.test is not None:
-        test, unusable, _, n = _read(sources.test, sources, pool.label_names, None)
+        test, unusable, _, n = _read(sources.test, sources, pool.label_names, columns)
         dropped, rows_read = _merged(dropped, unusable, "test"), rows_read + n
     if sources.validation is not None:
-        validation, unusable, n = _given_validation(sources, train)
+        validation, unusable, n = _given_validation(sources, train, columns)
         dropped, rows_read = _merged(dropped, unusable, "validation"), rows_read + n
     if not len(validation) or not len(test):
         raise DataError(
@@ -215,7 +226,7 @@ def prepare(sources: Sources, seed: int) -> Parts:
             "give 10 or more a class"
         )
     in_training = seen_before(test.texts, fingerprints([*train.texts, *validation.texts]))
-    return Parts(train, validation, test, text_column, rows_read, dropped, in_training)
+    return Parts(train, validation, test, columns, rows_read, dropped, in_training)
 
 
 def peak_rss_bytes() -> int:
@@ -239,22 +250,20 @@ _SETTINGS = (
 
 
 def _read(
-    data: str, sources: Sources, label_names: tuple[str, ...] | None, text_column: str | None
-) -> tuple[Examples, Dropped, str, int]:
-    """Examples, rows not used, the text column's name, rows read."""
+    data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
+) -> tuple[Examples, Dropped, Columns, int]:
+    """Examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess."""
     table = samples.read_any(data)
-    if sources.text_column is None and text_column in table.columns:
-        text, label = infer_columns(table, text_column, sources.label_column)
-    else:
-        text, label = infer_columns(table, sources.text_column, sources.label_column)
+    text_column, label_column = (name if name in table.columns else None for name in known)
+    text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
     progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}")
     examples, dropped = from_table(table, text, label, label_names)
-    return examples, dropped, text, len(table.rows)
+    return examples, dropped, (text, label), len(table.rows)
 
 
-def _given_validation(sources: Sources, train: Examples) -> tuple[Examples, Dropped, int]:
+def _given_validation(sources: Sources, train: Examples, columns: Columns) -> tuple[Examples, Dropped, int]:
     assert sources.validation is not None
-    given, unusable, _, n = _read(sources.validation, sources, train.label_names, None)
+    given, unusable, _, n = _read(sources.validation, sources, train.label_names, columns)
     unique, repeated = drop_duplicates(given)
     leaked = seen_before(unique.texts, fingerprints(train.texts))
     if leaked.any():
@@ -324,6 +333,14 @@ def _say_dropped(dropped: Dropped) -> None:
     for reason, lines in dropped.items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
         progress.warn(f"{len(lines):,} rows not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
+
+
+def _say_cut(tokens_cut: npt.NDArray[np.int64]) -> None:
+    n = int((tokens_cut > 0).sum())
+    if n:
+        progress.warn(
+            f"{n:,} of {len(tokens_cut):,} test texts are too long and lose {tokens_cut.sum():,} tokens in all"
+        )
 
 
 def _say_overlap(facts: dict[str, Any], where: str) -> None:
