@@ -27,3 +27,9 @@ class ArtifactError(RheadError):
 
 class SettingError(RheadError):
     """An argument has a value that makes no sense here."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something, or its class where it says nothing."""
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
+    return lines[0] if lines else type(error).__name__

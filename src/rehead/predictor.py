@@ -22,16 +22,24 @@ _CHUNK = 4096
 
 @dataclass(frozen=True)
 class Scores:
-    """Probabilities (n, n_classes) float64, and how many tokens of each text were cut off, (n,) int64."""
+    """What a prediction gives for n texts.
+
+    Attributes:
+        probabilities: (n, n_classes) float64.
+        tokens_cut: (n,) int64, how many tokens of each text were cut off.
+        flops: operations in the blocks; identical texts pass once.
+    """
 
     probabilities: npt.NDArray[np.float64]
     tokens_cut: npt.NDArray[np.int64]
+    flops: float
 
 
 def predict(base: Base, head: Head, texts: list[str], max_length: int, temperature: float = 1.0) -> Scores:
     """Scores texts; an empty text is scored as the padding token alone."""
     probabilities = np.empty((len(texts), head.linear.out_features))
     tokens_cut = np.zeros(len(texts), dtype=np.int64)
+    flops = 0.0
     head.eval()
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
@@ -42,4 +50,5 @@ def predict(base: Base, head: Head, texts: list[str], max_length: int, temperatu
             logits = head.to(hardware.device())(features.pooled[:, 0].to(hardware.device())).cpu().numpy()
         probabilities[part] = softmax(logits, temperature)
         tokens_cut[part] = encoded.tokens_cut
-    return Scores(probabilities, tokens_cut)
+        flops += features.forward_flops
+    return Scores(probabilities, tokens_cut, flops)

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import artifact, progress
-from rehead.artifact import Artifact, Reference
+from rehead.artifact import Reference
 from rehead.classifier import Classifier
 from rehead.data import samples
 from rehead.data.audit import drop_duplicates, fingerprints, seen_before
@@ -189,7 +189,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
         "validation": loaded.description.get("metrics", {}).get("validation"),
         **_measured(probabilities, test, in_training, loaded.reference.baselines if loaded.reference else None),
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},
-        "flops": _predict_flops(loaded, test),
+        "flops": scores.flops,
     }
     _say_overlap(facts, "the training data")
     facts["seconds"]["total"] = time.perf_counter() - start
@@ -314,14 +314,6 @@ def _history(history: Any) -> dict[str, Any] | None:
     if history is None:
         return None
     return {"validation_losses": history.validation_losses, "kept": history.best_epoch}
-
-
-def _predict_flops(loaded: Artifact, test: Examples) -> float:
-    from rehead.bases.tokens import encode
-    from rehead.tuning.features import forward_flops
-
-    tokens = int(encode(loaded.base, test.texts, loaded.description["max_length"]).ids.lengths.sum())
-    return forward_flops(loaded.base, tokens, 0, len(loaded.base.blocks))
 
 
 def _say_what_is_used(parts: Parts) -> None:

@@ -104,6 +104,14 @@ def run_blocks(base: Base, hidden: Tensor, attention_mask: Tensor | None, start:
     return hidden
 
 
+def needed_mask(base: Base, attention_mask: Tensor) -> Tensor | None:
+    """The mask that blocks need for a right-padded batch, (n, length), or None where they need none.
+
+    No real token of a causal model looks at padding on the right, and without padding nothing is masked.
+    """
+    return None if base.family.causal or bool(attention_mask.all()) else attention_mask
+
+
 def normalise(base: Base, hidden: Tensor) -> Tensor:
     """Applies the final norm, token by token; the identity for families without one."""
     normed: Tensor = base.norm(hidden)

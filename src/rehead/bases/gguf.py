@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rehead import files, progress
-from rehead.errors import BaseModelError
+from rehead.errors import BaseModelError, first_line
 
 _CHECKSUM = "model.safetensors.sha256"
 
@@ -23,7 +23,7 @@ def converted(gguf: Path, sha256: str) -> Path:
     Raises:
         BaseModelError: the file is not a GGUF that Transformers reads, or the cached conversion is damaged.
     """
-    folder = files.cache_folder() / "converted" / sha256[:16]
+    folder = _folder_of(sha256)
     try:
         if not folder.is_dir():
             _convert_once(gguf, folder)
@@ -34,6 +34,14 @@ def converted(gguf: Path, sha256: str) -> Path:
         ) from error
     _check(folder)
     return folder
+
+
+def is_converted(sha256: str) -> bool:
+    return _folder_of(sha256).is_dir()
+
+
+def _folder_of(sha256: str) -> Path:
+    return files.cache_folder() / "converted" / sha256[:16]
 
 
 def _convert_once(gguf: Path, folder: Path) -> None:
@@ -58,8 +66,9 @@ def _convert(gguf: Path, destination: Path) -> None:
             model, info = AutoModel.from_pretrained(**where, dtype=torch.float32, output_loading_info=True)
             tokenizer = AutoTokenizer.from_pretrained(**where)
     except Exception as error:  # of gguf, struct, numpy or Transformers, depending on where the file is wrong
-        reason = str(error).split("\n")[0]
-        raise BaseModelError(f"{gguf} is not a GGUF file that Transformers reads ({reason}); use another") from error
+        raise BaseModelError(
+            f"{gguf} is not a GGUF file that Transformers reads ({first_line(error)}); use another"
+        ) from error
     if info["missing_keys"] or info["mismatched_keys"]:
         lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
         raise BaseModelError(f"{gguf} lacks {len(lacking)} of the model's weights ({lacking[0]}, ...); use another")

