@@ -1,46 +1,14 @@
-"""Pooling and the new output layer."""
+"""The new output layer."""
 
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
 
 from rehead import heads
 from rehead.bases.loading import load
 from rehead.errors import SettingError
 from tests.tiny_models import DECODERS, save_tiny_model
-
-
-@st.composite
-def padded_batches(draw: st.DrawFn) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random states of ragged texts, padded on the right and on the left, with the mask of each."""
-    lengths = draw(st.lists(st.integers(1, 9), min_size=1, max_size=6))
-    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**31)))
-    rows = [torch.randn(length, 4, generator=generator) for length in lengths]
-    right = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=99.0)
-    left = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=99.0, padding_side="left")
-    return right, left, torch.tensor(lengths)
-
-
-@pytest.mark.parametrize("pooling", ["last", "cls", "mean", "last+mean"])
-@given(batch=padded_batches())
-def test_pooling_ignores_the_padding_side(pooling: str, batch: tuple[torch.Tensor, ...]) -> None:
-    right, left, lengths = batch
-    steps = torch.arange(right.shape[1])
-    on_right = (steps < lengths[:, None]).long()
-    on_left = (steps >= right.shape[1] - lengths[:, None]).long()
-    torch.testing.assert_close(heads.pool(right, on_right, pooling), heads.pool(left, on_left, pooling))
-
-
-def test_last_is_the_last_real_token_and_cls_the_first() -> None:
-    hidden = torch.arange(12.0).reshape(2, 6, 1)
-    mask = torch.tensor([[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]])
-    assert heads.pool(hidden, mask, "last").flatten().tolist() == [3.0, 11.0]
-    assert heads.pool(hidden, mask, "cls").flatten().tolist() == [0.0, 8.0]
-    assert heads.pool(hidden, mask, "mean").flatten().tolist() == [1.5, 9.5]
 
 
 @pytest.mark.parametrize("family", DECODERS)

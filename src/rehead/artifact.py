@@ -1,8 +1,9 @@
 """What a saved classifier is on disk, and the proof that it was saved right.
 
 A folder with `model.safetensors`, `config.json`, tokenizer files, `rehead.json`, `reference.safetensors`,
-`README.md` and `report.html`. With `last` and `cls` pooling it is a Transformers sequence-classification
-model as it stands; with `mean` and `both` the backbone is, and the head lies beside it in the same file.
+`README.md` and `report.html`, and a folder `adapter` where low-rank adapters were trained. With `last` and `cls`
+pooling it is a Transformers sequence-classification model as it stands; with `mean` and `both` the backbone is, and
+the head lies beside it in the same file.
 
 Before the folder gets its name it is loaded again, and its scores on a few texts must be those in memory.
 """
@@ -33,12 +34,14 @@ from rehead.errors import ArtifactError, RheadError
 from rehead.evaluation.baselines import Baselines
 from rehead.heads import Head, build, is_family_head, set_linear
 from rehead.predictor import Scores, predict
+from rehead.tuning.lora import Adapters
 
 FORMAT = 1
 _DESCRIPTION = "rehead.json"
 _WEIGHTS = "model.safetensors"
 _REFERENCE = "reference.safetensors"
 _HEAD_PREFIX = "rehead_head."
+_ADAPTER = "adapter"
 
 _REQUIRED = {
     *("base", "tune", "pool", "depth", "cut", "blocks_of_base", "max_length", "labels", "label_type", "temperature"),
@@ -68,12 +71,14 @@ class Artifact:
     Attributes:
         description: the content of rehead.json: labels, pool, depth, max_length, temperature, metrics, ...
         reference: None for a classifier that was trained without an evaluation.
+        adapters: saved in a folder `adapter` of their own; their effect is in the base's weights already.
     """
 
     base: Base
     head: Head
     description: dict[str, Any]
     reference: Reference | None
+    adapters: Adapters | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -177,6 +182,8 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
     if artifact.reference:
         arrays = {"seen": artifact.reference.seen, **artifact.reference.baselines.tensors()}
         save_arrays(arrays, folder / _REFERENCE)
+    if artifact.adapters:
+        artifact.adapters.save(folder / _ADAPTER)
     description = {**artifact.description, "weights_sha256": files.sha256_of(folder / _WEIGHTS)}
     (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for name, content in documents.items():

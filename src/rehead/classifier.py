@@ -21,8 +21,10 @@ from rehead.data.audit import drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.splits import stratified
 from rehead.errors import DataError, SettingError
-from rehead.tuning.finetune import Finetuned, Settings, finetune
+from rehead.tuning.finetune import Finetuned, finetune
 from rehead.tuning.loop import Recipe
+from rehead.tuning.run import Run
+from rehead.tuning.settings import BUDGET, Resumption, Settings
 
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8
@@ -35,11 +37,17 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name.
-        tune: `head` trains the head alone; `last-K` also the last K blocks and the final norm.
+        tune: `head` trains the head alone; `last-K` also the last K blocks and the final norm; `lora` low-rank
+            adapters in all blocks; `full` everything; `auto` goes from the head to costlier ways as long as they
+            pay and the budget lasts.
         depth: how many of the base's blocks to keep; "auto" measures it.
         pool: `last` (decoders), `cls` (encoders), `mean`, `both`, or "auto", which measures them.
         max_length: tokens beyond this many are cut off a text's end.
-        epochs, batch_size, learning_rate: of the tail's training; without effect with `tune="head"`.
+        epochs, batch_size: of the blocks' training; without effect with `tune="head"`.
+        learning_rate: of the blocks' training; None for 5e-5, and 5e-4 with `lora`.
+        label_smoothing: of the blocks' training, from 0 to below 1.
+        class_weight: "balanced" lets each class weigh the same, whatever its number of examples; None does not.
+        budget: seconds that `tune="auto"` may take.
         random_state: an integer; the same one gives the same classifier on the same machine.
 
     Attributes:
@@ -61,13 +69,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         base: str = DEFAULT,
         *,
-        tune: str = "head",
+        tune: str = "auto",
         depth: int | str = "auto",
         pool: str = "auto",
         max_length: int = 512,
         epochs: int = 5,
         batch_size: int = 8,
-        learning_rate: float = 5e-5,
+        learning_rate: float | None = None,
+        label_smoothing: float = 0.0,
+        class_weight: str | None = None,
+        budget: float = BUDGET,
         random_state: int = 0,
     ) -> None:
         self.base = base
@@ -78,6 +89,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.label_smoothing = label_smoothing
+        self.class_weight = class_weight
+        self.budget = budget
         self.random_state = random_state
 
     def fit(self, X: Sequence[str], y: Sequence[Any]) -> Self:
@@ -110,9 +124,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.dropped_: Dropped = dropped
         return self
 
-    def fit_examples(self, train: Examples, validation: Examples) -> Finetuned:
-        """Trains on examples that are divided already; `fit` without its checks and its split."""
-        result = finetune(train, validation, self.settings())
+    def fit_examples(
+        self, train: Examples, validation: Examples, resumption: Resumption | None = None, run: Run | None = None
+    ) -> Finetuned:
+        """Trains on examples that are divided already; `fit` without its checks and its split.
+
+        Args:
+            resumption: where the state is kept, for the case of an interruption.
+            run: what `prepare` made of the same examples.
+        """
+        result = finetune(run or self.prepare(train, validation), resumption)
         self.classes_ = np.array(train.label_names)
         self.depth_ = result.depth
         self.pool_ = result.head.pooling
@@ -124,10 +145,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             head=result.head,
             description=self._description(result, train),
             reference=None,
+            adapters=result.adapters,
         )
         # The longest reach as far as a window of attention does.
         self._sample = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
         return result
+
+    def prepare(self, train: Examples, validation: Examples) -> Run:
+        """Loads the base and tokenises, so that `rehead.tuning.estimate` can tell what `fit_examples` will take."""
+        return Run(train, validation, self.settings())
 
     def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
         """(n, n_classes) probabilities, columns in the order of `classes_`."""
@@ -168,7 +194,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         check_is_fitted(self)
         description = {**self._artifact.description, "label_type": self.classes_.dtype.kind, **(facts or {})}
         complete = Artifact(
-            self._artifact.base, self._artifact.head, description, reference or self._artifact.reference
+            self._artifact.base,
+            self._artifact.head,
+            description,
+            reference or self._artifact.reference,
+            self._artifact.adapters,
         )
         artifact.save(complete, Path(folder), documents or {}, self._sample)
 
@@ -209,15 +239,29 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if not isinstance(getattr(self, name), Integral) or getattr(self, name) < least:
                 called = "the seed (random_state)" if name == "random_state" else name
                 raise SettingError(f"{called} must be a whole number from {least}, not {getattr(self, name)!r}")
-        if not self.learning_rate > 0:
+        if self.learning_rate is not None and not self.learning_rate > 0:
             raise SettingError(f"learning_rate must be above 0, not {self.learning_rate!r}")
+        if not 0 <= self.label_smoothing < 1:
+            raise SettingError(f"label_smoothing must be from 0 to below 1, not {self.label_smoothing!r}")
+        if self.class_weight not in (None, "balanced"):
+            raise SettingError(f"class_weight must be balanced or None, not {self.class_weight!r}")
+        if not self.budget > 0:
+            raise SettingError(f"budget must be a number of seconds above 0, not {self.budget!r}")
         return Settings(
             base=self.base,
             tune=self.tune,
             depth=int(self.depth) if isinstance(self.depth, Integral) else self.depth,
             pool=self.pool,
             max_length=int(self.max_length),
-            recipe=Recipe(self.epochs, self.batch_size, self.learning_rate, seed=self.random_state),
+            recipe=Recipe(
+                epochs=self.epochs,
+                batch_size=self.batch_size,
+                label_smoothing=self.label_smoothing,
+                balanced=self.class_weight == "balanced",
+                seed=self.random_state,
+            ),
+            learning_rate=self.learning_rate,
+            budget=self.budget,
             seed=self.random_state,
         )
 
@@ -228,7 +272,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return {
             "format": artifact.FORMAT,
             "base": self.base,
-            "tune": self.tune,
+            "tune": result.tune,
             "pool": result.head.pooling,
             "depth": result.depth,
             "cut": result.cut,
@@ -241,7 +285,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "recipe": {
                 "epochs": int(self.epochs),
                 "batch_size": int(self.batch_size),
-                "learning_rate": float(self.learning_rate),
+                "learning_rate": None if self.learning_rate is None else float(self.learning_rate),
+                "label_smoothing": float(self.label_smoothing),
+                "class_weight": self.class_weight,
             },
             "validation_log_loss": self.validation_log_loss_,
             "versions": {

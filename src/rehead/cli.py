@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except RheadError as error:
         _fail(options, error, f"rehead: {error}", 2)
     except KeyboardInterrupt as error:
-        _fail(options, error, "rehead: interrupted; nothing was written", 130)
+        _fail(options, error, f"rehead: {str(error) or 'interrupted; nothing was written'}", 130)
     except BrokenPipeError:
         # Whoever read the output has seen enough; stop the interpreter from flushing into the closed pipe.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,26 +84,26 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--tune",
         metavar="HOW",
-        default="head",
-        help="head, or last-K to train the last K blocks too (%(default)s)",
-    )
-    fit.add_argument(
-        "--depth",
-        metavar="N",
         default="auto",
-        help="blocks to keep: auto measures it, or a number (%(default)s)",
+        help="head; last-K for the last K blocks too; lora; full; auto measures what pays (%(default)s)",
     )
+    fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it (%(default)s)")
     fit.add_argument("--pool", default="auto", choices=("auto", "last", "mean", "both", "cls"), help="(%(default)s)")
     _add_columns(fit)
     fit.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
     fit.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")
     fit.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens kept of a text (%(default)s)")
-    fit.add_argument("--epochs", type=int, default=5, metavar="N", help="for last-K (%(default)s)")
-    fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for last-K (%(default)s)")
-    fit.add_argument("--learning-rate", type=float, default=5e-5, metavar="X", help="for last-K (%(default)s)")
+    fit.add_argument("--budget", default="60s", metavar="T", help="for auto: 90s, 10m, 2h in all (%(default)s)")
+    fit.add_argument("--epochs", type=int, default=5, metavar="N", help="at most, for training blocks (%(default)s)")
+    fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for training blocks (%(default)s)")
+    fit.add_argument("--learning-rate", type=float, metavar="X", help="for training blocks (5e-5; 5e-4 with lora)")
+    fit.add_argument("--label-smoothing", type=float, default=0.0, metavar="X", help="likewise (%(default)s)")
+    fit.add_argument("--class-weight", choices=("balanced",), help="each class weighs the same, however few it has")
     fit.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same result (%(default)s)"
+        "--seed", type=int, default=0, metavar="N", help="the same one gives the same result (%(default)s)"
     )
+    fit.add_argument("--resume", action="store_true", help="go on with an interrupted fit to the same folder")
+    fit.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
 
     predict = _command(commands, "predict", _predict, "classify a text, a file of texts, or the lines of stdin")
@@ -119,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _command(commands, "bases", _bases, "list the pretrained models that rehead knows by name")
     _command(commands, "samples", _samples, "list the data sets that rehead knows by name")
+    cache = _command(commands, "cache", _cache, "show or clear the features that fits have computed and kept")
+    cache.add_argument("--clear", action="store_true", help="remove them; fetched and converted models stay")
     return parser
 
 
@@ -145,6 +148,14 @@ class _Version(argparse.Action):
         sys.exit(0)
 
 
+def duration(text: str) -> float:
+    """Seconds in "90s", "10m", "2h" or a plain number."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
+    if not match or not float(match.group(1)):
+        raise SettingError(f"--budget must be a time such as 90s, 10m or 2h, not {text!r}")
+    return float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)]
+
+
 def _fit(options: argparse.Namespace) -> None:
     depth = options.depth
     if depth != "auto":
@@ -156,8 +167,8 @@ def _fit(options: argparse.Namespace) -> None:
 
     for data in filter(None, (options.data, options.validation, options.test)):
         require_source(data)  # before torch is imported, which takes seconds
+    from rehead import printing, workflow
     from rehead.classifier import Classifier
-    from rehead.workflow import Sources, fit
 
     model = Classifier(
         options.base,
@@ -168,14 +179,23 @@ def _fit(options: argparse.Namespace) -> None:
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
+        label_smoothing=options.label_smoothing,
+        class_weight=options.class_weight,
+        budget=duration(options.budget),
         random_state=options.seed,
     )
-    sources = Sources(options.data, options.validation, options.test, options.text_column, options.label_column)
-    facts = fit(sources, model, options.output).facts
+    sources = workflow.Sources(
+        options.data, options.validation, options.test, options.text_column, options.label_column
+    )
+    if options.dry_run:
+        plan = workflow.plan(sources, model)
+        _print_json(plan) if options.json else printing.plan(plan)
+        return
+    facts = workflow.fit(sources, model, options.output, resume=options.resume).facts
     if options.json:
         _print_json(facts)
     else:
-        _print_evaluation(facts)
+        printing.evaluation(facts)
         print(f"\nmodel   {facts['model']}\nreport  {facts['report']}")
 
 
@@ -183,6 +203,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     from rehead.data.samples import require_source
 
     require_source(options.data)
+    from rehead import printing
     from rehead.workflow import Sources, evaluate
 
     sources = Sources(options.data, None, None, options.text_column, options.label_column)
@@ -190,7 +211,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     if options.json:
         _print_json(facts)
     else:
-        _print_evaluation(facts)
+        printing.evaluation(facts)
         if options.report:
             print(f"\nreport  {facts['report']}")
 
@@ -232,9 +253,11 @@ def _predict(options: argparse.Namespace) -> None:
         for prediction in predictions:
             print(json.dumps(prediction, ensure_ascii=False))
     else:
+        from rehead import printing
+
         for row, prediction in zip(rows, predictions, strict=True):
             label = prediction["label"]
-            print(f"{label}\t{prediction['probabilities'][label]:.4f}\t{_shortened(row[column] or '')}")
+            print(f"{label}\t{prediction['probabilities'][label]:.4f}\t{printing.shortened(row[column] or '')}")
 
 
 def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], str]:
@@ -311,6 +334,18 @@ def _samples(options: argparse.Namespace) -> None:
     _print_catalogue(entries, options.json)
 
 
+def _cache(options: argparse.Namespace) -> None:
+    from rehead.tuning import cache_room
+
+    facts = {"freed_bytes": cache_room.clear()} if options.clear else cache_room.overview()
+    if options.json:
+        _print_json(facts)
+    elif options.clear:
+        print(f"{cache_room.megabytes(facts['freed_bytes'])} freed")
+    else:
+        print(*cache_room.as_lines(facts), sep="\n")
+
+
 def _print_catalogue(entries: dict[str, dict[str, Any]], as_json: bool) -> None:
     from rehead.packages import is_fetched
 
@@ -335,70 +370,6 @@ def _print_catalogue(entries: dict[str, dict[str, Any]], as_json: bool) -> None:
 
 def _print_json(value: dict[str, Any]) -> None:
     print(json.dumps(value, ensure_ascii=False))
-
-
-def _print_evaluation(facts: dict[str, Any]) -> None:
-    """Headline, what the baselines reach on the same texts, per-class table, confusion matrix."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False, soft_wrap=True)
-    test, overlap = facts["test"], facts["overlap"]
-    low, high = test["accuracy_ci"]
-    console.print(f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy on {test['n']:,} test texts", end="")
-    console.print(f", 95 % interval {low:.2%} to {high:.2%}")
-    console.print(f"macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}, ECE {test['ece']:.4f}")
-
-    table = Table("on the same test texts", title_justify="left", box=None, pad_edge=False)
-    columns: dict[str, Any] = {"": test | {"baselines": facts["baselines"]}}
-    if overlap and overlap["test_without"]:
-        columns[" without overlap"] = overlap["test_without"] | {"baselines": overlap["baselines_without"]}
-    for suffix in columns:
-        table.add_column(f"accuracy{suffix}", justify="right")
-        table.add_column(f"macro F1{suffix}", justify="right")
-    approaches = [("rehead", None), ("TF-IDF + logistic regression", "tfidf"), ("majority class", "majority")]
-    for title, key in approaches if facts["baselines"] else approaches[:1]:
-        measured = [values["baselines"][key] if key else values for values in columns.values()]
-        table.add_row(title, *(cell for m in measured for cell in (f"{m['accuracy']:.2%}", f"{m['macro_f1']:.4f}")))
-    console.print(table)
-
-    table = Table("class", box=None, pad_edge=False)
-    for name in ("precision", "recall", "F1", "test texts"):
-        table.add_column(name, justify="right")
-    for row in test["per_class"]:
-        values = (
-            f"{row['precision']:.4f}",
-            f"{row['recall']:.4f}",
-            f"{row['f1']:.4f}",
-            f"{row['support']:,}",
-        )
-        table.add_row(_plain(row["label"]), *values)
-    console.print()
-    console.print(table)
-
-    if len(facts["labels"]) <= 12:
-        table = Table("true \\ predicted", box=None, pad_edge=False)
-        for label in facts["labels"]:
-            table.add_column(_plain(label), justify="right")
-        for label, counts in zip(facts["labels"], test["confusion"], strict=True):
-            table.add_row(_plain(label), *(f"{count:,}" for count in counts))
-        console.print()
-        console.print(table)
-    seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
-    console.print(
-        f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most"
-    )
-
-
-def _plain(label: str) -> str:
-    from rich.markup import escape
-
-    return escape(_shortened(label))
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= 100 else f"{line[:97]}..."
 
 
 if __name__ == "__main__":

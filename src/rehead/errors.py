@@ -29,6 +29,10 @@ class SettingError(RheadError):
     """An argument has a value that makes no sense here."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C at a moment when something can be said of what was kept; not an error."""
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message that says something, or its class where it says nothing."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]

@@ -1,16 +1,24 @@
-"""What this machine computes with: the device, and the fastest number type it has natively."""
+"""What this machine computes with: the device, the fastest number type it has natively, and how fast it is."""
 
+import json
+import os
+import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
 
+from rehead import files
+
 # Below this ratio the gain of bf16 does not pay for its eight bits of precision, and a noisy machine could
 # measure it either way; native support shows a ratio of 1.6 or more, emulation one below 1.
 _WORTHWHILE_SPEEDUP = 1.3
+# Rows, inner width and columns of the product that is timed: the size that a small language model's block has.
+_PRODUCT = (2048, 576, 1536)
 
 
 def device() -> torch.device:
@@ -23,15 +31,49 @@ def device() -> torch.device:
 def native_dtype() -> torch.dtype:
     """The type that matrix products run fastest in here: bfloat16 where it is native, else float32.
 
-    Measured once per process with a matrix product of the size that a small language model's block has
-    (about 30 ms in all), because a CPU that merely emulates bf16 is several times slower with it.
+    Measured, because a CPU that merely emulates bf16 is several times slower with it; and measured once for a
+    machine, because a noisy measurement that went the other way would change the result of a fit.
     """
     if device().type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device().type != "cpu":
         return torch.float32
-    speedup = _product_seconds(torch.float32) / _product_seconds(torch.bfloat16)
-    return torch.bfloat16 if speedup >= _WORTHWHILE_SPEEDUP else torch.float32
+    remembered = files.cache_folder() / "machine.json"
+    machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    speeds = _read_speeds(remembered, machine)
+    if speeds is None:
+        speeds = {name: product_speed(getattr(torch, name)) for name in ("float32", "bfloat16")}
+        _write_speeds(remembered, machine, speeds)
+    fast_enough = speeds["bfloat16"] >= _WORTHWHILE_SPEEDUP * speeds["float32"]
+    return torch.bfloat16 if fast_enough else torch.float32
+
+
+def product_speed(dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a plain matrix product in this type, right now (about 50 ms)."""
+    rows, inner, columns = _PRODUCT
+    where = device()
+    left = torch.ones(rows, inner, dtype=dtype, device=where)
+    weight = torch.ones(columns, inner, dtype=dtype, device=where)
+    fastest = float("inf")
+    with torch.inference_mode():
+        for _ in range(8):
+            start = time.perf_counter()
+            torch.nn.functional.linear(left, weight)
+            if where.type != "cpu":
+                torch.accelerator.synchronize()
+            fastest = min(fastest, time.perf_counter() - start)
+    return 2.0 * rows * inner * columns / fastest
+
+
+def free_memory() -> int:
+    """Bytes of memory that a program may still take: on the accelerator, or of the computer."""
+    if device().type == "cuda":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
 
 
 @contextmanager
@@ -50,14 +92,27 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _product_seconds(dtype: torch.dtype) -> float:
-    rows, inner, columns = 512, 576, 1536
-    left = torch.ones(rows, inner, dtype=dtype)
-    weight = torch.ones(columns, inner, dtype=dtype)
-    fastest = float("inf")
-    with torch.inference_mode():
-        for _ in range(5):
-            start = time.perf_counter()
-            torch.nn.functional.linear(left, weight)
-            fastest = min(fastest, time.perf_counter() - start)
-    return fastest
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        named = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        instructions = next((line for line in lines if line.startswith("flags")), "")
+        return f"{named}{', AVX512-BF16' * ('avx512_bf16' in instructions)}{', AMX' * ('amx_bf16' in instructions)}"
+    except (OSError, StopIteration):
+        return f"{platform.machine()} {platform.processor()}"
+
+
+def _read_speeds(file: Path, machine: str) -> dict[str, float] | None:
+    try:
+        remembered = json.loads(file.read_text(encoding="utf-8"))
+        return {name: float(remembered[machine][name]) for name in ("float32", "bfloat16")}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _write_speeds(file: Path, machine: str, speeds: dict[str, float]) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        files.write_file(file, json.dumps({machine: speeds}, indent=2).encode())
+    except OSError:
+        return  # measured again next time

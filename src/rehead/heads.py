@@ -83,31 +83,14 @@ def width(hidden_size: int, pooling: str) -> int:
     return 2 * hidden_size if pooling == "both" else hidden_size
 
 
-def pool(hidden: Tensor, attention_mask: Tensor, pooling: str) -> Tensor:
-    """Token states → one vector a text.
-
-    Args:
-        hidden: (n, length, hidden_size).
-        attention_mask: (n, length), 1 for real tokens; padding may be on either side.
-        pooling: `last`: the last real token. `cls`: the first real token. `mean`: over all real tokens.
-            Two of them joined by "+" give both, side by side (see `resolved`).
-
-    Returns:
-        (n, hidden_size), or (n, 2 · hidden_size) for two poolings; the dtype of `hidden`.
-    """
-    if "+" in pooling:
-        return torch.cat([pool(hidden, attention_mask, part) for part in pooling.split("+")], dim=-1)
-    if pooling == "mean":
-        weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
-        return (hidden * weights).sum(1) / weights.sum(1)
-    steps = torch.arange(hidden.shape[1], device=hidden.device)
-    position = (steps * attention_mask).argmax(1) if pooling == "last" else attention_mask.argmax(1)
-    return hidden[torch.arange(len(hidden), device=hidden.device), position]
+def halves(pooling: str, causal: bool) -> list[str]:
+    """The poolings side by side in a text's vector: `both` is the token that has seen the whole text, and the mean."""
+    return [_whole_text(causal), "mean"] if pooling == "both" else [pooling]
 
 
 def resolved(pooling: str, causal: bool) -> str:
-    """Spells `both` out for `pool`: the token that has seen the whole text, and the mean."""
-    return f"{_whole_text(causal)}+mean" if pooling == "both" else pooling
+    """How `Packing.pooled` is to pool."""
+    return "+".join(halves(pooling, causal))
 
 
 def part_of_both(both: Tensor, pooling: str) -> Tensor:

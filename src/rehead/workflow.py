@@ -8,14 +8,14 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rehead import artifact, progress
+from rehead import artifact, hardware, progress
 from rehead.artifact import Reference
 from rehead.classifier import Classifier
 from rehead.data import samples
@@ -28,6 +28,11 @@ from rehead.evaluation import baselines, report
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.metrics import evaluate as measure
 from rehead.evaluation.metrics import softmax
+from rehead.tuning.estimate import estimate
+from rehead.tuning.finetune import Finetuned
+from rehead.tuning.loop import History
+from rehead.tuning.settings import Resumption
+from rehead.tuning.stages import Stage
 
 # So many lines are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
@@ -83,13 +88,20 @@ class Fitted:
     facts: dict[str, Any] = field(repr=False)
 
 
-def fit(sources: Sources | str, model: Classifier | None = None, output: str | Path | None = None) -> Fitted:
+def fit(
+    sources: Sources | str,
+    model: Classifier | None = None,
+    output: str | Path | None = None,
+    *,
+    resume: bool = False,
+) -> Fitted:
     """Trains, evaluates and saves a classifier.
 
     Args:
         sources: what to learn from and to test on.
         model: an unfitted classifier with the wanted settings; the default settings if None.
         output: folder to save to; nothing is saved if None.
+        resume: go on from where an interrupted fit to the same `output` stood.
 
     Raises:
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
@@ -102,11 +114,9 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
         artifact.require_replaceable(Path(output))
     parts = prepare(sources, model.random_state)
     _say_what_is_used(parts)
-    result = model.fit_examples(parts.train, parts.validation)
-    if result.history:
-        losses = ", ".join(f"{loss:.4f}" for loss in result.history.validation_losses)
-        progress.say(f"validation loss by epoch, the probe first: {losses}; kept epoch {result.history.best_epoch}")
-
+    resumption = None if output is None else Resumption.beside(Path(output), resume)
+    result = model.fit_examples(parts.train, parts.validation, resumption)
+    _say_stages(result)
     learned = baselines.learn(parts.train, parts.validation)
     test_start = time.perf_counter()
     scores = model.artifact_.scores(parts.test.texts)
@@ -124,13 +134,16 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
         "parameters": result.parameters,
         "profile": result.profile,
         "epochs": _history(result.history),
+        "stages": [_stage(stage) for stage in result.stages],
+        "stopped": result.stopped,
         "validation": validation.to_json(),
         **_measured(probabilities, parts.test, parts.in_training, learned),
         "seconds": seconds,
         "flops": result.flops,
+        **_speed(result),
     }
     _say_overlap(facts, "training")
-    if output is not None:
+    if output is not None and resumption is not None:
         seen = fingerprints([*parts.train.texts, *parts.validation.texts])
         metrics = {key: facts[key] for key in ("validation", "test", "baselines", "overlap")}
         saved_facts = {
@@ -147,9 +160,25 @@ def fit(sources: Sources | str, model: Classifier | None = None, output: str | P
         }
         model.save(output, reference=Reference(learned, seen), facts=saved_facts, documents=documents)
         facts["report"] = str(Path(output).resolve() / "report.html")
+        resumption.forget()
     seconds["total"] = time.perf_counter() - start
     facts["peak_rss_bytes"] = peak_rss_bytes()
     return Fitted(model, facts)
+
+
+def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, Any]:
+    """What a fit would take, without doing it: reads the data, loads the base and tokenises.
+
+    Raises:
+        RheadError: what the fit would raise before it computes anything.
+    """
+    sources = Sources(sources) if isinstance(sources, str) else sources
+    model = model or Classifier()
+    parts = prepare(sources, model.random_state)
+    _say_what_is_used(parts)
+    expected = estimate(model.prepare(parts.train, parts.validation))
+    rows = _rows(parts, {"train": parts.train, "validation": parts.validation, "test": parts.test})
+    return {"data": sources.data, "base": model.base, "tune": model.tune, "rows": rows, **asdict(expected)}
 
 
 def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path | None = None) -> dict[str, Any]:
@@ -310,10 +339,45 @@ def _measured(
     return facts
 
 
-def _history(history: Any) -> dict[str, Any] | None:
+def _history(history: History | None) -> dict[str, Any] | None:
     if history is None:
         return None
-    return {"validation_losses": history.validation_losses, "kept": history.best_epoch}
+    return {
+        "validation_losses": history.validation_losses,
+        "kept": history.best_epoch,
+        "stopped": history.stopped,
+    }
+
+
+def _stage(stage: Stage) -> dict[str, Any]:
+    return {
+        "tune": stage.tune,
+        "validation_log_loss": stage.validation_log_loss,
+        "seconds": stage.seconds,
+        "trainable": stage.trainable,
+        "kept": stage.kept,
+        "epochs": _history(stage.history),
+    }
+
+
+def _speed(result: Finetuned) -> dict[str, float | None]:
+    """Floating-point operations a second of the trunk pass, and as a share of a plain matrix product's just now."""
+    if not result.trunk_speed:
+        return {"gflops": None, "peak_share": None}
+    peak = hardware.product_speed(hardware.native_dtype())
+    return {"gflops": result.trunk_speed / 1e9, "peak_share": result.trunk_speed / peak}
+
+
+def _say_stages(result: Finetuned) -> None:
+    for stage in result.stages:
+        line = f"{stage.tune}: validation loss {stage.validation_log_loss:.4f} after {stage.seconds:.0f} s"
+        if stage.history:
+            losses = ", ".join(f"{loss:.4f}" for loss in stage.history.validation_losses)
+            line += f" (by epoch, from the start: {losses}; epoch {stage.history.best_epoch} is the best"
+            line += f"; stopped early, {stage.history.stopped})" if stage.history.stopped else ")"
+        progress.say(line + ("" if stage.kept else ": not kept"))
+    if result.stopped:
+        progress.say(f"went no further: {result.stopped}")
 
 
 def _say_what_is_used(parts: Parts) -> None:

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from rehead import heads
+from rehead.bases import packing as packing_module
 from rehead.bases.cut import Base, embed, normalise, run_blocks, truncate
 from rehead.bases.loading import load
-from tests.tiny_models import CONFIGS, DECODERS, N_BLOCKS, VOCABULARY, save_tiny_model
+from rehead.bases.packing import Packing
+from tests.tiny_models import CONFIGS, N_BLOCKS, VOCABULARY, save_tiny_model
 
 N_CLASSES = 3
 LENGTHS = (3, 11, 7, 1, 9)
@@ -24,7 +26,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def batch_of(base: Base, order: list[int]) -> tuple[Tensor, Tensor]:
-    """The same texts for any order of rows, padded on the right."""
+    """The same texts for any order of rows, as Transformers wants them: padded on the right."""
     generator = torch.Generator().manual_seed(1)
     rows = [torch.randint(4, len(VOCABULARY), (length,), generator=generator) for length in LENGTHS]
     chosen = [rows[i] for i in order]
@@ -33,17 +35,32 @@ def batch_of(base: Base, order: list[int]) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def cut_logits(base: Base, head: heads.Head, ids: Tensor, mask: Tensor, cut: int) -> Tensor:
+def packed(ids: Tensor, mask: Tensor) -> tuple[Tensor, Packing]:
+    """The padded batch end to end."""
+    return ids[mask.bool()], Packing(mask.sum(1))
+
+
+def cut_logits(base: Base, head: heads.Head, ids: Tensor, mask: Tensor, cut: int, only: str | None = None) -> Tensor:
     """Trunk without gradients, then tail and head with them, as a fit does it."""
-    needed = None if base.family.causal else mask
+    row, packing = packed(ids, mask)
+    depth = len(base.blocks)
     with torch.no_grad():
-        hidden = run_blocks(base, embed(base, ids, needed), needed, 0, cut)
-    hidden = normalise(base, run_blocks(base, hidden, needed, cut, len(base.blocks)))
-    return head(heads.pool(hidden, mask, heads.resolved(head.pooling, base.family.causal)))
+        hidden = run_blocks(base, embed(base, row, packing), packing, 0, cut)
+    hidden = normalise(base, run_blocks(base, hidden, packing, cut, depth, only=only))
+    return head(hidden if only else packing.pooled(hidden, heads.resolved(head.pooling, base.family.causal)))
 
 
 def family_head(base: Base) -> heads.Head:
     return heads.build(base, "last" if base.family.causal else "cls", N_CLASSES, seed=0)
+
+
+def assert_same_gradients(
+    base: Base, head: heads.Head, ours: Tensor, reference: Tensor, labels: Tensor, cut: int
+) -> None:
+    expected = trained_gradients(base, head, nn.functional.cross_entropy(reference, labels), cut)
+    actual = trained_gradients(base, head, nn.functional.cross_entropy(ours, labels), cut)
+    for a, e in zip(actual, expected, strict=True):
+        assert_close(a, e)
 
 
 def trained_gradients(base: Base, head: heads.Head, loss: Tensor, cut: int) -> list[Tensor]:
@@ -59,19 +76,29 @@ ORDERS = {"padded": [0, 1, 2, 3, 4], "reversed": [4, 3, 2, 1, 0]}
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("short", [True, False], ids=["plain attention", "fused attention"])
 @pytest.mark.parametrize("cut", range(N_BLOCKS + 1))
-def test_cut_model_equals_transformers_in_a_padded_batch(base: Base, cut: int, order: list[int]) -> None:
+def test_packed_and_cut_model_equals_transformers_on_a_padded_batch(
+    base: Base, cut: int, short: bool, order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing_module, "_SHORT", 96 if short else 0)
     ids, mask = batch_of(base, order)
     head = family_head(base)
     reference = base.model(input_ids=ids, attention_mask=mask).logits
     ours = cut_logits(base, head, ids, mask, cut)
     assert_close(ours, reference)
+    assert_same_gradients(base, head, ours, reference, LABELS[order], cut)
 
-    labels = LABELS[order]
-    expected = trained_gradients(base, head, nn.functional.cross_entropy(reference, labels), cut)
-    actual = trained_gradients(base, head, nn.functional.cross_entropy(ours, labels), cut)
-    for a, e in zip(actual, expected, strict=True):
-        assert_close(a, e)
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("cut", range(N_BLOCKS + 1))
+def test_last_block_for_one_token_a_text_equals_the_whole_block(base: Base, cut: int, order: list[int]) -> None:
+    ids, mask = batch_of(base, order)
+    head = family_head(base)
+    reference = base.model(input_ids=ids, attention_mask=mask).logits
+    ours = cut_logits(base, head, ids, mask, cut, only=head.pooling)
+    assert_close(ours, reference)
+    assert_same_gradients(base, head, ours, reference, LABELS[order], cut)
 
 
 @pytest.mark.parametrize("row", range(len(LENGTHS)))
@@ -82,10 +109,7 @@ def test_cut_model_equals_transformers_on_a_text_alone(base: Base, cut: int, row
     reference = base.model(input_ids=ids, attention_mask=mask).logits
     ours = cut_logits(base, head, ids, mask, cut)
     assert_close(ours, reference)
-    expected = trained_gradients(base, head, nn.functional.cross_entropy(reference, LABELS[[row]]), cut)
-    actual = trained_gradients(base, head, nn.functional.cross_entropy(ours, LABELS[[row]]), cut)
-    for a, e in zip(actual, expected, strict=True):
-        assert_close(a, e)
+    assert_same_gradients(base, head, ours, reference, LABELS[[row]], cut)
 
 
 def test_a_text_scores_the_same_alone_and_in_a_batch(base: Base) -> None:
@@ -120,12 +144,3 @@ def test_truncated_model_equals_transformers_with_that_many_layers(tmp_path: Pat
     reference = loaded_shallow.model(input_ids=ids, attention_mask=mask).logits
     assert whole.config.num_hidden_layers == depth
     assert_close(cut_logits(whole, family_head(whole), ids, mask, 1), reference)
-
-
-@pytest.mark.parametrize("family", DECODERS)
-def test_right_padding_needs_no_mask_in_a_decoder(tmp_path: Path, family: str) -> None:
-    base = load(str(save_tiny_model(tmp_path, family)), N_CLASSES, seed=0)
-    ids, mask = batch_of(base, ORDERS["padded"])
-    with_mask = run_blocks(base, embed(base, ids, mask), mask, 0, N_BLOCKS)
-    without = run_blocks(base, embed(base, ids, None), None, 0, N_BLOCKS)
-    assert_close(without[mask.bool()], with_mask[mask.bool()])

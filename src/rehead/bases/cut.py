@@ -1,7 +1,7 @@
 """Runs any stretch of a pretrained model: embedding, blocks [start, stop), final norm.
 
 `Base` is a loaded model with its tokenizer. The three functions compose to the unmodified Transformers
-backbone: `normalise(base, run_blocks(base, embed(base, ids, mask), mask, 0, n))` equals its last hidden
+backbone: `normalise(base, run_blocks(base, embed(base, ids, packing), packing, 0, n))` equals its last hidden
 state, for every family and however the blocks are divided (tests/bases/test_equivalence.py).
 """
 
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
-from rehead.bases.families import FAMILIES, Family
+from rehead.bases.blocks import Row
+from rehead.bases.families import FAMILIES, Family, rotary, window
+from rehead.bases.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,7 @@ class Base:
 
     Attributes:
         name: what the user called it.
+        folder: where it was loaded from.
         model: its family's sequence-classification model (float32, evaluation mode).
         tokenizer: a fast Transformers tokenizer that pads on the right.
         blocks_before_cut: how many blocks the model had as published.
@@ -31,6 +36,7 @@ class Base:
     """
 
     name: str
+    folder: Path
     model: Any
     tokenizer: Any
     blocks_before_cut: int
@@ -80,36 +86,53 @@ class Base:
         return replace(self, model=model)
 
 
-def embed(base: Base, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Token ids (n, length) → hidden states that enter block 0 (n, length, hidden_size)."""
-    return base.family.embed(base.backbone, input_ids, attention_mask)
+def embed(base: Base, input_ids: Tensor, packing: Packing) -> Tensor:
+    """Token ids (T,) of packed texts → states that enter block 0, (T, hidden_size)."""
+    return base.family.embed(base.backbone, input_ids, packing)
 
 
-def run_blocks(base: Base, hidden: Tensor, attention_mask: Tensor | None, start: int, stop: int) -> Tensor:
-    """Hidden states that enter block `start` → those that leave block `stop` - 1, of the same shape.
+def run_blocks(
+    base: Base,
+    hidden: Tensor,
+    packing: Packing,
+    start: int,
+    stop: int,
+    *,
+    only: str | None = None,
+    recompute: bool = False,
+) -> Tensor:
+    """States that enter block `start` → those that leave block `stop` - 1.
 
     Args:
-        hidden: (n, length, hidden_size).
-        attention_mask: (n, length), 1 for a real token, 0 for padding. None where nothing is padded, and
-            for causal families also where padding is on the right: no real token sees it.
+        hidden: (T, hidden_size), of packed texts.
         start, stop: the stretch of blocks; equal numbers leave `hidden` as it is.
+        only: `last` or `cls` where just that token of each text is wanted. The last block of the stretch then
+            computes keys and values for all tokens, but queries, attention and feed-forward layers for that
+            one alone: the same result for a fraction of the work.
+        recompute: keep only what enters each block, and compute the rest again in the backward pass: a third more
+            work for a fraction of the memory (Chen et al., arXiv 1604.06174).
+
+    Returns:
+        (T, hidden_size), or (n, hidden_size) with `only`.
     """
     if start == stop:
-        return hidden
-    arguments = base.family.arguments(base.backbone, hidden, attention_mask)
+        return hidden if only is None else packing.pooled(hidden, only)
     kinds = getattr(base.config, "layer_types", None)
+    device = hidden.device.type
+    autocast = torch.is_autocast_enabled(device)
+    dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+    rows: dict[str, Row] = {}
     for number in range(start, stop):
         kind = kinds[number] if kinds else "full_attention"
-        hidden = base.blocks[number](hidden, **arguments[kind])
+        if kind not in rows:
+            tables = rotary(base.backbone, hidden, packing, kind)
+            rows[kind] = Row(packing, dtype, window(base.config, kind), tables)
+        arguments = (base.blocks[number], hidden, rows[kind], only if number == stop - 1 else None)
+        if recompute:
+            hidden = checkpoint(base.family.block, *arguments, use_reentrant=False)
+        else:
+            hidden = base.family.block(*arguments)
     return hidden
-
-
-def needed_mask(base: Base, attention_mask: Tensor) -> Tensor | None:
-    """The mask that blocks need for a right-padded batch, (n, length), or None where they need none.
-
-    No real token of a causal model looks at padding on the right, and without padding nothing is masked.
-    """
-    return None if base.family.causal or bool(attention_mask.all()) else attention_mask
 
 
 def normalise(base: Base, hidden: Tensor) -> Tensor:

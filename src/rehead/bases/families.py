@@ -1,24 +1,19 @@
 """What differs between model families: where the blocks are, what surrounds them, how they call a head.
 
 A family says how Transformers' own forward pass of that architecture falls into embedding, blocks and final
-norm, so that `rehead.bases.cut` can run any stretch of blocks. The blocks themselves are Transformers'.
+norm, so that `rehead.bases.cut` can run any stretch of blocks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import (
-    create_bidirectional_mask,
-    create_bidirectional_sliding_window_mask,
-    create_causal_mask,
-    create_sliding_window_causal_mask,
-)
 
-# Keyword arguments for each kind of block (`config.layer_types`; one kind, "full_attention", where it has none).
-BlockArguments = Mapping[str, dict[str, Any]]
+from rehead.bases import blocks as block_of
+from rehead.bases.blocks import Block
+from rehead.bases.packing import Packing
 
 
 @dataclass(frozen=True)
@@ -44,101 +39,79 @@ class Family:
         causal: whether a token sees only what stands before it.
         blocks: dotted name of the list of blocks in the backbone.
         norm: dotted name of the final norm, or None.
-        embed: (backbone, input_ids, attention_mask) → hidden states that enter block 0.
-        arguments: (backbone, hidden, attention_mask) → what a block is called with beside the hidden states.
+        embed: (backbone, token ids (T,), packing) → states that enter block 0, (T, hidden_size).
+        block: what a block computes.
         head_parts: (sequence-classification model) → its head.
     """
 
     causal: bool
     blocks: str
     norm: str | None
-    embed: Callable[[nn.Module, Tensor, Tensor | None], Tensor]
-    arguments: Callable[[Any, Tensor, Tensor | None], BlockArguments]
+    embed: Callable[[Any, Tensor, Packing], Tensor]
+    block: Block
     head_parts: Callable[[Any], HeadParts]
 
 
-def _positions(hidden: Tensor) -> Tensor:
-    return torch.arange(hidden.shape[1], device=hidden.device).unsqueeze(0)
+def rotary(backbone: Any, hidden: Tensor, packing: Packing, kind: str) -> tuple[Tensor, Tensor] | None:
+    """Cosines and sines for a row of tokens, (T, 1, head size) each; None where positions are in the embedding."""
+    if not hasattr(backbone, "rotary_emb"):
+        return None
+    positions = packing.positions.unsqueeze(0)
+    # Gemma 3 and ModernBERT rotate windowed and full blocks at different frequencies.
+    by_kind = (kind,) if backbone.config.model_type in ("gemma3_text", "modernbert") else ()
+    cosine, sine = backbone.rotary_emb(hidden.unsqueeze(0), positions, *by_kind)
+    return cosine[0].unsqueeze(1), sine[0].unsqueeze(1)
 
 
-def _mask_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | None) -> dict[str, Any]:
-    return {"config": backbone.config, "inputs_embeds": hidden, "attention_mask": attention_mask}
+def window(config: Any, kind: str) -> int | None:
+    """How many tokens away a block of this kind sees, or None for all; see `Packing.mask`."""
+    size: int | None = getattr(config, "sliding_window", None)
+    if config.model_type == "modernbert" and size is not None:
+        # Its number is the farthest distance, not the first that is out of sight.
+        return size + 1 if kind == "sliding_attention" else None
+    # Mistral has a window but no kinds of blocks: all of its blocks use it.
+    windowed = kind == "sliding_attention" or getattr(config, "layer_types", None) is None
+    return size if windowed else None
 
 
-def _rotary_embed(backbone: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+def _token_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
     embedded: Tensor = backbone.get_input_embeddings()(input_ids)
     return embedded
 
 
-def _rotary_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | None) -> BlockArguments:
-    """Llama and its kin: causal masks, full or windowed, and rotary positions that all blocks share."""
-    config = backbone.config
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    positions = _positions(hidden)
-    masks = {
-        **_mask_arguments(backbone, hidden, attention_mask),
-        "past_key_values": None,
-        "position_ids": positions,
-    }
-    # Mistral has a window but no layer types: all of its blocks use it.
-    windowed_throughout = getattr(config, "layer_types", None) is None and getattr(config, "sliding_window", None)
-    arguments = {}
-    for kind in kinds:
-        windowed = kind == "sliding_attention" or windowed_throughout
-        arguments[kind] = {
-            "attention_mask": (create_sliding_window_causal_mask if windowed else create_causal_mask)(**masks),
-            "position_ids": positions,
-            "position_embeddings": _rotary(backbone, hidden, positions, kind),
-        }
-    return arguments
-
-
-def _rotary(backbone: Any, hidden: Tensor, positions: Tensor, kind: str) -> Any:
-    # Gemma 3 and ModernBERT rotate windowed and full blocks at different frequencies.
-    if backbone.config.model_type in ("gemma3_text", "modernbert"):
-        return backbone.rotary_emb(hidden, positions, kind)
-    return backbone.rotary_emb(hidden, positions)
-
-
-def _gpt2_embed(backbone: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-    tokens = backbone.wte(input_ids)
-    embedded: Tensor = backbone.drop(tokens + backbone.wpe(_positions(tokens)))
+def _gpt2_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = backbone.drop(backbone.wte(input_ids) + backbone.wpe(packing.positions))
     return embedded
 
 
-def _gpt2_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | None) -> BlockArguments:
-    positions = _positions(hidden)
-    masks = {
-        **_mask_arguments(backbone, hidden, attention_mask),
-        "past_key_values": None,
-        "position_ids": positions,
-    }
-    return {"full_attention": {"attention_mask": create_causal_mask(**masks), "position_ids": positions}}
+def _bert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    row = input_ids.unsqueeze(0)
+    positions = packing.positions.unsqueeze(0)
+    embedded: Tensor = backbone.embeddings(row, position_ids=positions, token_type_ids=torch.zeros_like(row))
+    return embedded[0]
 
 
-def _bert_embed(backbone: Any, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+def _roberta_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    # Positions begin behind the padding id, and count what is not that id.
+    padding = backbone.embeddings.padding_idx
+    real = (input_ids != padding).long()
+    counted = torch.cat([torch.zeros_like(real[:1]), real.cumsum(0)])
+    before = torch.repeat_interleave(counted[packing.offsets[:-1]], packing.lengths)
+    positions = (counted[1:] - before) * real + padding
+    row = input_ids.unsqueeze(0)
+    types = torch.zeros_like(row)
+    embedded: Tensor = backbone.embeddings(row, position_ids=positions.unsqueeze(0), token_type_ids=types)
+    return embedded[0]
+
+
+def _distilbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = backbone.embeddings(input_ids.unsqueeze(0), position_ids=packing.positions.unsqueeze(0))
+    return embedded[0]
+
+
+def _modernbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
     embedded: Tensor = backbone.embeddings(input_ids=input_ids)
     return embedded
-
-
-def _bert_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | None) -> BlockArguments:
-    mask = create_bidirectional_mask(**_mask_arguments(backbone, hidden, attention_mask))
-    return {"full_attention": {"attention_mask": mask}}
-
-
-def _modernbert_arguments(backbone: Any, hidden: Tensor, attention_mask: Tensor | None) -> BlockArguments:
-    makers = {
-        "full_attention": create_bidirectional_mask,
-        "sliding_attention": create_bidirectional_sliding_window_mask,
-    }
-    positions = _positions(hidden)
-    return {
-        kind: {
-            "attention_mask": makers[kind](**_mask_arguments(backbone, hidden, attention_mask)),
-            "position_embeddings": _rotary(backbone, hidden, positions, kind),
-        }
-        for kind in set(backbone.config.layer_types)
-    }
 
 
 def _score_head(model: Any) -> HeadParts:
@@ -167,21 +140,15 @@ def _modernbert_head(model: Any) -> HeadParts:
     return HeadParts(model.head, model.drop.p, "classifier")
 
 
-_ROTARY_DECODER = Family(
-    causal=True,
-    blocks="layers",
-    norm="norm",
-    embed=_rotary_embed,
-    arguments=_rotary_arguments,
-    head_parts=_score_head,
-)
+_ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, block_of.rotary_decoder, _score_head)
+_BERT_BLOCKS = "encoder.layer"
 
 # By `config.model_type`.
 FAMILIES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text"), _ROTARY_DECODER),
-    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, _gpt2_arguments, _score_head),
-    "bert": Family(False, "encoder.layer", None, _bert_embed, _bert_arguments, _bert_head),
-    "roberta": Family(False, "encoder.layer", None, _bert_embed, _bert_arguments, _roberta_head),
-    "distilbert": Family(False, "transformer.layer", None, _bert_embed, _bert_arguments, _distilbert_head),
-    "modernbert": Family(False, "layers", "final_norm", _bert_embed, _modernbert_arguments, _modernbert_head),
+    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, block_of.gpt2, _score_head),
+    "bert": Family(False, _BERT_BLOCKS, None, _bert_embed, block_of.bert, _bert_head),
+    "roberta": Family(False, _BERT_BLOCKS, None, _roberta_embed, block_of.bert, _roberta_head),
+    "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, block_of.distilbert, _distilbert_head),
+    "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, block_of.modernbert, _modernbert_head),
 }

@@ -40,6 +40,13 @@ def is_converted(sha256: str) -> bool:
     return _folder_of(sha256).is_dir()
 
 
+def checksum(folder: Path) -> str | None:
+    """SHA-256 of the weights in a folder that `converted` has made and checked; None for any other folder."""
+    if folder.parent != files.cache_folder() / "converted":
+        return None
+    return (folder / _CHECKSUM).read_text().strip()
+
+
 def _folder_of(sha256: str) -> Path:
     return files.cache_folder() / "converted" / sha256[:16]
 

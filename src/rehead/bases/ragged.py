@@ -25,6 +25,11 @@ class Ragged:
     def from_lists(cls, sequences: Sequence[Sequence[int]]) -> Ragged:
         lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
         values = torch.tensor([value for sequence in sequences for value in sequence], dtype=torch.int64)
+        return cls.of(values, lengths)
+
+    @classmethod
+    def of(cls, values: Tensor, lengths: Tensor) -> Ragged:
+        """Sequences of these lengths (n,) that lie end to end in `values`."""
         return cls(values, offsets_of(lengths))
 
     def __len__(self) -> int:
@@ -42,31 +47,7 @@ class Ragged:
         shift = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
         return Ragged(self.values[shift + torch.arange(int(offsets[-1]))], offsets)
 
-    def padded(self, rows: Tensor, fill: int = 0) -> tuple[Tensor, Tensor]:
-        """The given sequences as one batch, padded on the right with `fill`.
-
-        Args:
-            rows: (m,) int64, which sequences.
-
-        Returns:
-            values: (m, longest of them, ...), and attention mask: (m, longest) int64, 1 where a value is real.
-        """
-        positions, mask = self._positions(rows)
-        batch = self.values[positions.clamp(max=len(self.values) - 1)]
-        batch[~mask] = fill
-        return batch, mask.long()
-
-    def write(self, rows: Tensor, batch: Tensor) -> None:
-        """Stores a right-padded batch (m, longest, ...) as the given sequences; padding is left out."""
-        positions, mask = self._positions(rows)
-        self.values[positions[mask]] = batch[mask].to(self.values.dtype)
-
-    def _positions(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        lengths = self.lengths[rows]
-        steps = torch.arange(int(lengths.max()))
-        return self.offsets[rows].unsqueeze(1) + steps, steps < lengths.unsqueeze(1)
-
 
 def offsets_of(lengths: Tensor) -> Tensor:
     """Where sequences of these lengths (n,) begin when they lie end to end, and where the last ends: (n + 1,) int64."""
-    return torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
+    return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))

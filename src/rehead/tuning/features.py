@@ -1,25 +1,37 @@
 """The trunk pass: each text goes once through the frozen blocks; what comes out is kept.
 
-Texts are taken in order of length, in batches of a token budget, so that hardly anything is padding.
-Identical texts pass once. Pooled features of any depths, and token states at the cut, come out of the same
-pass.
+Texts are taken in order of length and packed end to end, a token budget at a time, so that nothing is padding.
+Identical texts pass once, and texts whose features are in the cache already do not pass at all. Pooled features
+of any depths, and token states at the cut, come out of the same pass and go to the cache in pieces, so that
+memory is bounded by the budget and not by the data.
 """
 
+import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 import torch
+import transformers
 from torch import Tensor
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base, embed, needed_mask, normalise, run_blocks
-from rehead.bases.ragged import Ragged, offsets_of
-from rehead.heads import pool, resolved, width
+from rehead.bases.cut import Base, embed, normalise, run_blocks
+from rehead.bases.loading import fingerprint
+from rehead.bases.packing import Packing
+from rehead.bases.ragged import Ragged
+from rehead.heads import halves
+from rehead.tuning.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
 
-# Large enough for matrix products at full speed, small enough to stay in the CPU's caches: measured between
-# 512 and 8,192 on two cores, 1,024 to 2,048 were the fastest.
+# Large enough for matrix products at full speed, small enough to stay in the CPU's caches: of 512 to 8,192, this was
+# the fastest on two cores.
 TOKEN_BUDGET = 2048
+# So much is computed before it is written to the cache as one segment.
+_SEGMENT_BYTES = 256 * 2**20
+# To be counted up when what is computed changes, so that features from before are not used.
+_FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -29,12 +41,14 @@ class Features:
     Attributes:
         pooled: (n, n_depths, width) float32, behind the final norm; the depths are those asked for.
         tokens: n sequences of states that enter block `cut`, or None where no tail needs them.
-        forward_flops: floating-point operations of the matrix products in the blocks.
+        forward_flops: floating-point operations of the matrix products in the blocks; none for what was cached.
+        seconds: that the blocks took.
     """
 
     pooled: Tensor
-    tokens: Ragged | None
+    tokens: Pieces | None
     forward_flops: float
+    seconds: float
 
 
 def trunk_pass(
@@ -44,6 +58,7 @@ def trunk_pass(
     depths: Sequence[int],
     pooling: str,
     cut: int | None = None,
+    shelf: Shelf | MemoryShelf | None = None,
     label: str = "trunk pass",
 ) -> Features:
     """Runs texts through blocks [0, max(depths)) in evaluation mode, without gradients.
@@ -52,63 +67,78 @@ def trunk_pass(
         base: its matrix products run in the type that its weights have (see `Base.with_products_in`).
         ids: token ids of n texts.
         depths: after how many blocks to pool, in rising order; may be empty where only `cut` is wanted.
-        pooling: how to pool, see `rehead.heads.pool`.
+        pooling: `last`, `cls`, `mean` or `both`; see `rehead.heads`.
         cut: keep all token states after this many blocks.
+        shelf: of the cache, made for this base; None keeps everything in memory.
         label: what the progress bar says.
     """
-    how = resolved(pooling, base.family.causal)
+    parts = halves(pooling, base.family.causal)
+    shelf = MemoryShelf() if shelf is None else shelf
     unique, inverse = _unique(ids)
+    keys = _keys(ids, unique)
+    names = [f"{part}.{depth}" for depth in depths for part in parts]
+    wanted = [*names, *([] if cut is None else [_at_cut(cut)])]
+    missing = torch.from_numpy(np.flatnonzero(shelf.missing(keys, wanted)))
     lengths = ids.lengths[unique]
-    pooled = torch.empty(len(unique), len(depths), width(base.hidden_size, pooling))
-    tokens = None
-    if cut is not None:
-        offsets = offsets_of(lengths)
-        dtype = _product_dtype(base)
-        tokens = Ragged(torch.empty(int(offsets[-1]), base.hidden_size, dtype=dtype), offsets)
+    order = missing[torch.argsort(lengths[missing], stable=True)]
+    # One token of each text is enough in the last block, where nothing else is pooled or kept.
+    only = parts[0] if parts in (["last"], ["cls"]) and depths and max(depths) > (cut or 0) else None
+    run = _Pass(base, list(depths), parts, cut, only)
+    start = time.perf_counter()
+    with progress.bar(label, int(lengths[order].sum())) as advance:
+        for rows in batches(lengths[order], TOKEN_BUDGET):
+            run.add(order[rows], ids.take(unique[order[rows]]))
+            advance(int(lengths[order[rows]].sum()))
+            if run.bytes > _SEGMENT_BYTES:
+                run.flush(shelf, keys)
+        run.flush(shelf, keys)
+    seconds = time.perf_counter() - start
+    wide = keys[inverse]
+    pooled = torch.empty(len(ids), len(depths), len(parts) * base.hidden_size)
+    for i, depth in enumerate(depths):
+        for part, columns in zip(parts, pooled[:, i].chunk(len(parts), dim=-1), strict=True):
+            columns.copy_(shelf.dense(wide, f"{part}.{depth}"))
+    tokens = None if cut is None else shelf.ragged(wide, _at_cut(cut))
     stop = max([*depths, cut or 0])
-    device = hardware.device()
-    base.model.to(device)
-    base.model.eval()
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=_product_dtype(base) == torch.bfloat16)
-    with torch.inference_mode(), autocast, progress.bar(label, int(lengths.sum())) as advance:
-        for rows in batches(lengths, TOKEN_BUDGET):
-            batch, mask = ids.padded(unique[rows], fill=base.tokenizer.pad_token_id)
-            needed = needed_mask(base, mask.to(device))
-            hidden = embed(base, batch.to(device), needed)
-            done = 0
-            for depth in sorted({*depths, *([] if cut is None else [cut])}):
-                hidden = run_blocks(base, hidden, needed, done, depth)
-                done = depth
-                if depth == cut and tokens is not None:
-                    tokens.write(rows, hidden.cpu())
-                if depth in depths:
-                    states = _pooled(base, hidden, mask.to(device), how)
-                    pooled[rows, list(depths).index(depth)] = states.cpu()
-            advance(int(lengths[rows].sum()))
-    flops = forward_flops(base, int(lengths.sum()), 0, stop)
-    return Features(pooled[inverse], tokens.take(inverse) if tokens else None, flops)
+    return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds)
+
+
+def shelf_for(base: Base) -> Shelf:
+    """The cache's shelf for features of this base in its arithmetic, with the libraries that are installed."""
+    arithmetic = "bfloat16" if products_in_bf16(base) else "float32"
+    decides = [
+        fingerprint(base.folder),
+        arithmetic,
+        hardware.device().type,
+        torch.__version__,
+        transformers.__version__,
+        _FORMAT,
+    ]
+    key = hashlib.sha256("\n".join(map(str, decides)).encode()).hexdigest()[:32]
+    return open_shelf(key, {"base": base.name, "arithmetic": arithmetic})
 
 
 def batches(lengths: Tensor, token_budget: int) -> list[Tensor]:
-    """Divides texts into batches of similar length: each has at most `token_budget` tokens, padding included.
+    """Divides texts into consecutive batches of at most `token_budget` tokens; a longer text is one of its own.
 
-    A text longer than the budget is a batch of its own.
+    Each batch depends on where it begins alone: a pass that goes on after an interruption, from texts sorted the
+    same way, makes the same batches and so the same numbers, bit for bit.
 
     Args:
         lengths: (n,) int64.
 
     Returns:
-        positions of the texts, each once.
+        positions of the texts, each once, in order.
     """
-    order = torch.argsort(lengths, stable=True)
     result = []
-    start = 0
-    for end, length in enumerate(lengths[order].tolist()):
-        if end > start and (end - start + 1) * length > token_budget:
-            result.append(order[start:end])
-            start = end
-    if start < len(order):
-        result.append(order[start:])
+    start = tokens = 0
+    for end, length in enumerate(lengths.tolist()):
+        if end > start and tokens + length > token_budget:
+            result.append(torch.arange(start, end))
+            start, tokens = end, 0
+        tokens += length
+    if start < len(lengths):
+        result.append(torch.arange(start, len(lengths)))
     return result
 
 
@@ -118,14 +148,74 @@ def forward_flops(base: Base, tokens: int, start: int, stop: int) -> float:
     return 2.0 * weights * tokens
 
 
-def _pooled(base: Base, hidden: Tensor, mask: Tensor, how: str) -> Tensor:
-    """Normalised and pooled; a single token is picked before the norm, which works token by token."""
-    if "mean" in how:
-        return pool(normalise(base, hidden).float(), mask, how)
-    return normalise(base, pool(hidden, mask, how)).float()
+def products_in_bf16(base: Base) -> bool:
+    """Whether the weights of the blocks' matrix products are bfloat16."""
+    return next(weight.dtype for weight in base.blocks[0].parameters() if weight.dim() == 2) == torch.bfloat16
 
 
-def _unique(ids: Ragged) -> tuple[Tensor, Tensor]:
+@dataclass
+class _Pass:
+    """Computes batches and collects what the cache shall keep of them."""
+
+    base: Base
+    depths: list[int]
+    parts: list[str]
+    cut: int | None
+    only: str | None
+    rows: list[Tensor] = field(default_factory=list)
+    dense: dict[str, list[Tensor]] = field(default_factory=dict)
+    tokens: list[Tensor] = field(default_factory=list)
+    lengths: list[Tensor] = field(default_factory=list)
+    bytes: int = 0
+
+    def add(self, rows: Tensor, ids: Ragged) -> None:
+        base, device = self.base, hardware.device()
+        base.model.to(device).eval()
+        packing = Packing(ids.lengths.to(device))
+        stops = sorted({*self.depths, *([] if self.cut is None else [self.cut])})
+        in_bf16 = products_in_bf16(base)
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
+            hidden = embed(base, ids.values.to(device), packing)
+            done = 0
+            for stop in stops:
+                only = self.only if stop == stops[-1] else None
+                hidden = run_blocks(base, hidden, packing, done, stop, only=only)
+                done = stop
+                if stop == self.cut:
+                    self._keep_tokens(hidden.to(torch.bfloat16 if in_bf16 else torch.float32).cpu(), ids.lengths)
+                if stop in self.depths:
+                    normed = normalise(base, hidden).float()
+                    for part in self.parts:
+                        pooled = normed if only else packing.pooled(normed, part)
+                        self._keep(f"{part}.{stop}", pooled.cpu())
+        self.rows.append(rows)
+
+    def _keep(self, name: str, values: Tensor) -> None:
+        self.dense.setdefault(name, []).append(values)
+        self.bytes += values.nbytes
+
+    def _keep_tokens(self, values: Tensor, lengths: Tensor) -> None:
+        self.tokens.append(values)
+        self.lengths.append(lengths)
+        self.bytes += values.nbytes
+
+    def flush(self, shelf: Shelf | MemoryShelf, keys: npt.NDArray[np.uint8]) -> None:
+        if not self.rows:
+            return
+        dense = {name: torch.cat(values) for name, values in self.dense.items()}
+        ragged = {}
+        if self.cut is not None:
+            lengths = torch.cat(self.lengths)
+            ragged[_at_cut(self.cut)] = Ragged.of(torch.cat(self.tokens), lengths)
+        shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
+        self.rows, self.dense, self.tokens, self.lengths, self.bytes = [], {}, [], [], 0
+
+
+def _at_cut(cut: int) -> str:
+    return f"tokens.{cut}"
+
+
+def _unique(ids: Ragged) -> tuple[Tensor, npt.NDArray[np.int64]]:
     """Positions of the first of each set of identical sequences, and for every text which of these it is."""
     values = ids.values.numpy()
     bounds = ids.offsets.tolist()
@@ -138,9 +228,15 @@ def _unique(ids: Ragged) -> tuple[Tensor, Tensor]:
             first[key] = len(unique)
             unique.append(i)
         inverse[i] = first[key]
-    return torch.tensor(unique, dtype=torch.int64), torch.from_numpy(inverse)
+    return torch.tensor(unique, dtype=torch.int64), inverse
 
 
-def _product_dtype(base: Base) -> torch.dtype:
-    """The type of the weights in the blocks' matrix products."""
-    return next(weight.dtype for weight in base.blocks[0].parameters() if weight.dim() == 2)
+def _keys(ids: Ragged, rows: Tensor) -> npt.NDArray[np.uint8]:
+    """(n, 16): what the cache knows each text by, a digest of its token ids."""
+    values = ids.values.numpy()
+    bounds = ids.offsets.tolist()
+    digests = [
+        hashlib.blake2b(values[bounds[row] : bounds[row + 1]].tobytes(), digest_size=16).digest()
+        for row in rows.tolist()
+    ]
+    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)

@@ -1,35 +1,49 @@
-"""Trains the tail: blocks [cut, depth), final norm and head, from the token states kept at the cut.
+"""Trains blocks [cut, depth), final norm and head: from the token states kept at the cut, or from the text.
 
 The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054). AdamW, linear
 warm-up and cosine decay, gradient clipping; after each epoch the validation loss is measured, and the weights
 with the lowest one are kept, the probe's own included.
 """
 
-import copy
+from __future__ import annotations
+
 import math
+import threading
+import time
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base, needed_mask, normalise, run_blocks
-from rehead.bases.ragged import Ragged
-from rehead.heads import Head, pool, resolved
+from rehead.bases.cut import Base, normalise, run_blocks
+from rehead.bases.packing import Packing
+from rehead.errors import Interrupted
+from rehead.heads import Head, is_family_head, resolved
+from rehead.tuning.checkpoint import Checkpoint, interruptible
 from rehead.tuning.features import TOKEN_BUDGET, batches, forward_flops
+from rehead.tuning.inputs import Inputs, autocast
+
+# A step's texts go through in portions of so many tokens, and their gradients add up.
+PORTION = 4096
+# A run that is killed loses so many seconds at most.
+_SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the tail is trained.
+    """How the weights are trained.
 
     Attributes:
-        epochs: passes over the training examples.
+        epochs: passes over the training examples, at most.
         batch_size: examples a step.
         learning_rate: of AdamW, at its highest.
         weight_decay: of AdamW; on matrices only.
         warmup: share of the steps over which the learning rate rises.
         clip: largest norm of the gradient.
+        patience: stop after so many epochs without a lower validation loss.
+        label_smoothing: share of each target that is spread over all classes (Szegedy et al., CVPR 2016, §7).
+        balanced: whether each class weighs the same, whatever its number of examples.
         seed: for the order of the examples and for dropout.
     """
 
@@ -39,114 +53,298 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
+    patience: int = 2
+    label_smoothing: float = 0.0
+    balanced: bool = False
     seed: int = 0
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """Token states at the cut, with the class of each text.
+class Tail:
+    """The blocks [cut, depth) of a base with its head, and what of them is trained.
 
     Attributes:
-        states: n sequences of (length, hidden_size).
-        labels: (n,) int64.
+        trained: holds the weights that change; it is switched between training and evaluation mode.
     """
 
-    states: Ragged
-    labels: Tensor
+    base: Base
+    head: Head
+    cut: int
+    depth: int
+    trained: nn.Module
+
+    @classmethod
+    def of_blocks(cls, base: Base, head: Head, cut: int, depth: int) -> Tail:
+        """Trains whole blocks: with a cut of 0 everything, the embedding too."""
+        parts = [base.backbone, head] if cut == 0 else [*base.blocks[cut:depth], base.norm, head]
+        return cls(base, head, cut, depth, nn.ModuleList(parts))
+
+    def weights(self) -> list[nn.Parameter]:
+        """What is trained, each once; unfreezes it, and freezes the rest."""
+        wanted = list(dict.fromkeys(self.trained.parameters()))
+        self.base.model.requires_grad_(False)
+        for weight in wanted:
+            weight.requires_grad_(True)
+        return wanted
+
+    def forward(self, hidden: Tensor, packing: Packing, recompute: bool = False) -> Tensor:
+        """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32."""
+        pooling = self.head.pooling
+        only = pooling if is_family_head(pooling) else None
+        hidden = run_blocks(self.base, hidden, packing, self.cut, self.depth, only=only, recompute=recompute)
+        hidden = normalise(self.base, hidden).float()
+        pooled = hidden if only else packing.pooled(hidden, resolved(pooling, self.base.family.causal))
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = self.head(pooled)
+        return logits
+
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
+        device = hardware.device()
+        self.trained.to(device)
+        result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
+        was_training = self.trained.training
+        self.trained.eval()
+        order = torch.argsort(inputs.lengths, stable=True)
+        with torch.inference_mode(), autocast(self._in_bf16):
+            for places in batches(inputs.lengths[order], TOKEN_BUDGET):
+                rows = order[places]
+                packing = Packing(inputs.lengths[rows].to(device))
+                result[rows] = self.forward(inputs.hidden(rows, packing), packing).cpu()
+        self.trained.train(was_training)
+        return result
+
+    @property
+    def _in_bf16(self) -> bool:
+        return hardware.native_dtype() == torch.bfloat16
 
 
 @dataclass(frozen=True)
+class Labelled:
+    """Inputs of n texts with their classes, (n,) int64."""
+
+    inputs: Inputs
+    labels: Tensor
+
+
+@dataclass
 class History:
     """What the training did.
 
     Attributes:
         validation_losses: before the first epoch and after each.
         best_epoch: whose weights were kept; 0 is the solved probe with the pretrained blocks.
-        flops: forward and backward operations in the tail's blocks.
+        stopped: why before the last epoch, or None.
+        lost_rows: the training examples of the batch whose loss was not a number.
+        flops: forward and backward operations in the blocks.
     """
 
     validation_losses: list[float] = field(default_factory=list)
     best_epoch: int = 0
+    stopped: str | None = None
+    lost_rows: list[int] = field(default_factory=list)
     flops: float = 0.0
 
 
-def tail_modules(base: Base, head: Head, cut: int, depth: int) -> nn.ModuleList:
-    """What the tail trains."""
-    return nn.ModuleList([*base.blocks[cut:depth], base.norm, head])
-
-
-def tail_logits(base: Base, head: Head, states: Ragged, cut: int, depth: int) -> Tensor:
-    """Token states of n texts at the cut → logits (n, n_classes) float32 on the CPU, without gradients."""
-    device = hardware.device()
-    logits = torch.empty(len(states), head.linear.out_features)
-    with torch.inference_mode(), _autocast(device):
-        for rows in batches(states.lengths, TOKEN_BUDGET):
-            batch, mask = states.padded(rows)
-            logits[rows] = _forward(base, head, batch.to(device), mask.to(device), cut, depth).cpu()
-    return logits
-
-
-def _forward(base: Base, head: Head, states: Tensor, mask: Tensor, cut: int, depth: int) -> Tensor:
-    """Right-padded states at the cut (n, length, hidden_size) → logits (n, n_classes) float32."""
-    hidden = normalise(base, run_blocks(base, states.float(), needed_mask(base, mask), cut, depth))
-    pooled = pool(hidden.float(), mask, resolved(head.pooling, base.family.causal))
-    with torch.autocast(states.device.type, enabled=False):
-        logits: Tensor = head(pooled)
-    return logits
-
-
-def train_tail(
-    base: Base, head: Head, train: Tokens, validation: Tokens, cut: int, depth: int, recipe: Recipe
+def train(
+    tail: Tail,
+    examples: Labelled,
+    validation: Labelled,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None = None,
+    deadline: float | None = None,
 ) -> History:
-    """Trains in place and leaves the weights with the lowest validation loss in `base` and `head`."""
-    device = hardware.device()
-    modules = tail_modules(base, head, cut, depth).to(device)
-    for weight in base.model.parameters():
-        weight.requires_grad_(False)
-    weights = [weight.requires_grad_(True) for weight in modules.parameters()]
-    steps_an_epoch = math.ceil(len(train.labels) / recipe.batch_size)
-    optimizer = _optimizer(modules, recipe)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: _schedule(step, steps_an_epoch * recipe.epochs, recipe.warmup)
-    )
-    losses = [_mean_loss(base, head, validation, cut, depth)]
-    best, best_epoch = copy.deepcopy(modules.state_dict()), 0
-    order = torch.Generator().manual_seed(recipe.seed)
-    tokens = int(train.states.lengths.sum())
-    with torch.random.fork_rng(), progress.bar("training the tail", tokens * recipe.epochs) as advance:
+    """Trains in place and leaves the weights with the lowest validation loss.
+
+    Args:
+        checkpoint: where the state is kept; None keeps none.
+        deadline: on the clock of time.perf_counter; no epoch begins that would end after it.
+
+    Raises:
+        Interrupted: Ctrl-C; the state was kept if there is a checkpoint.
+        SettingError: the checkpoint belongs to another run.
+    """
+    run = _Training(tail, examples, validation, recipe, checkpoint)
+    with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        for epoch in range(1, recipe.epochs + 1):
-            modules.train()
-            for rows in torch.randperm(len(train.labels), generator=order).split(recipe.batch_size):
-                states, mask = train.states.padded(rows)
-                with _autocast(device):
-                    logits = _forward(base, head, states.to(device), mask.to(device), cut, depth)
-                loss = nn.functional.cross_entropy(logits, train.labels[rows].to(device))
-                loss.backward()
-                nn.utils.clip_grad_norm_(weights, recipe.clip)
-                optimizer.step()
-                scheduler.step()
-                optimizer.zero_grad(set_to_none=True)
-                advance(int(mask.sum()))
-            modules.eval()
-            losses.append(_mean_loss(base, head, validation, cut, depth))
-            if losses[-1] < losses[best_epoch]:
-                best, best_epoch = copy.deepcopy(modules.state_dict()), epoch
-    modules.load_state_dict(best)
-    base.model.requires_grad_(False)
-    head.requires_grad_(False)
-    flops = 3 * recipe.epochs * forward_flops(base, tokens, cut, depth)  # backward costs twice the forward pass
-    return History(losses, best_epoch, flops)
+        run.start()
+        with interruptible() as interruption:
+            run.epochs(interruption, deadline)
+    run.finish()
+    return run.history
 
 
-def _optimizer(modules: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    matrices = [weight for weight in modules.parameters() if weight.dim() > 1]
-    vectors = [weight for weight in modules.parameters() if weight.dim() <= 1]
+class _Training:
+    """One run of `train`."""
+
+    def __init__(
+        self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe, checkpoint: Checkpoint | None
+    ) -> None:
+        self.tail, self.examples, self.validation = tail, examples, validation
+        self.recipe, self.checkpoint = recipe, checkpoint
+        self.device = hardware.device()
+        tail.trained.to(self.device)
+        self.weights = tail.weights()
+        self.optimizer = _optimizer(self.weights, recipe)
+        self.steps_an_epoch = math.ceil(len(examples.labels) / recipe.batch_size)
+        self.step = 0
+        self.history = History()
+        self.best: list[Tensor] = []
+        self.class_weights = _class_weights(examples.labels, tail.head.linear.out_features, recipe.balanced)
+        self.recompute = _activation_bytes(tail) > hardware.free_memory() / 2
+        self.saved_at = time.monotonic()
+
+    def start(self) -> None:
+        """Takes up the run on disk, or measures the loss to begin with."""
+        state = self.checkpoint.read() if self.checkpoint else None
+        if state is None:
+            self.history.validation_losses.append(self._validation_loss())
+            self.best = [weight.detach().clone() for weight in self.weights]
+            return
+        tensors, told = state
+        self.step = told["step"]
+        self.history = History(**told["history"])
+        self.best = [tensors[f"best.{i}"].to(self.device) for i in range(len(self.weights))]
+        torch.set_rng_state(tensors["random"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"])
+        with torch.no_grad():
+            for i, weight in enumerate(self.weights):
+                weight.copy_(tensors[f"weight.{i}"])
+                if f"mean.{i}" in tensors:
+                    self.optimizer.state[weight] = {
+                        "step": torch.tensor(float(self.step), device=self.device),
+                        "exp_avg": tensors[f"mean.{i}"].to(self.device),
+                        "exp_avg_sq": tensors[f"square.{i}"].to(self.device),
+                    }
+        progress.say(f"going on in epoch {self.step // self.steps_an_epoch + 1}")
+
+    def epochs(self, interruption: threading.Event, deadline: float | None) -> None:
+        order = torch.Generator().manual_seed(self.recipe.seed)
+        n = len(self.examples.labels)
+        total = n * self.recipe.epochs
+        with progress.bar("training", total) as advance:
+            advance(min(total, self.step * self.recipe.batch_size))
+            for epoch in range(1, self.recipe.epochs + 1):
+                rows = torch.randperm(n, generator=order)
+                if epoch < len(self.history.validation_losses):
+                    continue  # done before the interruption
+                if self._is_over(epoch, deadline):
+                    return
+                begun = time.perf_counter()
+                done = self.step - (epoch - 1) * self.steps_an_epoch
+                for batch in rows.split(self.recipe.batch_size)[done:]:
+                    if not self._take_step(batch):
+                        return
+                    advance(len(batch))
+                    self._keep_state(interruption.is_set())
+                self._end_epoch(epoch)
+                self.seconds_an_epoch = time.perf_counter() - begun
+
+    seconds_an_epoch = 0.0
+
+    def _is_over(self, epoch: int, deadline: float | None) -> bool:
+        history = self.history
+        if history.stopped:
+            return True
+        if epoch - 1 - history.best_epoch >= self.recipe.patience:
+            history.stopped = f"no lower validation loss in {self.recipe.patience} epochs"
+        elif deadline is not None and time.perf_counter() + self.seconds_an_epoch > deadline:
+            history.stopped = "the time budget was used up"
+        return history.stopped is not None
+
+    def _take_step(self, rows: Tensor) -> bool:
+        """One step of the optimizer; False where the loss is not a number, and the training is over."""
+        factor = _schedule(self.step, self.steps_an_epoch * self.recipe.epochs, self.recipe.warmup)
+        for group in self.optimizer.param_groups:
+            group["lr"] = factor * self.recipe.learning_rate
+        self.tail.trained.train()
+        lengths = self.examples.inputs.lengths[rows]
+        weight_of_batch = self.class_weights[self.examples.labels[rows]].sum()
+        loss = 0.0
+        for portion in batches(lengths, PORTION):
+            portion_loss = self._loss(rows[portion], lengths[portion]) / weight_of_batch
+            portion_loss.backward()
+            loss += portion_loss.item()
+        norm = float(nn.utils.clip_grad_norm_(self.weights, self.recipe.clip))
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            self.history.stopped = "the loss was not a number"
+            self.history.lost_rows = rows.tolist()
+            return False
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return True
+
+    def _loss(self, rows: Tensor, lengths: Tensor) -> Tensor:
+        packing = Packing(lengths.to(self.device))
+        with autocast(hardware.native_dtype() == torch.bfloat16):
+            hidden = self.examples.inputs.hidden(rows, packing)
+            logits = self.tail.forward(hidden, packing, self.recompute)
+        return nn.functional.cross_entropy(
+            logits,
+            self.examples.labels[rows].to(self.device),
+            weight=self.class_weights.to(self.device),
+            label_smoothing=self.recipe.label_smoothing,
+            reduction="sum",
+        )
+
+    def _end_epoch(self, epoch: int) -> None:
+        history = self.history
+        history.validation_losses.append(self._validation_loss())
+        if history.validation_losses[-1] < history.validation_losses[history.best_epoch]:
+            history.best_epoch = epoch
+            self.best = [weight.detach().clone() for weight in self.weights]
+        self._write_state()
+
+    def _validation_loss(self) -> float:
+        logits = self.tail.logits(self.validation.inputs).double()
+        weights = self.class_weights.double()
+        return float(nn.functional.cross_entropy(logits, self.validation.labels, weight=weights))
+
+    def _keep_state(self, interrupted: bool) -> None:
+        if interrupted:
+            self._write_state()
+            kept = "; the same command with --resume goes on from here" if self.checkpoint else ""
+            raise Interrupted(f"interrupted after step {self.step:,} of the training{kept}")
+        if time.monotonic() - self.saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
+            self._write_state()
+
+    def _write_state(self) -> None:
+        if self.checkpoint is None:
+            return
+        tensors = {"random": torch.get_rng_state()}
+        if self.device.type == "cuda":
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for i, weight in enumerate(self.weights):
+            tensors |= {f"weight.{i}": weight, f"best.{i}": self.best[i]}
+            moments = self.optimizer.state.get(weight)
+            if moments:
+                tensors |= {f"mean.{i}": moments["exp_avg"], f"square.{i}": moments["exp_avg_sq"]}
+        self.checkpoint.write(tensors, {"step": self.step, "history": vars(self.history)})
+        self.saved_at = time.monotonic()
+
+    def finish(self) -> None:
+        with torch.no_grad():
+            for weight, best in zip(self.weights, self.best, strict=True):
+                weight.copy_(best)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.tail.trained.eval()
+        self.tail.base.model.requires_grad_(False)
+        self.tail.head.requires_grad_(False)
+        self._write_state()
+        tail = self.tail
+        tokens = int(self.examples.inputs.lengths.sum()) * self.step / self.steps_an_epoch
+        # The backward pass costs twice the forward pass.
+        self.history.flops = 3 * forward_flops(tail.base, int(tokens), tail.cut, tail.depth)
+
+
+def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     groups = [
-        {"params": matrices, "weight_decay": recipe.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
+        {"params": [weight for weight in weights if weight.dim() > 1], "weight_decay": recipe.weight_decay},
+        {"params": [weight for weight in weights if weight.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
 def _schedule(step: int, steps: int, warmup: float) -> float:
@@ -156,10 +354,15 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def _mean_loss(base: Base, head: Head, data: Tokens, cut: int, depth: int) -> float:
-    logits = tail_logits(base, head, data.states, cut, depth)
-    return float(nn.functional.cross_entropy(logits.double(), data.labels))
+def _class_weights(labels: Tensor, n_classes: int, balanced: bool) -> Tensor:
+    """(n_classes,) float32: all 1, or each class's share of n / n_classes, so that the mean over examples is 1."""
+    if not balanced:
+        return torch.ones(n_classes)
+    counts = torch.bincount(labels, minlength=n_classes)
+    return len(labels) / ((counts > 0).sum() * counts.clamp(min=1))
 
 
-def _autocast(device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=hardware.native_dtype() == torch.bfloat16)
+def _activation_bytes(tail: Tail) -> float:
+    """About what one portion's activations take until its backward pass: in and out of each layer, 6 bytes a value."""
+    widths = sum(max(weight.shape) for block in tail.base.blocks[:1] for weight in block.parameters())
+    return 6.0 * PORTION * widths * (tail.depth - tail.cut)

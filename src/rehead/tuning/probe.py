@@ -9,8 +9,11 @@ steps. So it works in the basis of their principal components, each scaled by it
 (Böhning, Annals of the Institute of Statistical Mathematics 44, 1992); the minimum is the same.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,6 +66,7 @@ def solve(
     n_classes: int,
     intercept: bool,
     tolerance: float = CONVERGED,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> Probe:
     """Solves the path of strengths and returns the one with the lowest validation log loss.
 
@@ -74,36 +78,71 @@ def solve(
         intercept: whether the linear layer has a bias. Without one the features are scaled but not centred,
             because centring is a bias in disguise.
         tolerance: stop when a step lowers the loss by less than this share of it.
+        weights: (n,) of the training examples, with a mean of 1; None for equal ones.
     """
-    mean = features.mean(0) if intercept else np.zeros(features.shape[1], dtype=np.float32)
-    scale = features.std(0)
+    mean, scale = _scaling(features, intercept)
+    with hardware.one_thread():
+        rotated, components, variances = _principal_components(features, mean, scale, weights)
+        problem = _Problem(
+            rotated=rotated,
+            variances=variances,
+            targets=np.eye(n_classes)[labels],
+            weights=np.ones(len(labels)) if weights is None else weights,
+            intercept=intercept,
+        )
+        held_out = (validation[0] - mean) / scale @ components
+        return _best_on_the_path(problem, components, mean, scale, (held_out, validation[1]), tolerance)
+
+
+def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
+    """What to take off each feature, and what to divide it by: both (width,)."""
+    mean, scale, largest = features.mean(0), features.std(0), np.abs(features).max(0)
+    if not intercept:
+        mean = np.zeros_like(mean)
     # A constant feature carries nothing, unless it serves as the bias that the head lacks.
-    largest = np.abs(features).max(0)
     constant = scale <= _CONSTANT * largest
     scale[constant] = np.where(largest > 0, largest, np.inf)[constant] if not intercept else np.inf
+    return mean, scale
+
+
+def _principal_components(
+    features: Array, mean: Array, scale: Array, weights: npt.NDArray[np.float64] | None
+) -> tuple[Tensor, Array, npt.NDArray[np.float64]]:
+    """Scaled features in the basis of their principal components, (n, rank); the basis, (width, rank); variances."""
     scaled = torch.from_numpy((features - mean) / scale)
-    held_out = (validation[0] - mean) / scale
-    variances, components = torch.linalg.eigh(scaled.T @ scaled / len(scaled))
-    problem = _Problem(
-        rotated=scaled @ components,
-        variances=variances.clamp(min=0).double().numpy(),
-        targets=np.eye(n_classes)[labels],
-        intercept=intercept,
-    )
-    solution = np.zeros((features.shape[1] + 1, n_classes))
+    n, width = scaled.shape
+    if n < width:
+        # All that the examples can tell lies in the space that they span, of fewer dimensions than the features.
+        moments, vectors = torch.linalg.eigh(scaled @ scaled.T / n)
+        kept = moments > _CONSTANT**2 * moments[-1]
+        moments, vectors = moments[kept], vectors[:, kept]
+        components = scaled.T @ (vectors / (n * moments).sqrt())
+    else:
+        moments, components = torch.linalg.eigh(scaled.T @ scaled / n)
+    heaviest = 1.0 if weights is None else float(weights.max())
+    return scaled @ components, components.numpy(), heaviest * moments.clamp(min=0).double().numpy()
+
+
+def _best_on_the_path(
+    problem: _Problem,
+    components: Array,
+    mean: Array,
+    scale: Array,
+    validation: tuple[npt.NDArray[np.floating[Any]], Index],
+    tolerance: float,
+) -> Probe:
+    held_out, labels = validation
+    solution = np.zeros((problem.rotated.shape[1] + 1, problem.targets.shape[1]))
     best: Probe | None = None
-    with hardware.one_thread():
-        for strength in STRENGTHS:
-            solution = problem.minimise(strength, solution, tolerance)
-            weight = (components.double().numpy() @ solution[:-1]).T
-            scores = log_softmax(held_out @ weight.T + solution[-1], axis=1)
-            losses = -scores[np.arange(len(validation[1])), validation[1]]
-            if best is None or losses.mean() < best.log_loss:
-                weight = weight / scale
-                bias = solution[-1] - weight @ mean
-                best = Probe(weight.astype(np.float32), bias.astype(np.float32), strength, losses)
-            else:
-                break  # the loss falls and then rises along the path, in all data seen
+    for strength in STRENGTHS:
+        solution = problem.minimise(strength, solution, tolerance)
+        scores = log_softmax(held_out @ solution[:-1] + solution[-1], axis=1)
+        losses = -scores[np.arange(len(labels)), labels]
+        if best is not None and losses.mean() >= best.log_loss:
+            break  # the loss falls and then rises along the path, in all data seen
+        weight = (components.astype(np.float64) @ solution[:-1]).T / scale
+        bias = solution[-1] - weight @ mean
+        best = Probe(weight.astype(np.float32), bias.astype(np.float32), strength, losses)
     assert best is not None
     return best
 
@@ -135,12 +174,14 @@ class _Problem:
         rotated: (n, width) float32, features in that basis.
         variances: (width,) second moment of each component.
         targets: (n, n_classes) one-hot.
+        weights: (n,) of the examples.
         intercept: whether there is a bias.
     """
 
     rotated: Tensor
     variances: npt.NDArray[np.float64]
     targets: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]
     intercept: bool
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
@@ -154,9 +195,9 @@ class _Problem:
             solution = flat.reshape(start.shape) * unit
             products = self.rotated @ torch.from_numpy(solution[:-1].astype(np.float32))
             scores = log_softmax(products.double().numpy() + solution[-1], axis=1)
-            loss = -float((scores * self.targets).sum()) / len(scores)
+            loss = -float(((scores * self.targets).sum(1) * self.weights).sum()) / len(scores)
             loss += float((penalty * solution**2).sum()) / 2
-            residual = (np.exp(scores) - self.targets) / len(scores)
+            residual = (np.exp(scores) - self.targets) * (self.weights / len(scores))[:, None]
             gradient = penalty * solution
             gradient[:-1] += (self.rotated.T @ torch.from_numpy(residual.astype(np.float32))).double().numpy()
             gradient[-1] += residual.sum(0) if self.intercept else 0.0

@@ -1,0 +1,57 @@
+"""How the benchmarks run rehead: its command line, as a user would, with features that are cold or warm as wanted."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from measure import Contender
+
+from rehead import files
+
+REHEAD = (sys.executable, "-m", "rehead.cli")
+
+
+class Cache:
+    """A cache folder with the models that are on this machine already, and features of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True)
+        self._features = folder / "features"
+        self.environment = {"REHEAD_CACHE": str(folder)}
+        for part in ("packages", "converted"):
+            there = files.cache_folder().resolve() / part
+            there.mkdir(parents=True, exist_ok=True)
+            (folder / part).symlink_to(there, target_is_directory=True)
+
+    def forget_features(self) -> None:
+        shutil.rmtree(self._features, ignore_errors=True)
+
+    def features_bytes(self) -> int:
+        return sum(file.stat().st_size for file in self._features.rglob("*") if file.is_file())
+
+
+def cold(title: str, data: Sequence[str | Path], options: Sequence[str], cache: Cache, model: Path) -> Contender:
+    """`rehead fit` with nothing computed before; see `warm`."""
+    return replace(warm(title, data, options, cache, model), before=cache.forget_features)
+
+
+def warm(title: str, data: Sequence[str | Path], options: Sequence[str], cache: Cache, model: Path) -> Contender:
+    """`rehead fit` with the features of whatever this cache has seen before.
+
+    Args:
+        data: what stands behind `fit`; see `book_files.as_arguments`.
+        options: further ones.
+        model: the folder that is written.
+    """
+    return Contender(title, [*REHEAD, "fit", *data, *options, "-o", model, "--json"], cache.environment)
+
+
+def base_folder(name: str) -> Path:
+    """The Transformers folder of a base in the catalogue, fetched first where need be, for the peers to load."""
+    # In a process of its own: it imports torch, and the measuring process must stay small.
+    locate = "import sys; from rehead.bases.loading import locate; print(locate(sys.argv[1]))"
+    command = [sys.executable, "-c", locate, name]
+    return Path(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip())

@@ -1,0 +1,46 @@
+"""How fast the trunk pass is in each number type, beside a plain matrix product; prints one line of JSON.
+
+The only benchmark code that looks inside rehead: `peak.py` runs it in a process of its own.
+
+    python benchmarks/trunk_speed.py TEXTS.csv ...
+"""
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
+    import torch
+
+    from rehead import hardware
+    from rehead.bases import loading
+    from rehead.bases.tokens import encode
+    from rehead.tuning.features import trunk_pass
+
+    base = loading.load("smollm2", n_classes=2, seed=0)
+    ids = encode(base, [text for file in sys.argv[1:] for text in _texts(Path(file))], max_length=512).ids
+    passes = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        frozen = base.with_products_in(dtype)
+        before = hardware.product_speed(dtype)
+        # Pooled over all tokens: for the last one alone the last block would do less than is counted.
+        passed = trunk_pass(frozen, ids, depths=[len(base.blocks)], pooling="mean")
+        # The product's speed is the better of two moments, which counts against the pass.
+        peak = max(before, hardware.product_speed(dtype))
+        achieved = passed.forward_flops / passed.seconds
+        name = str(dtype).removeprefix("torch.")
+        passes[name] = {"gflops": achieved / 1e9, "product_gflops": peak / 1e9, "share": achieved / peak}
+    print(json.dumps({"tokens": int(ids.lengths.sum()), "passes": passes, "versions": {"torch": torch.__version__}}))
+
+
+def _texts(file: Path) -> list[str]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [row["text"] for row in csv.DictReader(lines)]
+
+
+if __name__ == "__main__":
+    main()

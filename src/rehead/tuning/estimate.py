@@ -1,0 +1,78 @@
+"""What a fit will take, told before it is begun: tokens, operations, seconds, memory, disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from rehead import hardware
+from rehead.heads import width
+from rehead.tuning import search
+from rehead.tuning.features import forward_flops
+from rehead.tuning.run import Run
+from rehead.tuning.settings import trained_blocks
+from rehead.tuning.stages import TRAINING_EFFICIENCY
+
+# The trunk pass reaches about this share of a plain matrix product's speed.
+_TRUNK_EFFICIENCY = 0.75
+# Python, torch and Transformers, before anything is loaded.
+_LIBRARIES_BYTES = 700e6
+# AdamW's two moments, the gradient, and the best weights so far.
+_BYTES_A_TRAINED_WEIGHT = 16
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An estimate, of the most that may be needed: with depth "auto" as if all blocks were kept.
+
+    Attributes:
+        tokens: of training and validation texts, identical texts once each.
+        trunk_flops, training_flops: floating-point operations; nothing is taken to be in the cache.
+        seconds: of both.
+        peak_memory_bytes: of the process.
+        features_bytes: that go to the cache.
+    """
+
+    tokens: int
+    trunk_flops: float
+    training_flops: float
+    seconds: float
+    peak_memory_bytes: float
+    features_bytes: float
+
+
+def estimate(run: Run) -> Plan:
+    """What `finetune` will take; computes nothing but the speed of a matrix product."""
+    base, ids, settings = run.base, run.encoded.ids, run.settings
+    tokens = int(ids.lengths.sum())
+    deepest, depths, poolings = max(run.depths), run.depths, run.poolings
+    way = run.ways[0] if run.ways else "head"
+    cut = deepest - trained_blocks(way, deepest)
+    pooled_width = width(base.hidden_size, "both" if len(poolings) > 1 else poolings[0])
+    trunk = forward_flops(base, tokens, 0, deepest)
+    features = 4.0 * pooled_width * len(run.labels)
+    if len(depths) * len(poolings) > 1:
+        rows, _ = search.sample_rows(run.n_train, len(run.labels), settings.seed)
+        features += 4.0 * pooled_width * len(rows) * len(depths)
+        if way != "head":
+            trunk += forward_flops(base, int(ids.lengths[rows].sum()), 0, deepest)
+    dtype = hardware.native_dtype()
+    if 0 < cut < deepest:
+        features += tokens * base.hidden_size * dtype.itemsize
+    tokens_trained = int(ids.lengths[: run.n_train].sum())
+    training = 3 * settings.recipe.epochs * forward_flops(base, tokens_trained, cut, deepest)
+    weights = sum(weight.numel() for weight in base.backbone.parameters())
+    copy = 0 if dtype == torch.float32 else dtype.itemsize
+    trained = {"head": 0, "lora": 0, "full": weights}.get(
+        way, sum(weight.numel() for block in base.blocks[cut:deepest] for weight in block.parameters())
+    )
+    speed = hardware.product_speed(dtype)
+    return Plan(
+        tokens=tokens,
+        trunk_flops=trunk if cut else 0.0,
+        training_flops=training,
+        seconds=(trunk if cut else 0.0) / (_TRUNK_EFFICIENCY * speed) + training / (TRAINING_EFFICIENCY * speed),
+        peak_memory_bytes=_LIBRARIES_BYTES + weights * (4 + copy) + trained * _BYTES_A_TRAINED_WEIGHT,
+        features_bytes=features,
+    )

@@ -1,0 +1,72 @@
+"""What enters the blocks that are trained: token states that were kept, or that are computed anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rehead import hardware
+from rehead.bases.cut import Base, embed, run_blocks
+from rehead.bases.packing import Packing
+from rehead.bases.ragged import Ragged
+from rehead.tuning.feature_cache import Pieces
+from rehead.tuning.features import products_in_bf16
+
+
+class Inputs(Protocol):
+    """What enters the trained blocks, for n texts."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """(n,) int64, tokens a text."""
+        ...
+
+    def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
+        """States at the cut of the given texts, packed: (T, hidden_size) float32 on the device."""
+        ...
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Token states at the cut that the trunk pass has kept."""
+
+    states: Pieces
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.states.lengths
+
+    def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
+        return self.states.packed(rows).to(hardware.device()).float()
+
+
+@dataclass(frozen=True)
+class Computed:
+    """Token states that are computed anew each time: nothing is frozen (cut 0), or they are too large to keep."""
+
+    base: Base
+    ids: Ragged
+    cut: int
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.ids.lengths
+
+    def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
+        ids = self.ids.take(rows).values.to(hardware.device())
+        if self.cut == 0:
+            return embed(self.base, ids, packing)
+        training = self.base.model.training
+        self.base.model.eval()
+        with torch.no_grad(), autocast(products_in_bf16(self.base)):
+            states = run_blocks(self.base, embed(self.base, ids, packing), packing, 0, self.cut)
+        self.base.model.train(training)
+        return states.float()
+
+
+def autocast(in_bf16: bool) -> torch.autocast:
+    """Matrix products in bfloat16, or everything as it is."""
+    return torch.autocast(hardware.device().type, torch.bfloat16, enabled=in_bf16)

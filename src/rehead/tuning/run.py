@@ -1,0 +1,190 @@
+"""What a training run works on: its base, its token ids, the features that the trunk makes of them."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from rehead import hardware, progress
+from rehead.bases import loading
+from rehead.bases.cut import Base, truncate
+from rehead.bases.tokens import Encoded, encode
+from rehead.data.examples import Examples, Index
+from rehead.errors import SettingError
+from rehead.heads import Head, build, candidates, check_pooling, part_of_both, set_linear
+from rehead.tuning import cache_room, probe, search
+from rehead.tuning.feature_cache import Shelf
+from rehead.tuning.features import Features, forward_flops, shelf_for, trunk_pass
+from rehead.tuning.search import Found
+from rehead.tuning.settings import Settings, check_tune, least_depth
+
+# Bytes a second at which features are read back, on a slow disk.
+_READING_SPEED = 200e6
+
+
+class Clock:
+    """Seconds by stage, each from the end of the stage before it."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {"load": 0.0, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
+        self.begun = self._last = time.perf_counter()
+
+    def stop(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] += now - self._last
+        self._last = now
+
+
+class Run:
+    """One training run. Training examples come first, then validation examples.
+
+    Raises:
+        SettingError, BaseModelError, FetchError: it cannot be set up as it was asked for.
+    """
+
+    def __init__(self, train: Examples, validation: Examples, settings: Settings) -> None:
+        check_tune(settings.tune)
+        self.clock = Clock()
+        self.settings = settings
+        self.train, self.validation = train, validation
+        self.n_train = len(train)
+        self.n_classes = len(train.label_names)
+        self.labels = np.concatenate([train.labels, validation.labels])
+        depth = _checked_depth(settings)
+        self.base = loading.load(settings.base, self.n_classes, settings.seed, depth)
+        if settings.pool != "auto":
+            check_pooling(settings.pool, self.base.family.causal)
+        self._check_blocks()
+        self.encoded: Encoded = encode(self.base, [*train.texts, *validation.texts], settings.max_length)
+        self.trunk_flops = self.trunk_seconds = 0.0
+        self._say_truncated()
+        self.clock.stop("load")
+        self._frozen: Base | None = None
+        self._shelf: Shelf | None = None
+
+    @property
+    def frozen(self) -> Base:
+        """The base with its matrix products in the machine's fastest type, made when it is first needed."""
+        if self._frozen is None:
+            self._frozen = self.base.with_products_in(hardware.native_dtype())
+        return self._frozen
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where the features of this base are kept."""
+        if self._shelf is None:
+            self._shelf = shelf_for(self.frozen)
+        return self._shelf
+
+    @property
+    def ways(self) -> list[str]:
+        """The ways of tuning that may be tried, each costlier than the one before."""
+        asked = self.settings.tune
+        if asked == "auto":
+            return ["last-1", "lora", "full"]
+        return [] if asked == "head" else [asked]
+
+    @property
+    def depths(self) -> list[int]:
+        """What depth may be."""
+        fixed = _checked_depth(self.settings)
+        return [fixed] if fixed else list(range(least_depth(self.settings.tune), len(self.base.blocks) + 1))
+
+    @property
+    def poolings(self) -> list[str]:
+        """What pooling may be."""
+        return list(candidates(self.base.family.causal)) if self.settings.pool == "auto" else [self.settings.pool]
+
+    def truncate(self, depth: int) -> None:
+        truncate(self.base, depth)
+        if self.frozen is not self.base:
+            truncate(self.frozen, depth)
+
+    def search(self) -> Found:
+        """Measures what is to be measured of depth and pooling."""
+        depths, poolings = self.depths, self.poolings
+        if len(depths) * len(poolings) == 1:
+            return Found(poolings[0], depths[0])
+        rows, n_train = search.sample_rows(self.n_train, len(self.labels), self.settings.seed)
+        passed = self._pass(
+            rows, depths, "both" if len(poolings) > 1 else poolings[0], f"trunk pass, {len(rows):,} texts to all depths"
+        )
+        self.clock.stop("trunk")
+        heads = {pooling: build(self.base, pooling, self.n_classes, self.settings.seed) for pooling in poolings}
+        features = {
+            (pooling, depth): part_of_both(passed.pooled[:, i], pooling) if len(poolings) > 1 else passed.pooled[:, i]
+            for pooling in poolings
+            for i, depth in enumerate(depths)
+        }
+        labels = self.labels[rows]
+        found = search.choose(features, heads, labels, n_train, self._example_weights(labels[:n_train]))
+        self.clock.stop("probe")
+        return found
+
+    def keeps_tokens(self, cut: int) -> bool:
+        """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room."""
+        tokens = int(self.encoded.ids.lengths.sum())
+        n_bytes = tokens * self.base.hidden_size * hardware.native_dtype().itemsize
+        computing = forward_flops(self.base, tokens, 0, cut) / hardware.product_speed(hardware.native_dtype())
+        return n_bytes / _READING_SPEED < computing and cache_room.room_for(n_bytes)
+
+    def features(self, head: Head, depth: int, cut: int | None) -> Features:
+        """Pooled features of all rows, and token states at the cut if there is one."""
+        result = self._pass(np.arange(len(self.labels)), [depth], head.pooling, "trunk pass", cut)
+        self.clock.stop("trunk")
+        return result
+
+    def solve_probe(self, head: Head, pooled: Tensor) -> npt.NDArray[np.float32]:
+        """Writes the solved linear layer into the head; returns validation logits."""
+        weights = self._example_weights(self.labels[: self.n_train])
+        solved = search.solve(head, pooled, self.labels, self.n_train, probe.CONVERGED, weights)
+        set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
+        self.clock.stop("probe")
+        with torch.inference_mode():
+            logits: npt.NDArray[np.float32] = head(pooled[self.n_train :]).numpy()
+        return logits
+
+    def _pass(self, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None) -> Features:
+        ids = self.encoded.ids.take(torch.from_numpy(rows))
+        result = trunk_pass(self.frozen, ids, depths=depths, pooling=pooling, cut=cut, shelf=self.shelf, label=label)
+        self.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
+        self.trunk_flops += result.forward_flops
+        self.trunk_seconds += result.seconds
+        return result
+
+    def _example_weights(self, labels: Index) -> npt.NDArray[np.float64] | None:
+        """(n,) with a mean of 1: each class weighs the same, if that is wanted."""
+        if not self.settings.recipe.balanced:
+            return None
+        counts = np.bincount(labels, minlength=self.n_classes)
+        return len(labels) / (np.count_nonzero(counts) * counts[labels].astype(np.float64))
+
+    def _check_blocks(self) -> None:
+        least, there = least_depth(self.settings.tune), len(self.base.blocks)
+        if least > there:
+            raise SettingError(
+                f"--tune {self.settings.tune} needs {least} blocks, base {self.settings.base!r} has {there}"
+            )
+
+    def _say_truncated(self) -> None:
+        if self.encoded.texts_cut:
+            progress.warn(
+                f"{self.encoded.texts_cut:,} of {len(self.labels):,} texts have more tokens than fit and lose "
+                f"{int(self.encoded.tokens_cut.sum()):,} in all at their ends (--max-length)"
+            )
+
+
+def _checked_depth(settings: Settings) -> int | None:
+    if settings.depth == "auto":
+        return None
+    least = least_depth(settings.tune)
+    if not isinstance(settings.depth, int) or settings.depth < least:
+        raise SettingError(
+            f"--depth must be auto or a number of blocks, {least} or more with --tune {settings.tune}, "
+            f"not {settings.depth!r}"
+        )
+    return settings.depth

@@ -1,0 +1,204 @@
+"""From the probe upwards: ways of tuning, each costlier than the one before, as long as they pay.
+
+Each starts from what was kept last. With `auto` it is kept only where it lowers the validation loss by more than one
+standard error of the difference, the rule by which depth is chosen too; otherwise the weights from before come back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import transformers
+from scipy.special import log_softmax
+from torch import nn
+
+from rehead import hardware, progress
+from rehead.bases.loading import fingerprint
+from rehead.heads import Head
+from rehead.tuning import lora
+from rehead.tuning.checkpoint import Checkpoint
+from rehead.tuning.feature_cache import Pieces
+from rehead.tuning.features import forward_flops
+from rehead.tuning.inputs import Computed, Inputs, Kept
+from rehead.tuning.loop import History, Labelled, Tail, train
+from rehead.tuning.lora import Adapters
+from rehead.tuning.run import Run
+from rehead.tuning.settings import Resumption, trained_blocks
+
+# Training reaches about this share of a plain matrix product's speed: measured on a small language model, where
+# optimizer, norms and short batches take the rest.
+TRAINING_EFFICIENCY = 0.4
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One way of tuning that was tried.
+
+    Attributes:
+        tune: `head` for the probe.
+        validation_log_loss: with the weights that it ended with.
+        seconds: that it took.
+        kept: whether its weights are part of the classifier.
+        trainable: number of weights that it trained.
+        history: of the training; None for the probe.
+    """
+
+    tune: str
+    validation_log_loss: float
+    seconds: float
+    kept: bool
+    trainable: int
+    history: History | None
+
+
+class Ladder:
+    """Goes from the probe to costlier ways of tuning.
+
+    Attributes:
+        stages: what was tried, the probe first.
+        kept: the last of them that was kept.
+        logits: (n_validation, n_classes) float32 of the classifier as it stands.
+        adapters: of `lora`, where that was kept.
+        stopped: why `auto` went no further.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        head: Head,
+        depth: int,
+        tokens: Pieces | None,
+        logits: npt.NDArray[np.float32],
+        resumption: Resumption | None,
+    ) -> None:
+        self._run, self._head, self._depth, self._tokens = run, head, depth, tokens
+        self._resumption = resumption
+        self._chooses = run.settings.tune == "auto"
+        self._targets = run.validation.labels
+        self.logits = logits
+        self.adapters: Adapters | None = None
+        self.stopped: str | None = None
+        trainable = sum(weight.numel() for weight in head.linear.parameters())
+        self.kept = Stage("head", float(self._losses(logits).mean()), run.clock.seconds["probe"], True, trainable, None)
+        self.stages = [self.kept]
+
+    def climb(self) -> None:
+        """Tries the ways that were asked for."""
+        for way in self._run.ways:
+            if self._chooses and not self._has_time(way):
+                return
+            stage = self._try(way)
+            self.stages.append(stage)
+            if stage.kept:
+                self.kept = stage
+            elif self._chooses:
+                better = self.kept.validation_log_loss - stage.validation_log_loss
+                self.stopped = f"{way} gained {max(better, 0):.4f} in validation loss, which is within the noise"
+                return
+
+    def _has_time(self, way: str) -> bool:
+        run = self._run
+        spent = time.perf_counter() - run.clock.begun
+        needed = expected_seconds(run, way, self._depth)
+        if spent + needed <= run.settings.budget:
+            return True
+        self.stopped = (
+            f"{way} would take about {needed:.0f} s more, and {spent:.0f} of the {run.settings.budget:.0f} s of the "
+            "budget are spent (--budget)"
+        )
+        return False
+
+    def _try(self, way: str) -> Stage:
+        run = self._run
+        begun = time.perf_counter()
+        adapted = None
+        if way == "lora":
+            copied = lora.copy_of(run.base, hardware.native_dtype())
+            tail, adapted = lora.attach(copied, self._head, self._depth, run.settings.seed)
+        else:
+            cut = self._depth - trained_blocks(way, self._depth)
+            tail = Tail.of_blocks(run.base, self._head, cut, self._depth)
+        progress.say(f"training {way}: {sum(weight.numel() for weight in tail.weights()):,} weights")
+        before = [weight.detach().clone() for weight in tail.weights()] if self._chooses else []
+        train_inputs, held_out = self._inputs(tail)
+        recipe = replace(run.settings.recipe, learning_rate=run.settings.rate_for(way))
+        deadline = run.clock.begun + run.settings.budget if self._chooses else None
+        history = train(tail, train_inputs, held_out, recipe, self._checkpoint(way), deadline)
+        self._warn_of_lost(way, history)
+        logits = tail.logits(held_out.inputs).numpy()
+        tail.trained.to("cpu")
+        run.base.model.to("cpu")
+        kept = not self._chooses or self._is_better(logits)
+        if kept:
+            self.logits = logits
+            if adapted is not None:
+                self.adapters = lora.merge(tail.base, run.base, adapted)
+        else:
+            with torch.no_grad():
+                for weight, old in zip(_weights(tail.trained), before, strict=True):
+                    weight.copy_(old)
+        loss = float(self._losses(logits).mean())
+        trainable = sum(weight.numel() for weight in _weights(tail.trained))
+        return Stage(way, loss, time.perf_counter() - begun, kept, trainable, history)
+
+    def _inputs(self, tail: Tail) -> tuple[Labelled, Labelled]:
+        run = self._run
+        everything = torch.arange(len(run.labels))
+        labels = torch.from_numpy(run.labels)
+        train_rows, held_out_rows = everything[: run.n_train], everything[run.n_train :]
+
+        def inputs(rows: torch.Tensor) -> Inputs:
+            # Tokens were kept for the first way of tuning; the others begin at the text.
+            if tail.cut and self._tokens is not None:
+                return Kept(self._tokens.take(rows))
+            return Computed(tail.base if tail.cut == 0 else run.frozen, run.encoded.ids.take(rows), tail.cut)
+
+        return Labelled(inputs(train_rows), labels[train_rows]), Labelled(inputs(held_out_rows), labels[held_out_rows])
+
+    def _checkpoint(self, way: str) -> Checkpoint | None:
+        if self._resumption is None:
+            return None
+        run = self._run
+        digest = hashlib.sha256(repr(replace(run.settings, budget=0.0)).encode())
+        digest.update(f"{fingerprint(run.base.folder)} {torch.__version__} {transformers.__version__}".encode())
+        digest.update(run.labels.tobytes())
+        for values in (run.encoded.ids.values, run.encoded.ids.offsets):
+            digest.update(values.numpy().tobytes())
+        file = self._resumption.folder / f"{way}.safetensors"
+        return Checkpoint(file, digest.hexdigest(), self._resumption.resume)
+
+    def _is_better(self, logits: npt.NDArray[np.float32]) -> bool:
+        """Lower in validation loss by more than one standard error of the difference."""
+        gain = self._losses(self.logits) - self._losses(logits)
+        return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / np.sqrt(len(gain))
+
+    def _losses(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """(n_validation,) log loss of each example."""
+        scores = log_softmax(logits.astype(np.float64), axis=1)
+        losses: npt.NDArray[np.float64] = -scores[np.arange(len(self._targets)), self._targets]
+        return losses
+
+    def _warn_of_lost(self, way: str, history: History) -> None:
+        if history.lost_rows:
+            lines = ", ".join(str(line) for line in self._run.train.lines[history.lost_rows].tolist())
+            progress.warn(
+                f"{way}: the loss was not a number on the batch of rows {lines} of {self._run.train.source}, so the "
+                f"training stopped and the weights of epoch {history.best_epoch} are kept; try a lower --learning-rate"
+            )
+
+
+def expected_seconds(run: Run, way: str, depth: int) -> float:
+    """What a way of tuning is likely to take, from its operations and the machine's speed."""
+    tokens = int(run.encoded.ids.lengths[: run.n_train].sum())
+    cut = depth - trained_blocks(way, depth)
+    operations = 3 * run.settings.recipe.epochs * forward_flops(run.base, tokens, cut, depth)
+    return operations / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
+
+
+def _weights(trained: nn.Module) -> list[nn.Parameter]:
+    return list(dict.fromkeys(trained.parameters()))

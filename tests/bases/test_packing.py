@@ -1,0 +1,64 @@
+"""Packed texts: to a padded layout and back, pooling, and attention that keeps texts apart."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.nn.functional import scaled_dot_product_attention
+
+from rehead.bases import packing as packing_module
+from rehead.bases.packing import Attention, Packing, attend
+
+lengths_of_texts = st.lists(st.integers(1, 12), min_size=1, max_size=8)
+
+
+@given(lengths_of_texts)
+def test_padding_and_back_gives_the_same_tokens(lengths: list[int]) -> None:
+    packing = Packing(torch.tensor(lengths))
+    values = torch.arange(2.0 * sum(lengths)).view(-1, 2)
+    padded = packing.pad(values)
+    assert padded.shape == (len(lengths), max(lengths), 2)
+    assert torch.equal(packing.unpad(padded), values)
+    start = 0
+    for row, length in zip(padded, lengths, strict=True):
+        assert torch.equal(row[:length], values[start : start + length])
+        start += length
+
+
+@given(lengths_of_texts)
+def test_pooling_takes_each_text_for_itself(lengths: list[int]) -> None:
+    packing = Packing(torch.tensor(lengths))
+    values = torch.randn(sum(lengths), 3, generator=torch.Generator().manual_seed(0))
+    texts = values.split(lengths)
+    assert torch.equal(packing.pooled(values, "last"), torch.stack([text[-1] for text in texts]))
+    assert torch.equal(packing.pooled(values, "cls"), torch.stack([text[0] for text in texts]))
+    means = torch.stack([text.mean(0) for text in texts])
+    torch.testing.assert_close(packing.pooled(values, "mean"), means)
+    torch.testing.assert_close(packing.pooled(values, "cls+mean")[:, 3:], means)
+
+
+@pytest.mark.parametrize("short", [0, 96], ids=["fused", "plain"])
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("window", [None, 1, 3])
+@pytest.mark.parametrize("only", [None, "last", "cls"])
+@given(lengths=lengths_of_texts)
+def test_attention_equals_that_of_each_text_alone(
+    lengths: list[int], causal: bool, window: int | None, only: str | None, short: int
+) -> None:
+    generator = torch.Generator().manual_seed(1)
+    queries, keys, values = (torch.randn(sum(lengths), heads, 4, generator=generator) for heads in (6, 2, 2))
+    packing = Packing(torch.tensor(lengths))
+    asking = {None: slice(None), "last": packing.last, "cls": packing.first}[only]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing_module, "_SHORT", short)
+        attended = attend(queries[asking], keys, values, packing, Attention(0.5, causal, window), only)
+    alone = []
+    for q, k, v in zip(queries.split(lengths), keys.split(lengths), values.split(lengths), strict=True):
+        steps = torch.arange(len(q))
+        distance = steps[:, None] - steps
+        seen = (distance >= 0) | (not causal)
+        seen &= distance.abs() < (window or len(q))
+        k, v = (part.repeat_interleave(3, dim=1).transpose(0, 1) for part in (k, v))
+        mixed = scaled_dot_product_attention(q.transpose(0, 1), k, v, attn_mask=seen, scale=0.5)
+        alone.append(mixed.transpose(0, 1).flatten(1))
+    torch.testing.assert_close(attended, torch.cat(alone)[asking], rtol=1e-4, atol=1e-5)
