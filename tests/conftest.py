@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The first example of a test pays for what torch sets up.
+settings.register_profile("rehead", deadline=None)
+settings.load_profile("rehead")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 

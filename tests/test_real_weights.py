@@ -17,6 +17,7 @@ from rehead import Classifier, heads
 from rehead.bases.catalogue import CATALOGUE
 from rehead.bases.cut import embed, normalise, run_blocks
 from rehead.bases.loading import load
+from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
 from rehead.data import samples
 from rehead.data.tables import infer_columns
@@ -66,12 +67,16 @@ def test_saved_folder_is_a_transformers_pipeline_with_the_same_scores(sms: dict[
 def test_whole_smollm2_equals_transformers_on_real_messages() -> None:
     base = load("smollm2", 2, seed=0)
     head = heads.build(base, "last", 2, seed=0)
-    ids, mask = encode(base, messages(12), 512).ids.padded(torch.arange(12), fill=base.config.pad_token_id)
+    encoded = encode(base, messages(12), 512).ids
+    texts = encoded.values.split(encoded.lengths.tolist())
+    ids = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True, padding_value=base.config.pad_token_id)
+    packing = Packing(encoded.lengths)
     with torch.inference_mode():
+        mask = (torch.arange(ids.shape[1]) < encoded.lengths[:, None]).long()
         reference = base.model(input_ids=ids, attention_mask=mask).logits
-        hidden = run_blocks(base, embed(base, ids, None), None, 0, 17)
-        hidden = normalise(base, run_blocks(base, hidden, None, 17, 30))
-        torch.testing.assert_close(head(heads.pool(hidden, mask, "last")), reference, rtol=1e-4, atol=1e-4)
+        hidden = run_blocks(base, embed(base, encoded.values, packing), packing, 0, 17)
+        hidden = normalise(base, run_blocks(base, hidden, packing, 17, 30, only="last"))
+        torch.testing.assert_close(head(hidden), reference, rtol=1e-4, atol=1e-4)
 
 
 def test_line_of_the_textbook_recipe() -> None:

@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 from rehead import heads
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
+from rehead.bases.packing import Packing
+from rehead.bases.ragged import Ragged
 from rehead.bases.tokens import encode
 from rehead.tuning import features
-from rehead.tuning.features import batches, trunk_pass
+from rehead.tuning.features import batches, shelf_for, trunk_pass
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model
 
 TEXTS = [" ".join(WORDS[start : start + n]) for start, n in [(0, 3), (2, 9), (5, 1), (0, 3), (7, 9), (1, 14), (4, 2)]]
@@ -22,15 +24,20 @@ TEXTS = [" ".join(WORDS[start : start + n]) for start, n in [(0, 3), (2, 9), (5,
 def test_batches_hold_every_text_once_within_the_budget(lengths: list[int], budget: int) -> None:
     tensor = torch.tensor(lengths)
     divided = batches(tensor, budget)
-    assert sorted(torch.cat(divided).tolist()) == list(range(len(lengths)))
+    assert torch.cat(divided).tolist() == list(range(len(lengths)))
     for rows in divided:
-        assert len(rows) == 1 or len(rows) * int(tensor[rows].max()) <= budget
+        assert len(rows) == 1 or int(tensor[rows].sum()) <= budget
 
 
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80))
-def test_batches_go_from_short_to_long(lengths: list[int]) -> None:
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.data())
+def test_batches_that_go_on_at_a_border_are_the_same(lengths: list[int], data: st.DataObject) -> None:
     tensor = torch.tensor(lengths)
-    assert tensor[torch.cat(batches(tensor, 100))].tolist() == sorted(lengths)
+    whole = batches(tensor, 100)
+    done = data.draw(st.integers(0, len(whole) - 1))
+    begin = int(whole[done][0])
+    assert [(rows + begin).tolist() for rows in batches(tensor[begin:], 100)] == [
+        rows.tolist() for rows in whole[done:]
+    ]
 
 
 @pytest.fixture(params=CONFIGS)
@@ -48,15 +55,80 @@ def test_trunk_pass_equals_transformers_one_text_at_a_time(
     own = heads.resolved("both", base.family.causal)
     assert passed.tokens is not None
     for i in range(len(TEXTS)):
-        ids = encoded.ids.padded(torch.tensor([i]))[0]
-        states = base.backbone(input_ids=ids, output_hidden_states=True).hidden_states
-        whole = torch.ones_like(ids)
-        at_cut = passed.tokens.padded(torch.tensor([i]))[0]
-        torch.testing.assert_close(at_cut, states[2], rtol=1e-4, atol=1e-5)
-        first = heads.pool(base.norm(states[1]), whole, own)
+        ids = encoded.ids.take(torch.tensor([i])).values
+        alone = Packing(torch.tensor([len(ids)]))
+        states = base.backbone(input_ids=ids[None], output_hidden_states=True).hidden_states
+        at_cut = passed.tokens.packed(torch.tensor([i]))
+        torch.testing.assert_close(at_cut, states[2][0], rtol=1e-4, atol=1e-5)
+        first = alone.pooled(base.norm(states[1][0]), own)
         torch.testing.assert_close(passed.pooled[i, :1], first, rtol=1e-4, atol=1e-5)
         # Transformers gives the last of its hidden states behind the final norm.
-        torch.testing.assert_close(passed.pooled[i, 1:], heads.pool(states[4], whole, own), rtol=1e-4, atol=1e-5)
+        last = alone.pooled(states[4][0], own)
+        torch.testing.assert_close(passed.pooled[i, 1:], last, rtol=1e-4, atol=1e-5)
+
+
+def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Base) -> None:
+    own = "last" if base.family.causal else "cls"
+    ids = encode(base, TEXTS, 64).ids
+    alone = trunk_pass(base, ids, depths=[2, 4], pooling=own, cut=3)
+    both = trunk_pass(base, ids, depths=[2, 4], pooling="both")
+    torch.testing.assert_close(alone.pooled, both.pooled[..., : base.hidden_size], rtol=1e-4, atol=1e-5)
+
+
+def test_cached_features_are_those_that_were_computed(base: Base, empty_cache: Path) -> None:
+    ids = encode(base, TEXTS, 64).ids
+    arguments = {"depths": [1, 4], "pooling": "both", "cut": 2}
+    uncached = trunk_pass(base, ids, **arguments)
+    computed = trunk_pass(base, ids, **arguments, shelf=shelf_for(base))
+    read = trunk_pass(base, ids, **arguments, shelf=shelf_for(base))
+    assert computed.forward_flops > 0
+    assert read.forward_flops == 0
+    everything = torch.arange(len(TEXTS))
+    for passed in (computed, read):
+        assert torch.equal(passed.pooled, uncached.pooled)
+        assert passed.tokens is not None
+        assert uncached.tokens is not None
+        assert torch.equal(passed.tokens.packed(everything), uncached.tokens.packed(everything))
+
+
+def test_pass_that_was_broken_off_goes_on_with_the_same_numbers(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "TOKEN_BUDGET", 12)
+    monkeypatch.setattr(features, "_SEGMENT_BYTES", 1)
+    base = load(str(save_tiny_model(tmp_path, "llama")), 2, seed=0).with_products_in(torch.bfloat16)
+    ids = encode(base, TEXTS, 64).ids
+    undisturbed = trunk_pass(base, ids, depths=[4], pooling="both")
+    honest = features._Pass.add
+    calls = []
+
+    def broken_off(self: features._Pass, rows: torch.Tensor, texts: Ragged) -> None:
+        calls.append(len(rows))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        honest(self, rows, texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(features._Pass, "add", broken_off)
+        with pytest.raises(KeyboardInterrupt):
+            trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
+    resumed = trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
+    assert 0 < resumed.forward_flops < undisturbed.forward_flops
+    assert torch.equal(resumed.pooled, undisturbed.pooled)
+
+
+def test_shelf_is_that_of_weights_and_arithmetic(tmp_path: Path, empty_cache: Path) -> None:
+    base = load(str(save_tiny_model(tmp_path / "a", "llama")), 2, seed=0)
+    ids = encode(base, TEXTS, 64).ids
+    trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
+    shallow = load(str(tmp_path / "a"), 3, seed=1, depth=2)
+    copied = load(str(save_tiny_model(tmp_path / "b", "llama")), 2, seed=0)
+    other = load(str(save_tiny_model(tmp_path / "c", "qwen3")), 2, seed=0)
+    keys = features._keys(ids, torch.arange(len(ids)))
+    assert not shelf_for(copied).missing(keys, ["mean.4"]).any()
+    assert not shelf_for(shallow).missing(keys, ["mean.4"]).any()
+    assert shelf_for(other).missing(keys, ["mean.4"]).all()
+    assert shelf_for(base.with_products_in(torch.bfloat16)).missing(keys, ["mean.4"]).all()
 
 
 def test_identical_texts_pass_once(tmp_path: Path) -> None:

@@ -1,5 +1,8 @@
-"""The tail's training: exact gradients are tested with the equivalence; here is what the loop does with them."""
+"""Training: exact gradients are tested with the equivalence; here is what the loop does with them."""
 
+import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,12 @@ from rehead import hardware, heads
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.tokens import encode
+from rehead.errors import Interrupted, SettingError
+from rehead.tuning import loop
+from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.features import trunk_pass
-from rehead.tuning.loop import Recipe, Tokens, tail_logits, train_tail
+from rehead.tuning.inputs import Computed, Kept
+from rehead.tuning.loop import History, Labelled, Recipe, Tail, train
 from tests.tiny_models import save_tiny_model
 
 SPAM, HAM = "free prize call now", "meet you at noon"
@@ -18,57 +25,119 @@ TEXTS = [f"{text} {word}" for word in ("a", "the", "ok", "yes", "no", "home", "l
 LABELS = torch.tensor([1, 0] * 8)
 
 
-@pytest.fixture(params=["llama", "bert", "gpt2"])
-def setting(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Base, heads.Head, Tokens]:
-    base = load(str(save_tiny_model(tmp_path, request.param)), 2, seed=0)
-    head = heads.build(base, "mean", 2, seed=0)
-    passed = trunk_pass(base, encode(base, TEXTS, 64).ids, depths=[4], pooling="mean", cut=3)
+def kept_states(base: Base, cut: int) -> Labelled:
+    passed = trunk_pass(base, encode(base, TEXTS, 64).ids, depths=[], pooling="mean", cut=cut)
     assert passed.tokens is not None
-    return base, head, Tokens(passed.tokens, LABELS)
+    return Labelled(Kept(passed.tokens), LABELS)
 
 
-def test_tail_logits_equal_the_whole_model(
-    setting: tuple[Base, heads.Head, Tokens], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=["llama", "bert", "gpt2"])
+def setting(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Tail, Labelled]:
+    base = load(str(save_tiny_model(tmp_path, request.param)), 2, seed=0)
+    return Tail.of_blocks(base, heads.build(base, "mean", 2, seed=0), 3, 4), kept_states(base, 3)
+
+
+def test_tail_logits_equal_the_whole_model(setting: tuple[Tail, Labelled], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
-    base, head, data = setting
-    whole = trunk_pass(base, encode(base, TEXTS, 64).ids, depths=[4], pooling="mean").pooled[:, 0]
+    tail, data = setting
+    whole = trunk_pass(tail.base, encode(tail.base, TEXTS, 64).ids, depths=[4], pooling="mean").pooled[:, 0]
     with torch.inference_mode():
-        expected = head(whole)
-    torch.testing.assert_close(tail_logits(base, head, data.states, 3, 4), expected, rtol=1e-4, atol=1e-5)
+        expected = tail.head(whole)
+    torch.testing.assert_close(tail.logits(data.inputs), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_training_lowers_the_loss_and_leaves_the_trunk_alone(setting: tuple[Base, heads.Head, Tokens]) -> None:
-    base, head, data = setting
-    before = {name: weight.clone() for name, weight in base.model.state_dict().items()}
-    history = train_tail(base, head, data, data, 3, 4, Recipe(epochs=4, learning_rate=5e-3))
+@pytest.mark.parametrize("cut", [0, 2])
+def test_computed_states_equal_those_that_were_kept(cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
+    base = load(str(save_tiny_model(tmp_path, "qwen3")), 2, seed=0)
+    head = heads.build(base, "last", 2, seed=0)
+    whole = Tail.of_blocks(base, head, 0, 4).logits(Computed(base, encode(base, TEXTS, 64).ids, 0))
+    computed = Tail.of_blocks(base, head, cut, 4).logits(Computed(base, encode(base, TEXTS, 64).ids, cut))
+    torch.testing.assert_close(computed, whole, rtol=1e-4, atol=1e-5)
+    if cut:
+        kept = Tail.of_blocks(base, head, cut, 4).logits(kept_states(base, cut).inputs)
+        torch.testing.assert_close(kept, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_training_lowers_the_loss_and_leaves_the_trunk_alone(setting: tuple[Tail, Labelled]) -> None:
+    tail, data = setting
+    base = tail.base
+    before = {name: weight.clone() for name, weight in base.backbone.state_dict().items()}
+    history = train(tail, data, data, Recipe(epochs=4, learning_rate=5e-3))
     assert min(history.validation_losses) < 0.7 * history.validation_losses[0]
-    changed = {
-        name
-        for name, weight in base.backbone.state_dict().items()
-        if not torch.equal(weight, before[prefixed(base, name)])
-    }
+    changed = {name for name, weight in base.backbone.state_dict().items() if not torch.equal(weight, before[name])}
     last_block = {name for name in base.backbone.state_dict() if ".3." in f".{name}"}
     norm = {name for name in base.backbone.state_dict() if base.family.norm and name.startswith(base.family.norm)}
     assert changed
     assert changed <= last_block | norm
 
 
-def prefixed(base: Base, name: str) -> str:
-    return f"{base.model.base_model_prefix}.{name}"
-
-
-def test_kept_weights_are_those_with_the_lowest_validation_loss(setting: tuple[Base, heads.Head, Tokens]) -> None:
-    base, head, data = setting
+def test_kept_weights_are_those_with_the_lowest_validation_loss(setting: tuple[Tail, Labelled]) -> None:
+    tail, data = setting
     # A learning rate that ruins the model: the weights from before the first epoch must come back.
-    start = tail_logits(base, head, data.states, 3, 4)
-    history = train_tail(base, head, data, Tokens(data.states, LABELS), 3, 4, Recipe(epochs=2, learning_rate=30.0))
+    start = tail.logits(data.inputs)
+    history = train(tail, data, data, Recipe(epochs=2, learning_rate=30.0))
     assert history.best_epoch == min(range(3), key=lambda epoch: history.validation_losses[epoch])
-    logits = tail_logits(base, head, data.states, 3, 4)
+    logits = tail.logits(data.inputs)
     loss = torch.nn.functional.cross_entropy(logits.double(), LABELS)
     assert float(loss) == pytest.approx(history.validation_losses[history.best_epoch], abs=1e-6)
     if history.best_epoch == 0:
         assert torch.equal(logits, start)
+
+
+def test_training_stops_early_without_a_lower_loss(setting: tuple[Tail, Labelled]) -> None:
+    tail, data = setting
+    wrong = Labelled(data.inputs, 1 - LABELS)
+    history = train(tail, data, wrong, Recipe(epochs=9, learning_rate=1e-2, patience=2))
+    assert history.best_epoch == 0
+    assert len(history.validation_losses) == 3
+    assert history.stopped is not None
+    assert "2 epochs" in history.stopped
+
+
+def test_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_weights(
+    setting: tuple[Tail, Labelled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail, data = setting
+    start = tail.logits(data.inputs)
+    honest = loop._Training._loss
+    poisoned = 5
+
+    def spoiled(self: loop._Training, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return honest(self, rows, lengths) * (float("nan") if poisoned in rows.tolist() else 1.0)
+
+    monkeypatch.setattr(loop._Training, "_loss", spoiled)
+    history = train(tail, data, data, Recipe(epochs=2, batch_size=4, learning_rate=1e-3))
+    assert poisoned in history.lost_rows
+    assert len(history.lost_rows) == 4
+    assert history.stopped is not None
+    assert "not a number" in history.stopped
+    assert torch.equal(tail.logits(data.inputs), start)
+
+
+def test_portions_of_a_batch_add_up_to_the_same_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
+    results = []
+    for portion in (4096, 12):
+        monkeypatch.setattr(loop, "PORTION", portion)
+        base = load(str(save_tiny_model(tmp_path / str(portion), "llama")), 2, seed=0)
+        tail = Tail.of_blocks(base, heads.build(base, "last", 2, seed=0), 2, 4)
+        data = kept_states(base, 2)
+        train(tail, data, data, Recipe(epochs=1, batch_size=16, learning_rate=1e-3, label_smoothing=0.1, balanced=True))
+        results.append(tail.logits(data.inputs))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
+
+
+def test_recomputing_activations_gives_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for free in (1e12, 0.0):
+        monkeypatch.setattr(hardware, "free_memory", lambda free=free: free)
+        base = load(str(save_tiny_model(tmp_path / str(free), "bert")), 2, seed=0)
+        tail = Tail.of_blocks(base, heads.build(base, "cls", 2, seed=0), 1, 4)
+        data = kept_states(base, 1)
+        train(tail, data, data, Recipe(epochs=1, learning_rate=1e-3))
+        results.append(tail.logits(data.inputs))
+    torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 
 
 def test_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
@@ -77,11 +146,78 @@ def test_same_seed_gives_the_same_weights_bit_for_bit(tmp_path: Path) -> None:
     for seed, disturbance in ((3, 1), (3, 2), (4, 3)):
         torch.manual_seed(disturbance)
         base = load(folder, 2, seed=0)
-        head = heads.build(base, "cls", 2, seed=0)
-        passed = trunk_pass(base, encode(base, TEXTS, 64).ids, depths=[4], pooling="mean", cut=2)
-        assert passed.tokens is not None
-        data = Tokens(passed.tokens, LABELS)
-        train_tail(base, head, data, data, 2, 4, Recipe(epochs=2, learning_rate=1e-3, seed=seed))
+        tail = Tail.of_blocks(base, heads.build(base, "cls", 2, seed=0), 2, 4)
+        data = kept_states(base, 2)
+        train(tail, data, data, Recipe(epochs=2, learning_rate=1e-3, seed=seed))
         results.append(base.model.state_dict())
     assert all(torch.equal(results[0][name], results[1][name]) for name in results[0])
     assert any(not torch.equal(results[0][name], results[2][name]) for name in results[0])
+
+
+RESUMED = Recipe(epochs=3, batch_size=4, learning_rate=1e-3, patience=5)
+
+
+def new_tail(folder: str) -> tuple[Tail, Labelled]:
+    base = load(folder, 2, seed=0)
+    return Tail.of_blocks(base, heads.build(base, "cls", 2, seed=0), 2, 4), kept_states(base, 2)
+
+
+@pytest.mark.parametrize("steps", [1, 4, 6, 11])
+def test_interrupted_training_resumes_bit_for_bit(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_tiny_model(tmp_path / "model", "bert"))
+    undisturbed, data = new_tail(folder)
+    history = train(undisturbed, data, data, RESUMED)
+
+    state = Checkpoint(tmp_path / "state.safetensors", "this run", resume=True)
+    honest = loop._Training._take_step
+    interrupted, data = new_tail(folder)
+
+    def press_ctrl_c(self: loop._Training, rows: torch.Tensor) -> bool:
+        done = honest(self, rows)
+        if self.step == steps:
+            signal.raise_signal(signal.SIGINT)
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop._Training, "_take_step", press_ctrl_c)
+        with pytest.raises(Interrupted, match="--resume"):
+            train(interrupted, data, data, RESUMED, state)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    resumed, data = new_tail(folder)
+    again = train(resumed, data, data, RESUMED, state)
+    assert again.validation_losses == history.validation_losses
+    expected, actual = undisturbed.trained.state_dict(), resumed.trained.state_dict()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_finished_training_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_tiny_model(tmp_path / "model", "bert"))
+    state = Checkpoint(tmp_path / "state.safetensors", "this run", resume=True)
+    first, data = new_tail(folder)
+    train(first, data, data, RESUMED, state)
+    monkeypatch.setattr(loop._Training, "_take_step", lambda *_: pytest.fail("a step was taken"))
+    second, data = new_tail(folder)
+    train(second, data, data, RESUMED, state)
+    assert torch.equal(first.logits(data.inputs), second.logits(data.inputs))
+
+
+def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    folder = str(save_tiny_model(tmp_path / "model", "bert"))
+    state = Checkpoint(tmp_path / "state.safetensors", "this run", resume=True)
+    tail, data = new_tail(folder)
+    train(tail, data, data, RESUMED, state)
+    with pytest.raises(SettingError, match="other settings"):
+        train(tail, data, data, RESUMED, replace(state, begun_with="another run"))
+    state.file.write_bytes(b"half a file")
+    with pytest.raises(SettingError, match="damaged"):
+        train(tail, data, data, RESUMED, state)
+
+
+def test_training_works_outside_the_main_thread(tmp_path: Path) -> None:
+    tail, data = new_tail(str(save_tiny_model(tmp_path, "bert")))
+    histories: list[History] = []
+    thread = threading.Thread(target=lambda: histories.append(train(tail, data, data, Recipe(epochs=1))))
+    thread.start()
+    thread.join()
+    assert len(histories[0].validation_losses) == 2

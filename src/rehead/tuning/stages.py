@@ -7,6 +7,7 @@ standard error of the difference, the rule by which depth is chosen too; otherwi
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -175,7 +176,7 @@ class Ladder:
     def _is_better(self, logits: npt.NDArray[np.float32]) -> bool:
         """Lower in validation loss by more than one standard error of the difference."""
         gain = self._losses(self.logits) - self._losses(logits)
-        return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / np.sqrt(len(gain))
+        return len(gain) > 1 and float(gain.mean()) > float(gain.std(ddof=1)) / math.sqrt(len(gain))
 
     def _losses(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(n_validation,) log loss of each example."""
