@@ -1,10 +1,13 @@
 """What tests share: the data beside the project, where it is there, and a cache that no test spoils."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from rehead import files
 
 # The first example of a test pays for what torch sets up.
 settings.register_profile("rehead", deadline=None)
@@ -17,6 +20,18 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # No test may depend on a model hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _features_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Fetched and converted models are those of the user's cache; features start from nothing."""
+    folder = tmp_path_factory.mktemp("cache")
+    for kept in ("packages", "converted"):
+        (files.cache_folder() / kept).mkdir(parents=True, exist_ok=True)
+        (folder / kept).symlink_to(files.cache_folder() / kept)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REHEAD_CACHE", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -52,12 +52,12 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
 @pytest.fixture(scope="module")
 def mean_classifier(bases: Callable[[str], str]) -> Classifier:
-    return Classifier(bases("llama"), depth=2, pool="mean").fit(TEXTS, LABELS)
+    return Classifier(bases("llama"), tune="head", depth=2, pool="mean").fit(TEXTS, LABELS)
 
 
 @pytest.fixture(scope="module")
 def last_classifier(bases: Callable[[str], str]) -> Classifier:
-    return Classifier(bases("llama"), depth=2, pool="last").fit(TEXTS, LABELS)
+    return Classifier(bases("llama"), tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_loaded_classifier_scores_as_it_did_in_memory(
 def test_transformers_pipeline_gives_the_same_labels_and_scores(
     bases: Callable[[str], str], tmp_path: Path, family: str, batch_size: int
 ) -> None:
-    model = Classifier(bases(family), depth=3, pool=family_pooling(family)).fit(TEXTS, LABELS)
+    model = Classifier(bases(family), tune="head", depth=3, pool=family_pooling(family)).fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size)
 
@@ -119,7 +119,7 @@ def test_pipeline_agrees_whatever_padding_token_a_decoder_came_with(
     tmp_path: Path, family: str, special: dict[str, str], batch_size: int
 ) -> None:
     base = save_tiny_model(tmp_path / "base", family, special)
-    model = Classifier(str(base), depth=2, pool="last").fit(TEXTS, LABELS)
+    model = Classifier(str(base), tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size)
 
@@ -128,7 +128,7 @@ def test_pipeline_agrees_whatever_padding_token_a_decoder_came_with(
 def test_with_mean_pooling_transformers_loads_the_backbone(
     bases: Callable[[str], str], tmp_path: Path, family: str
 ) -> None:
-    model = Classifier(bases(family), depth=2, pool="mean").fit(TEXTS, LABELS)
+    model = Classifier(bases(family), tune="head", depth=2, pool="mean").fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     backbone, loading = AutoModel.from_pretrained(tmp_path / "model", output_loading_info=True)
     expected = model.artifact_.base.backbone.state_dict()
@@ -279,7 +279,7 @@ def test_a_family_head_missing_from_the_file_is_an_error(saved: Path) -> None:
 def test_any_part_of_an_encoders_head_missing_from_the_file_is_an_error(
     bases: Callable[[str], str], tmp_path: Path, family: str, part: str
 ) -> None:
-    Classifier(bases(family), depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
+    Classifier(bases(family), tune="head", depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
     name = {"roberta": "classifier.out_proj"}.get(family, "classifier")
     rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(f"{name}.{part}"))
     with pytest.raises(ArtifactError):
@@ -298,7 +298,7 @@ def test_any_part_of_an_encoders_head_missing_from_the_file_is_an_error(
 def test_a_layer_between_pooling_and_head_missing_from_the_file_is_an_error(
     bases: Callable[[str], str], tmp_path: Path, family: str, name: str
 ) -> None:
-    Classifier(bases(family), depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
+    Classifier(bases(family), tune="head", depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
     rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(name))
     with pytest.raises(ArtifactError):
         artifact.load(tmp_path / "model")

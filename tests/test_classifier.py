@@ -28,17 +28,18 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def classifier(base: str) -> Classifier:
-    return Classifier(base, depth=2, pool="mean")
+    return Classifier(base, depth=2, pool="mean", tune="head")
 
 
 @pytest.fixture(scope="module")
 def fitted(base: str) -> Classifier:
-    return Classifier(base, depth=2, pool="mean").fit(TEXTS, LABELS)
+    return Classifier(base, depth=2, pool="mean", tune="head").fit(TEXTS, LABELS)
 
 
 def test_constructor_stores_its_arguments_under_their_names() -> None:
     given = {"base": "b", "tune": "last-2", "depth": 3, "pool": "mean", "max_length": 9, "epochs": 2}
-    given |= {"batch_size": 4, "learning_rate": 0.5, "random_state": 7}
+    given |= {"batch_size": 4, "learning_rate": 0.5, "label_smoothing": 0.1, "class_weight": "balanced"}
+    given |= {"budget": 5.0, "random_state": 7}
     assert Classifier(**given).get_params() == given
 
 
@@ -59,7 +60,7 @@ def test_fit_returns_the_estimator(classifier: Classifier) -> None:
 
 
 def test_fit_leaves_the_settings_as_they_were(base: str) -> None:
-    model = Classifier(base)
+    model = Classifier(base, tune="head")
     before = model.get_params()
     assert model.fit(TEXTS, LABELS).get_params() == before
     assert isinstance(model.depth_, int)

@@ -24,8 +24,12 @@ from tests.tiny_texts import messages, write_csv, write_messages
 # What a command says on its way; whatever else is on stderr is meant for the user to read.
 PROGRESS = re.compile(
     r".*: [\d,]+ rows; texts from|training [\d,]+, validation|kept \d+ of|output layer |"
-    r"(probing|predicting|trunk pass|converting)\b"
+    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: validation loss"
 )
+
+
+# Only the tests of other ways of tuning have to wait for them: a later --tune overrides this one.
+FIT = ("fit", "--tune", "head")
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ def encoder(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(folder: Path, data: Path, decoder: Path) -> Finished:
-    return in_child("fit", data, "--base", decoder, "--json", "-o", folder / "model")
+    return in_child(*FIT, data, "--base", decoder, "--json", "-o", folder / "model")
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +132,8 @@ def test_fit_prints_one_json_object_with_all_that_is_promised(fitted: Finished, 
     assert {"total", "load", "trunk", "tail"} <= facts["seconds"].keys()
     assert facts["seconds"]["total"] >= facts["seconds"]["load"] > 0
     assert facts["flops"] > 0
+    assert facts["gflops"] > 0
+    assert facts["peak_share"] > 0
     assert facts["peak_rss_bytes"] > 1e7
 
 
@@ -142,7 +148,7 @@ def test_fit_says_nothing_but_progress(fitted: Finished) -> None:
 
 
 def test_fit_without_json_prints_the_evaluation(data: Path, decoder: Path, tmp_path: Path) -> None:
-    finished = in_child("fit", data, "--base", decoder, "-o", tmp_path / "model")
+    finished = in_child(*FIT, data, "--base", decoder, "-o", tmp_path / "model")
     assert finished.code == 0
     assert re.search(r"\d+\.\d\d% accuracy on 12 test texts, 95 % interval \d", finished.out)
     for expected in ("TF-IDF", "majority class", "precision", "predicted", f"model   {tmp_path / 'model'}"):
@@ -174,7 +180,7 @@ def test_evaluate_measures_a_saved_classifier(model: Path, unseen: Path, tmp_pat
 
 
 def test_a_mistake_of_the_users_is_one_line_in_the_real_command(decoder: Path, tmp_path: Path) -> None:
-    finished = in_child("fit", tmp_path / "nowhere.csv", "--base", decoder, "-o", tmp_path / "model")
+    finished = in_child(*FIT, tmp_path / "nowhere.csv", "--base", decoder, "-o", tmp_path / "model")
     assert (finished.code, finished.out) == (2, "")
     assert re.fullmatch(r"rehead: .*nowhere\.csv: no such file.*\n", finished.err)
 
@@ -204,12 +210,13 @@ def test_help_comes_at_once() -> None:
 # Fit.
 
 
-VARYING = ("model", "report", "seconds", "peak_rss_bytes")
+VARYING = ("model", "report", "seconds", "peak_rss_bytes", "gflops", "peak_share", "flops")
 
 
 def lasting(facts: dict[str, Any]) -> dict[str, Any]:
-    """What must be the same for the same seed: all but times, folders and memory."""
-    return {key: value for key, value in facts.items() if key not in VARYING}
+    """What must be the same for the same seed: all but times, folders, memory, and what the cache has spared."""
+    stages = [{**stage, "seconds": None} for stage in facts["stages"]]
+    return {key: value for key, value in facts.items() if key not in VARYING} | {"stages": stages}
 
 
 @pytest.mark.parametrize("tune", ["head", "last-1"])
@@ -219,7 +226,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_same_numbers(
 ) -> None:
     base = request.getfixturevalue(kind)
     first, second = (
-        rehead("fit", data, "--base", base, "--tune", tune, "--epochs", 2, "--json", "-o", tmp_path / name)
+        rehead(*FIT, data, "--base", base, "--tune", tune, "--epochs", 2, "--json", "-o", tmp_path / name)
         for name in ("first", "second")
     )
     assert (first.code, second.code) == (0, 0), first.err
@@ -231,7 +238,7 @@ def test_the_same_seed_gives_the_same_bytes_and_the_same_numbers(
 def test_another_process_with_the_same_seed_gives_the_same_bytes(
     rehead: Callable[..., Finished], fitted: Finished, model: Path, data: Path, decoder: Path, tmp_path: Path
 ) -> None:
-    again = rehead("fit", data, "--base", decoder, "--json", "-o", tmp_path / "model")
+    again = rehead(*FIT, data, "--base", decoder, "--json", "-o", tmp_path / "model")
     assert lasting(again.json) == lasting(fitted.json)
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == (model / "model.safetensors").read_bytes()
 
@@ -242,7 +249,7 @@ def test_another_seed_gives_another_classifier(
 ) -> None:
     options = ("--base", decoder, "--tune", tune, "--depth", 2, "--pool", "mean", "--epochs", 1)
     for seed in (1, 2):
-        assert rehead("fit", data, *options, "--seed", seed, "-o", tmp_path / str(seed)).code == 0
+        assert rehead(*FIT, data, *options, "--seed", seed, "-o", tmp_path / str(seed)).code == 0
     first, second = ((tmp_path / str(seed) / "model.safetensors").read_bytes() for seed in (1, 2))
     assert first != second
 
@@ -251,7 +258,7 @@ def test_last_k_freezes_the_blocks_before_the_last_k(
     rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path
 ) -> None:
     options = ("--tune", "last-2", "--depth", 3, "--epochs", 1, "--json")
-    facts = rehead("fit", data, "--base", decoder, *options, "-o", tmp_path / "model").json
+    facts = rehead(*FIT, data, "--base", decoder, *options, "-o", tmp_path / "model").json
     assert (facts["tune"], facts["depth"], facts["cut"]) == ("last-2", 3, 1)
     assert len(facts["epochs"]["validation_losses"]) == 2
 
@@ -261,7 +268,7 @@ def test_depth_and_pooling_are_those_asked_for(
     rehead: Callable[..., Finished], request: pytest.FixtureRequest, data: Path, tmp_path: Path, kind: str, pool: str
 ) -> None:
     options = ("--base", request.getfixturevalue(kind), "--depth", 2, "--pool", pool, "--json")
-    facts = rehead("fit", data, *options, "-o", tmp_path / "model").json
+    facts = rehead(*FIT, data, *options, "-o", tmp_path / "model").json
     assert (facts["depth"], facts["pool"]) == (2, pool)
 
 
@@ -271,7 +278,7 @@ def test_rows_that_are_not_used_are_counted_and_named_by_line(
     rows = list(zip(*messages(60), strict=True))
     unusable = [("", "ham"), ("free prize", ""), (rows[0][0].upper(), rows[0][1]), (rows[1][0], "ham"), ("  ", "ham")]
     data = write_csv(tmp_path / "data.csv", ["text", "label"], [*rows, *unusable])
-    finished = rehead("fit", data, "--base", decoder, "--json", "-o", tmp_path / "model")
+    finished = rehead(*FIT, data, "--base", decoder, "--json", "-o", tmp_path / "model")
     lines = {"no text": [62, 66], "no label": [63], "duplicate": [64], "duplicate with another label": [65]}
     assert finished.json["rows"]["dropped"] == {reason: len(where) for reason, where in lines.items()}
     assert finished.json["rows"]["dropped_lines"] == lines
@@ -285,7 +292,7 @@ def test_a_test_set_that_overlaps_with_training_is_measured_with_and_without_the
     rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path
 ) -> None:
     test = write_messages(tmp_path / "test.csv", n=20, start=54)
-    finished = rehead("fit", data, "--test", test, "--base", decoder, "--json", "-o", tmp_path / "model")
+    finished = rehead(*FIT, data, "--test", test, "--base", decoder, "--json", "-o", tmp_path / "model")
     facts = finished.json
     assert (facts["test"]["n"], facts["overlap"]["n"], facts["overlap"]["test_without"]["n"]) == (20, 6, 14)
     assert facts["overlap"]["baselines_without"].keys() == {"majority", "tfidf"}
@@ -296,7 +303,7 @@ def test_a_test_set_that_overlaps_with_training_is_measured_with_and_without_the
 def test_a_test_set_without_overlap_gives_no_warning(
     rehead: Callable[..., Finished], data: Path, unseen: Path, decoder: Path, tmp_path: Path
 ) -> None:
-    finished = rehead("fit", data, "--test", unseen, "--base", decoder, "--json", "-o", tmp_path / "model")
+    finished = rehead(*FIT, data, "--test", unseen, "--base", decoder, "--json", "-o", tmp_path / "model")
     assert finished.json["overlap"] is None
     assert finished.json["rows"]["test"] == 20
     assert finished.said == []
@@ -307,7 +314,7 @@ def test_a_validation_set_of_ones_own_loses_what_training_has_too(
 ) -> None:
     validation = write_messages(tmp_path / "validation.csv", n=70, start=0)
     options = ("--validation", validation, "--base", decoder, "--json")
-    rows = rehead("fit", data, *options, "-o", tmp_path / "model").json["rows"]
+    rows = rehead(*FIT, data, *options, "-o", tmp_path / "model").json["rows"]
     assert rows["dropped"] == {"validation: text of the training part": rows["train"]}
     assert rows["validation"] == 70 - rows["train"]
 
@@ -318,7 +325,7 @@ def test_columns_are_those_asked_for(rehead: Callable[..., Finished], decoder: P
     rows = zip(decoys, decoys, texts, labels, strict=True)
     data = write_csv(tmp_path / "data.csv", ["text", "label", "said", "kind"], rows)
     options = ("--text-column", "said", "--label-column", "kind", "--base", decoder, "--json")
-    assert rehead("fit", data, *options, "-o", tmp_path / "model").json["labels"] == ["ham", "spam"]
+    assert rehead(*FIT, data, *options, "-o", tmp_path / "model").json["labels"] == ["ham", "spam"]
     answers = rehead("predict", tmp_path / "model", data, "--json").out.splitlines()
     assert sum(json.loads(line)["label"] == label for line, label in zip(answers, labels, strict=True)) > 50
 
@@ -328,7 +335,7 @@ def test_an_existing_model_is_replaced_by_a_new_one(
 ) -> None:
     older = shutil.copytree(model, tmp_path / "out" / "model")
     options = ("--depth", 1, "--pool", "both", "--json")
-    assert rehead("fit", data, "--base", decoder, *options, "-o", older).code == 0
+    assert rehead(*FIT, data, "--base", decoder, *options, "-o", older).code == 0
     description = json.loads((older / "rehead.json").read_text())
     assert (description["depth"], description["pool"]) == (1, "both")
     assert [path.name for path in older.parent.iterdir()] == ["model"]
@@ -338,7 +345,7 @@ def test_an_existing_model_stays_as_it_was_when_a_fit_fails(
     rehead: Callable[..., Finished], model: Path, data: Path, decoder: Path, tmp_path: Path
 ) -> None:
     older = shutil.copytree(model, tmp_path / "out" / "model")
-    assert rehead("fit", data, "--base", decoder, "--depth", 99, "-o", older).code == 2
+    assert rehead(*FIT, data, "--base", decoder, "--depth", 99, "-o", older).code == 2
     assert contents(older) == contents(model)
     assert [path.name for path in older.parent.iterdir()] == ["model"]
 
@@ -435,7 +442,7 @@ def test_evaluate_has_all_that_fit_has(
 def test_evaluate_gives_the_numbers_of_the_fit_on_the_same_test_set(
     rehead: Callable[..., Finished], data: Path, unseen: Path, decoder: Path, tmp_path: Path
 ) -> None:
-    fit = rehead("fit", data, "--test", unseen, "--base", decoder, "--json", "-o", tmp_path / "model").json
+    fit = rehead(*FIT, data, "--test", unseen, "--base", decoder, "--json", "-o", tmp_path / "model").json
     again = rehead("evaluate", tmp_path / "model", unseen, "--json").json
     for number in ("accuracy", "macro_f1", "log_loss", "ece"):
         assert again["test"][number] == pytest.approx(fit["test"][number], abs=1e-5)
@@ -559,7 +566,7 @@ def test_data_that_cannot_be_learned_from_is_refused(
     place.data.write_bytes(content)
     name = place.data.rename(place.data.with_suffix(".json")) if about == "JSON" else place.data
     options = ["--json"] if json_wanted else []
-    finished = rehead("fit", name, "--base", place.base, "-o", place.output, *options)
+    finished = rehead(*FIT, name, "--base", place.base, "-o", place.output, *options)
     assert_refused(finished, about)
     assert name.name in finished.err
     assert_nothing_written(place.output)
@@ -569,18 +576,18 @@ def test_data_that_cannot_be_learned_from_is_refused(
 def test_a_missing_file_is_refused(rehead: Callable[..., Finished], place: Place, part: str) -> None:
     missing = place.data.with_name("nowhere.csv")
     sources = (missing,) if part == "DATA" else (place.data, part, missing)
-    assert_refused(rehead("fit", *sources, "--base", place.base, "-o", place.output), r"nowhere\.csv: no such file")
+    assert_refused(rehead(*FIT, *sources, "--base", place.base, "-o", place.output), r"nowhere\.csv: no such file")
     assert_nothing_written(place.output)
 
 
 def test_a_folder_as_data_is_refused(rehead: Callable[..., Finished], place: Place) -> None:
-    finished = rehead("fit", place.data.parent, "--base", place.base, "-o", place.output)
+    finished = rehead(*FIT, place.data.parent, "--base", place.base, "-o", place.output)
     assert_refused(finished, "folder")
     assert_nothing_written(place.output)
 
 
 def test_an_unknown_sample_is_refused(rehead: Callable[..., Finished], place: Place) -> None:
-    assert_refused(rehead("fit", "sample:nowhere", "--base", place.base, "-o", place.output), "sample")
+    assert_refused(rehead(*FIT, "sample:nowhere", "--base", place.base, "-o", place.output), "sample")
     assert_nothing_written(place.output)
 
 
@@ -614,14 +621,14 @@ def test_an_unknown_sample_is_refused(rehead: Callable[..., Finished], place: Pl
 def test_a_setting_that_makes_no_sense_is_refused(
     rehead: Callable[..., Finished], place: Place, options: list[str], about: str
 ) -> None:
-    assert_refused(rehead("fit", place.data, "--base", place.base, "-o", place.output, *options), about)
+    assert_refused(rehead(*FIT, place.data, "--base", place.base, "-o", place.output, *options), about)
     assert_nothing_written(place.output)
 
 
 def test_last_token_pooling_of_an_encoder_is_refused(
     rehead: Callable[..., Finished], place: Place, encoder: Path
 ) -> None:
-    finished = rehead("fit", place.data, "--base", encoder, "--pool", "last", "-o", place.output)
+    finished = rehead(*FIT, place.data, "--base", encoder, "--pool", "last", "-o", place.output)
     assert_refused(finished, "--pool last needs a decoder")
     assert_nothing_written(place.output)
 
@@ -661,7 +668,7 @@ def test_a_base_that_cannot_be_trusted_is_refused(
     rehead: Callable[..., Finished], place: Place, spoil: Callable[[Path], object], about: str
 ) -> None:
     spoil(place.base)
-    assert_refused(rehead("fit", place.data, "--base", place.base, "-o", place.output), about)
+    assert_refused(rehead(*FIT, place.data, "--base", place.base, "-o", place.output), about)
     assert_nothing_written(place.output)
 
 
@@ -670,19 +677,19 @@ def test_an_unknown_base_is_refused(
     rehead: Callable[..., Finished], place: Place, empty_cache: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.chdir(place.output.parent)
-    assert_refused(rehead("fit", place.data, "--base", name, "-o", place.output), "base")
+    assert_refused(rehead(*FIT, place.data, "--base", name, "-o", place.output), "base")
     assert_nothing_written(place.output)
 
 
 def test_a_file_that_is_no_base_is_refused(rehead: Callable[..., Finished], place: Place) -> None:
-    assert_refused(rehead("fit", place.data, "--base", place.data, "-o", place.output), "is a file")
+    assert_refused(rehead(*FIT, place.data, "--base", place.data, "-o", place.output), "is a file")
     assert_nothing_written(place.output)
 
 
 def test_a_broken_gguf_file_is_refused(rehead: Callable[..., Finished], place: Place, empty_cache: Path) -> None:
     broken = place.data.with_suffix(".gguf")
     broken.write_bytes(b"GGUF" + JUNK)
-    assert_refused(rehead("fit", place.data, "--base", broken, "-o", place.output), r"data\.gguf")
+    assert_refused(rehead(*FIT, place.data, "--base", broken, "-o", place.output), r"data\.gguf")
     assert_nothing_written(place.output)
 
 
@@ -691,24 +698,24 @@ def test_an_output_folder_with_something_else_in_it_is_left_alone(
 ) -> None:
     place.output.mkdir()
     (place.output / "thesis.txt").write_text("years of work")
-    assert_refused(rehead("fit", place.data, "--base", place.base, "-o", place.output), "not a rehead model")
+    assert_refused(rehead(*FIT, place.data, "--base", place.base, "-o", place.output), "not a rehead model")
     assert contents(place.output.parent) == {"model/thesis.txt": b"years of work"}
 
 
 def test_an_output_that_is_a_file_is_left_alone(rehead: Callable[..., Finished], place: Place) -> None:
     place.output.write_text("years of work")
-    assert_refused(rehead("fit", place.data, "--base", place.base, "-o", place.output), "is a file")
+    assert_refused(rehead(*FIT, place.data, "--base", place.base, "-o", place.output), "is a file")
     assert contents(place.output.parent) == {"model": b"years of work"}
 
 
 def test_an_output_below_a_file_is_refused(rehead: Callable[..., Finished], place: Place) -> None:
-    finished = rehead("fit", place.data, "--base", place.base, "-o", place.data / "model")
+    finished = rehead(*FIT, place.data, "--base", place.base, "-o", place.data / "model")
     assert_refused(finished, r"output folder .*data\.csv/model")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root can write to")
 def test_an_output_that_cannot_be_written_is_refused(rehead: Callable[..., Finished], place: Place) -> None:
-    finished = rehead("fit", place.data, "--base", place.base, "-o", "/proc/nowhere/model")
+    finished = rehead(*FIT, place.data, "--base", place.base, "-o", "/proc/nowhere/model")
     assert_refused(finished, "cannot write to the output folder /proc/nowhere/model")
 
 
@@ -716,7 +723,7 @@ def test_a_refused_fit_does_not_leave_parents_of_the_output_behind(
     rehead: Callable[..., Finished], place: Place
 ) -> None:
     output = place.output / "of" / "mine"
-    assert_refused(rehead("fit", place.data, "--base", place.base, "--depth", 99, "-o", output), "99")
+    assert_refused(rehead(*FIT, place.data, "--base", place.base, "--depth", 99, "-o", output), "99")
     assert_nothing_written(place.output)
 
 
@@ -801,11 +808,11 @@ def test_a_command_line_that_makes_no_sense_is_refused(rehead: Callable[..., Fin
 def test_a_fault_of_reheads_own_is_told_apart(
     rehead: Callable[..., Finished], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero\nand more")
 
     monkeypatch.setattr("rehead.workflow.fit", fail)
-    finished = rehead("fit", place.data, "--base", place.base, "-o", place.output)
+    finished = rehead(*FIT, place.data, "--base", place.base, "-o", place.output)
     assert finished.code == 1
     assert finished.said == ["rehead: a fault of rehead's own: ZeroDivisionError: by zero (run with --debug)"]
 
@@ -817,13 +824,13 @@ def test_an_interrupted_fit_leaves_nothing(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("rehead.artifact._verify", interrupt)
-    finished = rehead("fit", place.data, "--base", place.base, "-o", place.output)
+    finished = rehead(*FIT, place.data, "--base", place.base, "-o", place.output)
     assert (finished.code, finished.said) == (130, ["rehead: interrupted; nothing was written"])
     assert_nothing_written(place.output)
 
 
 def test_debug_shows_where_an_error_came_from(place: Place) -> None:
-    finished = in_child("fit", "nowhere.csv", "--base", place.base, "-o", place.output, "--debug")
+    finished = in_child(*FIT, "nowhere.csv", "--base", place.base, "-o", place.output, "--debug")
     assert finished.code != 0
     assert "Traceback" in finished.err
     assert "DataError" in finished.err

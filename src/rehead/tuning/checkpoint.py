@@ -28,7 +28,7 @@ class Checkpoint:
     """Where a run keeps its state.
 
     Attributes:
-        file: in a folder that exists.
+        file: its folder is made when something is written.
         begun_with: a digest of all that decides the run's result: settings, data, versions.
         resume: whether to go on from what lies there, if anything does.
     """
@@ -41,6 +41,7 @@ class Checkpoint:
         """Replaces the state on disk; until the last moment the one before it stays."""
         told = {"begun_with": self.begun_with, "progress": json.dumps(progress)}
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
         files.write_file(self.file, save(contiguous, metadata=told))
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

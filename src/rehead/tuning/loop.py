@@ -64,7 +64,7 @@ class Tail:
     """The blocks [cut, depth) of a base with its head, and what of them is trained.
 
     Attributes:
-        trained: holds the weights that change; it is switched between training and evaluation mode.
+        trained: holds the weights that change.
     """
 
     base: Base
@@ -75,9 +75,13 @@ class Tail:
 
     @classmethod
     def of_blocks(cls, base: Base, head: Head, cut: int, depth: int) -> Tail:
-        """Trains whole blocks: with a cut of 0 everything, the embedding too."""
-        parts = [base.backbone, head] if cut == 0 else [*base.blocks[cut:depth], base.norm, head]
-        return cls(base, head, cut, depth, nn.ModuleList(parts))
+        """Trains the blocks from the cut on, the final norm and the head."""
+        return cls(base, head, cut, depth, nn.ModuleList([*base.blocks[cut:depth], base.norm, head]))
+
+    @classmethod
+    def of_everything(cls, base: Base, head: Head, depth: int) -> Tail:
+        """Trains the embedding too."""
+        return cls(base, head, 0, depth, nn.ModuleList([base.backbone, head]))
 
     def weights(self) -> list[nn.Parameter]:
         """What is trained, each once; unfreezes it, and freezes the rest."""
@@ -103,16 +107,21 @@ class Tail:
         device = hardware.device()
         self.trained.to(device)
         result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
-        was_training = self.trained.training
-        self.trained.eval()
+        was_training = self.head.training
+        self.switch(training=False)
         order = torch.argsort(inputs.lengths, stable=True)
         with torch.inference_mode(), autocast(self._in_bf16):
             for places in batches(inputs.lengths[order], TOKEN_BUDGET):
                 rows = order[places]
                 packing = Packing(inputs.lengths[rows].to(device))
                 result[rows] = self.forward(inputs.hidden(rows, packing), packing).cpu()
-        self.trained.train(was_training)
+        self.switch(training=was_training)
         return result
+
+    def switch(self, *, training: bool) -> None:
+        """Turns dropout on or off, in what is frozen too: adapters train beside it."""
+        self.base.model.train(training)
+        self.head.train(training)
 
     @property
     def _in_bf16(self) -> bool:
@@ -258,7 +267,7 @@ class _Training:
         factor = _schedule(self.step, self.steps_an_epoch * self.recipe.epochs, self.recipe.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self.recipe.learning_rate
-        self.tail.trained.train()
+        self.tail.switch(training=True)
         lengths = self.examples.inputs.lengths[rows]
         weight_of_batch = self.class_weights[self.examples.labels[rows]].sum()
         loss = 0.0
@@ -329,7 +338,7 @@ class _Training:
             for weight, best in zip(self.weights, self.best, strict=True):
                 weight.copy_(best)
         self.optimizer.zero_grad(set_to_none=True)
-        self.tail.trained.eval()
+        self.tail.switch(training=False)
         self.tail.base.model.requires_grad_(False)
         self.tail.head.requires_grad_(False)
         self._write_state()

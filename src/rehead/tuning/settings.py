@@ -55,7 +55,7 @@ class Resumption:
     """Where a run keeps its state, for the case that it is interrupted.
 
     Attributes:
-        folder: exists, and belongs to this run alone.
+        folder: belongs to this run alone; made when there is something to keep.
         resume: whether to go on from what is there.
     """
 
@@ -76,7 +76,6 @@ class Resumption:
         if folder.is_dir() and not resume:
             progress.warn(f"an interrupted fit to {output} begins anew; --resume would have gone on with it")
             shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         return cls(folder, resume)
 
     def forget(self) -> None:

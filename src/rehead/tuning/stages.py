@@ -121,6 +121,8 @@ class Ladder:
         if way == "lora":
             copied = lora.copy_of(run.base, hardware.native_dtype())
             tail, adapted = lora.attach(copied, self._head, self._depth, run.settings.seed)
+        elif way == "full":
+            tail = Tail.of_everything(run.base, self._head, self._depth)
         else:
             cut = self._depth - trained_blocks(way, self._depth)
             tail = Tail.of_blocks(run.base, self._head, cut, self._depth)

@@ -1,0 +1,176 @@
+"""Every way of tuning from the command line to the saved folder; interruption and resumption of a real process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehead import Classifier, progress
+from rehead.errors import SettingError
+from rehead.tuning import stages
+from rehead.tuning.run import Run
+from rehead.tuning.settings import Settings
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import write_messages
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "rehead.cli", *map(str, arguments)]
+
+
+def fit(*arguments: object) -> dict[str, Any]:
+    finished = subprocess.run(command("fit", *arguments, "--json"), capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    facts: dict[str, Any] = json.loads(finished.stdout)
+    return facts
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_messages(tmp_path_factory.mktemp("data") / "messages.csv")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_model(tmp_path_factory.mktemp("base"), "llama")
+
+
+@pytest.mark.parametrize("tune", ["last-2", "lora", "full"])
+@pytest.mark.parametrize("pool", ["last", "mean"])
+def test_way_of_tuning_is_saved_and_loads_with_the_same_scores(
+    tune: str, pool: str, data: Path, base: Path, tmp_path: Path
+) -> None:
+    options = ("--tune", tune, "--pool", pool, "--depth", 3, "--epochs", 1, "--learning-rate", "1e-3")
+    facts = fit(data, "--base", base, *options, "-o", tmp_path / "model")
+    assert (facts["tune"], facts["depth"]) == (tune, 3)
+    assert facts["cut"] == {"last-2": 1}.get(tune, 0)
+    assert [stage["tune"] for stage in facts["stages"]] == ["head", tune]
+    assert (tmp_path / "model" / "adapter" / "adapter_model.safetensors").is_file() == (tune == "lora")
+    assert Classifier.load(tmp_path / "model").predict(["free prize call now"]).tolist() == ["spam"]
+    assert not list(tmp_path.glob(".*rehead-run"))
+
+
+def test_auto_says_what_it_tried_and_why_it_stopped(data: Path, base: Path, tmp_path: Path) -> None:
+    facts = fit(data, "--base", base, "--tune", "auto", "--depth", 2, "--pool", "mean", "-o", tmp_path / "model")
+    tried = [stage["tune"] for stage in facts["stages"]]
+    assert tried == ["head", "last-1", "lora", "full"][: len(tried)]
+    kept = [stage["tune"] for stage in facts["stages"] if stage["kept"]]
+    assert facts["tune"] == kept[-1]
+    losses = [stage["validation_log_loss"] for stage in facts["stages"] if stage["kept"]]
+    assert losses == sorted(losses, reverse=True)
+    assert facts["stopped"] or len(tried) == 4
+    assert facts["validation"]["log_loss"] == pytest.approx(losses[-1], abs=2e-2)
+
+
+def test_auto_within_a_tiny_budget_is_the_probe(data: Path, base: Path, tmp_path: Path) -> None:
+    facts = fit(data, "--base", base, "--tune", "auto", "--depth", 2, "--budget", "0.001s", "-o", tmp_path / "model")
+    assert facts["tune"] == "head"
+    assert "budget" in facts["stopped"]
+
+
+def test_a_way_that_does_not_pay_leaves_the_classifier_as_it_was(
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rehead.workflow import fit as fit_here
+
+    monkeypatch.setattr(stages.Ladder, "_is_better", lambda *_: False)
+    settings: dict[str, Any] = {"depth": 2, "pool": "mean", "learning_rate": 1e-2}
+    probe = fit_here(str(data), Classifier(str(base), tune="head", **settings), tmp_path / "head")
+    tried = fit_here(str(data), Classifier(str(base), tune="auto", **settings), tmp_path / "auto")
+    assert [stage["kept"] for stage in tried.facts["stages"]] == [True, False]
+    assert "within the noise" in tried.facts["stopped"]
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("head", "auto")]
+    assert weights[0] == weights[1]
+    assert probe.facts["test"] == tried.facts["test"]
+
+
+def test_balanced_classes_move_the_probe_towards_the_rare_one(base: Path) -> None:
+    texts = [f"free prize {word}" for word in ("a", "the", "ok", "yes", "no", "home", "later", "and")]
+    texts += [f"{first} meet {second}" for first in ("you", "at", "noon", "to") for second in texts]
+    labels = ["spam"] * 8 + ["ham"] * 32
+    noisy = ["ham" if i % 3 == 0 else label for i, label in enumerate(labels)]
+    shares = []
+    for weight in (None, "balanced"):
+        model = Classifier(str(base), tune="head", depth=1, pool="mean", class_weight=weight).fit(texts, noisy)
+        shares.append(model.predict_proba(texts)[:, model.classes_.tolist().index("spam")].mean())
+    assert shares[1] > shares[0] + 0.05
+
+
+def test_dry_run_tells_what_it_would_take_and_writes_nothing(data: Path, base: Path, tmp_path: Path) -> None:
+    arguments = ("--base", base, "--tune", "last-1", "--dry-run", "-o", tmp_path / "model")
+    plan = fit(data, *arguments)
+    assert plan["tokens"] > 0
+    assert plan["training_flops"] > 0
+    assert plan["trunk_flops"] > 0
+    assert plan["peak_memory_bytes"] > 1e8
+    assert not (tmp_path / "model").exists()
+    assert not list(tmp_path.iterdir())
+    shown = subprocess.run(command("fit", data, *arguments), capture_output=True, text=True, check=True).stdout
+    assert f"{plan['tokens']:,} tokens" in shown
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
+    sent: signal.Signals, data: Path, base: Path, tmp_path: Path
+) -> None:
+    options = ("--base", base, "--tune", "last-2", "--pool", "mean", "--depth", 4, "--epochs", 200, "--batch-size", 2)
+    options = (*options, "--learning-rate", "1e-3")
+    fit(data, *options, "-o", tmp_path / "undisturbed")
+
+    output = tmp_path / "disturbed"
+    state = tmp_path / ".disturbed.rehead-run" / "last-2.safetensors"
+    process = subprocess.Popen(command("fit", data, *options, "-o", output), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not state.is_file() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    os.kill(process.pid, sent)
+    said = process.communicate()[1]
+    assert process.returncode == (130 if sent == signal.SIGINT else -sent), said
+    assert not output.exists()
+    if sent == signal.SIGINT:
+        assert "--resume" in said.splitlines()[-1]
+
+    fit(data, *options, "-o", output, "--resume")
+    for name in ("model.safetensors", "rehead.json"):
+        assert (output / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+    assert not state.exists()
+
+
+def test_resume_without_an_interrupted_fit_is_refused(data: Path, base: Path, tmp_path: Path) -> None:
+    arguments = command("fit", data, "--base", base, "-o", tmp_path / "model", "--resume")
+    finished = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert "run without --resume" in finished.stderr
+
+
+@pytest.mark.parametrize(("name", "value"), [("label_smoothing", 1.0), ("class_weight", "odd"), ("budget", 0)])
+def test_settings_that_make_no_sense_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match=name):
+        Classifier(**{name: value}).settings()
+
+
+def test_tokens_that_find_no_room_are_computed_again(
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rehead.workflow import fit as fit_here
+
+    settings: dict[str, Any] = {"tune": "last-1", "depth": 3, "pool": "mean", "epochs": 1}
+    losses = []
+    for keeps in (True, False):
+        monkeypatch.setattr(Run, "keeps_tokens", lambda *_, keeps=keeps: keeps)
+        facts = fit_here(str(data), Classifier(str(base), **settings)).facts
+        losses.append(facts["validation"]["log_loss"])
+    assert losses[0] == pytest.approx(losses[1], abs=1e-2)
+
+
+def test_settings_choose_the_learning_rate() -> None:
+    asked: Settings = Classifier().settings()
+    assert asked.rate_for("lora") == 10 * asked.rate_for("last-1")
+    assert Classifier(learning_rate=1e-3).settings().rate_for("lora") == 1e-3
+    progress.show(False)
