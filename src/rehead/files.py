@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 from rehead import progress
 
 # Folders that a killed process left behind carry this prefix, so that the next one can sweep them away.
-_PARTIAL = ".rehead-partial-"
+PARTIAL = ".rehead-partial-"
 
 
 def cache_folder() -> Path:
@@ -36,7 +36,7 @@ def sha256_of(path: Path) -> str:
 
 def write_file(path: Path, content: bytes) -> None:
     """Writes `content` to `path`, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=_PARTIAL, dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -50,6 +50,23 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def new_file(path: Path) -> Iterator[Path]:
+    """Yields where to write a file that becomes `path`, whole, if the block ends without an error.
+
+    It lies in a folder of its own, because what writes it may have temporary files too.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent))
+    try:
+        yield partial / path.name
+        (partial / path.name).chmod(0o644)
+        _flush(partial / path.name)
+        (partial / path.name).replace(path)
+        _flush(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder that becomes `path` if the block ends without an error.
 
@@ -59,7 +76,7 @@ def new_folder(path: Path) -> Iterator[Path]:
         OSError: the parent cannot be written to; raised before the block runs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent))
+    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
     try:
         yield partial
         partial.chmod(0o755)
@@ -69,7 +86,7 @@ def new_folder(path: Path) -> Iterator[Path]:
             _flush(file)
         _flush(partial)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f"{_PARTIAL}{path.name}-", dir=path.parent))
+            retired = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
             path.rename(retired / path.name)
             try:
                 partial.rename(path)
@@ -102,9 +119,9 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 def sweep_partial(path: Path) -> None:
     """Removes what killed processes left of a folder `path`; call it only while holding the lock of `path`."""
-    for leftover in path.parent.glob(f"{glob.escape(_PARTIAL + path.name)}-*"):
+    for leftover in path.parent.glob(f"{glob.escape(PARTIAL + path.name)}-*"):
         # What mkdtemp adds has no hyphen: one more belongs to a folder of a longer name, which may be in use.
-        if "-" not in leftover.name.removeprefix(f"{_PARTIAL}{path.name}-"):
+        if "-" not in leftover.name.removeprefix(f"{PARTIAL}{path.name}-"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 

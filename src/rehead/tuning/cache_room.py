@@ -26,7 +26,7 @@ from rehead.errors import RheadError, SettingError
 
 ABOUT = "about.json"
 _SEGMENTS = "segment-*.safetensors"
-_LEFTOVERS = f"{files._PARTIAL}*"
+_LEFTOVERS = f"{files.PARTIAL}*"
 
 # Of SmolLM2, in bfloat16: 30 depths of 289,000 texts, pooled in float32; or the states of 17 million tokens at a cut.
 _DEFAULT_LIMIT = 20_000_000_000

@@ -6,8 +6,6 @@ A safetensors file that holds `keys`, `dense/NAME`, and `ragged/NAME` with `offs
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -72,16 +70,8 @@ class Segment:
             tensors[_RAGGED + name] = sequences.values.contiguous()
             # Features of one pass share their offsets; safetensors refuses tensors that share memory.
             tensors[_OFFSETS + name] = sequences.offsets.clone()
-        # In a folder of its own, because safetensors has temporary files too, which nobody would sweep away.
-        partial = Path(tempfile.mkdtemp(prefix=files._PARTIAL, dir=path.parent))
-        try:
-            save_file(tensors, partial / path.name)
-            (partial / path.name).chmod(0o644)
-            files._flush(partial / path.name)
-            (partial / path.name).rename(path)
-            files._flush(path.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        with files.new_file(path) as partial:
+            save_file(tensors, partial)
 
 
 def open_segment(path: Path) -> Segment | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from rehead import files
@@ -42,7 +42,8 @@ class Checkpoint:
         told = {"begun_with": self.begun_with, "progress": json.dumps(progress)}
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_file(self.file, save(contiguous, metadata=told))
+        with files.new_file(self.file) as partial:
+            save_file(contiguous, partial, metadata=told)
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and progress of the state on disk, or None where there is none, or none is wanted.

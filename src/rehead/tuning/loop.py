@@ -199,6 +199,7 @@ class _Training:
         self.step = 0
         self.history = History()
         self.best: list[Tensor] = []
+        self.best_is_current = True
         self.class_weights = _class_weights(examples.labels, tail.head.linear.out_features, recipe.balanced)
         self.recompute = _activation_bytes(tail) > hardware.free_memory() / 2
         self.saved_at = time.monotonic()
@@ -213,7 +214,9 @@ class _Training:
         tensors, told = state
         self.step = told["step"]
         self.history = History(**told["history"])
-        self.best = [tensors[f"best.{i}"].to(self.device) for i in range(len(self.weights))]
+        self.best_is_current = "best.0" not in tensors
+        best = "weight" if self.best_is_current else "best"
+        self.best = [tensors[f"{best}.{i}"].to(self.device) for i in range(len(self.weights))]
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -283,6 +286,7 @@ class _Training:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
+        self.best_is_current = False
         return True
 
     def _loss(self, rows: Tensor, lengths: Tensor) -> Tensor:
@@ -303,7 +307,9 @@ class _Training:
         history.validation_losses.append(self._validation_loss())
         if history.validation_losses[-1] < history.validation_losses[history.best_epoch]:
             history.best_epoch = epoch
-            self.best = [weight.detach().clone() for weight in self.weights]
+            for best, weight in zip(self.best, self.weights, strict=True):
+                best.copy_(weight.detach())
+            self.best_is_current = True
         self._write_state()
 
     def _validation_loss(self) -> float:
@@ -326,7 +332,9 @@ class _Training:
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state()
         for i, weight in enumerate(self.weights):
-            tensors |= {f"weight.{i}": weight, f"best.{i}": self.best[i]}
+            tensors[f"weight.{i}"] = weight
+            if not self.best_is_current:
+                tensors[f"best.{i}"] = self.best[i]
             moments = self.optimizer.state.get(weight)
             if moments:
                 tensors |= {f"mean.{i}": moments["exp_avg"], f"square.{i}": moments["exp_avg_sq"]}
@@ -341,7 +349,6 @@ class _Training:
         self.tail.switch(training=False)
         self.tail.base.model.requires_grad_(False)
         self.tail.head.requires_grad_(False)
-        self._write_state()
         tail = self.tail
         tokens = int(self.examples.inputs.lengths.sum()) * self.step / self.steps_an_epoch
         # The backward pass costs twice the forward pass.
