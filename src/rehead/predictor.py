@@ -1,9 +1,9 @@
 """Texts to probabilities with a trained classifier: the one way, used wherever something is predicted.
 
-The scores are those of the plain Transformers model in float32. Where bfloat16 is native, most texts are scored in it,
-in a fraction of the time, and those that its rounding could matter to are scored again in float32: on a sample of
-the texts it is measured how far bfloat16 moves the logits, and a text counts as safe only if three times that could
-not move any of its probabilities by more than a thousandth.
+The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 is native, most
+are scored in that, in a fraction of the time, and those that its rounding could matter to again in float32: on a
+sample it is measured how far bfloat16 moves the logits, and a text counts as safe only if twice that could move none of
+its probabilities by more than a hundredth, and so not its label either.
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,13 @@ from rehead.tuning.features import trunk_pass
 
 # Texts are encoded and scored this many at a time, so that memory does not grow with their number.
 _CHUNK = 8192
-# With fewer texts, the copy of the weights in bfloat16 and the sample cost more than they save.
-_WORTHWHILE = 128
+# Fewer texts are all scored in float32: the copy of the weights and the sample would cost more than they save.
+_WORTHWHILE = 256
 # On so many texts of the first portion it is measured how far bfloat16 moves the logits.
 _SAMPLE = 16
-_SAFETY = 3.0
+_SAFETY = 2.0
 # How far from float32's a probability may be.
-_TOLERANCE = 1e-3
+_TOLERANCE = 1e-2
 
 
 @dataclass(frozen=True)
