@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import random
 import re
 import shutil
@@ -51,10 +52,11 @@ class Finished:
         return [line for line in self.err.splitlines() if line.strip() and not PROGRESS.match(line)]
 
 
-def in_child(*arguments: object, stdin: str = "") -> Finished:
+def in_child(*arguments: object, stdin: str = "", **environment: str) -> Finished:
     """The real command."""
     command = [sys.executable, "-m", "rehead.cli", *map(str, arguments)]
-    finished = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120)
+    env = os.environ | environment
+    finished = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False, timeout=120, env=env)
     return Finished(finished.returncode, finished.stdout, finished.stderr)
 
 
@@ -101,7 +103,8 @@ def encoder(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def fitted(folder: Path, data: Path, decoder: Path) -> Finished:
-    return in_child(*FIT, data, "--base", decoder, "--json", "-o", folder / "model")
+    # A cache with nothing in it, whichever tests ran before: what was computed is asserted.
+    return in_child(*FIT, data, "--base", decoder, "--json", "-o", folder / "model", REHEAD_CACHE=str(folder / "cache"))
 
 
 @pytest.fixture(scope="module")
