@@ -91,6 +91,7 @@ def test_difference_that_is_small_but_steady_counts() -> None:
     assert shallowest(probes) == ("last", 2)
 
 
-def test_first_listed_pooling_is_preferred_at_the_same_depth() -> None:
-    probes = {("last", 2): probe_with([0.25, 0.25]), ("mean", 2): probe_with([0.1, 0.3])}
-    assert shallowest(probes) == ("last", 2)
+def test_of_poolings_at_the_same_depth_a_transformers_model_is_preferred_then_the_best() -> None:
+    worse, better = probe_with([0.25, 0.25]), probe_with([0.1, 0.3])
+    assert shallowest({("mean", 2): better, ("last", 2): worse}) == ("last", 2)
+    assert shallowest({("mean", 2): worse, ("both", 2): better}) == ("both", 2)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from rehead import hardware
 from rehead.data.examples import Index
+from rehead.heads import is_family_head
 
 Array = npt.NDArray[np.float32]
 
@@ -154,7 +155,8 @@ def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
     error is that of the difference, example by example, because two probes err on the same examples.
 
     Args:
-        probes: by pooling and depth; of two at the same depth the one listed first is preferred.
+        probes: by pooling and depth; of several at the same depth, which cost the same, the one that makes a
+            Transformers model is preferred, then the best.
     """
     best = min(probes.values(), key=lambda probe: probe.log_loss)
 
@@ -163,7 +165,8 @@ def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
         n = len(worse_by)
         return n < 2 or float(worse_by.mean()) <= float(worse_by.std(ddof=1)) / np.sqrt(n)
 
-    return min((where for where, probe in probes.items() if is_as_good(probe)), key=lambda where: where[1])
+    as_good = {where: probe for where, probe in probes.items() if is_as_good(probe)}
+    return min(as_good, key=lambda where: (where[1], not is_family_head(where[0]), as_good[where].log_loss))
 
 
 @dataclass(frozen=True)
