@@ -102,6 +102,18 @@ def test_balanced_classes_move_the_probe_towards_the_rare_one(base: Path) -> Non
     assert shares[1] > shares[0] + 0.05
 
 
+@pytest.mark.usefixtures("empty_cache")
+@pytest.mark.parametrize("tune", ["head", "last-2", "full"])  # on so small a base adapters are no small addition
+def test_estimate_is_what_an_empty_cache_then_makes_it_compute(
+    tune: str, data: Path, base: Path, tmp_path: Path
+) -> None:
+    options = ("--base", base, "--tune", tune, "--depth", 4, "--pool", "mean", "--epochs", 1)
+    plan = fit(data, *options, "--dry-run")
+    facts = fit(data, *options, "-o", tmp_path / "model")
+    assert facts["flops"] == pytest.approx(plan["trunk_flops"] + plan["training_flops"], rel=0.02)
+    assert (plan["training_flops"] > 0) == (tune != "head")
+
+
 def test_dry_run_tells_what_it_would_take_and_writes_nothing(data: Path, base: Path, tmp_path: Path) -> None:
     arguments = ("--base", base, "--tune", "last-1", "--dry-run", "-o", tmp_path / "model")
     plan = fit(data, *arguments)

@@ -28,6 +28,8 @@ _WORTHWHILE = 256
 # On so many texts of the first portion it is measured how far bfloat16 moves the logits.
 _SAMPLE = 16
 _SAFETY = 2.0
+# Such odds decide alone; larger ones would overflow.
+_OVERWHELMING = 50.0
 # How far from float32's a probability may be.
 _TOLERANCE = 1e-2
 
@@ -102,7 +104,7 @@ class _Scorer:
         The odds of a class against the rest change by a factor of at most exp(drift).
         """
         p = softmax(logits)
-        factor = np.exp(self._error)
+        factor = np.exp(min(self._error, _OVERWHELMING))
         moved = np.maximum(p - p / (p + (1 - p) * factor), p * factor / (p * factor + 1 - p) - p)
         unsafe: npt.NDArray[np.bool_] = (moved > _TOLERANCE).any(axis=1)
         return unsafe

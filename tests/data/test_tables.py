@@ -149,6 +149,21 @@ def test_texts_alone_are_a_table_for_prediction(tmp_path: Path, name: str, conte
     assert table.rows[-1] == ["three"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.csv", 'text\n"one, two"\nthree\n', ["one, two", "three"]),
+        ("a.csv", 'text\n"she said ""no"", twice"\nthree\n', ['she said "no", twice', "three"]),
+        ("a.csv", 'text\nhe said "yes" to me\n"one, two"\n', ['he said "yes" to me', '"one, two"']),
+        ("a.txt", '"one, two"\nthree\nfour\n', ['"one, two"', "three", "four"]),
+    ],
+)
+def test_quotation_marks_of_a_single_column_are_syntax_in_a_csv_file_alone(
+    tmp_path: Path, name: str, content: str, expected: list[str]
+) -> None:
+    assert read(write(tmp_path, content, name), unlabelled=True).column("text") == expected
+
+
 BAD = {
     "empty": ("data.csv", b"", "is empty"),
     "blank": ("data.csv", b" \n\n", "is empty"),

@@ -96,7 +96,7 @@ def _roberta_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor
     padding = backbone.embeddings.padding_idx
     real = (input_ids != padding).long()
     counted = torch.cat([torch.zeros_like(real[:1]), real.cumsum(0)])
-    before = torch.repeat_interleave(counted[packing.offsets[:-1]], packing.lengths)
+    before = torch.repeat_interleave(counted[packing.offsets[:-1]], packing.lengths, output_size=len(input_ids))
     positions = (counted[1:] - before) * real + padding
     row = input_ids.unsqueeze(0)
     types = torch.zeros_like(row)

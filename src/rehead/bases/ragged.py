@@ -32,6 +32,13 @@ class Ragged:
         """Sequences of these lengths (n,) that lie end to end in `values`."""
         return cls(values, offsets_of(lengths))
 
+    @classmethod
+    def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
+        """The sequences of all parts, one part after the other; of no parts, no token ids."""
+        if not parts:
+            return cls.from_lists([])
+        return cls.of(torch.cat([part.values for part in parts]), torch.cat([part.lengths for part in parts]))
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

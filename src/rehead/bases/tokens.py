@@ -9,6 +9,9 @@ import numpy.typing as npt
 from rehead.bases.cut import Base
 from rehead.bases.ragged import Ragged
 
+# So many texts are tokenised at a time: a tokenizer holds a hundred times what becomes of a text.
+_PORTION = 1024
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -34,6 +37,12 @@ def encode(base: Base, texts: list[str], max_length: int) -> Encoded:
     families looks for the last token that is not padding, so it would not see it either.
     """
     limit = longest_input(base, max_length)
+    portions = [_encode(base, texts[start : start + _PORTION], limit) for start in range(0, len(texts), _PORTION)]
+    ids = Ragged.concatenate([portion.ids for portion in portions])
+    return Encoded(ids, np.concatenate([np.zeros(0, np.int64), *(portion.tokens_cut for portion in portions)]))
+
+
+def _encode(base: Base, texts: list[str], limit: int) -> Encoded:
     tokenizer = base.tokenizer
     kept: list[list[int]] = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
     cut = np.zeros(len(texts), dtype=np.int64)

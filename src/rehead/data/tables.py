@@ -163,7 +163,8 @@ def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
 
 def _read_lines(text: str, path: Path) -> Table:
     """One text a line, or one quoted field a record; a first line that is a text column's name is a header."""
-    if _is_quoted(text, "\t"):
+    # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
+    if _is_quoted(text, "\t", _DELIMITERS if path.suffix.lower() in (".csv", ".tsv") else "\t"):
         rows, lines = _read_quoted(text, "\t", path)
     else:
         # An empty line is a text too, so that the results line up with the file.
@@ -193,8 +194,11 @@ def _delimiter(text: str, path: Path) -> str:
     return max(agreeing, key=lambda delimiter: agreeing[delimiter])
 
 
-def _is_quoted(text: str, delimiter: str) -> bool:
+def _is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
     """Whether the file follows RFC 4180, where quotation marks enclose fields, or has them as plain text.
+
+    Args:
+        marks: what makes a writer enclose a field that holds one of them; the delimiter if None.
 
     A comma cannot stand in a text without quoting, so a comma-separated file is taken to be quoted. In any
     other file a writer that quotes encloses every field that holds a quotation mark; one bare mark inside
@@ -218,13 +222,13 @@ def _is_quoted(text: str, delimiter: str) -> bool:
             records.append([])
     records = [record for record in records if record not in ([], [""])]
     enclosed = [cell for record in records for cell in record if cell.startswith('"')]
-    all_need_it = all(_needs_quoting(cell[1:-1], delimiter) for cell in enclosed)
+    all_need_it = all(_needs_quoting(cell[1:-1], marks or delimiter) for cell in enclosed)
     whole_column = len(enclosed) >= len(records) - 1  # the header may be bare
     return len({len(record) for record in records}) == 1 and (all_need_it or whole_column)
 
 
-def _needs_quoting(cell: str, delimiter: str) -> bool:
-    return '"' in cell or "\n" in cell or delimiter in cell
+def _needs_quoting(cell: str, marks: str) -> bool:
+    return any(mark in cell for mark in ('"', "\n", *marks))
 
 
 def _read_quoted(text: str, delimiter: str, path: Path) -> tuple[list[list[str]], list[int]]:

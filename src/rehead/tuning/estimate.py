@@ -70,9 +70,9 @@ def estimate(run: Run) -> Plan:
     speed = hardware.product_speed(dtype)
     return Plan(
         tokens=tokens,
-        trunk_flops=trunk if cut else 0.0,
+        trunk_flops=trunk,
         training_flops=training,
-        seconds=(trunk if cut else 0.0) / (_TRUNK_EFFICIENCY * speed) + training / (TRAINING_EFFICIENCY * speed),
+        seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training / (TRAINING_EFFICIENCY * speed),
         peak_memory_bytes=_LIBRARIES_BYTES + weights * (4 + copy) + trained * _BYTES_A_TRAINED_WEIGHT,
         features_bytes=features,
     )

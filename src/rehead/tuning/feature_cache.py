@@ -25,6 +25,9 @@ from rehead.errors import first_line
 from rehead.tuning import cache_room
 from rehead.tuning.cache_segment import Segment, open_segment
 
+# Rows that are copied out of a segment at a time.
+_GATHERED = 8192
+
 
 def open_shelf(key: str, about: Mapping[str, Any]) -> Shelf:
     """The shelf for features that `key` stands for; nothing is written before something is added.
@@ -100,20 +103,24 @@ class MemoryShelf:
             missing |= self._index(holders).find(keys)[0] < 0
         return missing
 
-    def dense(self, keys: NDArray[np.uint8], name: str) -> Tensor:
+    def dense(self, keys: NDArray[np.uint8], name: str, out: Tensor | None = None) -> Tensor:
         """(n, width), a copy, in the order of the keys (n, 16), which may repeat.
+
+        Args:
+            out: (n, width), to write them into; a new tensor if None.
 
         Raises:
             KeyError: `missing` would have said that some are not there.
         """
         sources, rows = self._find(keys, name)
         held = {number: self._segments[number].dense[name] for number in np.unique(sources).tolist()}
-        like = next(iter(held.values()), torch.empty(0, 0))
-        gathered = torch.empty(len(keys), like.shape[1], dtype=like.dtype)
+        if out is None:
+            like = next(iter(held.values()), torch.empty(0, 0))
+            out = torch.empty(len(keys), like.shape[1], dtype=like.dtype)
         for number, values in held.items():
-            here = torch.from_numpy(np.flatnonzero(sources == number))
-            gathered[here] = values[torch.from_numpy(rows)[here]]
-        return gathered
+            for here in torch.from_numpy(np.flatnonzero(sources == number)).split(_GATHERED):
+                out[here] = values[torch.from_numpy(rows)[here]]
+        return out
 
     def ragged(self, keys: NDArray[np.uint8], name: str) -> Pieces:
         """One sequence for each of the keys (n, 16), which may repeat; they are read when they are packed.

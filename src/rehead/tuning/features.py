@@ -28,8 +28,8 @@ from rehead.tuning.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
 # Large enough for matrix products at full speed, small enough to stay in the CPU's caches: of 512 to 8,192, this was
 # the fastest on two cores.
 TOKEN_BUDGET = 2048
-# So much is computed before it is written to the cache as one segment.
-_SEGMENT_BYTES = 256 * 2**20
+# So much is computed before it is written to the cache as one segment; writing takes as much again, twice.
+_SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
 _FORMAT = 1
 
@@ -97,7 +97,7 @@ def trunk_pass(
     pooled = torch.empty(len(ids), len(depths), len(parts) * base.hidden_size)
     for i, depth in enumerate(depths):
         for part, columns in zip(parts, pooled[:, i].chunk(len(parts), dim=-1), strict=True):
-            columns.copy_(shelf.dense(wide, f"{part}.{depth}"))
+            shelf.dense(wide, f"{part}.{depth}", out=columns)
     tokens = None if cut is None else shelf.ragged(wide, _at_cut(cut))
     stop = max([*depths, cut or 0])
     return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds)

@@ -35,6 +35,8 @@ STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 CONVERGED, RANKED = 1e-9, 1e-5
 # A spread this small beside the value itself is float32's rounding.
 _CONSTANT = 1e-5
+# So many examples are rotated at a time.
+_ROTATED = 4096
 # The path converges well before; a bound for pathological features.
 _MAX_ITERATIONS = 500
 
@@ -83,7 +85,7 @@ def solve(
     """
     mean, scale = _scaling(features, intercept)
     with hardware.one_thread():
-        rotated, components, variances = _principal_components(features, mean, scale, weights)
+        rotated, components, variances = _principal_components(_scaled(features, mean, scale), weights)
         problem = _Problem(
             rotated=rotated,
             variances=variances,
@@ -91,13 +93,16 @@ def solve(
             weights=np.ones(len(labels)) if weights is None else weights,
             intercept=intercept,
         )
-        held_out = (validation[0] - mean) / scale @ components
+        held_out = _rotate(_scaled(validation[0], mean, scale), torch.from_numpy(components)).numpy()
         return _best_on_the_path(problem, components, mean, scale, (held_out, validation[1]), tolerance)
 
 
 def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
     """What to take off each feature, and what to divide it by: both (width,)."""
-    mean, scale, largest = features.mean(0), features.std(0), np.abs(features).max(0)
+    # Of the features there may be gigabytes: torch computes these without a copy.
+    values = torch.from_numpy(features)
+    scale, mean = (part.numpy() for part in torch.std_mean(values, dim=0, correction=0))
+    largest = torch.linalg.vector_norm(values, ord=torch.inf, dim=0).numpy()
     if not intercept:
         mean = np.zeros_like(mean)
     # A constant feature carries nothing, unless it serves as the bias that the head lacks.
@@ -106,11 +111,27 @@ def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
     return mean, scale
 
 
+def _scaled(features: Array, mean: Array, scale: Array) -> Tensor:
+    """(n, width), the only copy that is made of the features."""
+    return torch.from_numpy(features).sub(torch.from_numpy(mean)).div_(torch.from_numpy(scale))
+
+
+def _rotate(scaled: Tensor, components: Tensor) -> Tensor:
+    """scaled @ components, (n, rank), written over `scaled`, whose memory it may share."""
+    rank = components.shape[1]
+    for rows in scaled.split(_ROTATED):
+        rows[:, :rank] = rows @ components
+    return scaled[:, :rank]
+
+
 def _principal_components(
-    features: Array, mean: Array, scale: Array, weights: npt.NDArray[np.float64] | None
+    scaled: Tensor, weights: npt.NDArray[np.float64] | None
 ) -> tuple[Tensor, Array, npt.NDArray[np.float64]]:
-    """Scaled features in the basis of their principal components, (n, rank); the basis, (width, rank); variances."""
-    scaled = torch.from_numpy((features - mean) / scale)
+    """Features in the basis of their principal components, (n, rank); the basis, (width, rank); variances.
+
+    Args:
+        scaled: (n, width); is overwritten.
+    """
     n, width = scaled.shape
     if n < width:
         # All that the examples can tell lies in the space that they span, of fewer dimensions than the features.
@@ -121,7 +142,8 @@ def _principal_components(
     else:
         moments, components = torch.linalg.eigh(scaled.T @ scaled / n)
     heaviest = 1.0 if weights is None else float(weights.max())
-    return scaled @ components, components.numpy(), heaviest * moments.clamp(min=0).double().numpy()
+    variances = heaviest * moments.clamp(min=0).double().numpy()
+    return _rotate(scaled, components), components.numpy(), variances
 
 
 def _best_on_the_path(

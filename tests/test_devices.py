@@ -1,0 +1,92 @@
+"""Number types and devices: everything lands where the base is, whatever that is."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rehead import hardware
+from rehead.bases.cut import embed, normalise, run_blocks
+from rehead.bases.loading import load
+from rehead.bases.packing import Packing
+from rehead.bases.tokens import encode
+from rehead.heads import build
+from rehead.tuning.features import trunk_pass
+from rehead.tuning.inputs import Computed
+from rehead.tuning.loop import Labelled, Recipe, Tail, train
+from tests.tiny_models import CONFIGS, DECODERS, WORDS, save_tiny_model
+
+LENGTHS = [3, 1, 5, 5, 2]
+
+
+def on_meta(lengths: list[int]) -> Packing:
+    """A packing on the device that has shapes and no numbers; what must be read off numbers is given to it."""
+    real = Packing(torch.tensor(lengths))
+    packing = Packing(real.lengths.to("meta"))
+    for name in ("longest", "_even"):
+        packing.__dict__[name] = getattr(real, name)
+    for name in ("offsets", "positions", "_to_packed"):
+        packing.__dict__[name] = getattr(real, name).to("meta")
+    return packing
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_blocks_make_every_tensor_where_the_states_are(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0)
+    base.model.to("meta")
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda device: False)  # it knows no meta device
+    packing, ids = on_meta(LENGTHS), torch.empty(sum(LENGTHS), dtype=torch.int64, device="meta")
+    # Operations on the meta device refuse tensors of another, so a table made on the CPU would be an error here.
+    with torch.inference_mode():
+        hidden = embed(base, ids, packing)
+        all_tokens = normalise(base, run_blocks(base, hidden, packing, 0, 4))
+        one_token = run_blocks(base, hidden, packing, 0, 4, only="last" if family in DECODERS else "cls")
+    assert {hidden.device.type, all_tokens.device.type, one_token.device.type} == {"meta"}
+    assert hidden.shape == all_tokens.shape == (len(ids), base.hidden_size)
+    assert one_token.shape == (len(LENGTHS), base.hidden_size)
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_only_matrix_products_are_converted(family: str, tmp_path: Path) -> None:
+    base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0).with_products_in(torch.bfloat16)
+    for block in base.blocks:
+        for name, weight in block.named_parameters():
+            product = weight.dim() == 2 or (name.endswith("bias") and "norm" not in name.lower() and "ln_" not in name)
+            assert weight.dtype == (torch.bfloat16 if product else torch.float32), name
+
+
+@pytest.mark.parametrize(
+    ("device", "has_bf16", "expected"),
+    [("cuda", True, torch.bfloat16), ("cuda", False, torch.float32), ("mps", True, torch.float32)],
+)
+def test_accelerators_say_themselves_what_they_do_natively(
+    device: str, has_bf16: bool, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "device", lambda: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has_bf16)
+    hardware.native_dtype.cache_clear()
+    try:
+        assert hardware.native_dtype() == expected
+    finally:
+        hardware.native_dtype.cache_clear()
+
+
+@pytest.mark.skipif(hardware.device().type == "cpu", reason="this machine has no accelerator that torch can use")
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_accelerator_computes_what_the_cpu_does(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = str(save_tiny_model(tmp_path, family))
+    texts = [" ".join(WORDS[i : i + n]) for i, n in [(0, 3), (2, 9), (5, 1), (7, 9)]]
+    results = []
+    for device in (hardware.device(), torch.device("cpu")):
+        monkeypatch.setattr(hardware, "device", lambda device=device: device)
+        base = load(folder, 2, seed=0)
+        ids = encode(base, texts, 64).ids
+        pooled = trunk_pass(base, ids, depths=[4], pooling="mean", cut=2).pooled
+        tail = Tail.of_everything(base, build(base, "mean", 2, seed=0), 4)
+        labelled = Labelled(Computed(base, ids, 0), torch.tensor([0, 1, 0, 1]))
+        train(tail, labelled, labelled, Recipe(epochs=2, batch_size=2), None, None)
+        results.append((pooled, tail.logits(labelled.inputs)))
+    for there, here in zip(*results, strict=True):
+        assert torch.allclose(there.cpu(), here, atol=2e-2)
