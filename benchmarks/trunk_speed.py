@@ -1,6 +1,6 @@
 """How fast the trunk pass is in each number type, beside a plain matrix product; prints one line of JSON.
 
-The only benchmark code that looks inside rehead: `peak.py` runs it in a process of its own.
+`peak.py` runs it in a process of its own, because it looks inside rehead.
 
     python benchmarks/trunk_speed.py TEXTS.csv ...
 """

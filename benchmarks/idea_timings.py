@@ -1,0 +1,179 @@
+"""Times parts of the engine with one idea on and off; prints one line of JSON. `ideas.py` runs it.
+
+It replaces functions inside rehead, so it is no example of how to use it.
+
+    python benchmarks/idea_timings.py TRAIN.csv VALIDATION.csv
+"""
+
+import copy
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does, before torch is imported
+
+import numpy as np
+import torch
+
+from rehead import heads
+from rehead.bases import loading, packing
+from rehead.bases.cut import Base
+from rehead.bases.ragged import Ragged
+from rehead.bases.tokens import encode
+from rehead.tuning import loop, probe
+from rehead.tuning.features import Features, shelf_for, trunk_pass
+from rehead.tuning.inputs import Computed, Kept
+from rehead.tuning.loop import Labelled, Recipe, Tail, train
+
+# Blocks of the base, and of what a depth search may keep of it.
+WHOLE, HALF = 30, 12
+# Texts a batch, without packing.
+PADDED = 8
+
+
+def main() -> None:
+    train_rows, validation_rows = (_rows(Path(file)) for file in sys.argv[1:3])
+    texts = [text for text, _ in [*train_rows, *validation_rows]]
+    labels = torch.tensor([label == "spam" for _, label in [*train_rows, *validation_rows]]).long()
+    base = loading.load("smollm2", n_classes=2, seed=0)
+    fast = base.with_products_in(torch.bfloat16)
+    ids = encode(base, texts, max_length=512).ids
+    _pass(fast, ids.take(torch.arange(PADDED)))  # what is set up on first use is nobody's
+    ideas = [*_of_the_pass(base, fast, ids), *_of_the_rest(base, fast, ids, labels, len(train_rows))]
+    losses = _losses(base, fast, ids, labels, len(train_rows))
+    print(json.dumps({"ideas": ideas, "losses": losses, "versions": {"torch": torch.__version__}}))
+
+
+def _of_the_pass(base: Base, fast: Base, ids: Ragged) -> list[dict[str, Any]]:
+    whole = _seconds(lambda: _pass(fast, ids))
+    by_length = ids.take(torch.argsort(ids.lengths))
+    with patch.object(packing, "_SHORT", 0):
+        fused = _seconds(lambda: _pass(fast, ids))
+    return [
+        _idea("matrix products in bf16", "float32", whole, _seconds(lambda: _pass(base, ids))),
+        _idea("texts end to end", "padded, 8 a batch, as they come", whole, _seconds(lambda: _padded(fast, ids))),
+        _idea("texts end to end", "padded, 8 of a length", whole, _seconds(lambda: _padded(fast, by_length))),
+        _idea("plain products for short texts' attention", "torch's fused kernel", whole, fused),
+        _idea(
+            "one token in the last block of 30",
+            "all tokens",
+            _seconds(lambda: trunk_pass(fast, ids, depths=[WHOLE], pooling="last")),
+            whole,
+        ),
+        _idea(f"depth {HALF}", f"all {WHOLE} blocks", _seconds(lambda: _pass(fast, ids, HALF)), whole),
+    ]
+
+
+def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> list[dict[str, Any]]:
+    shelf = shelf_for(fast)
+    cut = WHOLE - 1
+
+    def kept() -> Features:
+        return trunk_pass(fast, ids, depths=[WHOLE], pooling="last", cut=cut, shelf=shelf)
+
+    computing, reading = _seconds(kept), _seconds(kept)
+    features = kept()
+    assert features.tokens is not None
+    trained = _copy(base)
+    states, head = Kept(features.tokens.take(torch.arange(n_train))), heads.build(trained, "last", 2, seed=0)
+    tail = Tail.of_blocks(trained, head, cut, WHOLE)
+    from_states, from_texts = (
+        Labelled(inputs, labels[:n_train]) for inputs in (states, Computed(fast, ids.take(torch.arange(n_train)), cut))
+    )
+    few = Labelled(Kept(features.tokens.take(torch.arange(PADDED))), labels[:PADDED])
+
+    def epoch(examples: Labelled) -> float:
+        return _seconds(lambda: train(tail, examples, few, Recipe(epochs=1)))
+
+    epoch(few)
+    last_token = epoch(from_states)
+    with patch.object(loop, "is_family_head", lambda pooling: False):
+        all_tokens = epoch(from_states)
+    pooled = features.pooled[:, 0].numpy()
+    rotated = _seconds(lambda: _solve(pooled, labels, n_train))
+    with patch.object(probe, "_principal_components", _as_they_are):
+        unrotated = _seconds(lambda: _solve(pooled, labels, n_train))
+    return [
+        _idea("features in the cache", "computed", reading, computing),
+        _idea("an epoch of the last block from kept states", "from the texts", last_token, epoch(from_texts)),
+        _idea("one token in the trained block", "all tokens", last_token, all_tokens),
+        _idea("probe in principal components", "on scaled features", rotated, unrotated),
+    ]
+
+
+def _losses(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> dict[str, list[float]]:
+    """Validation loss before training the last block and after each epoch."""
+    features = trunk_pass(fast, ids, depths=[WHOLE], pooling="last", cut=WHOLE - 1, shelf=shelf_for(fast))
+    assert features.tokens is not None
+    everything = torch.arange(len(labels))
+    examples, held_out = (
+        Labelled(Kept(features.tokens.take(rows)), labels[rows])
+        for rows in (everything[:n_train], everything[n_train:])
+    )
+    losses = {}
+    for start in ("solved", "at random"):
+        trained = _copy(base)
+        head = heads.build(trained, "last", 2, seed=0)
+        torch.nn.init.normal_(head.linear.weight, std=0.02)
+        if start == "solved":
+            solved = _solve(features.pooled[:, 0].numpy(), labels, n_train)
+            heads.set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
+        tail = Tail.of_blocks(trained, head, WHOLE - 1, WHOLE)
+        losses[start] = train(tail, examples, held_out, Recipe(epochs=5, patience=5)).validation_losses
+    return losses
+
+
+def _copy(base: Base) -> Base:
+    """With weights of its own, which may be trained."""
+    return replace(base, model=copy.deepcopy(base.model))
+
+
+def _pass(base: Base, ids: Ragged, depth: int = WHOLE) -> Features:
+    return trunk_pass(base, ids, depths=[depth], pooling="mean")
+
+
+def _padded(base: Base, ids: Ragged) -> None:
+    """The Transformers model's own forward pass, on padded batches."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for rows in torch.arange(len(ids)).split(PADDED):
+            texts = [ids.take(row[None]).values for row in rows]
+            padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
+            lengths = ids.lengths[rows]
+            mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+            base.backbone(input_ids=padded, attention_mask=mask, use_cache=False)
+
+
+def _solve(pooled: probe.Array, labels: torch.Tensor, n_train: int) -> probe.Probe:
+    classes = labels.numpy()
+    held_out = pooled[n_train:], classes[n_train:]
+    return probe.solve(pooled[:n_train], classes[:n_train], held_out, n_classes=2, intercept=False)
+
+
+def _as_they_are(scaled: torch.Tensor, weights: Any) -> tuple[torch.Tensor, probe.Array, Any]:
+    return scaled, np.eye(scaled.shape[1], dtype=np.float32), np.ones(scaled.shape[1])
+
+
+def _idea(idea: str, instead: str, seconds_with: float, seconds_without: float) -> dict[str, Any]:
+    return {"idea": idea, "instead": instead, "with": seconds_with, "without": seconds_without}
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _rows(file: Path) -> list[tuple[str, str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
+
+
+if __name__ == "__main__":
+    main()
