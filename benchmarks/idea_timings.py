@@ -6,7 +6,6 @@ It replaces functions inside rehead, so it is no example of how to use it.
 """
 
 import copy
-import csv
 import json
 import os
 import sys
@@ -21,6 +20,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does,
 
 import numpy as np
 import torch
+from labelled import read
 
 from rehead import heads
 from rehead.bases import loading, packing
@@ -28,26 +28,28 @@ from rehead.bases.cut import Base
 from rehead.bases.ragged import Ragged
 from rehead.bases.tokens import encode
 from rehead.tuning import loop, probe
+from rehead.tuning.feature_cache import Pieces
 from rehead.tuning.features import Features, shelf_for, trunk_pass
 from rehead.tuning.inputs import Computed, Kept
 from rehead.tuning.loop import Labelled, Recipe, Tail, train
 
 # Blocks of the base, and of what a depth search may keep of it.
 WHOLE, HALF = 30, 12
+# The last block is trained.
+CUT = WHOLE - 1
 # Texts a batch, without packing.
 PADDED = 8
 
 
 def main() -> None:
-    train_rows, validation_rows = (_rows(Path(file)) for file in sys.argv[1:3])
-    texts = [text for text, _ in [*train_rows, *validation_rows]]
-    labels = torch.tensor([label == "spam" for _, label in [*train_rows, *validation_rows]]).long()
+    (texts, kinds), (held_out_texts, held_out_kinds) = (read(Path(file)) for file in sys.argv[1:3])
+    labels = torch.tensor([kind == "spam" for kind in [*kinds, *held_out_kinds]]).long()
     base = loading.load("smollm2", n_classes=2, seed=0)
     fast = base.with_products_in(torch.bfloat16)
-    ids = encode(base, texts, max_length=512).ids
+    ids = encode(base, [*texts, *held_out_texts], max_length=512).ids
     _pass(fast, ids.take(torch.arange(PADDED)))  # what is set up on first use is nobody's
-    ideas = [*_of_the_pass(base, fast, ids), *_of_the_rest(base, fast, ids, labels, len(train_rows))]
-    losses = _losses(base, fast, ids, labels, len(train_rows))
+    ideas = [*_of_the_pass(base, fast, ids), *_of_the_rest(base, fast, ids, labels, len(texts))]
+    losses = _losses(base, fast, ids, labels, len(texts))
     print(json.dumps({"ideas": ideas, "losses": losses, "versions": {"torch": torch.__version__}}))
 
 
@@ -72,22 +74,13 @@ def _of_the_pass(base: Base, fast: Base, ids: Ragged) -> list[dict[str, Any]]:
 
 
 def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> list[dict[str, Any]]:
-    shelf = shelf_for(fast)
-    cut = WHOLE - 1
-
-    def kept() -> Features:
-        return trunk_pass(fast, ids, depths=[WHOLE], pooling="last", cut=cut, shelf=shelf)
-
-    computing, reading = _seconds(kept), _seconds(kept)
-    features = kept()
-    assert features.tokens is not None
-    trained = _copy(base)
-    states, head = Kept(features.tokens.take(torch.arange(n_train))), heads.build(trained, "last", 2, seed=0)
-    tail = Tail.of_blocks(trained, head, cut, WHOLE)
-    from_states, from_texts = (
-        Labelled(inputs, labels[:n_train]) for inputs in (states, Computed(fast, ids.take(torch.arange(n_train)), cut))
-    )
-    few = Labelled(Kept(features.tokens.take(torch.arange(PADDED))), labels[:PADDED])
+    computing, reading = (_seconds(lambda: _kept(fast, ids)) for _ in range(2))
+    pooled, tokens = _kept(fast, ids)
+    trained, training = _copy(base), torch.arange(n_train)
+    tail = Tail.of_blocks(trained, heads.build(trained, "last", 2, seed=0), CUT, WHOLE)
+    from_states = _labelled(tokens, labels, training)
+    from_texts = Labelled(Computed(fast, ids.take(training), CUT), labels[training])
+    few = _labelled(tokens, labels, torch.arange(PADDED))
 
     def epoch(examples: Labelled) -> float:
         return _seconds(lambda: train(tail, examples, few, Recipe(epochs=1)))
@@ -96,7 +89,6 @@ def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_tr
     last_token = epoch(from_states)
     with patch.object(loop, "is_family_head", lambda pooling: False):
         all_tokens = epoch(from_states)
-    pooled = features.pooled[:, 0].numpy()
     rotated = _seconds(lambda: _solve(pooled, labels, n_train))
     with patch.object(probe, "_principal_components", _as_they_are):
         unrotated = _seconds(lambda: _solve(pooled, labels, n_train))
@@ -110,24 +102,31 @@ def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_tr
 
 def _losses(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> dict[str, list[float]]:
     """Validation loss before training the last block and after each epoch."""
-    features = trunk_pass(fast, ids, depths=[WHOLE], pooling="last", cut=WHOLE - 1, shelf=shelf_for(fast))
-    assert features.tokens is not None
+    pooled, tokens = _kept(fast, ids)
     everything = torch.arange(len(labels))
-    examples, held_out = (
-        Labelled(Kept(features.tokens.take(rows)), labels[rows])
-        for rows in (everything[:n_train], everything[n_train:])
-    )
+    examples, held_out = (_labelled(tokens, labels, rows) for rows in (everything[:n_train], everything[n_train:]))
     losses = {}
     for start in ("solved", "at random"):
         trained = _copy(base)
         head = heads.build(trained, "last", 2, seed=0)
         torch.nn.init.normal_(head.linear.weight, std=0.02)
         if start == "solved":
-            solved = _solve(features.pooled[:, 0].numpy(), labels, n_train)
+            solved = _solve(pooled, labels, n_train)
             heads.set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
-        tail = Tail.of_blocks(trained, head, WHOLE - 1, WHOLE)
+        tail = Tail.of_blocks(trained, head, CUT, WHOLE)
         losses[start] = train(tail, examples, held_out, Recipe(epochs=5, patience=5)).validation_losses
     return losses
+
+
+def _kept(base: Base, ids: Ragged) -> tuple[probe.Array, Pieces]:
+    """Pooled features, and token states at the cut; computed once, then read."""
+    features = trunk_pass(base, ids, depths=[WHOLE], pooling="last", cut=CUT, shelf=shelf_for(base))
+    assert features.tokens is not None
+    return features.pooled[:, 0].numpy(), features.tokens
+
+
+def _labelled(tokens: Pieces, labels: torch.Tensor, rows: torch.Tensor) -> Labelled:
+    return Labelled(Kept(tokens.take(rows)), labels[rows])
 
 
 def _copy(base: Base) -> Base:
@@ -156,8 +155,8 @@ def _solve(pooled: probe.Array, labels: torch.Tensor, n_train: int) -> probe.Pro
     return probe.solve(pooled[:n_train], classes[:n_train], held_out, n_classes=2, intercept=False)
 
 
-def _as_they_are(scaled: torch.Tensor, weights: Any) -> tuple[torch.Tensor, probe.Array, Any]:
-    return scaled, np.eye(scaled.shape[1], dtype=np.float32), np.ones(scaled.shape[1])
+def _as_they_are(scaled: torch.Tensor, weights: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
+    return scaled, torch.eye(scaled.shape[1]), np.ones(scaled.shape[1])
 
 
 def _idea(idea: str, instead: str, seconds_with: float, seconds_without: float) -> dict[str, Any]:
@@ -168,11 +167,6 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def _rows(file: Path) -> list[tuple[str, str]]:
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [(row["text"], row["label"]) for row in csv.DictReader(lines)]
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ TEXTS = 400
 def main() -> None:
     parser = results.parser(__doc__)
     results.add_collection(parser)
-    parser.add_argument("--texts", type=int, default=TEXTS, metavar="N", help="messages to train on (%(default)s)")
+    results.add_texts(parser, TEXTS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,13 +1,11 @@
-"""What the peers' scripts have in common: reading the texts, the clock, and the JSON that they print.
+"""What the peers' scripts have in common: the clock, and the JSON that they print.
 
 Runs in the peers' environment; the names are those of `rehead fit --json`.
 """
 
-import csv
 import json
 import time
 from importlib.metadata import version
-from pathlib import Path
 
 PACKAGES = ("torch", "transformers", "accelerate")
 
@@ -23,13 +21,6 @@ class Clock:
         now = time.perf_counter()
         self.seconds[stage] = now - self._last
         self._last = now
-
-
-def read(file: Path) -> tuple[list[str], list[str]]:
-    """The columns `text` and `label`; the latter may be absent."""
-    with file.open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    return [row["text"] for row in rows], [row.get("label", "") for row in rows]
 
 
 def scores(predicted: list[str], labels: list[str]) -> dict[str, float]:

@@ -7,7 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
-from peer_answers import Clock, answer, read
+from labelled import read
+from peer_answers import Clock, answer
 
 
 def main() -> None:

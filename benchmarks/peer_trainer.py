@@ -8,7 +8,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from peer_answers import Clock, answer, read, scores
+from labelled import read
+from peer_answers import Clock, answer, scores
 
 
 def main() -> None:

@@ -26,9 +26,14 @@ def add_collection(options: argparse.ArgumentParser) -> None:
     options.add_argument("collection", type=Path, help="the file SMSSpamCollection (UCI 228)")
 
 
-def add_texts(options: argparse.ArgumentParser) -> None:
-    """For a quick try."""
-    options.add_argument("--texts", type=int, metavar="N", help="only the first N texts of each part, for a quick try")
+def add_texts(options: argparse.ArgumentParser, default: int | None = None) -> None:
+    """For a quick try.
+
+    Args:
+        default: all texts if None.
+    """
+    about = f"only the first N texts of each part, for a quick try ({default or 'all'})"
+    options.add_argument("--texts", type=int, default=default, metavar="N", help=about)
 
 
 def spread(values: Sequence[float], form: str = ".1f") -> str:

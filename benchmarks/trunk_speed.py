@@ -5,11 +5,12 @@
     python benchmarks/trunk_speed.py TEXTS.csv ...
 """
 
-import csv
 import json
 import os
 import sys
 from pathlib import Path
+
+from labelled import read
 
 
 def main() -> None:
@@ -22,7 +23,7 @@ def main() -> None:
     from rehead.tuning.features import trunk_pass
 
     base = loading.load("smollm2", n_classes=2, seed=0)
-    ids = encode(base, [text for file in sys.argv[1:] for text in _texts(Path(file))], max_length=512).ids
+    ids = encode(base, [text for file in sys.argv[1:] for text in read(Path(file))[0]], max_length=512).ids
     passes = {}
     for dtype in (torch.float32, torch.bfloat16):
         frozen = base.with_products_in(dtype)
@@ -35,11 +36,6 @@ def main() -> None:
         name = str(dtype).removeprefix("torch.")
         passes[name] = {"gflops": achieved / 1e9, "product_gflops": peak / 1e9, "share": achieved / peak}
     print(json.dumps({"tokens": int(ids.lengths.sum()), "passes": passes, "versions": {"torch": torch.__version__}}))
-
-
-def _texts(file: Path) -> list[str]:
-    with file.open(encoding="utf-8", newline="") as lines:
-        return [row["text"] for row in csv.DictReader(lines)]
 
 
 if __name__ == "__main__":

@@ -86,7 +86,7 @@ def test_accelerator_computes_what_the_cpu_does(family: str, tmp_path: Path, mon
         pooled = trunk_pass(base, ids, depths=[4], pooling="mean", cut=2).pooled
         tail = Tail.of_everything(base, build(base, "mean", 2, seed=0), 4)
         labelled = Labelled(Computed(base, ids, 0), torch.tensor([0, 1, 0, 1]))
-        train(tail, labelled, labelled, Recipe(epochs=2, batch_size=2), None, None)
+        train(tail, labelled, labelled, Recipe(epochs=2, batch_size=2))
         results.append((pooled, tail.logits(labelled.inputs)))
     for there, here in zip(*results, strict=True):
         assert torch.allclose(there.cpu(), here, atol=2e-2)

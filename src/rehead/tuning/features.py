@@ -164,8 +164,7 @@ class _Pass:
     only: str | None
     rows: list[Tensor] = field(default_factory=list)
     dense: dict[str, list[Tensor]] = field(default_factory=dict)
-    tokens: list[Tensor] = field(default_factory=list)
-    lengths: list[Tensor] = field(default_factory=list)
+    tokens: list[Ragged] = field(default_factory=list)
     bytes: int = 0
 
     def add(self, rows: Tensor, ids: Ragged) -> None:
@@ -195,8 +194,7 @@ class _Pass:
         self.bytes += values.nbytes
 
     def _keep_tokens(self, values: Tensor, lengths: Tensor) -> None:
-        self.tokens.append(values)
-        self.lengths.append(lengths)
+        self.tokens.append(Ragged.of(values, lengths))
         self.bytes += values.nbytes
 
     def flush(self, shelf: Shelf | MemoryShelf, keys: npt.NDArray[np.uint8]) -> None:
@@ -205,10 +203,9 @@ class _Pass:
         dense = {name: torch.cat(values) for name, values in self.dense.items()}
         ragged = {}
         if self.cut is not None:
-            lengths = torch.cat(self.lengths)
-            ragged[_at_cut(self.cut)] = Ragged.of(torch.cat(self.tokens), lengths)
+            ragged[_at_cut(self.cut)] = Ragged.concatenate(self.tokens)
         shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
-        self.rows, self.dense, self.tokens, self.lengths, self.bytes = [], {}, [], [], 0
+        self.rows, self.dense, self.tokens, self.bytes = [], {}, [], 0
 
 
 def _at_cut(cut: int) -> str:

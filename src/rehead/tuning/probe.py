@@ -83,8 +83,8 @@ def solve(
         tolerance: stop when a step lowers the loss by less than this share of it.
         weights: (n,) of the training examples, with a mean of 1; None for equal ones.
     """
-    mean, scale = _scaling(features, intercept)
     with hardware.one_thread():
+        mean, scale = _scaling(features, intercept)
         rotated, components, variances = _principal_components(_scaled(features, mean, scale), weights)
         problem = _Problem(
             rotated=rotated,
@@ -93,8 +93,8 @@ def solve(
             weights=np.ones(len(labels)) if weights is None else weights,
             intercept=intercept,
         )
-        held_out = _rotate(_scaled(validation[0], mean, scale), torch.from_numpy(components)).numpy()
-        return _best_on_the_path(problem, components, mean, scale, (held_out, validation[1]), tolerance)
+        held_out = _rotate(_scaled(validation[0], mean, scale), components).numpy()
+        return _best_on_the_path(problem, components.numpy(), mean, scale, (held_out, validation[1]), tolerance)
 
 
 def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
@@ -126,7 +126,7 @@ def _rotate(scaled: Tensor, components: Tensor) -> Tensor:
 
 def _principal_components(
     scaled: Tensor, weights: npt.NDArray[np.float64] | None
-) -> tuple[Tensor, Array, npt.NDArray[np.float64]]:
+) -> tuple[Tensor, Tensor, npt.NDArray[np.float64]]:
     """Features in the basis of their principal components, (n, rank); the basis, (width, rank); variances.
 
     Args:
@@ -143,7 +143,7 @@ def _principal_components(
         moments, components = torch.linalg.eigh(scaled.T @ scaled / n)
     heaviest = 1.0 if weights is None else float(weights.max())
     variances = heaviest * moments.clamp(min=0).double().numpy()
-    return _rotate(scaled, components), components.numpy(), variances
+    return _rotate(scaled, components), components, variances
 
 
 def _best_on_the_path(
