@@ -8,6 +8,7 @@ without the idea: the Transformers model on padded batches of 8, float32, a head
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -18,6 +19,7 @@ import results
 from measure import Contender, Run
 from rehead_runs import Cache
 
+TIMINGS, SHORTLY, ASLEEP = "ideas", "waiting threads spin shortly", "waiting threads asleep at once"
 # So many messages are enough for times that differ by a tenth.
 TEXTS = 400
 
@@ -34,20 +36,30 @@ def main() -> None:
         rehead_runs.base_folder("smollm2")
         script = Path(__file__).with_name("idea_timings.py")
         command = [sys.executable, script, files["train"], files["validation"]]
-        contender = Contender("ideas", command, cache.environment, before=cache.forget_features)
-        for runs in measure.in_turn([[contender]] * options.runs):
-            parts = [_table(runs["ideas"]), _losses(runs["ideas"]), results.conditions(runs)]
+        timings = Contender(TIMINGS, command, cache.environment, before=cache.forget_features)
+        data, how = book_files.as_arguments(files), ["--tune", "last-1", "--pool", "last", "--depth", "2"]
+        shortly, at_once = (rehead_runs.cold(title, data, how, cache, folder / "model") for title in (SHORTLY, ASLEEP))
+        asleep = replace(at_once, environment={**at_once.environment, "GOMP_SPINCOUNT": "0"})
+        for runs in measure.in_turn([[timings, shortly, asleep]] * options.runs):
+            parts = [_table(runs), _losses(runs[TIMINGS]), results.conditions(runs)]
             results.publish(parts, options.out)
 
 
-def _table(runs: list[Run]) -> str:
+def _table(runs: dict[str, list[Run]]) -> str:
     rows = []
-    for number, idea in enumerate(runs[0].facts["ideas"]):
-        own = [run.facts["ideas"][number] for run in runs]
-        ratio = median(each["without"] / each["with"] for each in own)
-        times = [results.spread([each[which] for each in own], ".2f") for which in ("with", "without")]
-        rows.append([idea["idea"], idea["instead"], *times, f"{ratio:.1f}×"])
+    for number, idea in enumerate(runs[TIMINGS][0].facts["ideas"]):
+        own = [run.facts["ideas"][number] for run in runs[TIMINGS]]
+        rows.append(
+            _row(idea["idea"], idea["instead"], *([each[which] for each in own] for which in ("with", "without")))
+        )
+    tails = ([run.facts["seconds"]["tail"] for run in runs[title]] for title in (SHORTLY, ASLEEP))
+    rows.append(_row(f"{SHORTLY} (training)", ASLEEP, *tails))
     return results.table(["idea", "without it", "seconds with", "seconds without", "buys"], rows)
+
+
+def _row(idea: str, instead: str, seconds_with: list[float], seconds_without: list[float]) -> list[str]:
+    ratio = median(without / own for own, without in zip(seconds_with, seconds_without, strict=True))
+    return [idea, instead, *(results.spread(each, ".2f") for each in (seconds_with, seconds_without)), f"{ratio:.1f}×"]
 
 
 def _losses(runs: list[Run]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 # The same for every contender. Threads that spin while they wait slow down whatever else the machine does; rehead's
 # command line asks for this by itself, so whoever is compared with it gets it too. Nothing may come from a model hub.
-ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000", "HF_HUB_OFFLINE": "1"}
 
 
 @dataclass(frozen=True)

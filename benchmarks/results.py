@@ -82,7 +82,8 @@ def conditions(runs: dict[str, list[Run]]) -> str:
     }
     return (
         f"Medians of {rounds} (lowest to highest), every run a fresh process, contenders in turn, imports and loading "
-        f"included; {os.cpu_count()} cores; OMP_WAIT_POLICY=PASSIVE for all; {', '.join(sorted(versions))}."
+        f"included; {os.cpu_count()} cores; OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=3000 for all; "
+        f"{', '.join(sorted(versions))}."
     )
 
 

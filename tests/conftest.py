@@ -15,7 +15,7 @@ settings.load_profile("rehead")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-# Tests run beside each other's child processes: threads that wait must not spin (see rehead.cli.main).
+# Tests run beside each other's child processes: threads that wait must not spin (see rehead.cli).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # No test may depend on a model hub.

@@ -1,5 +1,7 @@
 """Number types and devices: everything lands where the base is, whatever that is."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,26 @@ def test_accelerator_computes_what_the_cpu_does(family: str, tmp_path: Path, mon
         results.append((pooled, tail.logits(labelled.inputs)))
     for there, here in zip(*results, strict=True):
         assert torch.allclose(there.cpu(), here, atol=2e-2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told anything")
+def test_memory_of_freed_tensors_is_used_again() -> None:
+    # In a process of its own: the setting stays for the rest of one.
+    script = """
+import resource, torch
+from rehead import hardware
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(50):
+        kept = [torch.ones(8 * 2**20, dtype=torch.uint8) for _ in range(4)]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+given_back = pages()
+hardware.keep_freed_memory()
+pages()
+print(given_back, pages())
+"""
+    run = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
+    given_back, kept = map(int, run.stdout.split())
+    if given_back < 1000:
+        pytest.skip("this C library keeps freed memory by itself")
+    assert kept < given_back / 10

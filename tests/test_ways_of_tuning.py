@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rehead import Classifier, progress
+from rehead import Classifier, hardware, progress
 from rehead.errors import SettingError
 from rehead.tuning import stages
 from rehead.tuning.run import Run
@@ -102,6 +102,7 @@ def test_balanced_classes_move_the_probe_towards_the_rare_one(base: Path) -> Non
     assert shares[1] > shares[0] + 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize("tune", ["head", "last-2", "full"])  # on so small a base adapters are no small addition
 def test_estimate_is_what_an_empty_cache_then_makes_it_compute(
@@ -127,17 +128,23 @@ def test_dry_run_tells_what_it_would_take_and_writes_nothing(data: Path, base: P
     assert f"{plan['tokens']:,} tokens" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
     sent: signal.Signals, data: Path, base: Path, tmp_path: Path
 ) -> None:
-    options = ("--base", base, "--tune", "last-2", "--pool", "mean", "--depth", 4, "--epochs", 200, "--batch-size", 2)
+    options = ("--base", base, "--tune", "last-2", "--pool", "mean", "--depth", 4, "--epochs", 60, "--batch-size", 2)
     options = (*options, "--learning-rate", "1e-3")
     fit(data, *options, "-o", tmp_path / "undisturbed")
 
     output = tmp_path / "disturbed"
     state = tmp_path / ".disturbed.rehead-run" / "last-2.safetensors"
-    process = subprocess.Popen(command("fit", data, *options, "-o", output), stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command("fit", data, *options, "-o", output),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
+    )
     deadline = time.monotonic() + 60
     while not state.is_file() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
@@ -179,6 +186,25 @@ def test_tokens_that_find_no_room_are_computed_again(
         facts = fit_here(str(data), Classifier(str(base), **settings)).facts
         losses.append(facts["validation"]["log_loss"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-2)
+
+
+def test_tokens_stay_in_memory_where_the_cache_has_no_room(
+    data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rehead.tuning import run
+    from rehead.workflow import fit as fit_here
+
+    def compute_again(*_: Any) -> None:
+        raise AssertionError("there is memory enough to keep them")
+
+    monkeypatch.setenv("REHEAD_CACHE_LIMIT", "0")
+    monkeypatch.setattr(run, "_READING_SPEED", float("inf"))  # this base computes faster than a disk reads
+    monkeypatch.setattr(stages, "Computed", compute_again)
+    settings: dict[str, Any] = {"tune": "last-1", "depth": 3, "pool": "mean", "epochs": 1}
+    fit_here(str(data), Classifier(str(base), **settings))
+    monkeypatch.setattr(hardware, "free_memory", lambda: 0)
+    with pytest.raises(AssertionError, match="memory enough"):
+        fit_here(str(data), Classifier(str(base), **settings))
 
 
 def test_settings_choose_the_learning_rate() -> None:

@@ -1,8 +1,10 @@
 """What this machine computes with: the device, the fastest number type it has natively, and how fast it is."""
 
+import ctypes
 import json
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +21,9 @@ from rehead import files
 _WORTHWHILE_SPEEDUP = 1.3
 # Rows, inner width and columns of the product that is timed: the size that a small language model's block has.
 _PRODUCT = (2048, 576, 1536)
+# Parameters of mallopt(3): from what size on memory comes from the system and goes back to it (32 MB is the most that
+# glibc takes); how much that is free at the end of the heap is kept; by how much the heap grows.
+_ALLOCATOR = {-3: 32 * 2**20, -1: 512 * 2**20, -2: 64 * 2**20}
 
 
 def device() -> torch.device:
@@ -74,6 +79,21 @@ def free_memory() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+
+
+@lru_cache(maxsize=1)
+def keep_freed_memory() -> None:
+    """Lets glibc keep the memory of freed tensors for the next ones, for the rest of the process.
+
+    By default it gives the larger ones back to the system, which clears every page anew when it is asked for again:
+    a fifth of the trunk pass's time. Other C libraries are left as they are.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for parameter, n_bytes in _ALLOCATOR.items():
+            mallopt(parameter, n_bytes)
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class _Scorer:
         self.flops = 0.0
         self._base, self._head = base, head
         self._fast: Base | None = None
-        self._error = 0.0
+        self._error: float | None = None
 
     def logits(self, ids: Ragged) -> npt.NDArray[np.float32]:
         """(n, n_classes) float32."""
@@ -82,32 +82,20 @@ class _Scorer:
             return self._pass(self._base, ids)
         if self._fast is None:
             self._fast = self._base.with_products_in(hardware.native_dtype())
-            self._measure_error(ids)
         logits = self._pass(self._fast, ids)
-        again = np.flatnonzero(self._is_unsafe(logits))
+        if self._error is None:
+            self._error = self._measured_error(ids, logits)
+        again = np.flatnonzero(_is_unsafe(logits, self._error))
         if len(again):
             logits[again] = self._pass(self._base, ids.take(torch.from_numpy(again)))
         return logits
 
-    def _measure_error(self, ids: Ragged) -> None:
+    def _measured_error(self, ids: Ragged, logits: npt.NDArray[np.float32]) -> float:
         """How far apart two logits of a text may drift in bfloat16, from texts of all lengths."""
         by_length = torch.argsort(ids.lengths, stable=True)
         rows = by_length[torch.linspace(0, len(ids) - 1, _SAMPLE).long()]
-        sample = ids.take(rows)
-        assert self._fast is not None
-        drift = self._pass(self._fast, sample) - self._pass(self._base, sample)
-        self._error = _SAFETY * float(np.ptp(drift, axis=1).max())
-
-    def _is_unsafe(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-        """(n,): where a drift of the measured size could move a probability by more than the tolerance.
-
-        The odds of a class against the rest change by a factor of at most exp(drift).
-        """
-        p = softmax(logits)
-        factor = np.exp(min(self._error, _OVERWHELMING))
-        moved = np.maximum(p - p / (p + (1 - p) * factor), p * factor / (p * factor + 1 - p) - p)
-        unsafe: npt.NDArray[np.bool_] = (moved > _TOLERANCE).any(axis=1)
-        return unsafe
+        drift = logits[rows.numpy()] - self._pass(self._base, ids.take(rows))
+        return _SAFETY * float(np.ptp(drift, axis=1).max())
 
     def _pass(self, base: Base, ids: Ragged) -> npt.NDArray[np.float32]:
         depth = len(base.blocks)
@@ -118,3 +106,15 @@ class _Scorer:
             logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu()
         result: npt.NDArray[np.float32] = logits.numpy()
         return result
+
+
+def _is_unsafe(logits: npt.NDArray[np.float32], error: float) -> npt.NDArray[np.bool_]:
+    """(n,): where a drift of that size between two logits could move a probability by more than the tolerance.
+
+    The odds of a class against the rest change by a factor of at most exp(drift).
+    """
+    p = softmax(logits)
+    factor = np.exp(min(error, _OVERWHELMING))
+    moved = np.maximum(p - p / (p + (1 - p) * factor), p * factor / (p * factor + 1 - p) - p)
+    unsafe: npt.NDArray[np.bool_] = (moved > _TOLERANCE).any(axis=1)
+    return unsafe

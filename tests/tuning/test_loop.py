@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,6 +163,15 @@ def new_tail(folder: str) -> tuple[Tail, Labelled]:
     return Tail.of_blocks(base, heads.build(base, "cls", 2, seed=0), 2, 4), kept_states(base, 2)
 
 
+@pytest.fixture
+def obeys_ctrl_c() -> Iterator[None]:
+    """As at a terminal; a background job of a shell ignores it, and so would the tests in one."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("obeys_ctrl_c")
 @pytest.mark.parametrize("steps", [1, 4, 6, 11])
 def test_interrupted_training_resumes_bit_for_bit(steps: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(save_tiny_model(tmp_path / "model", "bert"))
@@ -189,6 +199,20 @@ def test_interrupted_training_resumes_bit_for_bit(steps: int, tmp_path: Path, mo
     assert again.validation_losses == history.validation_losses
     expected, actual = undisturbed.trained.state_dict(), resumed.trained.state_dict()
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+@pytest.mark.usefixtures("obeys_ctrl_c")
+def test_a_process_that_ignores_ctrl_c_trains_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tail, data = new_tail(str(save_tiny_model(tmp_path / "model", "bert")))
+    honest = loop._Training._take_step
+
+    def press_ctrl_c(self: loop._Training, rows: torch.Tensor) -> bool:
+        signal.raise_signal(signal.SIGINT)
+        return honest(self, rows)
+
+    monkeypatch.setattr(loop._Training, "_take_step", press_ctrl_c)
+    assert len(train(tail, data, data, RESUMED).validation_losses) == RESUMED.epochs + 1
 
 
 def test_finished_training_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ class Row:
         packing: of the n texts.
         dtype: that matrix products run in; the states themselves stay float32.
         window: of the block's attention, in tokens; None for unlimited.
-        rotary: cosines and sines (T, 1, head size), for families that rotate queries and keys.
+        rotary: cosines and sines (T, 1, head size) in `dtype`, for families that rotate queries and keys.
     """
 
     packing: Packing
@@ -41,7 +41,7 @@ class Row:
     def rotated(self, values: Tensor, only: str | None = None) -> Tensor:
         """Rotary position embedding (Su et al., arXiv 2104.09864) of (T or n, heads, size)."""
         assert self.rotary is not None
-        cosine, sine = (self.asking(table, only).to(values.dtype) for table in self.rotary)
+        cosine, sine = (self.asking(table, only) for table in self.rotary)
         half = values.shape[-1] // 2
         result = values * cosine
         result[..., :half].addcmul_(values[..., half:], sine[..., :half], value=-1)

@@ -79,11 +79,11 @@ class Base:
         """
         if dtype == torch.float32:
             return self
-        model = copy.deepcopy(self.model)
-        for module in model.modules():
-            if isinstance(module, nn.Linear | Conv1D):
-                module.to(dtype)
-        return replace(self, model=model)
+        products = [module for module in self.model.modules() if isinstance(module, nn.Linear | Conv1D)]
+        weights = [weight for module in products for weight in module.parameters(recurse=False)]
+        # Told to deepcopy as copied already: no float32 copy of them is ever made.
+        converted = {id(weight): nn.Parameter(weight.detach().to(dtype), weight.requires_grad) for weight in weights}
+        return replace(self, model=copy.deepcopy(self.model, dict[int, Any](converted)))
 
 
 def embed(base: Base, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -126,7 +126,8 @@ def run_blocks(
         kind = kinds[number] if kinds else "full_attention"
         if kind not in rows:
             tables = rotary(base.backbone, hidden, packing, kind)
-            rows[kind] = Row(packing, dtype, window(base.config, kind), tables)
+            typed = None if tables is None else (tables[0].to(dtype), tables[1].to(dtype))
+            rows[kind] = Row(packing, dtype, window(base.config, kind), typed)
         arguments = (base.blocks[number], hidden, rows[kind], only if number == stop - 1 else None)
         if recompute:
             hidden = checkpoint(base.family.block, *arguments, use_reentrant=False)

@@ -70,12 +70,15 @@ class Checkpoint:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C inside the block sets the event that is yielded, so that a step is not torn; a second one breaks off."""
+    """Ctrl-C inside the block sets the event that is yielded, so that a step is not torn; a second one breaks off.
+
+    A process that ignores Ctrl-C, as a shell's background jobs do, goes on ignoring it.
+    """
     asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def ask(number: int, frame: Any) -> None:
         asked.set()

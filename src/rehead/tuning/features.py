@@ -31,7 +31,7 @@ TOKEN_BUDGET = 2048
 # So much is computed before it is written to the cache as one segment; writing takes as much again, twice.
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ def trunk_pass(
         shelf: of the cache, made for this base; None keeps everything in memory.
         label: what the progress bar says.
     """
+    hardware.keep_freed_memory()
     parts = halves(pooling, base.family.causal)
     shelf = MemoryShelf() if shelf is None else shelf
     unique, inverse = _unique(ids)

@@ -173,6 +173,7 @@ def train(
         Interrupted: Ctrl-C; the state was kept if there is a checkpoint.
         SettingError: the checkpoint belongs to another run.
     """
+    hardware.keep_freed_memory()
     run = _Training(tail, examples, validation, recipe, checkpoint)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
@@ -278,7 +279,7 @@ class _Training:
             portion_loss = self._loss(rows[portion], lengths[portion]) / weight_of_batch
             portion_loss.backward()
             loss += portion_loss.item()
-        norm = float(nn.utils.clip_grad_norm_(self.weights, self.recipe.clip))
+        norm = self._clip()
         if not math.isfinite(loss) or not math.isfinite(norm):
             self.history.stopped = "the loss was not a number"
             self.history.lost_rows = rows.tolist()
@@ -288,6 +289,14 @@ class _Training:
         self.step += 1
         self.best_is_current = False
         return True
+
+    def _clip(self) -> float:
+        """Shortens the gradient to the recipe's norm; returns the norm that it had."""
+        gradients = [weight.grad for weight in self.weights if weight.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if norm > self.recipe.clip:  # torch's `clip_grad_norm_` multiplies by 1 otherwise: a pass through them all
+            nn.utils.clip_grads_with_norm_(self.weights, self.recipe.clip, norm)
+        return float(norm)
 
     def _loss(self, rows: Tensor, lengths: Tensor) -> Tensor:
         packing = Packing(lengths.to(self.device))

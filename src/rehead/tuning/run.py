@@ -126,11 +126,15 @@ class Run:
         return found
 
     def keeps_tokens(self, cut: int) -> bool:
-        """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room."""
+        """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room.
+
+        Where the cache has none, a quarter of the free memory may be taken.
+        """
         tokens = int(self.encoded.ids.lengths.sum())
         n_bytes = tokens * self.base.hidden_size * hardware.native_dtype().itemsize
         computing = forward_flops(self.base, tokens, 0, cut) / hardware.product_speed(hardware.native_dtype())
-        return n_bytes / _READING_SPEED < computing and cache_room.room_for(n_bytes)
+        has_room = cache_room.room_for(n_bytes) or n_bytes < hardware.free_memory() / 4
+        return n_bytes / _READING_SPEED < computing and has_room
 
     def features(self, head: Head, depth: int, cut: int | None) -> Features:
         """Pooled features of all rows, and token states at the cut if there is one."""
