@@ -24,7 +24,8 @@ from tests.tiny_texts import messages, write_csv, write_messages
 
 # What a command says on its way; whatever else is on stderr is meant for the user to read.
 PROGRESS = re.compile(
-    r".*: [\d,]+ rows; texts from|training [\d,]+, validation|kept \d+ of|output layer |"
+    r".*: [\d,]+ rows; texts from|[\d,]+ tokens, [\d.]+ TFLOP: about|"
+    r"training [\d,]+, validation|kept \d+ of|output layer |"
     r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: validation loss"
 )
 
@@ -653,7 +654,7 @@ BAD_BASES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config.json": (lambda base: (base / "config.json").unlink(), r"config\.json"),
     "broken config.json": (lambda base: (base / "config.json").write_text("{"), r"config\.json"),
     "config.json that is no object": (lambda base: (base / "config.json").write_text("[]"), r"config\.json"),
-    "no weights": (lambda base: (base / "model.safetensors").unlink(), "cannot be loaded"),
+    "no weights": (lambda base: (base / "model.safetensors").unlink(), r"no \.safetensors weights"),
     "truncated weights": (truncate_weights, "cannot be loaded"),
     "empty weights": (lambda base: (base / "model.safetensors").write_bytes(b""), "cannot be loaded"),
     "no tokenizer": (lambda base: (base / "tokenizer.json").unlink(), "cannot be loaded"),
@@ -820,7 +821,7 @@ def test_a_fault_of_reheads_own_is_told_apart(
     assert finished.said == ["rehead: a fault of rehead's own: ZeroDivisionError: by zero (run with --debug)"]
 
 
-def test_an_interrupted_fit_leaves_nothing(
+def test_an_interrupted_fit_leaves_nothing_but_its_state(
     rehead: Callable[..., Finished], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupt(*_: object) -> None:
@@ -828,8 +829,11 @@ def test_an_interrupted_fit_leaves_nothing(
 
     monkeypatch.setattr("rehead.artifact._verify", interrupt)
     finished = rehead(*FIT, place.data, "--base", place.base, "-o", place.output)
-    assert (finished.code, finished.said) == (130, ["rehead: interrupted; nothing was written"])
-    assert_nothing_written(place.output)
+    assert (finished.code, finished.said) == (
+        130,
+        ["rehead: interrupted; the same command with --resume goes on from what is kept"],
+    )
+    assert [path.name for path in place.output.parent.iterdir()] == [f".{place.output.name}.rehead-run"]
 
 
 def test_debug_shows_where_an_error_came_from(place: Place) -> None:

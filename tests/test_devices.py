@@ -13,6 +13,7 @@ from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
 from rehead.heads import build
+from rehead.tuning import lora
 from rehead.tuning.features import trunk_pass
 from rehead.tuning.inputs import Computed
 from rehead.tuning.loop import Labelled, Recipe, Tail, train
@@ -75,9 +76,31 @@ def test_accelerators_say_themselves_what_they_do_natively(
         hardware.native_dtype.cache_clear()
 
 
+def test_speeds_are_remembered_for_each_machine(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = []
+
+    def speed(dtype: torch.dtype) -> float:
+        measured.append(dtype)
+        return 2.0 if dtype == torch.bfloat16 else 1.0
+
+    monkeypatch.setattr(hardware, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(hardware, "product_speed", speed)
+    try:
+        for processor in ("one", "another", "one", "another"):
+            monkeypatch.setattr(hardware, "_processor", lambda processor=processor: processor)
+            hardware.native_dtype.cache_clear()
+            assert hardware.native_dtype() == torch.bfloat16
+    finally:
+        hardware.native_dtype.cache_clear()
+    assert len(measured) == 4
+
+
 @pytest.mark.skipif(hardware.device().type == "cpu", reason="this machine has no accelerator that torch can use")
+@pytest.mark.parametrize("way", ["all blocks", "full", "lora"])
 @pytest.mark.parametrize("family", ["llama", "bert"])
-def test_accelerator_computes_what_the_cpu_does(family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_accelerator_computes_what_the_cpu_does(
+    family: str, way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = str(save_tiny_model(tmp_path, family))
     texts = [" ".join(WORDS[i : i + n]) for i, n in [(0, 3), (2, 9), (5, 1), (7, 9)]]
     results = []
@@ -86,8 +109,14 @@ def test_accelerator_computes_what_the_cpu_does(family: str, tmp_path: Path, mon
         base = load(folder, 2, seed=0)
         ids = encode(base, texts, 64).ids
         pooled = trunk_pass(base, ids, depths=[4], pooling="mean", cut=2).pooled
-        tail = Tail.of_everything(base, build(base, "mean", 2, seed=0), 4)
-        labelled = Labelled(Computed(base, ids, 0), torch.tensor([0, 1, 0, 1]))
+        base.model.to("cpu")  # as the stages before it leave it
+        head = build(base, "mean", 2, seed=0)
+        tail = {
+            "all blocks": lambda base=base, head=head: Tail.of_blocks(base, head, 0, 4),
+            "full": lambda base=base, head=head: Tail.of_everything(base, head, 4),
+            "lora": lambda base=base, head=head: lora.attach(lora.copy_of(base, torch.float32), head, 4, 0)[0],
+        }[way]()
+        labelled = Labelled(Computed(tail.base, ids, 0), torch.tensor([0, 1, 0, 1]))
         train(tail, labelled, labelled, Recipe(epochs=2, batch_size=2))
         results.append((pooled, tail.logits(labelled.inputs)))
     for there, here in zip(*results, strict=True):

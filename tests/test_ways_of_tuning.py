@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from rehead import Classifier, hardware, progress
-from rehead.errors import SettingError
+from rehead.errors import Interrupted, SettingError
 from rehead.tuning import stages
 from rehead.tuning.run import Run
-from rehead.tuning.settings import Settings
+from rehead.tuning.settings import Resumption, Settings
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 
@@ -130,15 +130,16 @@ def test_dry_run_tells_what_it_would_take_and_writes_nothing(data: Path, base: P
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("kept", ["lock", "last-2-*"], ids=["before training", "in training"])
 def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
-    sent: signal.Signals, data: Path, base: Path, tmp_path: Path
+    sent: signal.Signals, kept: str, data: Path, base: Path, tmp_path: Path
 ) -> None:
     options = ("--base", base, "--tune", "last-2", "--pool", "mean", "--depth", 4, "--epochs", 60, "--batch-size", 2)
     options = (*options, "--learning-rate", "1e-3")
     fit(data, *options, "-o", tmp_path / "undisturbed")
 
     output = tmp_path / "disturbed"
-    state = tmp_path / ".disturbed.rehead-run" / "last-2.safetensors"
+    state = tmp_path / ".disturbed.rehead-run"
     process = subprocess.Popen(
         command("fit", data, *options, "-o", output),
         stderr=subprocess.PIPE,
@@ -146,7 +147,7 @@ def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
     deadline = time.monotonic() + 60
-    while not state.is_file() and time.monotonic() < deadline and process.poll() is None:
+    while not list(state.glob(kept)) and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.01)
     os.kill(process.pid, sent)
     said = process.communicate()[1]
@@ -159,6 +160,45 @@ def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
     for name in ("model.safetensors", "rehead.json"):
         assert (output / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
     assert not state.exists()
+
+
+def test_fits_to_the_same_output_do_not_meet(data: Path, base: Path, tmp_path: Path) -> None:
+    with (
+        Resumption.beside(tmp_path / "model", resume=False),
+        pytest.raises(SettingError, match=r"another fit to .*model is running"),
+        Resumption.beside(tmp_path / "model", resume=False),
+    ):
+        pytest.fail("both are running")
+    assert not list(tmp_path.iterdir())
+
+
+def test_state_of_an_interrupted_fit_outlives_one_with_other_settings(tmp_path: Path) -> None:
+    def fit_that_ends_in(error: BaseException) -> None:
+        with Resumption.beside(tmp_path / "model", resume=False) as run:
+            (run.folder / "full.safetensors").touch()
+            raise error
+
+    with pytest.raises(Interrupted, match="--resume"):
+        fit_that_ends_in(KeyboardInterrupt())
+    with pytest.raises(SettingError, match="mistyped"):
+        fit_that_ends_in(SettingError("mistyped"))
+    with Resumption.beside(tmp_path / "model", resume=True) as again:
+        assert (again.folder / "full.safetensors").is_file()
+    assert not list(tmp_path.iterdir())
+
+
+def test_adapters_are_saved_only_where_they_belong_to_the_published_weights(
+    data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rehead.workflow import fit as fit_here
+
+    monkeypatch.setattr(stages.Ladder, "_is_better", lambda *_: True)
+    settings: dict[str, Any] = {"tune": "auto", "depth": 2, "pool": "mean", "epochs": 1, "budget": 600}
+    for ways, saved in ((["lora"], True), (["last-1", "lora"], False), (["lora", "full"], False)):
+        monkeypatch.setattr(Run, "ways", ways)
+        output = tmp_path / "-".join(ways)
+        fit_here(str(data), Classifier(str(base), **settings), output)
+        assert (output / "adapter").is_dir() == saved
 
 
 def test_resume_without_an_interrupted_fit_is_refused(data: Path, base: Path, tmp_path: Path) -> None:
@@ -188,6 +228,7 @@ def test_tokens_that_find_no_room_are_computed_again(
     assert losses[0] == pytest.approx(losses[1], abs=1e-2)
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_tokens_stay_in_memory_where_the_cache_has_no_room(
     data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
 from numbers import Integral
@@ -12,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from rehead import artifact
@@ -119,7 +121,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         split = stratified(unique.labels, self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
         if not len(split.validation):
             raise DataError(f"X: {len(unique)} different texts are too few to hold some out; give 10 or more a class")
-        self.fit_examples(unique.take(split.train), unique.take(split.validation))
+        train = unique.take(split.train)
+        result = self.fit_examples(train, unique.take(split.validation))
+        for stage in result.stages:
+            if stage.history and stage.history.lost_rows:
+                rows = ", ".join(map(str, train.lines[stage.history.lost_rows].tolist()))
+                message = f"{stage.tune}: the loss was not a number on rows {rows} of X; try a lower learning_rate"
+                warnings.warn(message, ConvergenceWarning, stacklevel=2)
         self.classes_ = classes
         self.dropped_: Dropped = dropped
         return self

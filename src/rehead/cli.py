@@ -172,6 +172,7 @@ def _fit(options: argparse.Namespace) -> None:
         require_source(data)  # before torch is imported, which takes seconds
     from rehead import printing, workflow
     from rehead.classifier import Classifier
+    from rehead.data.parts import Sources
 
     model = Classifier(
         options.base,
@@ -187,9 +188,7 @@ def _fit(options: argparse.Namespace) -> None:
         budget=duration(options.budget),
         random_state=options.seed,
     )
-    sources = workflow.Sources(
-        options.data, options.validation, options.test, options.text_column, options.label_column
-    )
+    sources = Sources(options.data, options.validation, options.test, options.text_column, options.label_column)
     if options.dry_run:
         plan = workflow.plan(sources, model)
         _print_json(plan) if options.json else printing.plan(plan)
@@ -207,7 +206,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
     require_source(options.data)
     from rehead import printing
-    from rehead.workflow import Sources, evaluate
+    from rehead.data.parts import Sources
+    from rehead.workflow import evaluate
 
     sources = Sources(options.data, None, None, options.text_column, options.label_column)
     facts = evaluate(options.model, sources, options.report)

@@ -45,10 +45,11 @@ def native_dtype() -> torch.dtype:
         return torch.float32
     remembered = files.cache_folder() / "machine.json"
     machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    speeds = _read_speeds(remembered, machine)
-    if speeds is None:
-        speeds = {name: product_speed(getattr(torch, name)) for name in ("float32", "bfloat16")}
-        _write_speeds(remembered, machine, speeds)
+    machines = _read_speeds(remembered)
+    if machine not in machines:
+        machines[machine] = {name: product_speed(getattr(torch, name)) for name in ("float32", "bfloat16")}
+        _write_speeds(remembered, machines)
+    speeds = machines[machine]
     fast_enough = speeds["bfloat16"] >= _WORTHWHILE_SPEEDUP * speeds["float32"]
     return torch.bfloat16 if fast_enough else torch.float32
 
@@ -122,17 +123,21 @@ def _processor() -> str:
         return f"{platform.machine()} {platform.processor()}"
 
 
-def _read_speeds(file: Path, machine: str) -> dict[str, float] | None:
+def _read_speeds(file: Path) -> dict[str, dict[str, float]]:
+    """By machine, since several may share a cache folder, or one run with several numbers of threads."""
     try:
         remembered = json.loads(file.read_text(encoding="utf-8"))
-        return {name: float(remembered[machine][name]) for name in ("float32", "bfloat16")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        return {
+            machine: {name: float(speeds[name]) for name in ("float32", "bfloat16")}
+            for machine, speeds in remembered.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
 
 
-def _write_speeds(file: Path, machine: str, speeds: dict[str, float]) -> None:
+def _write_speeds(file: Path, machines: dict[str, dict[str, float]]) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_file(file, json.dumps({machine: speeds}, indent=2).encode())
+        files.write_file(file, json.dumps(machines, indent=2).encode())
     except OSError:
         return  # measured again next time

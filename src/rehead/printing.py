@@ -57,6 +57,10 @@ def evaluation(facts: dict[str, Any]) -> None:
     console.print(
         f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most"
     )
+    if facts.get("peak_share"):
+        console.print(
+            f"trunk pass: {facts['gflops']:.0f} GFLOP/s, {facts['peak_share']:.0%} of this machine's matrix product"
+        )
 
 
 def _plain(label: str) -> str:
@@ -77,7 +81,5 @@ def plan(facts: dict[str, Any]) -> None:
     console.print(
         f"{facts['tokens']:,} tokens; {operations:.1f} TFLOP, of which {facts['training_flops'] / 1e12:.1f} training"
     )
-    console.print(
-        f"at most about {facts['seconds']:.0f} seconds, {facts['peak_memory_bytes'] / 1e9:.1f} GB of memory", end=""
-    )
+    console.print(f"about {facts['seconds']:.0f} seconds, {facts['peak_memory_bytes'] / 1e9:.1f} GB of memory", end="")
     console.print(f" and {facts['features_bytes'] / 1e6:.0f} MB of features on disk; nothing was trained")

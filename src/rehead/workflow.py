@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,17 +19,14 @@ import numpy.typing as npt
 from rehead import artifact, hardware, progress
 from rehead.artifact import Reference
 from rehead.classifier import Classifier
-from rehead.data import samples
-from rehead.data.audit import drop_duplicates, fingerprints, seen_before
-from rehead.data.examples import Dropped, Examples, from_table, require_learnable
-from rehead.data.splits import FRACTIONS, stratified
-from rehead.data.tables import infer_columns
-from rehead.errors import DataError
+from rehead.data.audit import fingerprints, seen_before
+from rehead.data.examples import Dropped, Examples
+from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
 from rehead.evaluation import baselines, report
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.metrics import evaluate as measure
 from rehead.evaluation.metrics import softmax
-from rehead.tuning.estimate import estimate
+from rehead.tuning.estimate import Plan, estimate
 from rehead.tuning.finetune import Finetuned
 from rehead.tuning.loop import History
 from rehead.tuning.settings import Resumption
@@ -36,48 +34,6 @@ from rehead.tuning.stages import Stage
 
 # So many lines are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
-
-
-# The names of the text and the label column, where they are known.
-Columns = tuple[str | None, str | None]
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Where labelled examples come from; each is a file or `sample:NAME`.
-
-    Attributes:
-        data: what to learn from, and to test on where `test` is None.
-        validation: examples that choose regularisation, depth and epoch; taken out of `data` if None.
-        test: examples to measure on; taken out of `data` if None.
-        text_column, label_column: found by name and content if None.
-    """
-
-    data: str
-    validation: str | None = None
-    test: str | None = None
-    text_column: str | None = None
-    label_column: str | None = None
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Examples divided for a fit.
-
-    Attributes:
-        columns: where the texts and the labels were.
-        rows_read: rows of all sources.
-        dropped: why and at which lines rows are not used, over all sources.
-        in_training: (n_test,) bool, test texts that training or validation has too (up to case and white space).
-    """
-
-    train: Examples
-    validation: Examples
-    test: Examples
-    columns: Columns
-    rows_read: int
-    dropped: Dropped
-    in_training: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -114,54 +70,38 @@ def fit(
         artifact.require_replaceable(Path(output))
     parts = prepare(sources, model.random_state)
     _say_what_is_used(parts)
-    resumption = None if output is None else Resumption.beside(Path(output), resume)
-    result = model.fit_examples(parts.train, parts.validation, resumption)
-    _say_stages(result)
-    learned = baselines.learn(parts.train, parts.validation)
-    test_start = time.perf_counter()
-    scores = model.artifact_.scores(parts.test.texts)
-    probabilities = scores.probabilities
-    _say_cut(scores.tokens_cut)
-    seconds = {**result.seconds, "test": time.perf_counter() - test_start}
-    validation = measure(softmax(result.validation_logits), parts.validation.labels, parts.train.label_names)
-    facts = {
-        "model": None if output is None else str(Path(output).resolve()),
-        **{key: model.artifact_.description[key] for key in _SETTINGS},
-        "data": sources.data,
-        "rows": _rows(parts, {"train": parts.train, "validation": parts.validation, "test": parts.test}),
-        "truncated": {"training and validation": result.truncated, "test": int((scores.tokens_cut > 0).sum())},
-        "replaced": result.replaced,
-        "parameters": result.parameters,
-        "profile": result.profile,
-        "epochs": _history(result.history),
-        "stages": [_stage(stage) for stage in result.stages],
-        "stopped": result.stopped,
-        "validation": validation.to_json(),
-        **_measured(probabilities, parts.test, parts.in_training, learned),
-        "seconds": seconds,
-        "flops": result.flops,
-        **_speed(result),
-    }
-    _say_overlap(facts, "training")
-    if output is not None and resumption is not None:
-        seen = fingerprints([*parts.train.texts, *parts.validation.texts])
-        metrics = {key: facts[key] for key in ("validation", "test", "baselines", "overlap")}
-        saved_facts = {
-            "text_column": parts.columns[0],
-            "label_column": parts.columns[1],
-            "data": facts["data"],
-            "rows": facts["rows"],
-            "metrics": metrics,
+    run = model.prepare(parts.train, parts.validation)
+    _say_estimate(estimate(run))
+    with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
+        result = model.fit_examples(parts.train, parts.validation, resumption, run)
+        _say_stages(result)
+        learned = baselines.learn(parts.train, parts.validation)
+        test_start = time.perf_counter()
+        scores = model.artifact_.scores(parts.test.texts)
+        _say_cut(scores.tokens_cut)
+        facts = {
+            "model": None if output is None else str(Path(output).resolve()),
+            **{key: model.artifact_.description[key] for key in _SETTINGS},
+            "data": sources.data,
+            "rows": _rows(parts, {"train": parts.train, "validation": parts.validation, "test": parts.test}),
+            "truncated": {"training and validation": result.truncated, "test": int((scores.tokens_cut > 0).sum())},
+            **_told_by(result, parts),
+            **_measured(scores.probabilities, parts.test, parts.in_training, learned),
+            "seconds": {**result.seconds, "test": time.perf_counter() - test_start},
         }
-        seconds["total"] = time.perf_counter() - start
-        documents = {
-            "report.html": report.render_html(facts, report.mistakes(probabilities, parts.test)),
-            "README.md": report.render_model_card(facts),
-        }
-        model.save(output, reference=Reference(learned, seen), facts=saved_facts, documents=documents)
-        facts["report"] = str(Path(output).resolve() / "report.html")
-        resumption.forget()
-    seconds["total"] = time.perf_counter() - start
+        _say_overlap(facts, "training")
+        if output is not None:
+            facts["seconds"]["total"] = time.perf_counter() - start
+            documents = {
+                "report.html": report.render_html(facts, report.mistakes(scores.probabilities, parts.test)),
+                "README.md": report.render_model_card(facts),
+            }
+            seen = fingerprints([*parts.train.texts, *parts.validation.texts])
+            model.save(
+                output, reference=Reference(learned, seen), facts=_saved(facts, parts.columns), documents=documents
+            )
+            facts["report"] = str(Path(output).resolve() / "report.html")
+    facts["seconds"]["total"] = time.perf_counter() - start
     facts["peak_rss_bytes"] = peak_rss_bytes()
     return Fitted(model, facts)
 
@@ -196,7 +136,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     loaded = artifact.load(Path(folder))
     load_seconds = time.perf_counter() - start
     trained_on = (loaded.description.get("text_column"), loaded.description.get("label_column"))
-    test, dropped, _, rows_read = _read(sources.data, sources, loaded.labels, trained_on)
+    test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, trained_on)
     seen = loaded.reference.seen if loaded.reference else np.array([], dtype=np.int64)
     in_training = seen_before(test.texts, seen)
     empty = test.take(np.array([], dtype=np.int64))
@@ -229,35 +169,6 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     return facts
 
 
-def prepare(sources: Sources, seed: int) -> Parts:
-    """Reads all sources, drops duplicates and divides.
-
-    A text of the training part is never in a validation part, and not in a test part that is divided off
-    here. A test set that was given is measured as it is; its overlap is found and reported.
-    """
-    pool, dropped, columns, rows_read = _read(sources.data, sources, None, (None, None))
-    pool, repeated = drop_duplicates(pool)
-    dropped |= repeated
-    require_learnable(pool)
-    fractions = np.array(FRACTIONS) * [1, sources.validation is None, sources.test is None]
-    train_share, validation_share, test_share = (fractions / fractions.sum()).tolist()
-    split = stratified(pool.labels, seed, (train_share, validation_share, test_share))
-    train, validation, test = pool.take(split.train), pool.take(split.validation), pool.take(split.test)
-    if sources.test is not None:
-        test, unusable, _, n = _read(sources.test, sources, pool.label_names, columns)
-        dropped, rows_read = _merged(dropped, unusable, "test"), rows_read + n
-    if sources.validation is not None:
-        validation, unusable, n = _given_validation(sources, train, columns)
-        dropped, rows_read = _merged(dropped, unusable, "validation"), rows_read + n
-    if not len(validation) or not len(test):
-        raise DataError(
-            f"{pool.source}: {len(pool)} different texts are too few to divide into training, validation and test; "
-            "give 10 or more a class"
-        )
-    in_training = seen_before(test.texts, fingerprints([*train.texts, *validation.texts]))
-    return Parts(train, validation, test, columns, rows_read, dropped, in_training)
-
-
 def peak_rss_bytes() -> int:
     """The most memory that this process has held."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -276,32 +187,6 @@ _SETTINGS = (
     "blocks_of_base",
     "versions",
 )
-
-
-def _read(
-    data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
-) -> tuple[Examples, Dropped, Columns, int]:
-    """Examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess."""
-    table = samples.read_any(data)
-    text_column, label_column = (name if name in table.columns else None for name in known)
-    text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
-    progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}")
-    examples, dropped = from_table(table, text, label, label_names)
-    return examples, dropped, (text, label), len(table.rows)
-
-
-def _given_validation(sources: Sources, train: Examples, columns: Columns) -> tuple[Examples, Dropped, int]:
-    assert sources.validation is not None
-    given, unusable, _, n = _read(sources.validation, sources, train.label_names, columns)
-    unique, repeated = drop_duplicates(given)
-    leaked = seen_before(unique.texts, fingerprints(train.texts))
-    if leaked.any():
-        repeated["text of the training part"] = unique.lines[leaked].tolist()
-    return unique.take(np.flatnonzero(~leaked)), unusable | repeated, n
-
-
-def _merged(dropped: Dropped, more: Dropped, part: str) -> Dropped:
-    return dropped | {f"{part}: {reason}": lines for reason, lines in more.items()}
 
 
 def _rows(parts: Parts, used: dict[str, Examples]) -> dict[str, Any]:
@@ -339,24 +224,52 @@ def _measured(
     return facts
 
 
-def _history(history: History | None) -> dict[str, Any] | None:
+def _told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
+    """How the classifier came about, and how it does on the validation examples."""
+    validation = measure(softmax(result.validation_logits), parts.validation.labels, parts.train.label_names)
+    return {
+        "replaced": result.replaced,
+        "parameters": result.parameters,
+        "profile": result.profile,
+        "epochs": _history(result.history, parts.train),
+        "stages": [_stage(stage, parts.train) for stage in result.stages],
+        "stopped": result.stopped,
+        "validation": validation.to_json(),
+        "flops": result.flops,
+        **_speed(result),
+    }
+
+
+def _saved(facts: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """What of the facts stands in rehead.json."""
+    return {
+        "text_column": columns[0],
+        "label_column": columns[1],
+        "data": facts["data"],
+        "rows": facts["rows"],
+        "metrics": {key: facts[key] for key in ("validation", "test", "baselines", "overlap")},
+    }
+
+
+def _history(history: History | None, train: Examples) -> dict[str, Any] | None:
     if history is None:
         return None
     return {
         "validation_losses": history.validation_losses,
         "kept": history.best_epoch,
         "stopped": history.stopped,
+        "lost_rows": train.lines[history.lost_rows].tolist() if history.lost_rows else [],
     }
 
 
-def _stage(stage: Stage) -> dict[str, Any]:
+def _stage(stage: Stage, train: Examples) -> dict[str, Any]:
     return {
         "tune": stage.tune,
         "validation_log_loss": stage.validation_log_loss,
         "seconds": stage.seconds,
         "trainable": stage.trainable,
         "kept": stage.kept,
-        "epochs": _history(stage.history),
+        "epochs": _history(stage.history, train),
     }
 
 
@@ -366,6 +279,13 @@ def _speed(result: Finetuned) -> dict[str, float | None]:
         return {"gflops": None, "peak_share": None}
     peak = hardware.product_speed(hardware.native_dtype())
     return {"gflops": result.trunk_speed / 1e9, "peak_share": result.trunk_speed / peak}
+
+
+def _say_estimate(plan: Plan) -> None:
+    progress.say(
+        f"{plan.tokens:,} tokens, {(plan.trunk_flops + plan.training_flops) / 1e12:.1f} TFLOP: about "
+        f"{plan.seconds:.0f} s and {plan.peak_memory_bytes / 1e9:.1f} GB of memory, if no features are in the cache"
+    )
 
 
 def _say_stages(result: Finetuned) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rehead import heads
 from rehead.bases import packing as packing_module
@@ -134,13 +135,21 @@ def test_own_poolings_equal_transformers_hidden_states_pooled_by_hand(base: Base
 
 
 @pytest.mark.parametrize("family", CONFIGS)
-@pytest.mark.parametrize("depth", [1, 3])
+@pytest.mark.parametrize("depth", range(1, N_BLOCKS + 1))
 def test_truncated_model_equals_transformers_with_that_many_layers(tmp_path: Path, family: str, depth: int) -> None:
-    folder = str(save_tiny_model(tmp_path, family))
-    whole, loaded_shallow = load(folder, N_CLASSES, seed=0), load(folder, N_CLASSES, seed=0, depth=depth)
+    folder = save_tiny_model(tmp_path, family)
+    whole = load(str(folder), N_CLASSES, seed=0)
     truncate(whole, depth)
-    loaded_shallow.model.load_state_dict(whole.model.state_dict())
+    # Configured and made by Transformers alone.
+    shallow = AutoConfig.from_pretrained(folder, num_hidden_layers=depth, num_labels=N_CLASSES)
+    shallow.pad_token_id = whole.config.pad_token_id
+    if getattr(shallow, "layer_types", None):
+        shallow.layer_types = shallow.layer_types[:depth]
+    if hasattr(shallow, "classifier_pooling"):
+        shallow.classifier_pooling = "cls"
+    model = AutoModelForSequenceClassification.from_config(shallow).eval()
+    model.load_state_dict(whole.model.state_dict())
     ids, mask = batch_of(whole, ORDERS["padded"])
-    reference = loaded_shallow.model(input_ids=ids, attention_mask=mask).logits
+    reference = model(input_ids=ids, attention_mask=mask).logits
     assert whole.config.num_hidden_layers == depth
     assert_close(cut_logits(whole, family_head(whole), ids, mask, 1), reference)

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from rehead.bases.gguf import converted
@@ -26,6 +27,15 @@ def test_weights_missing_from_a_block_are_refused(tmp_path: Path) -> None:
     del tensors[name]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BaseModelError, match=r"lacks 1 of the weights .*layers\.2\.mlp"):
+        load(str(folder), 2, seed=0)
+
+
+def test_pickled_weights_are_not_read(tmp_path: Path) -> None:
+    # The cache knows a base by its safetensors files: other weights beside the same configuration would pass for it.
+    folder = save_tiny_model(tmp_path, "llama")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(BaseModelError, match=r"no \.safetensors weights, and pickled ones are not read"):
         load(str(folder), 2, seed=0)
 
 

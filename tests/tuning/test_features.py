@@ -7,14 +7,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead import heads
+from rehead import hardware, heads
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.ragged import Ragged
 from rehead.bases.tokens import encode
 from rehead.tuning import features
-from rehead.tuning.features import batches, shelf_for, trunk_pass
+from rehead.tuning.features import are_kept, batches, shelf_for, trunk_pass
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model
 
 TEXTS = [" ".join(WORDS[start : start + n]) for start, n in [(0, 3), (2, 9), (5, 1), (0, 3), (7, 9), (1, 14), (4, 2)]]
@@ -149,3 +149,30 @@ def test_products_in_bf16_stay_close_to_float32(tmp_path: Path) -> None:
     assert not torch.equal(exact, fast)
     assert ((exact - fast).norm(dim=-1) / exact.norm(dim=-1)).max() < 0.05
     assert next(base.blocks[0].parameters()).dtype == torch.float32
+
+
+def test_token_states_that_fit_nowhere_are_let_go(
+    tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = load(str(save_tiny_model(tmp_path / "model", "llama")), 2, seed=0)
+    ids = encode(base, TEXTS, 64).ids
+    empty_cache.write_text("a file, so that nothing can be written here")
+    expected = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1)
+    assert expected.tokens is not None
+    kept = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, shelf=shelf_for(base))
+    assert kept.tokens is not None
+    monkeypatch.setattr(hardware, "free_memory", lambda: 0)
+    shelf = shelf_for(base)
+    let_go = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, shelf=shelf)
+    assert let_go.tokens is None
+    assert not are_kept(ids, 1, shelf)
+    assert torch.equal(let_go.pooled, expected.pooled)
+
+
+def test_token_states_on_the_shelf_are_known_to_be_there(tmp_path: Path, empty_cache: Path) -> None:
+    base = load(str(save_tiny_model(tmp_path / "model", "llama")), 2, seed=0)
+    ids = encode(base, TEXTS, 64).ids
+    trunk_pass(base, ids, depths=[], pooling="mean", cut=1, shelf=shelf_for(base))
+    assert are_kept(ids, 1, shelf_for(base))
+    assert not are_kept(ids, 2, shelf_for(base))
+    assert not are_kept(encode(base, [*TEXTS, "home"], 64).ids, 1, shelf_for(base))

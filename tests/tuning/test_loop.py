@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rehead import hardware, heads
+from rehead import hardware, heads, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.tokens import encode
@@ -178,7 +178,7 @@ def test_interrupted_training_resumes_bit_for_bit(steps: int, tmp_path: Path, mo
     undisturbed, data = new_tail(folder)
     history = train(undisturbed, data, data, RESUMED)
 
-    state = Checkpoint(tmp_path / "state.safetensors", "this run", resume=True)
+    state = Checkpoint(tmp_path / "run", "last-2", "this run", resume=True)
     honest = loop._Training._take_step
     interrupted, data = new_tail(folder)
 
@@ -217,7 +217,7 @@ def test_a_process_that_ignores_ctrl_c_trains_on(tmp_path: Path, monkeypatch: py
 
 def test_finished_training_is_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = str(save_tiny_model(tmp_path / "model", "bert"))
-    state = Checkpoint(tmp_path / "state.safetensors", "this run", resume=True)
+    state = Checkpoint(tmp_path / "run", "last-2", "this run", resume=True)
     first, data = new_tail(folder)
     train(first, data, data, RESUMED, state)
     monkeypatch.setattr(loop._Training, "_take_step", lambda *_: pytest.fail("a step was taken"))
@@ -228,7 +228,7 @@ def test_finished_training_is_not_repeated(tmp_path: Path, monkeypatch: pytest.M
 
 def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
     folder = str(save_tiny_model(tmp_path / "model", "bert"))
-    state = Checkpoint(tmp_path / "state.safetensors", "this run", resume=True)
+    state = Checkpoint(tmp_path / "run", "last-2", "this run", resume=True)
     tail, data = new_tail(folder)
     train(tail, data, data, RESUMED, state)
     with pytest.raises(SettingError, match="other settings"):
@@ -236,6 +236,56 @@ def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
     state.file.write_bytes(b"half a file")
     with pytest.raises(SettingError, match="damaged"):
         train(tail, data, data, RESUMED, state)
+
+
+def test_training_goes_on_where_its_state_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", warnings.append)
+    (tmp_path / "run").write_text("a file where the folder should be")
+    tail, data = new_tail(str(save_tiny_model(tmp_path / "model", "bert")))
+    history = train(tail, data, data, RESUMED, Checkpoint(tmp_path / "run", "last-2", "this run", resume=False))
+    assert len(history.validation_losses) == RESUMED.epochs + 1
+    assert len(warnings) == 1
+    assert "without keeping its state" in warnings[0]
+
+
+@pytest.mark.usefixtures("obeys_ctrl_c")
+def test_ctrl_c_in_the_last_validation_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tail, data = new_tail(str(save_tiny_model(tmp_path / "model", "bert")))
+    honest = loop._Training._end_epoch
+
+    def press_ctrl_c(self: loop._Training, epoch: int) -> None:
+        honest(self, epoch)
+        if epoch == RESUMED.epochs:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop._Training, "_end_epoch", press_ctrl_c)
+    with pytest.raises(Interrupted, match="--resume"):
+        train(tail, data, data, RESUMED, Checkpoint(tmp_path / "run", "last-2", "this run", resume=False))
+
+
+def test_a_loss_that_is_no_number_later_on_leaves_the_best_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = str(save_tiny_model(tmp_path / "model", "bert"))
+    shorter, data = new_tail(folder)
+    epochs = train(shorter, data, data, RESUMED).validation_losses
+    assert epochs[1] < epochs[0]
+    poisoned, data = new_tail(folder)
+    honest = loop._Training._loss
+
+    def no_number(self: loop._Training, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        loss = honest(self, rows, lengths)
+        return loss * float("nan") if self.step == self.steps_an_epoch + 1 else loss
+
+    monkeypatch.setattr(loop._Training, "_loss", no_number)
+    history = train(poisoned, data, data, RESUMED)
+    assert history.stopped == "the loss was not a number"
+    assert len(history.lost_rows) == RESUMED.batch_size
+    assert history.best_epoch == 1
+    assert history.validation_losses == epochs[:2]
+    after = torch.nn.functional.cross_entropy(poisoned.logits(data.inputs).double(), data.labels)
+    assert float(after) == pytest.approx(epochs[1], rel=1e-6)
 
 
 def test_training_works_outside_the_main_thread(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def load_folder(
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     config = _read_config(folder, name)
+    if not any(folder.glob("*.safetensors")):
+        raise BaseModelError(
+            f"base {name!r}: {folder} has no .safetensors weights, and pickled ones are not read; save it again with "
+            "save_pretrained"
+        )
     family = FAMILIES[config.model_type]
     n_blocks = int(config.num_hidden_layers)
     if depth is not None and not 1 <= depth <= n_blocks:
@@ -93,6 +98,7 @@ def load_folder(
                 folder,
                 config=config,
                 dtype=torch.float32,
+                use_safetensors=True,  # what `fingerprint` sees, and never a pickle
                 ignore_mismatched_sizes=True,
                 trust_remote_code=False,
                 output_loading_info=True,

@@ -28,20 +28,27 @@ class Checkpoint:
     """Where a run keeps its state.
 
     Attributes:
-        file: its folder is made when something is written.
-        begun_with: a digest of all that decides the run's result: settings, data, versions.
+        folder: of the run; made when something is written.
+        way: of tuning, in the file's name.
+        begun_with: a digest of all that decides the run's result: settings, data, versions. It is in the file's name
+            too, so that another run to the same output leaves this one's state alone.
         resume: whether to go on from what lies there, if anything does.
     """
 
-    file: Path
+    folder: Path
+    way: str
     begun_with: str
     resume: bool
 
+    @property
+    def file(self) -> Path:
+        return self.folder / f"{self.way}-{self.begun_with[:16]}.safetensors"
+
     def write(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
         """Replaces the state on disk; until the last moment the one before it stays."""
-        told = {"begun_with": self.begun_with, "progress": json.dumps(progress)}
+        told = {"progress": json.dumps(progress)}
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         with files.new_file(self.file) as partial:
             save_file(contiguous, partial, metadata=told)
 
@@ -49,9 +56,16 @@ class Checkpoint:
         """Tensors and progress of the state on disk, or None where there is none, or none is wanted.
 
         Raises:
-            SettingError: the run on disk was begun with something else.
+            SettingError: only runs that were begun with something else are there.
         """
-        if not self.resume or not self.file.is_file():
+        if not self.resume:
+            return None
+        if not self.file.is_file():
+            if any(self.folder.glob(f"{self.way}-*.safetensors")):
+                raise SettingError(
+                    f"--resume: the run in {self.folder} was begun with other settings, data or versions; "
+                    "give the same ones, or run without --resume"
+                )
             return None
         try:
             with safe_open(self.file, framework="pt") as file:
@@ -60,11 +74,6 @@ class Checkpoint:
                 progress = json.loads(told["progress"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise SettingError(f"--resume: {self.file} is damaged; run again without --resume") from error
-        if told["begun_with"] != self.begun_with:
-            raise SettingError(
-                f"--resume: the run in {self.file.parent} was begun with other settings, data or versions; "
-                "give the same ones, or run without --resume"
-            )
         return tensors, progress
 
 

@@ -10,6 +10,7 @@ from rehead import hardware
 from rehead.heads import width
 from rehead.tuning import search
 from rehead.tuning.features import forward_flops
+from rehead.tuning.loop import activation_bytes
 from rehead.tuning.run import Run
 from rehead.tuning.settings import trained_blocks
 from rehead.tuning.stages import TRAINING_EFFICIENCY
@@ -24,12 +25,13 @@ _BYTES_A_TRAINED_WEIGHT = 16
 
 @dataclass(frozen=True)
 class Plan:
-    """An estimate, of the most that may be needed: with depth "auto" as if all blocks were kept.
+    """An estimate: with depth "auto" as if all blocks were kept, with nothing in the cache.
 
     Attributes:
-        tokens: of training and validation texts, identical texts once each.
-        trunk_flops, training_flops: floating-point operations; nothing is taken to be in the cache.
-        seconds: of both.
+        tokens: of training and validation texts.
+        trunk_flops, training_flops: floating-point operations of the trunk pass and of training blocks; with `auto`, of
+            the first way beyond the probe, which alone may stop it. The budget bounds the others.
+        seconds: of both; not of loading, the probe and the test.
         peak_memory_bytes: of the process.
         features_bytes: that go to the cache.
     """
@@ -58,21 +60,33 @@ def estimate(run: Run) -> Plan:
         if way != "head":
             trunk += forward_flops(base, int(ids.lengths[rows].sum()), 0, deepest)
     dtype = hardware.native_dtype()
-    if 0 < cut < deepest:
+    pooled = features
+    recomputed = 0 < cut < deepest and not run.keeps_tokens(cut)
+    if 0 < cut < deepest and not recomputed:
         features += tokens * base.hidden_size * dtype.itemsize
     tokens_trained = int(ids.lengths[: run.n_train].sum())
-    training = 3 * settings.recipe.epochs * forward_flops(base, tokens_trained, cut, deepest)
+    training = settings.recipe.epochs * (
+        3 * forward_flops(base, tokens_trained, cut, deepest)
+        + (forward_flops(base, tokens_trained, 0, cut) if recomputed else 0)
+    )
     weights = sum(weight.numel() for weight in base.backbone.parameters())
     copy = 0 if dtype == torch.float32 else dtype.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(
         way, sum(weight.numel() for block in base.blocks[cut:deepest] for weight in block.parameters())
     )
+    # What one portion of a training step keeps for its backward pass, unless it is recomputed.
+    activations = min(activation_bytes(base, cut, deepest), hardware.free_memory() / 2) if cut < deepest else 0
     speed = hardware.product_speed(dtype)
     return Plan(
         tokens=tokens,
         trunk_flops=trunk,
         training_flops=training,
         seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training / (TRAINING_EFFICIENCY * speed),
-        peak_memory_bytes=_LIBRARIES_BYTES + weights * (4 + copy) + trained * _BYTES_A_TRAINED_WEIGHT,
+        # Pooled features are gathered, scaled and rotated.
+        peak_memory_bytes=_LIBRARIES_BYTES
+        + weights * (4 + copy)
+        + trained * _BYTES_A_TRAINED_WEIGHT
+        + 2 * pooled
+        + activations,
         features_bytes=features,
     )

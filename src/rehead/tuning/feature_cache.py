@@ -95,6 +95,12 @@ class MemoryShelf:
         self._append(Segment(keys, dense, ragged))
         return False
 
+    def forget(self, name: str) -> None:
+        """Lets go of sequences of that name that are in memory alone."""
+        for segment in self._segments:
+            if segment.path is None:
+                segment.ragged = {other: values for other, values in segment.ragged.items() if other != name}
+
     def missing(self, keys: NDArray[np.uint8], names: Sequence[str]) -> NDArray[np.bool_]:
         """(n,) bool: True where the text of that key (n, 16) lacks at least one of the names."""
         self._refresh()

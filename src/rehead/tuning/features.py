@@ -68,7 +68,8 @@ def trunk_pass(
         ids: token ids of n texts.
         depths: after how many blocks to pool, in rising order; may be empty where only `cut` is wanted.
         pooling: `last`, `cls`, `mean` or `both`; see `rehead.heads`.
-        cut: keep all token states after this many blocks.
+        cut: keep all token states after this many blocks, unless the cache cannot be written to and they would take
+            more than a quarter of the free memory.
         shelf: of the cache, made for this base; None keeps everything in memory.
         label: what the progress bar says.
     """
@@ -93,6 +94,7 @@ def trunk_pass(
             if run.bytes > _SEGMENT_BYTES:
                 run.flush(shelf, keys)
         run.flush(shelf, keys)
+    cut = run.cut
     seconds = time.perf_counter() - start
     wide = keys[inverse]
     pooled = torch.empty(len(ids), len(depths), len(parts) * base.hidden_size)
@@ -102,6 +104,12 @@ def trunk_pass(
     tokens = None if cut is None else shelf.ragged(wide, _at_cut(cut))
     stop = max([*depths, cut or 0])
     return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds)
+
+
+def are_kept(ids: Ragged, cut: int, shelf: MemoryShelf) -> bool:
+    """Whether a shelf has the token states of all n texts at the cut."""
+    unique, _ = _unique(ids)
+    return not shelf.missing(_keys(ids, unique), [_at_cut(cut)]).any()
 
 
 def shelf_for(base: Base) -> Shelf:
@@ -167,6 +175,7 @@ class _Pass:
     dense: dict[str, list[Tensor]] = field(default_factory=dict)
     tokens: list[Ragged] = field(default_factory=list)
     bytes: int = 0
+    tokens_in_memory: int = 0
 
     def add(self, rows: Tensor, ids: Ragged) -> None:
         base, device = self.base, hardware.device()
@@ -205,7 +214,12 @@ class _Pass:
         ragged = {}
         if self.cut is not None:
             ragged[_at_cut(self.cut)] = Ragged.concatenate(self.tokens)
-        shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
+        written = shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
+        if isinstance(shelf, Shelf) and self.cut is not None and not written:
+            self.tokens_in_memory += sum(states.values.nbytes for states in self.tokens)
+            if self.tokens_in_memory > hardware.free_memory() / 4:
+                shelf.forget(_at_cut(self.cut))
+                self.cut = None
         self.rows, self.dense, self.tokens, self.bytes = [], {}, [], 0
 
 

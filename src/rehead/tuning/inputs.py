@@ -56,7 +56,9 @@ class Computed:
         return self.ids.lengths
 
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
-        ids = self.ids.take(rows).values.to(hardware.device())
+        device = hardware.device()
+        self.base.model.to(device)
+        ids = self.ids.take(rows).values.to(device)
         if self.cut == 0:
             return embed(self.base, ids, packing)
         training = self.base.model.training
@@ -64,7 +66,8 @@ class Computed:
         with torch.no_grad(), autocast(products_in_bf16(self.base)):
             states = run_blocks(self.base, embed(self.base, ids, packing), packing, 0, self.cut)
         self.base.model.train(training)
-        return states.float()
+        # Rounded as those that are kept.
+        return states.to(torch.bfloat16 if products_in_bf16(self.base) else torch.float32).float()
 
 
 def autocast(in_bf16: bool) -> torch.autocast:

@@ -13,16 +13,17 @@ import time
 from dataclasses import dataclass, field
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rehead import hardware, progress
 from rehead.bases.cut import Base, normalise, run_blocks
 from rehead.bases.packing import Packing
-from rehead.errors import Interrupted
+from rehead.errors import Interrupted, first_line
 from rehead.heads import Head, is_family_head, resolved
 from rehead.tuning.checkpoint import Checkpoint, interruptible
 from rehead.tuning.features import TOKEN_BUDGET, batches, forward_flops
-from rehead.tuning.inputs import Inputs, autocast
+from rehead.tuning.inputs import Computed, Inputs, autocast
 
 # A step's texts go through in portions of so many tokens, and their gradients add up.
 PORTION = 4096
@@ -104,8 +105,7 @@ class Tail:
 
     def logits(self, inputs: Inputs) -> Tensor:
         """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
-        device = hardware.device()
-        self.trained.to(device)
+        device = self.to_device()
         result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
         was_training = self.head.training
         self.switch(training=False)
@@ -117,6 +117,13 @@ class Tail:
                 result[rows] = self.forward(inputs.hidden(rows, packing), packing).cpu()
         self.switch(training=was_training)
         return result
+
+    def to_device(self) -> torch.device:
+        """Brings what is trained and what is frozen to where it is computed, and says where that is."""
+        device = hardware.device()
+        self.base.model.to(device)
+        self.trained.to(device)
+        return device
 
     def switch(self, *, training: bool) -> None:
         """Turns dropout on or off, in what is frozen too: adapters train beside it."""
@@ -167,7 +174,8 @@ def train(
 
     Args:
         checkpoint: where the state is kept; None keeps none.
-        deadline: on the clock of time.perf_counter; no epoch begins that would end after it.
+        deadline: on the clock of time.perf_counter; no epoch begins that would end after it, if it takes as long as
+            the one before; the first one always begins.
 
     Raises:
         Interrupted: Ctrl-C; the state was kept if there is a checkpoint.
@@ -192,8 +200,7 @@ class _Training:
     ) -> None:
         self.tail, self.examples, self.validation = tail, examples, validation
         self.recipe, self.checkpoint = recipe, checkpoint
-        self.device = hardware.device()
-        tail.trained.to(self.device)
+        self.device = tail.to_device()
         self.weights = tail.weights()
         self.optimizer = _optimizer(self.weights, recipe)
         self.steps_an_epoch = math.ceil(len(examples.labels) / recipe.batch_size)
@@ -202,7 +209,7 @@ class _Training:
         self.best: list[Tensor] = []
         self.best_is_current = True
         self.class_weights = _class_weights(examples.labels, tail.head.linear.out_features, recipe.balanced)
-        self.recompute = _activation_bytes(tail) > hardware.free_memory() / 2
+        self.recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_memory() / 2
         self.saved_at = time.monotonic()
 
     def start(self) -> None:
@@ -250,8 +257,11 @@ class _Training:
                     if not self._take_step(batch):
                         return
                     advance(len(batch))
-                    self._keep_state(interruption.is_set())
+                    if interruption.is_set() or time.monotonic() - self.saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
+                        self._write_state()
+                    self._stop_if(interruption.is_set())
                 self._end_epoch(epoch)
+                self._stop_if(interruption.is_set())
                 self.seconds_an_epoch = time.perf_counter() - begun
 
     seconds_an_epoch = 0.0
@@ -326,13 +336,10 @@ class _Training:
         weights = self.class_weights.double()
         return float(nn.functional.cross_entropy(logits, self.validation.labels, weight=weights))
 
-    def _keep_state(self, interrupted: bool) -> None:
+    def _stop_if(self, interrupted: bool) -> None:
         if interrupted:
-            self._write_state()
             kept = "; the same command with --resume goes on from here" if self.checkpoint else ""
             raise Interrupted(f"interrupted after step {self.step:,} of the training{kept}")
-        if time.monotonic() - self.saved_at > _SECONDS_BETWEEN_CHECKPOINTS:
-            self._write_state()
 
     def _write_state(self) -> None:
         if self.checkpoint is None:
@@ -347,7 +354,14 @@ class _Training:
             moments = self.optimizer.state.get(weight)
             if moments:
                 tensors |= {f"mean.{i}": moments["exp_avg"], f"square.{i}": moments["exp_avg_sq"]}
-        self.checkpoint.write(tensors, {"step": self.step, "history": vars(self.history)})
+        try:
+            self.checkpoint.write(tensors, {"step": self.step, "history": vars(self.history)})
+        except (OSError, SafetensorError) as error:
+            progress.warn(
+                f"the training goes on without keeping its state: {self.checkpoint.folder} cannot be written to "
+                f"({first_line(error)}); free some space there to be able to resume"
+            )
+            self.checkpoint = None
         self.saved_at = time.monotonic()
 
     def finish(self) -> None:
@@ -360,8 +374,9 @@ class _Training:
         self.tail.head.requires_grad_(False)
         tail = self.tail
         tokens = int(self.examples.inputs.lengths.sum()) * self.step / self.steps_an_epoch
-        # The backward pass costs twice the forward pass.
-        self.history.flops = 3 * forward_flops(tail.base, int(tokens), tail.cut, tail.depth)
+        # The backward pass costs twice the forward pass; there is none through blocks that are passed anew.
+        frozen = forward_flops(tail.base, int(tokens), 0, tail.cut) if isinstance(self.examples.inputs, Computed) else 0
+        self.history.flops = 3 * forward_flops(tail.base, int(tokens), tail.cut, tail.depth) + frozen
 
 
 def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
@@ -387,7 +402,7 @@ def _class_weights(labels: Tensor, n_classes: int, balanced: bool) -> Tensor:
     return len(labels) / ((counts > 0).sum() * counts.clamp(min=1))
 
 
-def _activation_bytes(tail: Tail) -> float:
+def activation_bytes(base: Base, cut: int, depth: int) -> float:
     """About what one portion's activations take until its backward pass: in and out of each layer, 6 bytes a value."""
-    widths = sum(max(weight.shape) for block in tail.base.blocks[:1] for weight in block.parameters())
-    return 6.0 * PORTION * widths * (tail.depth - tail.cut)
+    widths = sum(max(weight.shape) for block in base.blocks[:1] for weight in block.parameters())
+    return 6.0 * PORTION * widths * (depth - cut)

@@ -18,7 +18,7 @@ from rehead.errors import SettingError
 from rehead.heads import Head, build, candidates, check_pooling, part_of_both, set_linear
 from rehead.tuning import cache_room, probe, search
 from rehead.tuning.feature_cache import Shelf
-from rehead.tuning.features import Features, forward_flops, shelf_for, trunk_pass
+from rehead.tuning.features import Features, are_kept, forward_flops, shelf_for, trunk_pass
 from rehead.tuning.search import Found
 from rehead.tuning.settings import Settings, check_tune, least_depth
 
@@ -128,13 +128,15 @@ class Run:
     def keeps_tokens(self, cut: int) -> bool:
         """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room.
 
-        Where the cache has none, a quarter of the free memory may be taken.
+        Where the cache has none, a quarter of the free memory may be taken. What is kept already needs none.
         """
         tokens = int(self.encoded.ids.lengths.sum())
         n_bytes = tokens * self.base.hidden_size * hardware.native_dtype().itemsize
         computing = forward_flops(self.base, tokens, 0, cut) / hardware.product_speed(hardware.native_dtype())
+        if n_bytes / _READING_SPEED >= computing:
+            return False
         has_room = cache_room.room_for(n_bytes) or n_bytes < hardware.free_memory() / 4
-        return n_bytes / _READING_SPEED < computing and has_room
+        return has_room or are_kept(self.encoded.ids, cut, self.shelf)
 
     def features(self, head: Head, depth: int, cut: int | None) -> Features:
         """Pooled features of all rows, and token states at the cut if there is one."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from rehead import progress
-from rehead.errors import SettingError
+from rehead.errors import Interrupted, RheadError, SettingError
 from rehead.tuning import lora
 from rehead.tuning.loop import Recipe
 
@@ -55,7 +59,7 @@ class Resumption:
     """Where a run keeps its state, for the case that it is interrupted.
 
     Attributes:
-        folder: belongs to this run alone; made when there is something to keep.
+        folder: belongs to fits to one output; one of them at a time.
         resume: whether to go on from what is there.
     """
 
@@ -63,24 +67,47 @@ class Resumption:
     resume: bool
 
     @classmethod
-    def beside(cls, output: Path, resume: bool) -> Resumption:
+    @contextmanager
+    def beside(cls, output: Path, resume: bool) -> Iterator[Resumption]:
         """State beside the output folder, which itself appears whole or not at all.
 
+        The folder is there from the beginning, so that --resume finds it, whatever kills the block. When the block
+        ends, it goes; where an error of the user's ended it, only if it was not there before.
+
         Raises:
-            SettingError: there is nothing to resume.
+            SettingError: there is nothing to resume, another fit to the same output is running, or the folder cannot be
+                made.
+            Interrupted: for a Ctrl-C inside the block.
         """
         output = output.resolve()
         folder = output.with_name(f".{output.name}.rehead-run")
-        if resume and not folder.is_dir():
+        was_there = folder.is_dir()
+        if resume and not was_there:
             raise SettingError(f"--resume: no interrupted fit to {output} is there; run without --resume")
-        if folder.is_dir() and not resume:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(folder / "lock")
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SettingError(f"another fit to {output} is running; wait for it, or give another --output") from None
+        except OSError as error:
+            raise SettingError(f"--output {output}: nothing can be written beside it ({error.strerror})") from error
+        if was_there and not resume:
             progress.warn(f"an interrupted fit to {output} begins anew; --resume would have gone on with it")
-            shutil.rmtree(folder)
-        return cls(folder, resume)
-
-    def forget(self) -> None:
-        """Removes the state: the run is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            yield cls(folder, resume)
+        except Interrupted:
+            raise
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted; the same command with --resume goes on from what is kept") from None
+        except RheadError:
+            if not was_there:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
 
 
 def trained_blocks(tune: str, depth: int) -> int:

@@ -10,11 +10,11 @@ import hashlib
 import math
 import time
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 from scipy.special import log_softmax
 from torch import nn
 
@@ -131,7 +131,7 @@ class Ladder:
         train_inputs, held_out = self._inputs(tail)
         recipe = replace(run.settings.recipe, learning_rate=run.settings.rate_for(way))
         deadline = run.clock.begun + run.settings.budget if self._chooses else None
-        history = train(tail, train_inputs, held_out, recipe, self._checkpoint(way), deadline)
+        history = train(tail, train_inputs, held_out, recipe, self._checkpoint(way, tail, train_inputs), deadline)
         self._warn_of_lost(way, history)
         logits = tail.logits(held_out.inputs).numpy()
         tail.trained.to("cpu")
@@ -139,8 +139,9 @@ class Ladder:
         kept = not self._chooses or self._is_better(logits)
         if kept:
             self.logits = logits
-            if adapted is not None:
-                self.adapters = lora.merge(tail.base, run.base, adapted)
+            merged = None if adapted is None else lora.merge(tail.base, run.base, adapted)
+            # They belong to the published weights: where other blocks were trained before, they are no use alone.
+            self.adapters = merged if self.kept.tune == "head" else None
         else:
             with torch.no_grad():
                 for weight, old in zip(_weights(tail.trained), before, strict=True):
@@ -163,17 +164,23 @@ class Ladder:
 
         return Labelled(inputs(train_rows), labels[train_rows]), Labelled(inputs(held_out_rows), labels[held_out_rows])
 
-    def _checkpoint(self, way: str) -> Checkpoint | None:
+    def _checkpoint(self, way: str, tail: Tail, examples: Labelled) -> Checkpoint | None:
         if self._resumption is None:
             return None
         run = self._run
-        digest = hashlib.sha256(repr(replace(run.settings, budget=0.0)).encode())
-        digest.update(f"{fingerprint(run.base.folder)} {torch.__version__} {transformers.__version__}".encode())
+        decides = [
+            replace(run.settings, budget=0.0),
+            fingerprint(run.base.folder),
+            # What was measured and chosen so far, which another machine might measure otherwise.
+            [tail.cut, tail.depth, self._head.pooling, self.kept.tune],
+            [type(examples.inputs).__name__, hardware.native_dtype(), hardware.device().type],
+            [version(package) for package in ("rehead", "torch", "transformers", "peft")],
+        ]
+        digest = hashlib.sha256(repr(decides).encode())
         digest.update(run.labels.tobytes())
         for values in (run.encoded.ids.values, run.encoded.ids.offsets):
             digest.update(values.numpy().tobytes())
-        file = self._resumption.folder / f"{way}.safetensors"
-        return Checkpoint(file, digest.hexdigest(), self._resumption.resume)
+        return Checkpoint(self._resumption.folder, way, digest.hexdigest(), self._resumption.resume)
 
     def _is_better(self, logits: npt.NDArray[np.float32]) -> bool:
         """Lower in validation loss by more than one standard error of the difference."""
@@ -199,8 +206,14 @@ def expected_seconds(run: Run, way: str, depth: int) -> float:
     """What a way of tuning is likely to take, from its operations and the machine's speed."""
     tokens = int(run.encoded.ids.lengths[: run.n_train].sum())
     cut = depth - trained_blocks(way, depth)
-    operations = 3 * run.settings.recipe.epochs * forward_flops(run.base, tokens, cut, depth)
-    return operations / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
+    operations = 3 * forward_flops(run.base, tokens, cut, depth)
+    if cut and not run.keeps_tokens(cut):
+        operations += forward_flops(run.base, tokens, 0, cut)
+    return (
+        run.settings.recipe.epochs
+        * operations
+        / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
+    )
 
 
 def _weights(trained: nn.Module) -> list[nn.Parameter]:
