@@ -18,16 +18,23 @@ from typing import Any, NoReturn
 from rehead import progress
 from rehead.errors import DataError, RheadError, SettingError
 
-# Read by OpenMP when torch is imported. Threads that wait for each other must not spin for long: on a machine that does
-# anything else besides, a trunk pass took up to eight times as long with them. GNU's OpenMP may do so some
-# microseconds: asleep at once, threads made a step of the tail take 25 instead of 16 ms.
-_THREADS = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "3000"}
+# What the libraries beneath read from the environment when they are loaded; what the user has set stays.
+_ENVIRONMENT = {
+    # Threads that wait for each other must not spin for long: on a machine that does anything else besides, a trunk
+    # pass took up to eight times as long with them. GNU's OpenMP may do so some microseconds: asleep at once, threads
+    # made a step of the tail take 25 instead of 16 ms.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "3000",
+    # oneDNN keeps the code that it made for each shape of a product, 1,024 of them if not told otherwise. Batches of
+    # packed texts hardly ever have the same shape: a hundred megabytes that nobody uses again.
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
+}
 _DATA = "a file (CSV, TSV, JSON Lines, Parquet) or sample:NAME"
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """The `rehead` command."""
-    for variable, value in _THREADS.items():
+    for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     options = _parser().parse_args(arguments)
     progress.show(True)

@@ -89,12 +89,22 @@ def keep_freed_memory() -> None:
     By default it gives the larger ones back to the system, which clears every page anew when it is asked for again:
     a fifth of the trunk pass's time. Other C libraries are left as they are.
     """
-    if sys.platform != "linux":
-        return
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
+    libc = _glibc()
+    if libc is not None:
         for parameter, n_bytes in _ALLOCATOR.items():
-            mallopt(parameter, n_bytes)
+            libc.mallopt(parameter, n_bytes)
+
+
+def give_back_freed_memory() -> None:
+    """Gives back what `keep_freed_memory` has kept: for the end of work whose tensors nothing after it resembles."""
+    libc = _glibc()
+    if libc is not None:
+        libc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
 @contextmanager

@@ -157,6 +157,7 @@ class Run:
     def _pass(self, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None) -> Features:
         ids = self.encoded.ids.take(torch.from_numpy(rows))
         result = trunk_pass(self.frozen, ids, depths=depths, pooling=pooling, cut=cut, shelf=self.shelf, label=label)
+        hardware.give_back_freed_memory()
         self.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
         self.trunk_flops += result.forward_flops
         self.trunk_seconds += result.seconds
