@@ -29,6 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = book_files.write(options.collection, folder, options.texts)
+        peers = trainer_runs.feasible(PEERS)
         base, cache = rehead_runs.base_folder("smollm2"), Cache(folder / "cold")
 
         def contenders(seed: int) -> list[Contender]:
@@ -37,7 +38,7 @@ def main() -> None:
             return [
                 *(
                     trainer_runs.contender(title, files, base, folder / "trainer", [*seeded, *extra])
-                    for title, extra in PEERS.items()
+                    for title, extra in peers.items()
                 ),
                 rehead_runs.cold(f"`{' '.join(RECIPE)} --pool last --depth 30`", data, ours, cache, folder / "model"),
             ]

@@ -71,7 +71,8 @@ def main() -> None:
         folder = Path(name)
         everything, subset = _messages(options.collection, options.texts, folder)
         models = _train(options.collection, folder)
-        peer = [_pipeline(models, subset, min(SUBSET, options.texts), *wanted, folder) for wanted in PIPELINES]
+        pipelines = [wanted for wanted in PIPELINES if wanted[2] == "float32" or rehead_runs.has_bf16()]
+        peer = [_pipeline(models, subset, min(SUBSET, options.texts), *wanted, folder) for wanted in pipelines]
         few = [_rehead(models, model, subset, min(SUBSET, options.texts), "the same 500", folder) for model in MODELS]
         all_of_them = [_rehead(models, model, everything, options.texts, "all", folder) for model in MODELS]
         scorings = [*peer, *few, *all_of_them]

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from measure import Contender
@@ -51,7 +52,23 @@ def warm(title: str, data: Sequence[str | Path], options: Sequence[str], cache: 
 
 def base_folder(name: str) -> Path:
     """The Transformers folder of a base in the catalogue, fetched first where need be, for the peers to load."""
+    return Path(_told("import sys; from rehead.bases.loading import locate; print(locate(sys.argv[1]))", name))
+
+
+@lru_cache(maxsize=1)
+def product_speeds() -> dict[str, float]:
+    """GFLOP/s of a plain matrix product in float32 and in bfloat16."""
+    script = "from rehead.hardware import product_speed as s; import torch; print(s(torch.float32), s(torch.bfloat16))"
+    single, half = (float(speed) / 1e9 for speed in _told(script).split())
+    return {"float32": single, "bfloat16": half}
+
+
+def has_bf16() -> bool:
+    """Whether bfloat16 is native, rather than emulated at a fraction of float32's speed."""
+    return _told("from rehead.hardware import native_dtype; print(native_dtype())") == "torch.bfloat16"
+
+
+def _told(script: str, *arguments: str) -> str:
     # In a process of its own: it imports torch, and the measuring process must stay small.
-    locate = "import sys; from rehead.bases.loading import locate; print(locate(sys.argv[1]))"
-    command = [sys.executable, "-c", locate, name]
-    return Path(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip())
+    command = [sys.executable, "-c", script, *arguments]
+    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
+import rehead_runs
 from measure import Run
 
 
@@ -80,9 +81,11 @@ def conditions(runs: dict[str, list[Run]]) -> str:
         for run in of_title
         for name, version in run.facts.get("versions", {}).items()
     }
+    speeds = rehead_runs.product_speeds()
     return (
         f"Medians of {rounds} (lowest to highest), every run a fresh process, contenders in turn, imports and loading "
-        f"included; {os.cpu_count()} cores; OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=3000 for all; "
+        f"included; {os.cpu_count()} cores that multiply matrices at {speeds['float32']:.0f} GFLOP/s in float32 and "
+        f"{speeds['bfloat16']:.0f} in bfloat16; OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=3000 for all; "
         f"{', '.join(sorted(versions))}."
     )
 

@@ -42,6 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = book_files.write(options.collection, folder, options.texts)
+        peers = trainer_runs.feasible(PEERS)
         base, cache, kept = rehead_runs.base_folder("smollm2"), Cache(folder / "cold"), Cache(folder / "warm")
 
         def contenders(seed: int) -> list[Contender]:
@@ -49,7 +50,7 @@ def main() -> None:
             return [
                 *(
                     trainer_runs.contender(title, files, base, folder / "trainer", [*RECIPE, *seeded, *extra])
-                    for title, extra in PEERS.items()
+                    for title, extra in peers.items()
                 ),
                 *(
                     rehead_runs.cold(title, data, [*extra, *seeded], cache, folder / "model")

@@ -3,10 +3,16 @@
 from pathlib import Path
 
 import peers
+import rehead_runs
 import results
 from measure import Contender, Run
 
 DEFAULT, BF16 = "Trainer, fp32 (its default)", "Trainer, bf16"
+
+
+def feasible(titled: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Of options by title, those without `--bf16` where that is not native: it would take the Trainer hours."""
+    return {title: options for title, options in titled.items() if "--bf16" not in options or rehead_runs.has_bf16()}
 
 
 def contender(title: str, files: dict[str, Path], model: Path, output: Path, options: list[str]) -> Contender:
@@ -23,24 +29,17 @@ def contender(title: str, files: dict[str, Path], model: Path, output: Path, opt
 
 
 def table(runs: dict[str, list[Run]]) -> str:
-    """One row a contender; `DEFAULT` and `BF16` must be among them."""
-    head = [
-        "run",
-        "test accuracy",
-        "seconds",
-        "peak GB",
-        "faster than Trainer",
-        "than Trainer bf16",
-        "stages (seconds)",
-    ]
+    """One row a contender; `DEFAULT` must be among them."""
+    references = {"faster than Trainer": DEFAULT, "than Trainer bf16": BF16}
+    references = {told: title for told, title in references.items() if title in runs}
+    head = ["run", "test accuracy", "seconds", "peak GB", *references, "stages (seconds)"]
     rows = [
         [
             title,
             results.score(own),
             results.seconds(own),
             results.gigabytes(own),
-            results.times_faster(own, runs[DEFAULT]),
-            results.times_faster(own, runs[BF16]),
+            *(results.times_faster(own, runs[reference]) for reference in references.values()),
             results.stages(own),
         ]
         for title, own in runs.items()

@@ -9,7 +9,7 @@ import torch
 from rehead import hardware
 from rehead.heads import width
 from rehead.tuning import search
-from rehead.tuning.features import forward_flops
+from rehead.tuning.features import forward_flops, training_flops
 from rehead.tuning.loop import activation_bytes
 from rehead.tuning.run import Run
 from rehead.tuning.settings import trained_blocks
@@ -65,10 +65,7 @@ def estimate(run: Run) -> Plan:
     if 0 < cut < deepest and not recomputed:
         features += tokens * base.hidden_size * dtype.itemsize
     tokens_trained = int(ids.lengths[: run.n_train].sum())
-    training = settings.recipe.epochs * (
-        3 * forward_flops(base, tokens_trained, cut, deepest)
-        + (forward_flops(base, tokens_trained, 0, cut) if recomputed else 0)
-    )
+    training = settings.recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
     weights = sum(weight.numel() for weight in base.backbone.parameters())
     copy = 0 if dtype == torch.float32 else dtype.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(

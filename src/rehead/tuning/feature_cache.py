@@ -75,7 +75,13 @@ class Pieces:
 
 
 class MemoryShelf:
-    """Features of any number of texts, by key and name, for as long as this object lives."""
+    """Features of any number of texts, by key and name, for as long as this object lives.
+
+    Attributes:
+        on_disk: whether features are meant to outlive the process.
+    """
+
+    on_disk = False
 
     def __init__(self) -> None:
         self._segments: list[Segment] = []
@@ -181,6 +187,8 @@ class Shelf(MemoryShelf):
     What `missing` has said is there, and what `add` was given, stays readable through the same object, whoever removes
     the files meanwhile: they are mapped already. Of two files with the same features the one written first is read.
     """
+
+    on_disk = True
 
     def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         super().__init__()

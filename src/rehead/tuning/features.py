@@ -157,6 +157,15 @@ def forward_flops(base: Base, tokens: int, start: int, stop: int) -> float:
     return 2.0 * weights * tokens
 
 
+def training_flops(base: Base, tokens: int, cut: int, depth: int, *, kept: bool) -> float:
+    """Operations of training blocks [cut, depth) on so many tokens: the backward pass costs two forward passes.
+
+    Args:
+        kept: the states at the cut are read; otherwise the blocks below compute them, forwards alone.
+    """
+    return 3 * forward_flops(base, tokens, cut, depth) + (0 if kept else forward_flops(base, tokens, 0, cut))
+
+
 def products_in_bf16(base: Base) -> bool:
     """Whether the weights of the blocks' matrix products are bfloat16."""
     return next(weight.dtype for weight in base.blocks[0].parameters() if weight.dim() == 2) == torch.bfloat16
@@ -215,7 +224,7 @@ class _Pass:
         if self.cut is not None:
             ragged[_at_cut(self.cut)] = Ragged.concatenate(self.tokens)
         written = shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
-        if isinstance(shelf, Shelf) and self.cut is not None and not written:
+        if shelf.on_disk and self.cut is not None and not written:
             self.tokens_in_memory += sum(states.values.nbytes for states in self.tokens)
             if self.tokens_in_memory > hardware.free_memory() / 4:
                 shelf.forget(_at_cut(self.cut))

@@ -45,20 +45,25 @@ class Kept:
 
 @dataclass(frozen=True)
 class Computed:
-    """Token states that are computed anew each time: nothing is frozen (cut 0), or they are too large to keep."""
+    """Token states that are computed anew each time: nothing is frozen (cut 0), or they are too large to keep.
+
+    Attributes:
+        base: goes to the device here and stays there.
+    """
 
     base: Base
     ids: Ragged
     cut: int
+
+    def __post_init__(self) -> None:
+        self.base.model.to(hardware.device())
 
     @property
     def lengths(self) -> Tensor:
         return self.ids.lengths
 
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
-        device = hardware.device()
-        self.base.model.to(device)
-        ids = self.ids.take(rows).values.to(device)
+        ids = self.ids.take(rows).values.to(hardware.device())
         if self.cut == 0:
             return embed(self.base, ids, packing)
         training = self.base.model.training

@@ -22,7 +22,7 @@ from rehead.bases.packing import Packing
 from rehead.errors import Interrupted, first_line
 from rehead.heads import Head, is_family_head, resolved
 from rehead.tuning.checkpoint import Checkpoint, interruptible
-from rehead.tuning.features import TOKEN_BUDGET, batches, forward_flops
+from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
 
 # A step's texts go through in portions of so many tokens, and their gradients add up.
@@ -373,10 +373,9 @@ class _Training:
         self.tail.base.model.requires_grad_(False)
         self.tail.head.requires_grad_(False)
         tail = self.tail
-        tokens = int(self.examples.inputs.lengths.sum()) * self.step / self.steps_an_epoch
-        # The backward pass costs twice the forward pass; there is none through blocks that are passed anew.
-        frozen = forward_flops(tail.base, int(tokens), 0, tail.cut) if isinstance(self.examples.inputs, Computed) else 0
-        self.history.flops = 3 * forward_flops(tail.base, int(tokens), tail.cut, tail.depth) + frozen
+        tokens = int(self.examples.inputs.lengths.sum()) * self.step // self.steps_an_epoch
+        kept = not isinstance(self.examples.inputs, Computed)
+        self.history.flops = training_flops(tail.base, tokens, tail.cut, tail.depth, kept=kept)
 
 
 def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -24,7 +24,7 @@ from rehead.heads import Head
 from rehead.tuning import lora
 from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.feature_cache import Pieces
-from rehead.tuning.features import forward_flops
+from rehead.tuning.features import training_flops
 from rehead.tuning.inputs import Computed, Inputs, Kept
 from rehead.tuning.loop import History, Labelled, Tail, train
 from rehead.tuning.lora import Adapters
@@ -160,7 +160,7 @@ class Ladder:
             # Tokens were kept for the first way of tuning; the others begin at the text.
             if tail.cut and self._tokens is not None:
                 return Kept(self._tokens.take(rows))
-            return Computed(tail.base if tail.cut == 0 else run.frozen, run.encoded.ids.take(rows), tail.cut)
+            return Computed(run.frozen if tail.cut else tail.base, run.encoded.ids.take(rows), tail.cut)
 
         return Labelled(inputs(train_rows), labels[train_rows]), Labelled(inputs(held_out_rows), labels[held_out_rows])
 
@@ -206,14 +206,9 @@ def expected_seconds(run: Run, way: str, depth: int) -> float:
     """What a way of tuning is likely to take, from its operations and the machine's speed."""
     tokens = int(run.encoded.ids.lengths[: run.n_train].sum())
     cut = depth - trained_blocks(way, depth)
-    operations = 3 * forward_flops(run.base, tokens, cut, depth)
-    if cut and not run.keeps_tokens(cut):
-        operations += forward_flops(run.base, tokens, 0, cut)
-    return (
-        run.settings.recipe.epochs
-        * operations
-        / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
-    )
+    operations = training_flops(run.base, tokens, cut, depth, kept=run.keeps_tokens(cut))
+    speed = TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype())
+    return run.settings.recipe.epochs * operations / speed
 
 
 def _weights(trained: nn.Module) -> list[nn.Parameter]:
