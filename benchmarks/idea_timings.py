@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import numpy as np
 import torch
 from labelled import read
 
@@ -76,7 +75,7 @@ def _of_the_pass(base: Base, fast: Base, ids: Ragged, given_back: float) -> list
 
 def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> list[dict[str, Any]]:
     computing, reading = (_seconds(lambda: _kept(fast, ids)) for _ in range(2))
-    pooled, tokens = _kept(fast, ids)
+    _, tokens = _kept(fast, ids)
     trained, training = _copy(base), torch.arange(n_train)
     tail = Tail.of_blocks(trained, heads.build(trained, "last", 2, seed=0), CUT, WHOLE)
     from_states = _labelled(tokens, labels, training)
@@ -90,14 +89,10 @@ def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_tr
     last_token = epoch(from_states)
     with patch.object(loop, "is_family_head", lambda pooling: False):
         all_tokens = epoch(from_states)
-    rotated = _seconds(lambda: _solve(pooled, labels, n_train))
-    with patch.object(probe, "_principal_components", _as_they_are):
-        unrotated = _seconds(lambda: _solve(pooled, labels, n_train))
     return [
         _idea("features in the cache", "computed", reading, computing),
         _idea("an epoch of the last block from kept states", "from the texts", last_token, epoch(from_texts)),
         _idea("one token in the trained block", "all tokens", last_token, all_tokens),
-        _idea("probe in principal components", "on scaled features", rotated, unrotated),
     ]
 
 
@@ -154,10 +149,6 @@ def _solve(pooled: probe.Array, labels: torch.Tensor, n_train: int) -> probe.Pro
     classes = labels.numpy()
     held_out = pooled[n_train:], classes[n_train:]
     return probe.solve(pooled[:n_train], classes[:n_train], held_out, n_classes=2, intercept=False)
-
-
-def _as_they_are(scaled: torch.Tensor, weights: Any) -> tuple[torch.Tensor, torch.Tensor, Any]:
-    return scaled, torch.eye(scaled.shape[1]), np.ones(scaled.shape[1])
 
 
 def _idea(idea: str, instead: str, seconds_with: float, seconds_without: float) -> dict[str, Any]:

@@ -167,15 +167,16 @@ def attend(
     """
     keys, values = packing.pad(keys), packing.pad(values)
     queries = packing.pad(queries) if only is None else queries.unsqueeze(1)
-    plain = packing.longest <= _SHORT or only is not None or bool(attention.softcap)
-    mask = (packing.unseen if plain else packing.mask)(attention.causal, attention.window)
-    if only is not None and mask is not None:
-        # The row of the mask that belongs to the one token that asks, for each text.
-        asking = packing.lengths - 1 if only == "last" else torch.zeros_like(packing.lengths)
-        row = torch.arange(len(asking), device=asking.device) if len(mask) > 1 else torch.zeros_like(asking)
-        mask = mask[row, asking.clamp(max=mask.shape[1] - 1)].unsqueeze(1)
-    attended = (_plain if plain else _fused)(queries, keys, values, mask, attention)
-    return attended.squeeze(1) if only is not None else packing.unpad(attended)
+    if packing.longest > _SHORT and only is None and not attention.softcap:
+        mask = packing.mask(attention.causal, attention.window)
+        return packing.unpad(_fused(queries, keys, values, mask, attention))
+    unseen = packing.unseen(attention.causal, attention.window)
+    if only is None:
+        return packing.unpad(_plain(queries, keys, values, unseen, attention))
+    # The row that belongs to the one token that asks, for each text.
+    asking = packing.lengths - 1 if only == "last" else torch.zeros_like(packing.lengths)
+    text = torch.arange(len(asking), device=asking.device) if len(unseen) > 1 else torch.zeros_like(asking)
+    return _plain(queries, keys, values, unseen[text, asking].unsqueeze(1), attention).squeeze(1)
 
 
 def _plain(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, attention: Attention) -> Tensor:

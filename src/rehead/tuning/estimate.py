@@ -79,7 +79,7 @@ def estimate(run: Run) -> Plan:
         trunk_flops=trunk,
         training_flops=training,
         seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training / (TRAINING_EFFICIENCY * speed),
-        # Pooled features are gathered, scaled and rotated.
+        # Pooled features are gathered and scaled.
         peak_memory_bytes=_LIBRARIES_BYTES
         + weights * (4 + copy)
         + trained * _BYTES_A_TRAINED_WEIGHT

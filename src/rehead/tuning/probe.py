@@ -4,15 +4,16 @@ Minimises mean cross-entropy + strength / 2 · |weights|² with L-BFGS, on featu
 a path of strengths from strong to weak, each starting from the solution before it. Validation log loss
 chooses the strength and, within one standard error, the shallowest depth and its pooling.
 
-A language model's features have a few directions of enormous variance, on which L-BFGS takes hundreds of
-steps. So it works in the basis of their principal components, each scaled by its bound on the curvature
-(Böhning, Annals of the Institute of Statistical Mathematics 44, 1992); the minimum is the same.
+Each weight is measured in units of its bound on the curvature (Böhning, Annals of the Institute of Statistical
+Mathematics 44, 1992). The features' principal components as a basis would make L-BFGS take fewer steps in theory; on a
+language model's features it takes more (docs/LOG.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,6 @@ STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 CONVERGED, RANKED = 1e-9, 1e-5
 # A spread this small beside the value itself is float32's rounding.
 _CONSTANT = 1e-5
-# So many examples are rotated at a time.
-_ROTATED = 4096
 # The path converges well before; a bound for pathological features.
 _MAX_ITERATIONS = 500
 
@@ -85,16 +84,14 @@ def solve(
     """
     with hardware.one_thread():
         mean, scale = _scaling(features, intercept)
-        rotated, components, variances = _principal_components(_scaled(features, mean, scale), weights)
         problem = _Problem(
-            rotated=rotated,
-            variances=variances,
+            features=_scaled(features, mean, scale),
             targets=np.eye(n_classes)[labels],
             weights=np.ones(len(labels)) if weights is None else weights,
             intercept=intercept,
         )
-        held_out = _rotate(_scaled(validation[0], mean, scale), components).numpy()
-        return _best_on_the_path(problem, components.numpy(), mean, scale, (held_out, validation[1]), tolerance)
+        held_out = _scaled(validation[0], mean, scale).numpy()
+        return _best_on_the_path(problem, mean, scale, (held_out, validation[1]), tolerance)
 
 
 def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
@@ -116,46 +113,15 @@ def _scaled(features: Array, mean: Array, scale: Array) -> Tensor:
     return torch.from_numpy(features).sub(torch.from_numpy(mean)).div_(torch.from_numpy(scale))
 
 
-def _rotate(scaled: Tensor, components: Tensor) -> Tensor:
-    """scaled @ components, (n, rank), written over `scaled`, whose memory it may share."""
-    rank = components.shape[1]
-    for rows in scaled.split(_ROTATED):
-        rows[:, :rank] = rows @ components
-    return scaled[:, :rank]
-
-
-def _principal_components(
-    scaled: Tensor, weights: npt.NDArray[np.float64] | None
-) -> tuple[Tensor, Tensor, npt.NDArray[np.float64]]:
-    """Features in the basis of their principal components, (n, rank); the basis, (width, rank); variances.
-
-    Args:
-        scaled: (n, width); is overwritten.
-    """
-    n, width = scaled.shape
-    if n < width:
-        # All that the examples can tell lies in the space that they span, of fewer dimensions than the features.
-        moments, vectors = torch.linalg.eigh(scaled @ scaled.T / n)
-        kept = moments > _CONSTANT**2 * moments[-1]
-        moments, vectors = moments[kept], vectors[:, kept]
-        components = scaled.T @ (vectors / (n * moments).sqrt())
-    else:
-        moments, components = torch.linalg.eigh(scaled.T @ scaled / n)
-    heaviest = 1.0 if weights is None else float(weights.max())
-    variances = heaviest * moments.clamp(min=0).double().numpy()
-    return _rotate(scaled, components), components, variances
-
-
 def _best_on_the_path(
     problem: _Problem,
-    components: Array,
     mean: Array,
     scale: Array,
     validation: tuple[npt.NDArray[np.floating[Any]], Index],
     tolerance: float,
 ) -> Probe:
     held_out, labels = validation
-    solution = np.zeros((problem.rotated.shape[1] + 1, problem.targets.shape[1]))
+    solution = np.zeros((problem.features.shape[1] + 1, problem.targets.shape[1]))
     best: Probe | None = None
     for strength in STRENGTHS:
         solution = problem.minimise(strength, solution, tolerance)
@@ -163,7 +129,7 @@ def _best_on_the_path(
         losses = -scores[np.arange(len(labels)), labels]
         if best is not None and losses.mean() >= best.log_loss:
             break  # the loss falls and then rises along the path, in all data seen
-        weight = (components.astype(np.float64) @ solution[:-1]).T / scale
+        weight = solution[:-1].T / scale
         bias = solution[-1] - weight @ mean
         best = Probe(weight.astype(np.float32), bias.astype(np.float32), strength, losses)
     assert best is not None
@@ -193,38 +159,43 @@ def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Logistic regression in the basis of the features' principal components.
+    """Logistic regression on scaled features.
 
     Attributes:
-        rotated: (n, width) float32, features in that basis.
-        variances: (width,) second moment of each component.
+        features: (n, width) float32.
         targets: (n, n_classes) one-hot.
         weights: (n,) of the examples.
         intercept: whether there is a bias.
     """
 
-    rotated: Tensor
-    variances: npt.NDArray[np.float64]
+    features: Tensor
     targets: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
     intercept: bool
 
+    @cached_property
+    def _second_moments(self) -> npt.NDArray[np.float64]:
+        """(width,), of which those of the heaviest example are a bound."""
+        lengths = torch.linalg.vector_norm(self.features, dim=0).double().numpy()
+        moments: npt.NDArray[np.float64] = self.weights.max() * lengths**2 / len(self.features)
+        return moments
+
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
-        """(width + 1, n_classes): weights in the rotated basis, and the bias as the last row."""
-        # Half bounds the curvature of cross-entropy in the scores, so these bound it in each component.
-        curvature = np.append(self.variances / 2 + strength, 0.5)[:, None]
+        """(width + 1, n_classes): weights, and the bias as the last row."""
+        # Half bounds the curvature of cross-entropy in the scores, so these bound it in each weight.
+        curvature = np.append(self._second_moments / 2 + strength, 0.5)[:, None]
         unit = 1 / np.sqrt(curvature)
-        penalty = np.append(np.full(len(self.variances), strength), 0.0)[:, None]
+        penalty = np.append(np.full(self.features.shape[1], strength), 0.0)[:, None]
 
         def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             solution = flat.reshape(start.shape) * unit
-            products = self.rotated @ torch.from_numpy(solution[:-1].astype(np.float32))
+            products = self.features @ torch.from_numpy(solution[:-1].astype(np.float32))
             scores = log_softmax(products.double().numpy() + solution[-1], axis=1)
             loss = -float(((scores * self.targets).sum(1) * self.weights).sum()) / len(scores)
             loss += float((penalty * solution**2).sum()) / 2
             residual = (np.exp(scores) - self.targets) * (self.weights / len(scores))[:, None]
             gradient = penalty * solution
-            gradient[:-1] += (self.rotated.T @ torch.from_numpy(residual.astype(np.float32))).double().numpy()
+            gradient[:-1] += (self.features.T @ torch.from_numpy(residual.astype(np.float32))).double().numpy()
             gradient[-1] += residual.sum(0) if self.intercept else 0.0
             return loss, (gradient * unit).ravel()
 
