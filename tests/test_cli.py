@@ -127,7 +127,7 @@ def test_fit_prints_one_json_object_with_all_that_is_promised(fitted: Finished, 
     assert facts["base"] == str(decoder)
     assert (facts["tune"], facts["labels"]) == ("head", ["ham", "spam"])
     assert 1 <= facts["depth"] == facts["cut"] <= 4
-    assert facts["pool"] in ("last", "mean")
+    assert facts["pool"] in ("last", "mean", "both")
     assert {key: facts["rows"][key] for key in ("read", "used", "dropped")} == {"read": 60, "used": 60, "dropped": {}}
     for part in ("validation", "test"):
         assert {"n", "accuracy", "accuracy_ci", "macro_f1", "log_loss", "ece"} <= facts[part].keys()
@@ -842,3 +842,161 @@ def test_debug_shows_where_an_error_came_from(place: Place) -> None:
     assert "Traceback" in finished.err
     assert "DataError" in finished.err
     assert_nothing_written(place.output)
+
+
+# Inspect: the audit, and what labels are worth.
+
+
+def test_inspect_prints_one_json_object_with_all_that_is_promised(
+    rehead: Callable[..., Finished], tmp_path: Path
+) -> None:
+    texts, labels = messages(40)
+    rows = [*zip(texts, labels, strict=True), (texts[0], "spam"), ("", "ham")]
+    facts = rehead("inspect", write_csv(tmp_path / "data.csv", ["text", "label"], rows), "--json").json
+    assert facts["rows"] == {"read": 42, "used": 40, "dropped": {"no text": 1, "duplicate with another label": 1}}
+    assert facts["classes"] == {"spam": 21, "ham": 20}
+    assert facts["lengths"]["histogram"] == {"4": 41}
+    kinds = {finding["kind"]: finding for finding in facts["findings"]}
+    assert kinds["contradicting labels"]["grade"] == "error"
+    assert kinds["rows with no text"]["examples"] == [{"row": 43}]
+    assert all(finding.keys() == {"grade", "kind", "count", "examples", "advice"} for finding in facts["findings"])
+
+
+def test_inspect_without_json_prints_findings_with_their_cure(rehead: Callable[..., Finished], data: Path) -> None:
+    finished = rehead("inspect", data)
+    assert finished.code == 0
+    assert re.search(r"60 rows, 60 of them used", finished.out)
+    assert "nothing was found" in finished.out
+
+
+def test_inspect_counts_the_tokens_of_a_base(rehead: Callable[..., Finished], data: Path, encoder: Path) -> None:
+    facts = rehead("inspect", data, "--base", encoder, "--max-length", "4", "--json").json
+    (finding,) = [finding for finding in facts["findings"] if finding["kind"] == "texts that are cut off"]
+    assert facts["lengths"]["unit"] == f"tokens of {encoder}"
+    assert finding["count"] == 60
+
+
+def test_inspect_finds_test_texts_in_the_training_data(rehead: Callable[..., Finished], data: Path) -> None:
+    facts = rehead("inspect", data, "--test", data, "--json").json
+    kinds = {finding["kind"]: finding["count"] for finding in facts["findings"]}
+    assert kinds["test texts in the training data"] == 60
+
+
+def test_inspect_ranks_labels_with_a_model(
+    rehead: Callable[..., Finished], model: Path, data: Path, tmp_path: Path
+) -> None:
+    facts = rehead("inspect", model, data, "--json", "--label-errors", tmp_path / "errors.csv").json
+    assert facts["examined"] == len(pd.read_csv(tmp_path / "errors.csv")) == 60
+    finished = rehead("inspect", model, data, "--label-errors")
+    assert "60 labels are suspected to be wrong" in finished.out
+
+
+@pytest.mark.parametrize("arguments", [("{model}", "{data}"), ("{data}", "--label-errors"), ("{data}",) * 3])
+def test_inspect_says_what_it_needs(
+    rehead: Callable[..., Finished], model: Path, data: Path, arguments: tuple[str, ...]
+) -> None:
+    finished = rehead("inspect", *(argument.format(model=model, data=data) for argument in arguments))
+    assert (finished.code, finished.out) == (2, "")
+    assert "give DATA alone, or MODEL and DATA" in finished.err
+
+
+# Decisions.
+
+
+def test_decisions_are_chosen_on_validation_told_of_the_test_and_kept(
+    rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path
+) -> None:
+    wanted = ["--precision", "spam=0.5", "--abstain-below", "0.999999", "--coverage", "0.8"]
+    fit = rehead(*FIT, data, "--base", decoder, "--json", "-o", tmp_path / "model", *wanted).json
+    told = fit["decisions"]
+    assert told["threshold"]["label"] == "spam"
+    assert told["test"]["precision"] is None or 0 <= told["test"]["precision"] <= 1
+    assert 0 <= told["test"]["coverage"] <= 1
+    again = rehead("evaluate", tmp_path / "model", data, "--json").json["decisions"]
+    assert (again["threshold"], again["set_above"]) == (told["threshold"], told["set_above"])
+    predicted = rehead("predict", tmp_path / "model", "lunch prize", "--json").json
+    assert predicted["label"] is None
+    assert set(predicted["possible"]) <= {"ham", "spam"}
+    assert rehead("predict", tmp_path / "model", "lunch prize").out.startswith("-\t")
+    rehead("predict", tmp_path / "model", data, "-o", tmp_path / "out.csv")
+    assert {"predicted", "possible"} <= set(pd.read_csv(tmp_path / "out.csv").columns)
+
+
+def test_costs_of_errors_change_the_labels(
+    rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path
+) -> None:
+    costs = tmp_path / "costs.json"
+    costs.write_text('{"ham": {"spam": 1e9}}')
+    rehead(*FIT, data, "--base", decoder, "-o", tmp_path / "model", "--costs", costs)
+    assert rehead("predict", tmp_path / "model", "win free prize").out.startswith("ham\t")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (["--precision", "spam"], "--precision must be a class and a number"),
+        (["--recall", "spam=2"], "--recall must be a class and a number"),
+        (["--precision", "spam=0.9", "--recall", "spam=0.9"], "two ways to choose a threshold"),
+        (["--recall", "news=0.9"], "there is no class 'news'; the classes are ham, spam"),
+        (["--coverage", "1.5"], "--coverage must be between 0 and 1"),
+        (["--coverage", "0.999"], "needs 999 validation examples"),
+        (["--abstain-below", "1"], "--abstain-below must be from 0 to below 1"),
+        (["--costs", "nowhere.json"], "cannot read nowhere.json"),
+        (["--cv", "1"], "--cv must be from 2"),
+    ],
+)
+def test_decisions_that_cannot_be_made_are_refused(
+    rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path, wanted: list[str], message: str
+) -> None:
+    finished = rehead(*FIT, data, "--base", decoder, "-o", tmp_path / "model", *wanted)
+    assert finished.code == 2
+    assert message in finished.err.splitlines()[-1]
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", '{"ham": 1}', "{", '{"ham": {"spam": "x"}}', '{"ham": {"eggs": 1}}'])
+def test_costs_that_are_none_are_refused(
+    rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "costs.json").write_text(content)
+    finished = rehead(*FIT, data, "--base", decoder, "-o", tmp_path / "model", "--costs", tmp_path / "costs.json")
+    assert finished.code == 2
+    assert "--costs" in finished.err.splitlines()[-1]
+
+
+# Splits by group and by time.
+
+
+def test_groups_stay_together_and_times_in_order(
+    rehead: Callable[..., Finished], decoder: Path, tmp_path: Path
+) -> None:
+    texts, labels = messages(60)
+    rows = [
+        (text, label, f"writer {i // 6}", f"2026-01-{1 + i // 3:02d}")
+        for i, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    data = write_csv(tmp_path / "data.csv", ["text", "label", "writer", "when"], rows)
+    grouped = rehead(*FIT, data, "--base", decoder, "--json", "-o", tmp_path / "a", "--group-column", "writer").json
+    assert "groups" in grouped["split"]
+    assert grouped["rows"]["test"] % 6 == 0
+    timed = rehead(*FIT, data, "--base", decoder, "--json", "-o", tmp_path / "b", "--time-column", "when").json
+    assert timed["split"].startswith("by time")
+    assert timed["rows"]["test"] == 12
+
+
+@pytest.mark.parametrize(
+    ("option", "column", "message"),
+    [
+        ("--group-column", "nobody", "has no column 'nobody' \\(--group-column\\)"),
+        ("--time-column", "text", "row 2: .* in column 'text' is not a time"),
+        ("--time-column", "same", "too many rows have the same time"),
+    ],
+)
+def test_columns_that_divide_nothing_are_refused(
+    rehead: Callable[..., Finished], decoder: Path, tmp_path: Path, option: str, column: str, message: str
+) -> None:
+    rows = [(text, label, "2026") for text, label in zip(*messages(60), strict=True)]
+    data = write_csv(tmp_path / "data.csv", ["text", "label", "same"], rows)
+    finished = rehead(*FIT, data, "--base", decoder, "-o", tmp_path / "model", option, column)
+    assert finished.code == 2
+    assert re.search(message, finished.err.splitlines()[-1])

@@ -32,6 +32,7 @@ from rehead.bases.loading import load_folder
 from rehead.bases.tokens import longest_input
 from rehead.errors import ArtifactError, RheadError
 from rehead.evaluation.baselines import Baselines
+from rehead.evaluation.decisions import Rule
 from rehead.heads import Head, build, is_family_head, set_linear
 from rehead.predictor import Scores, predict
 from rehead.tuning.lora import Adapters
@@ -57,7 +58,7 @@ class Reference:
     """What later evaluations compare with: the baselines, and which texts the training saw.
 
     Attributes:
-        seen: (n,) int64, fingerprints (`rehead.data.audit`) of training and validation texts.
+        seen: (n,) int64, fingerprints (`rehead.data.duplicates`) of training and validation texts.
     """
 
     baselines: Baselines
@@ -84,10 +85,16 @@ class Artifact:
     def labels(self) -> tuple[str, ...]:
         return tuple(self.description["labels"])
 
+    @property
+    def rule(self) -> Rule:
+        """How labels are chosen."""
+        told = self.description.get("decisions")
+        return Rule.from_json(told, self.labels) if told else Rule()
+
     def scores(self, texts: list[str]) -> Scores:
         """Probabilities of the texts, and how much of each was cut off."""
         settings = self.description
-        return predict(self.base, self.head, texts, settings["max_length"], settings["temperature"])
+        return predict(self.base, self.head, texts, settings["max_length"])
 
 
 def require_replaceable(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from numbers import Integral
 from pathlib import Path
@@ -19,10 +20,12 @@ from sklearn.utils.validation import check_is_fitted
 from rehead import artifact
 from rehead.artifact import Artifact, Reference
 from rehead.bases.catalogue import DEFAULT
-from rehead.data.audit import drop_duplicates
+from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.splits import stratified
 from rehead.errors import DataError, SettingError
+from rehead.evaluation.calibration import temperature
+from rehead.heads import scale_logits
 from rehead.tuning.finetune import Finetuned, finetune
 from rehead.tuning.loop import Recipe
 from rehead.tuning.run import Run
@@ -142,6 +145,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             run: what `prepare` made of the same examples.
         """
         result = finetune(run or self.prepare(train, validation), resumption)
+        # Calibrated in the weights themselves, so that whatever loads them gives the same probabilities.
+        divisor = temperature(result.validation_logits, validation.labels)
+        scale_logits(result.head, 1 / divisor)
+        result = replace(result, validation_logits=result.validation_logits / np.float32(divisor))
         self.classes_ = np.array(train.label_names)
         self.depth_ = result.depth
         self.pool_ = result.head.pooling
@@ -151,7 +158,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._artifact = Artifact(
             base=result.base,
             head=result.head,
-            description=self._description(result, train),
+            description={**self._description(result, train), "temperature": divisor},
             reference=None,
             adapters=result.adapters,
         )
@@ -169,9 +176,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return self._artifact.scores(_as_texts(X)).probabilities
 
     def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
-        """(n,) the most probable label of each text."""
+        """(n,) a label for each text: the most probable one, or what the rule that the classifier was saved with says.
+
+        A rule's abstention is not heeded here, where every text needs a label; see `predict_proba`.
+        """
         probabilities = self.predict_proba(X)
-        predicted: npt.NDArray[Any] = self.classes_[probabilities.argmax(1)]
+        rule = replace(self._artifact.rule, abstain_below=0.0)
+        predicted: npt.NDArray[Any] = self.classes_[rule.choose(probabilities)]
         return predicted
 
     @property
@@ -287,8 +298,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "blocks_of_base": result.blocks_before_cut,
             "max_length": int(self.max_length),
             "labels": list(train.label_names),
-            "temperature": 1.0,
-            "thresholds": None,
             "seed": int(self.random_state),
             "recipe": {
                 "epochs": int(self.epochs),

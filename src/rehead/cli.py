@@ -13,10 +13,13 @@ import re
 import sys
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from rehead import progress
 from rehead.errors import DataError, RheadError, SettingError
+
+if TYPE_CHECKING:
+    from rehead.evaluation.decisions import Wanted
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
 _ENVIRONMENT = {
@@ -100,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it (%(default)s)")
     fit.add_argument("--pool", default="auto", choices=("auto", "last", "mean", "both", "cls"), help="(%(default)s)")
     _add_columns(fit)
+    fit.add_argument("--group-column", metavar="C", help="rows with the same value there are never parted")
+    fit.add_argument("--time-column", metavar="C", help="split by time: train on the oldest, test on the newest")
     fit.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
     fit.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")
     fit.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens kept of a text (%(default)s)")
@@ -112,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the same one gives the same result (%(default)s)"
     )
+    fit.add_argument("--cv", type=int, metavar="K", help="test by cross-validation with K folds; learn from all")
+    fit.add_argument("--precision", metavar="LABEL=X", help="call a text LABEL only where that is right X of the time")
+    fit.add_argument("--recall", metavar="LABEL=X", help="call texts LABEL so readily that X of those are found")
+    fit.add_argument("--costs", metavar="FILE", help="JSON: what it costs to take one label for another")
+    fit.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="no label where none is so probable")
+    fit.add_argument("--coverage", type=float, metavar="X", help="sets of labels, X of which hold the true one")
     fit.add_argument("--resume", action="store_true", help="go on with an interrupted fit to the same folder")
     fit.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
@@ -127,6 +138,19 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
     _add_columns(evaluate)
     evaluate.add_argument("--report", metavar="FILE", help="write an HTML report")
+
+    inspect = _command(commands, "inspect", _inspect, "find what is wrong with labelled texts, without training")
+    inspect.add_argument(
+        "given", metavar="[MODEL] DATA", nargs="+", help=f"labelled texts: {_DATA}; and a saved classifier before them"
+    )
+    inspect.add_argument(
+        "--label-errors", metavar="FILE", nargs="?", const="", help="with MODEL: rank labels that may be wrong"
+    )
+    inspect.add_argument("--learning-curve", action="store_true", help="with MODEL: what more labels would bring")
+    _add_columns(inspect)
+    inspect.add_argument("--test", metavar="DATA", help="test set of your own: is any of it in DATA?")
+    inspect.add_argument("--base", metavar="NAME", help="count this base's tokens, and what of them is cut off")
+    inspect.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens of a text (%(default)s)")
 
     _command(commands, "bases", _bases, "list the pretrained models that rehead knows by name")
     _command(commands, "samples", _samples, "list the data sets that rehead knows by name")
@@ -195,17 +219,63 @@ def _fit(options: argparse.Namespace) -> None:
         budget=duration(options.budget),
         random_state=options.seed,
     )
-    sources = Sources(options.data, options.validation, options.test, options.text_column, options.label_column)
+    sources = Sources(
+        options.data,
+        options.validation,
+        options.test,
+        options.text_column,
+        options.label_column,
+        options.group_column,
+        options.time_column,
+    )
+    wanted = _wanted(options)
     if options.dry_run:
         plan = workflow.plan(sources, model)
         _print_json(plan) if options.json else printing.plan(plan)
         return
-    facts = workflow.fit(sources, model, options.output, resume=options.resume).facts
+    facts = workflow.fit(sources, model, options.output, resume=options.resume, n_folds=options.cv, wanted=wanted).facts
     if options.json:
         _print_json(facts)
     else:
         printing.evaluation(facts)
         print(f"\nmodel   {facts['model']}\nreport  {facts['report']}")
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    from rehead.evaluation.decisions import Wanted
+
+    if options.precision and options.recall:
+        raise SettingError("--precision and --recall are two ways to choose a threshold; give one of them")
+    measure = "precision" if options.precision else "recall" if options.recall else None
+    label, least = None, 0.0
+    if measure:
+        label, equals, number = (options.precision or options.recall).rpartition("=")
+        try:
+            least = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or not 0 < least <= 1:
+            raise SettingError(f"--{measure} must be a class and a number up to 1, such as spam=0.99")
+    return Wanted(measure, label, least, _costs(options.costs), options.abstain_below, options.coverage)
+
+
+def _costs(file: str | None) -> dict[str, dict[str, float]] | None:
+    if file is None:
+        return None
+    form = 'write it as {"true label": {"answer": cost, ...}, ...}'
+    try:
+        told = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingError(f"--costs: cannot read {file} ({error.strerror or error})") from error
+    except ValueError as error:
+        raise SettingError(f"--costs: {file} is not JSON ({error}); {form}") from error
+    numbers = isinstance(told, dict) and all(
+        isinstance(answers, dict) and all(isinstance(cost, int | float) for cost in answers.values())
+        for answers in told.values()
+    )
+    if not numbers:
+        raise SettingError(f"--costs: {file} holds something else; {form}")
+    return {truth: dict(answers) for truth, answers in told.items()}
 
 
 def _evaluate(options: argparse.Namespace) -> None:
@@ -226,6 +296,32 @@ def _evaluate(options: argparse.Namespace) -> None:
             print(f"\nreport  {facts['report']}")
 
 
+def _inspect(options: argparse.Namespace) -> None:
+    from rehead.data.samples import require_source
+
+    *models, data = options.given
+    studies = options.label_errors is not None or options.learning_curve
+    if len(models) > 1 or bool(models) != studies:
+        raise SettingError("give DATA alone, or MODEL and DATA with --label-errors or --learning-curve")
+    for source in filter(None, (data, options.test)):
+        require_source(source)
+    from rehead import label_study, printing
+    from rehead.data.parts import Sources
+    from rehead.inspection import inspect
+
+    sources = Sources(data, None, options.test, options.text_column, options.label_column)
+    if not models:
+        facts = inspect(sources, options.base, options.max_length)
+        _print_json(facts) if options.json else printing.inspection(facts)
+        return
+    facts = {}
+    if options.label_errors is not None:
+        facts |= label_study.label_errors(models[0], sources, options.label_errors or None)
+    if options.learning_curve:
+        facts |= {"learning_curve": label_study.curve_of_model(models[0], sources)}
+    _print_json(facts) if options.json else printing.label_study(facts)
+
+
 def _predict(options: argparse.Namespace) -> None:
     from rehead import artifact
     from rehead.data import writing
@@ -239,17 +335,22 @@ def _predict(options: argparse.Namespace) -> None:
     loaded = artifact.load(Path(options.model))
     from rehead.predictor import predict
 
-    scores = predict(
-        loaded.base, loaded.head, texts, loaded.description["max_length"], loaded.description["temperature"]
-    )
+    scores = predict(loaded.base, loaded.head, texts, loaded.description["max_length"])
+    rule = loaded.rule
+    chosen = rule.choose(scores.probabilities)
     predictions: list[dict[str, Any]] = [
         {
-            "label": loaded.labels[int(row.argmax())],
+            "label": loaded.labels[label] if label >= 0 else None,
             "probabilities": dict(zip(loaded.labels, row.tolist(), strict=True)),
             "tokens_cut": int(cut),
         }
-        for row, cut in zip(scores.probabilities, scores.tokens_cut, strict=True)
+        for label, row, cut in zip(chosen.tolist(), scores.probabilities, scores.tokens_cut, strict=True)
     ]
+    if rule.set_above is not None:
+        for prediction, belongs in zip(predictions, rule.sets(scores.probabilities), strict=True):
+            prediction["possible"] = [loaded.labels[label] for label in belongs.nonzero()[0]]
+    if abstained := int((chosen < 0).sum()):
+        progress.say(f"no label for {abstained:,} of {len(texts):,} texts: none is as probable as was asked for")
     too_long = int((scores.tokens_cut > 0).sum())
     if too_long:
         progress.warn(
@@ -266,8 +367,9 @@ def _predict(options: argparse.Namespace) -> None:
         from rehead import printing
 
         for row, prediction in zip(rows, predictions, strict=True):
-            label = prediction["label"]
-            print(f"{label}\t{prediction['probabilities'][label]:.4f}\t{printing.shortened(row[column] or '')}")
+            label, probabilities = prediction["label"], prediction["probabilities"]
+            certainty = probabilities[label] if label is not None else max(probabilities.values())
+            print(f"{'-' if label is None else label}\t{certainty:.4f}\t{printing.shortened(row[column] or '')}")
 
 
 def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], str]:
@@ -319,9 +421,15 @@ def _require_free_columns(row: dict[str, Any], prediction: dict[str, Any], sourc
 
 
 def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
-    label = prediction["label"]
     probabilities = {f"p({name})": p for name, p in prediction["probabilities"].items()}
-    return {**row, "predicted": label, **probabilities, "tokens_cut": prediction["tokens_cut"]}
+    possible = {"possible": ";".join(prediction["possible"])} if "possible" in prediction else {}
+    return {
+        **row,
+        "predicted": prediction["label"],
+        **probabilities,
+        **possible,
+        "tokens_cut": prediction["tokens_cut"],
+    }
 
 
 def _bases(options: argparse.Namespace) -> None:

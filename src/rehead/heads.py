@@ -114,6 +114,13 @@ def parameters(base: Base, head: Head) -> int:
     return sum(weight.numel() for weight in {*base.backbone.parameters(), *head.parameters()})
 
 
+def scale_logits(head: Head, factor: float) -> None:
+    """Multiplies all logits that the head gives by a factor, in the weights of its linear layer."""
+    with torch.no_grad():
+        for weight in head.linear.parameters():
+            weight.mul_(factor)
+
+
 def set_linear(head: Head, weights: Mapping[str, Tensor]) -> None:
     """Writes solved weights (`weight`, and `bias` where the layer has one) into the linear layer."""
     with torch.no_grad():

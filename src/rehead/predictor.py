@@ -49,7 +49,7 @@ class Scores:
     flops: float
 
 
-def predict(base: Base, head: Head, texts: list[str], max_length: int, temperature: float = 1.0) -> Scores:
+def predict(base: Base, head: Head, texts: list[str], max_length: int) -> Scores:
     """Scores texts; an empty text is scored as the padding token alone."""
     head.eval()
     scorer = _Scorer(base, head)
@@ -58,7 +58,7 @@ def predict(base: Base, head: Head, texts: list[str], max_length: int, temperatu
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
         encoded = encode(base, texts[part], max_length)
-        probabilities[part] = softmax(scorer.logits(encoded.ids), temperature)
+        probabilities[part] = softmax(scorer.logits(encoded.ids))
         tokens_cut[part] = encoded.tokens_cut
     return Scores(probabilities, tokens_cut, scorer.flops)
 

@@ -1,4 +1,4 @@
-"""What the command line shows a person: an evaluation, a plan, one line of a text."""
+"""What the command line shows a person: an evaluation, an audit, a plan, one line of a text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ def evaluation(facts: dict[str, Any]) -> None:
     low, high = test["accuracy_ci"]
     console.print(f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy on {test['n']:,} test texts", end="")
     console.print(f", 95 % interval {low:.2%} to {high:.2%}")
-    console.print(f"macro F1 {test['macro_f1']:.4f}, log loss {test['log_loss']:.4f}, ECE {test['ece']:.4f}")
+    if facts.get("folds"):
+        values = [fold["accuracy"] for fold in facts["folds"]]
+        console.print(f"by fold: {', '.join(f'{value:.2%}' for value in values)}")
+    low, high = test["intervals"]["macro_f1"]
+    console.print(
+        f"macro F1 {test['macro_f1']:.4f} ({low:.4f} to {high:.4f}), log loss {test['log_loss']:.4f}, "
+        f"ECE {test['ece']:.4f}"
+    )
+    if facts["comparison"]:
+        console.print(f"[bold]{_capital(_told_of(facts))}[/bold]")
 
     table = Table("on the same test texts", title_justify="left", box=None, pad_edge=False)
     columns: dict[str, Any] = {"": test | {"baselines": facts["baselines"]}}
@@ -35,13 +44,8 @@ def evaluation(facts: dict[str, Any]) -> None:
     for name in ("precision", "recall", "F1", "test texts"):
         table.add_column(name, justify="right")
     for row in test["per_class"]:
-        values = (
-            f"{row['precision']:.4f}",
-            f"{row['recall']:.4f}",
-            f"{row['f1']:.4f}",
-            f"{row['support']:,}",
-        )
-        table.add_row(_plain(row["label"]), *values)
+        shares = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))
+        table.add_row(_plain(row["label"]), *shares, f"{row['support']:,}")
     console.print()
     console.print(table)
 
@@ -53,6 +57,7 @@ def evaluation(facts: dict[str, Any]) -> None:
             table.add_row(_plain(label), *(f"{count:,}" for count in counts))
         console.print()
         console.print(table)
+    _decisions(console, facts["decisions"])
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
     console.print(
         f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most"
@@ -61,6 +66,108 @@ def evaluation(facts: dict[str, Any]) -> None:
         console.print(
             f"trunk pass: {facts['gflops']:.0f} GFLOP/s, {facts['peak_share']:.0%} of this machine's matrix product"
         )
+
+
+def _decisions(console: Console, told: dict[str, Any]) -> None:
+    """What the rule comes to on the test texts, where there is one beside the most probable label."""
+    test = told["test"]
+    lines = []
+    if told["threshold"]:
+        values = {name: "none" if test[name] is None else f"{test[name]:.2%}" for name in ("precision", "recall")}
+        lines.append(
+            f"{_plain(test['label'])} from a probability of {told['threshold']['at']:.4f} on: precision "
+            f"{values['precision']}, recall {values['recall']} on the test texts"
+        )
+    if told["costs"]:
+        lines.append(f"least expected cost: {test.get('cost', 0.0):.4f} a test text")
+    if told["abstain_below"]:
+        accuracy = "none" if test["accuracy"] is None else f"{test['accuracy']:.2%}"
+        lines.append(
+            f"no label below a probability of {told['abstain_below']:g}: {test['answered']:.2%} of the test texts get "
+            f"one, {accuracy} of these are right"
+        )
+    if told["coverage"]:
+        lines.append(
+            f"sets of labels: {test['coverage']:.2%} of the test's hold the true one ({told['coverage']:.0%} were "
+            f"wanted), of {test['set_size']:.2f} labels on average"
+        )
+    if lines:
+        console.print()
+        console.print("\n".join(lines))
+
+
+def _told_of(facts: dict[str, Any]) -> str:
+    """Whether the language model is worth it, on the texts that it has not learned from, where there are others too."""
+    without = (facts["overlap"] or {}).get("comparison_without")
+    if without:
+        return f"without the overlap: {without['verdict']}"
+    verdict: str = facts["comparison"]["verdict"]
+    return verdict
+
+
+def _capital(line: str) -> str:
+    return line[:1].upper() + line[1:]
+
+
+_COLOURS = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+
+
+def inspection(facts: dict[str, Any]) -> None:
+    """Rows, classes, lengths, then each finding with its cure and examples."""
+    console = Console(highlight=False, soft_wrap=True)
+    rows = facts["rows"]
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
+    console.print(f"\n{rows['read']:,} rows, {rows['used']:,} of them used{f'; not: {dropped}' if dropped else ''}")
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("rows", justify="right")
+    for name, count in list(facts["classes"].items())[:_LISTED_CLASSES]:
+        table.add_row(_plain(name), f"{count:,}")
+    if (more := len(facts["classes"]) - _LISTED_CLASSES) > 0:
+        table.add_row(f"and {more:,} more", "")
+    console.print()
+    console.print(table)
+    lengths = facts["lengths"]
+    table = Table(lengths["unit"], box=None, pad_edge=False)
+    table.add_column("texts", justify="right")
+    table.add_column("")
+    most = max(lengths["histogram"].values())
+    for end, count in lengths["histogram"].items():
+        table.add_row(f"to {int(end):,}", f"{count:,}", "█" * round(30 * count / most))
+    console.print()
+    console.print(table)
+    console.print()
+    for finding in facts["findings"]:
+        colour = _COLOURS[finding["grade"]]
+        console.print(f"[{colour}]{finding['grade']}[/{colour}]: {finding['count']:,} {escape(finding['kind'])}")
+        console.print(f"  {escape(finding['advice'])}")
+        for example in finding["examples"]:
+            told = ", ".join(f"{name} {value}" for name, value in example.items() if name != "text")
+            console.print(f"  [dim]{escape(told)}{escape(': ' + example['text']) if 'text' in example else ''}[/dim]")
+    if not facts["findings"]:
+        console.print("nothing was found")
+
+
+_LISTED_CLASSES = 20
+
+
+def label_study(facts: dict[str, Any]) -> None:
+    """Labels that are probably wrong, and what more of them would bring."""
+    console = Console(highlight=False, soft_wrap=True)
+    if "suspected" in facts:
+        console.print(f"\n{facts['suspected']:,} of {facts['examined']:,} labels are suspected to be wrong\n")
+        table = Table("row", "label", "suggested", "margin", "text", box=None, pad_edge=False)
+        for row in facts["most_suspicious"]:
+            cells = (str(row["row"]), _plain(row["label"]), _plain(row["suggested"]), f"{row['margin']:.2f}")
+            table.add_row(*cells, _plain(row["text"]))
+        console.print(table)
+    if curve := facts.get("learning_curve"):
+        table = Table("labels", box=None, pad_edge=False)
+        table.add_column("error", justify="right")
+        for size, error in zip(curve["sizes"], curve["mean_errors"], strict=True):
+            table.add_row(f"{size:,}", f"{error:.2%}")
+        console.print()
+        console.print(table)
+        console.print(f"\n[bold]{_capital(curve['verdict'])}[/bold]")
 
 
 def _plain(label: str) -> str:

@@ -19,16 +19,22 @@ import numpy.typing as npt
 from rehead import artifact, hardware, progress
 from rehead.artifact import Reference
 from rehead.classifier import Classifier
-from rehead.data.audit import fingerprints, seen_before
-from rehead.data.examples import Dropped, Examples
+from rehead.cross_validation import OutOfFold, cross_validate
+from rehead.data.audit import Finding, cut_off, in_order
+from rehead.data.duplicates import fingerprints, seen_before
+from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
+from rehead.errors import SettingError
 from rehead.evaluation import baselines, report
 from rehead.evaluation.baselines import Baselines
+from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, tell
 from rehead.evaluation.metrics import evaluate as measure
 from rehead.evaluation.metrics import softmax
+from rehead.evaluation.scoring import Seen, calibration, measured
 from rehead.tuning.estimate import Plan, estimate
 from rehead.tuning.finetune import Finetuned
 from rehead.tuning.loop import History
+from rehead.tuning.run import Run
 from rehead.tuning.settings import Resumption
 from rehead.tuning.stages import Stage
 
@@ -50,6 +56,8 @@ def fit(
     output: str | Path | None = None,
     *,
     resume: bool = False,
+    n_folds: int | None = None,
+    wanted: Wanted | None = None,
 ) -> Fitted:
     """Trains, evaluates and saves a classifier.
 
@@ -58,6 +66,9 @@ def fit(
         model: an unfitted classifier with the wanted settings; the default settings if None.
         output: folder to save to; nothing is saved if None.
         resume: go on from where an interrupted fit to the same `output` stood.
+        n_folds: test by cross-validation with so many folds instead of on a part that is not learned from; what is
+            saved has then learned from all examples.
+        wanted: of the decisions that are made of probabilities.
 
     Raises:
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
@@ -68,32 +79,50 @@ def fit(
     model.settings()
     if output is not None:
         artifact.require_replaceable(Path(output))
-    parts = prepare(sources, model.random_state)
+    if n_folds and (sources.validation or sources.test or sources.time_column):
+        raise SettingError("--cv tests on every example in turn: leave --validation, --test and --time-column out")
+    parts = prepare(sources, model.random_state, with_test=not n_folds)
     _say_what_is_used(parts)
+    wanted = wanted or Wanted()
+    require_possible(wanted, parts.train.label_names, len(parts.validation))
+    held_out = cross_validate(parts.pool, n_folds, model) if n_folds else None
     run = model.prepare(parts.train, parts.validation)
+    findings = in_order([*parts.findings, *_cut_off(run)])
+    _say_findings(findings)
     _say_estimate(estimate(run))
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
         result = model.fit_examples(parts.train, parts.validation, resumption, run)
         _say_stages(result)
+        rule = _rule(wanted, result, parts)
         learned = baselines.learn(parts.train, parts.validation)
         test_start = time.perf_counter()
-        scores = model.artifact_.scores(parts.test.texts)
-        _say_cut(scores.tokens_cut)
+        tested = _tested_by(held_out, parts) if held_out else _tested(model, learned, parts)
+        _say_cut(tested.tokens_cut)
         facts = {
             "model": None if output is None else str(Path(output).resolve()),
             **{key: model.artifact_.description[key] for key in _SETTINGS},
             "data": sources.data,
-            "rows": _rows(parts, {"train": parts.train, "validation": parts.validation, "test": parts.test}),
-            "truncated": {"training and validation": result.truncated, "test": int((scores.tokens_cut > 0).sum())},
+            "rows": _used(parts),
+            "truncated": {"training and validation": result.truncated, "test": int((tested.tokens_cut > 0).sum())},
             **_told_by(result, parts),
-            **_measured(scores.probabilities, parts.test, parts.in_training, learned),
+            **measured(tested.probabilities, tested.test, tested.seen, tested.answers),
+            "folds": held_out and held_out.folds,
+            "calibration": None
+            if held_out
+            else calibration(tested.probabilities, tested.test, model.artifact_.description["temperature"]),
+            "decisions": {
+                **rule.to_json(parts.train.label_names),
+                "test": tell(rule, tested.probabilities, tested.test.labels, parts.train.label_names),
+            },
+            "findings": [finding.to_json() for finding in findings],
+            "split": f"cross-validation with {n_folds} folds, {parts.how}" if n_folds else parts.how,
             "seconds": {**result.seconds, "test": time.perf_counter() - test_start},
         }
         _say_overlap(facts, "training")
         if output is not None:
             facts["seconds"]["total"] = time.perf_counter() - start
             documents = {
-                "report.html": report.render_html(facts, report.mistakes(scores.probabilities, parts.test)),
+                "report.html": _report(facts, tested.probabilities, tested.test),
                 "README.md": report.render_model_card(facts),
             }
             seen = fingerprints([*parts.train.texts, *parts.validation.texts])
@@ -104,6 +133,33 @@ def fit(
     facts["seconds"]["total"] = time.perf_counter() - start
     facts["peak_rss_bytes"] = peak_rss_bytes()
     return Fitted(model, facts)
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """What the test examples were given, by the classifier and by the baselines."""
+
+    test: Examples
+    probabilities: npt.NDArray[np.float64]
+    tokens_cut: npt.NDArray[np.int64]
+    answers: dict[str, Index]
+    seen: Seen
+
+
+def _tested(model: Classifier, learned: Baselines, parts: Parts) -> _Tested:
+    scores = model.artifact_.scores(parts.test.texts)
+    seen = Seen(parts.in_training, parts.near_training)
+    return _Tested(parts.test, scores.probabilities, scores.tokens_cut, learned.predict(parts.test.texts), seen)
+
+
+def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
+    nothing = np.zeros(len(parts.pool), dtype=np.bool_)
+    return _Tested(parts.pool, held_out.probabilities, held_out.tokens_cut, held_out.answers, Seen(nothing, nothing))
+
+
+def _rule(wanted: Wanted, result: Finetuned, parts: Parts) -> Rule:
+    probabilities = softmax(result.validation_logits)
+    return rule_for(wanted, probabilities, parts.validation.labels, parts.train.label_names)
 
 
 def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, Any]:
@@ -117,7 +173,7 @@ def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, A
     parts = prepare(sources, model.random_state)
     _say_what_is_used(parts)
     expected = estimate(model.prepare(parts.train, parts.validation))
-    rows = _rows(parts, {"train": parts.train, "validation": parts.validation, "test": parts.test})
+    rows = _used(parts)
     return {"data": sources.data, "base": model.base, "tune": model.tune, "rows": rows, **asdict(expected)}
 
 
@@ -139,24 +195,32 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, trained_on)
     seen = loaded.reference.seen if loaded.reference else np.array([], dtype=np.int64)
     in_training = seen_before(test.texts, seen)
-    empty = test.take(np.array([], dtype=np.int64))
-    parts = Parts(empty, empty, test, trained_on, rows_read, dropped, in_training)
     _say_dropped(dropped)
     test_start = time.perf_counter()
     scores = loaded.scores(test.texts)
     probabilities = scores.probabilities
+    rule = loaded.rule
     _say_cut(scores.tokens_cut)
     test_seconds = time.perf_counter() - test_start
     facts = {
         "model": str(Path(folder).resolve()),
         **{key: loaded.description[key] for key in _SETTINGS},
         "data": sources.data,
-        "rows": _rows(parts, {"test": test}),
+        "rows": _rows(rows_read, dropped, {"test": test}),
         "truncated": {"test": int((scores.tokens_cut > 0).sum())},
         "profile": {},
         "epochs": None,
         "validation": loaded.description.get("metrics", {}).get("validation"),
-        **_measured(probabilities, test, in_training, loaded.reference.baselines if loaded.reference else None),
+        **measured(
+            probabilities,
+            test,
+            Seen(in_training, in_training),
+            loaded.reference.baselines.predict(test.texts) if loaded.reference else None,
+        ),
+        "decisions": {
+            **rule.to_json(loaded.labels),
+            "test": tell(rule, probabilities, test.labels, loaded.labels),
+        },
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},
         "flops": scores.flops,
     }
@@ -164,9 +228,14 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     facts["seconds"]["total"] = time.perf_counter() - start
     facts["peak_rss_bytes"] = peak_rss_bytes()
     if report_file is not None:
-        report.write(Path(report_file), report.render_html(facts, report.mistakes(probabilities, test)))
+        report.write(Path(report_file), _report(facts, probabilities, test))
         facts["report"] = str(Path(report_file).resolve())
     return facts
+
+
+def _report(facts: dict[str, Any], probabilities: npt.NDArray[np.float64], test: Examples) -> str:
+    drawn = report.figures(probabilities, test, facts)
+    return report.render_html(facts, report.mistakes(probabilities, test), drawn)
 
 
 def peak_rss_bytes() -> int:
@@ -189,39 +258,25 @@ _SETTINGS = (
 )
 
 
-def _rows(parts: Parts, used: dict[str, Examples]) -> dict[str, Any]:
+def _used(parts: Parts) -> dict[str, Any]:
+    used = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    return _rows(parts.rows_read, parts.dropped, used)
+
+
+def _rows(read: int, dropped: Dropped, used: dict[str, Examples]) -> dict[str, Any]:
     return {
-        "read": parts.rows_read,
+        "read": read,
         "used": sum(len(examples) for examples in used.values()),
         **{name: len(examples) for name, examples in used.items()},
-        "dropped": {reason: len(lines) for reason, lines in parts.dropped.items()},
-        "dropped_lines": {reason: lines[:_LISTED_LINES] for reason, lines in parts.dropped.items()},
+        "dropped": {reason: len(lines) for reason, lines in dropped.items()},
+        "dropped_lines": {reason: lines[:_LISTED_LINES] for reason, lines in dropped.items()},
     }
 
 
-def _measured(
-    probabilities: npt.NDArray[np.float64],
-    test: Examples,
-    in_training: npt.NDArray[np.bool_],
-    learned: Baselines | None,
-) -> dict[str, Any]:
-    """`test`, `baselines`, and `overlap`: both again without the test texts that the training has too."""
-    facts: dict[str, Any] = {
-        "test": measure(probabilities, test.labels, test.label_names).to_json(),
-        "baselines": learned.evaluate(test.texts, test.labels) if learned else None,
-        "overlap": None,
-    }
-    if in_training.any():
-        unseen = np.flatnonzero(~in_training)
-        rest = test.take(unseen)
-        facts["overlap"] = {
-            "n": int(in_training.sum()),
-            "test_without": measure(probabilities[unseen], rest.labels, rest.label_names).to_json()
-            if len(rest)
-            else None,
-            "baselines_without": learned.evaluate(rest.texts, rest.labels) if learned and len(rest) else None,
-        }
-    return facts
+def _cut_off(run: Run) -> list[Finding]:
+    """Of the training texts, which lose their ends."""
+    tokens = run.encoded.ids.lengths.numpy() + run.encoded.tokens_cut
+    return list(cut_off(run.train, tokens[: run.n_train], int(run.encoded.ids.lengths.max())))
 
 
 def _told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
@@ -247,7 +302,8 @@ def _saved(facts: dict[str, Any], columns: Columns) -> dict[str, Any]:
         "label_column": columns[1],
         "data": facts["data"],
         "rows": facts["rows"],
-        "metrics": {key: facts[key] for key in ("validation", "test", "baselines", "overlap")},
+        "decisions": {key: value for key, value in facts["decisions"].items() if key != "test"},
+        "metrics": {key: facts[key] for key in ("validation", "test", "baselines", "comparison", "overlap")},
     }
 
 
@@ -300,6 +356,15 @@ def _say_stages(result: Finetuned) -> None:
         progress.say(f"went no further: {result.stopped}")
 
 
+def _say_findings(findings: list[Finding]) -> None:
+    """Errors and warnings; rows that are not used are said already, and notes stand in the report."""
+    for finding in findings:
+        if finding.grade != "note" and not finding.kind.startswith("rows with"):
+            rows = [str(example["row"]) for example in finding.examples if "row" in example]
+            where = f" (row {', '.join(rows)}{', ...' if finding.count > len(rows) else ''})" if rows else ""
+            progress.warn(f"{finding.count:,} {finding.kind}{where}: {finding.advice}")
+
+
 def _say_what_is_used(parts: Parts) -> None:
     _say_dropped(parts.dropped)
     progress.say(f"training {len(parts.train):,}, validation {len(parts.validation):,}, test {len(parts.test):,}")
@@ -325,7 +390,8 @@ def _say_overlap(facts: dict[str, Any], where: str) -> None:
         return
     without = overlap["test_without"]
     clean = f"accuracy without them {without['accuracy']:.2%}" if without else "none is left without them"
+    nearly = f", {overlap['near']:,} more nearly so" if overlap["near"] else ""
     progress.warn(
-        f"{overlap['n']:,} of {facts['test']['n']:,} test texts are also in {where}, so the test flatters: "
+        f"{overlap['n']:,} of {facts['test']['n']:,} test texts are also in {where}{nearly}, so the test flatters: "
         f"accuracy {facts['test']['accuracy']:.2%}, {clean}"
     )

@@ -1,11 +1,13 @@
 """Metrics against numbers worked out by hand, and what holds for any predictions."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.metrics import balanced_accuracy_score
 
 from rehead.evaluation.metrics import evaluate, macro_f1, softmax
 
@@ -98,11 +100,6 @@ def test_softmax_against_a_hand_computed_row() -> None:
     np.testing.assert_allclose(softmax(logits), [[0.25, 0.75], [0.5, 0.5]])
 
 
-def test_temperature_divides_the_logits() -> None:
-    logits = np.array([[0.0, 2 * math.log(3)]])
-    np.testing.assert_allclose(softmax(logits, temperature=2.0), [[0.25, 0.75]])
-
-
 @st.composite
 def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities (n, k) of 2 to 4 classes, and labels."""
@@ -125,3 +122,27 @@ def test_for_any_predictions_the_numbers_agree_with_each_other(case: tuple[np.nd
     assert 0 <= measured.macro_f1 <= 1
     assert 0 <= measured.ece <= 1
     assert measured.log_loss >= 0
+
+
+@given(scored())
+def test_for_any_predictions_scikit_learn_agrees(case: tuple[np.ndarray, np.ndarray]) -> None:
+    probabilities, labels = case
+    measured = evaluate(probabilities, labels, ("a", "b", "c", "d")[: probabilities.shape[1]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # one class alone, or one never seen, is no mistake here
+        assert measured.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, probabilities.argmax(1)))
+    truth = np.eye(probabilities.shape[1])[labels]
+    assert measured.brier == pytest.approx(((probabilities - truth) ** 2).sum(1).mean())
+    assert measured.pr_auc is None or 0 <= measured.pr_auc <= 1
+    assert (measured.roc_auc is None) == (len(set(labels.tolist())) == 1)
+
+
+def test_areas_are_one_where_the_classes_are_told_apart(measured) -> None:
+    apart = evaluate(certain(LABELS), LABELS, NAMES)
+    assert (apart.roc_auc, apart.pr_auc, apart.mcc, apart.brier) == pytest.approx((1, 1, 1, 0.06))
+    assert [row.roc_auc for row in apart.per_class] == [1, 1, 1]
+
+
+def test_areas_of_a_class_without_examples_are_not_known() -> None:
+    news = evaluate(certain(np.array([0, 1, 0])), np.array([0, 1, 1]), NAMES).per_class[2]
+    assert (news.roc_auc, news.pr_auc, news.support) == (None, None, 0)

@@ -13,13 +13,15 @@ from rehead.classifier import Classifier
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
 from rehead.errors import ArtifactError
-from rehead.evaluation.report import Mistake, mistakes, render_html, render_model_card, write
+from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, render_model_card, write
 from rehead.workflow import evaluate, fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
 
 SCRIPT = "<script>alert('spam & co')</script>"
 NAMES = {"spam": SCRIPT, "ham": 'ham | "eggs": {{ 7 * 7 }}'}
+SCALE = {name: [0.5] for name in ("threshold", "precision", "recall", "predicted")}
+DRAWN = Figures("<svg></svg>", "<svg></svg>", None, {f"{SCRIPT} \"'": SCALE})
 MISTAKE = Mistake(line=17, text=f"win {SCRIPT} now", label=SCRIPT, predicted=NAMES["ham"], probability=0.9876)
 
 
@@ -66,45 +68,68 @@ def header_of(card: str) -> Any:
 
 def test_report_shows_the_headline_number(facts: dict[str, Any]) -> None:
     accuracy = f"{100 * facts['test']['accuracy']:.2f} %"
-    assert f'<p class="headline">{accuracy}</p>' in render_html(facts, [])
+    assert f'<p class="headline">{accuracy}</p>' in render_html(facts, [], DRAWN)
 
 
 def test_report_shows_the_headline_number_of_these_facts_and_no_other(facts: dict[str, Any]) -> None:
     other = {**facts, "test": {**facts["test"], "accuracy": 0.12345}}
-    assert '<p class="headline">12.35 %</p>' in render_html(other, [])
+    assert '<p class="headline">12.35 %</p>' in render_html(other, [], DRAWN)
 
 
 def test_report_escapes_markup_in_texts_labels_and_file_names(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [MISTAKE])
-    assert "script" not in Elements(page).tags
+    page = render_html(facts, [MISTAKE], DRAWN)
+    assert Elements(page).tags.count("script") == 1  # the report's own
     assert "&lt;script&gt;alert" in page
     assert "{{ 7 * 7 }}" in page
 
 
 def test_report_needs_nothing_from_outside(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [MISTAKE])
+    page = render_html(facts, [MISTAKE], DRAWN)
     assert "http" not in page
     assert not re.search(r"@import|url\(|//\w", page)
     assert Elements(page).addresses == []
 
 
 def test_report_lists_the_mistakes_given(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [MISTAKE])
+    page = render_html(facts, [MISTAKE], DRAWN)
     assert '<td class="number">17</td>' in page
     assert "0.9876" in page
 
 
 def test_report_says_which_rows_were_not_used(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [])
+    page = render_html(facts, [], DRAWN)
     assert re.search(r"1: duplicate \(rows 62\)", page)
     assert re.search(r"1: no text \(rows 63\)", page)
 
 
 def test_report_warns_of_test_texts_that_were_trained_on(facts: dict[str, Any]) -> None:
-    overlap = {"n": 3, "test_without": {**facts["test"], "accuracy": 0.4321}, "baselines_without": facts["baselines"]}
-    page = render_html({**facts, "overlap": overlap}, [])
-    assert "3 of the 12 test texts are also in the training data" in page
+    overlap = {
+        "n": 3,
+        "near": 2,
+        "test_without": {**facts["test"], "accuracy": 0.4321},
+        "baselines_without": facts["baselines"],
+        "comparison_without": {**facts["comparison"], "verdict": "worse than the baseline"},
+    }
+    page = render_html({**facts, "overlap": overlap}, [], DRAWN)
+    assert "3 of the 12 test texts are also in the training data, 2 more nearly so" in page
+    assert "Without the overlap: worse than the baseline." in page
     assert "43.21 %" in page
+
+
+def test_report_shows_verdict_findings_and_split(facts: dict[str, Any]) -> None:
+    page = render_html(facts, [], DRAWN)
+    assert facts["comparison"]["verdict"][1:] in page
+    assert facts["split"] in page
+    (duplicates,) = [finding for finding in facts["findings"] if finding["kind"] == "duplicates"]
+    assert f"<strong>note</strong>: {duplicates['count']} duplicates" in page
+
+
+def test_report_draws_what_was_measured(facts: dict[str, Any]) -> None:
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
+    test = Examples(["a", "b", "c"], np.array([0, 1, 0]), ("ham", "spam"), np.arange(3), "test")
+    page = render_html(facts, [], figures(probabilities, test, {"profile": {"last": {1: 0.5, 2: 0.4}}, "depth": 2}))
+    assert page.count("<svg") == 3
+    assert "0.8" in page
 
 
 def test_report_of_a_fit_is_in_the_saved_folder(facts: dict[str, Any]) -> None:
@@ -117,7 +142,7 @@ def test_evaluation_of_a_saved_classifier_writes_a_report(facts: dict[str, Any],
     found = evaluate(facts["model"], str(data), tmp_path / "again.html")
     page = (tmp_path / "again.html").read_text()
     assert f'<p class="headline">{100 * found["test"]["accuracy"]:.2f} %</p>' in page
-    assert "script" not in Elements(page).tags
+    assert Elements(page).tags.count("script") == 1  # the report's own
 
 
 def test_a_report_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:

@@ -1,44 +1,369 @@
-"""Finds what would make a test set lie: the same text twice. Looks at texts and labels only."""
+"""What is wrong with labelled data, or could be, before anything is trained on it: findings, each with its cure.
 
-import hashlib
+Looks at texts, labels and, where a base has been loaded, at the number of their tokens.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from difflib import SequenceMatcher
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from ftfy.badness import is_bad
 
-from rehead.data.examples import Dropped, Examples
+from rehead.data.duplicates import fingerprints, near_of
+from rehead.data.examples import Dropped, Examples, Index
+from rehead.data.shortcuts import shortcuts
+
+# So many examples are shown of each finding, and so many characters of each.
+_SHOWN, _SHOWN_CHARACTERS = 5, 120
+# A share of contradictions among the labels from which on they limit what any classifier can reach.
+_MANY_CONTRADICTIONS = 0.01
+# The largest class has so many times the examples of the smallest.
+_IMBALANCED = 10
+# A class with fewer examples is measured on one or two in the test.
+_FEW_EXAMPLES = 10
+# Two labels that are spelled so alike (Ratcliff and Obershelp's measure), one of them so much rarer, are one label.
+_SPELLED_ALIKE, _RARER = 0.85, 20
+# Characters beyond which a text is no text message, article or letter any more.
+_HUGE = 100_000
+# Control characters make a text binary from this share on.
+_BINARY = 0.05
+# Line breaks in so few of the texts are more likely rows that broke than paragraphs.
+_FEW_WITH_LINE_BREAKS = 0.01
+# Languages are told from so many texts, of so many letters at least, and named from this share on.
+_LANGUAGE_SAMPLE, _LANGUAGE_LETTERS, _LANGUAGE_SHARE = 400, 20, 0.05
+
+# What stands in the place of bytes that are not UTF-8.
+_LOST = "\ufffd"
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def fingerprint(text: str) -> int:
-    """A 63-bit hash that is equal for texts that differ in white space and upper or lower case only."""
-    same = " ".join(text.split()).casefold()
-    return int.from_bytes(hashlib.blake2b(same.encode(), digest_size=8).digest(), "big") >> 1
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
 
-
-def fingerprints(texts: list[str]) -> npt.NDArray[np.int64]:
-    """(n,) int64: the fingerprint of each text."""
-    return np.array([fingerprint(text) for text in texts], dtype=np.int64)
-
-
-def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
-    """Keeps the first of the texts that are the same up to white space and case.
-
-    A repeat that carries another label than the first is listed under a reason of its own: one of the two
-    labels is wrong.
+    Attributes:
+        grade: `error`: the numbers would lie; `warning`: the classifier will likely be worse for it; `note`: good to
+            know.
+        kind: what it is, in two or three words.
+        count: how many rows, or classes, it concerns.
+        examples: some of them, each with `row` and `text`, or what else is told.
+        advice: what to do about it.
     """
-    first: dict[int, int] = {}
-    kept: list[int] = []
-    dropped: Dropped = {}
-    for i, key in enumerate(fingerprints(examples.texts).tolist()):
-        if key not in first:
-            first[key] = i
-            kept.append(i)
-            continue
-        same_label = examples.labels[first[key]] == examples.labels[i]
-        reason = "duplicate" if same_label else "duplicate with another label"
-        dropped.setdefault(reason, []).append(int(examples.lines[i]))
-    return examples.take(np.array(kept, dtype=np.int64)), dropped
+
+    grade: str
+    kind: str
+    count: int
+    examples: list[dict[str, Any]]
+    advice: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-def seen_before(texts: list[str], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """(n,) bool: which of the texts have a fingerprint among `known`."""
-    return np.isin(fingerprints(texts), known)
+GRADES = ("error", "warning", "note")
+
+
+def audit(
+    examples: Examples,
+    dropped: Dropped,
+    test: Examples | None = None,
+) -> list[Finding]:
+    """All findings, the gravest first.
+
+    Args:
+        examples: as they were read, duplicates included; `near` is set (see `rehead.data.duplicates.with_near`).
+        dropped: rows that could not be read as examples, by reason.
+        test: a test set of its own, if there is one, likewise.
+    """
+    findings = [
+        *_unusable(dropped),
+        *_contradictions(examples),
+        *_repeated(examples),
+        *(_leaked(examples, test) if test is not None else ()),
+        *_spellings(examples),
+        *_class_sizes(examples),
+        *_odd_texts(examples),
+        *_languages(examples),
+        *_shortcuts(examples),
+    ]
+    return in_order(findings)
+
+
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """The gravest first."""
+    return sorted(findings, key=lambda finding: GRADES.index(finding.grade))
+
+
+def class_counts(examples: Examples) -> dict[str, int]:
+    """Examples of each class, the most frequent first."""
+    counts = Counter(examples.labels.tolist())
+    return {examples.label_names[label]: count for label, count in counts.most_common()}
+
+
+def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
+    """How many texts have a length of 1, 2, 3 to 4, 5 to 8, 9 to 16, ...: powers of two, by their upper end."""
+    upper = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
+    return {str(end): int(count) for end, count in zip(*np.unique(upper, return_counts=True), strict=True)}
+
+
+def _unusable(dropped: Dropped) -> Iterator[Finding]:
+    for reason, lines in dropped.items():
+        rows = [{"row": line} for line in lines[:_SHOWN]]
+        yield Finding("warning", f"rows with {reason}", len(lines), rows, "they are left out; complete or remove them")
+
+
+def _contradictions(examples: Examples) -> Iterator[Finding]:
+    """The same text, or nearly the same, with different labels."""
+    n = len(examples)
+    same = _of_several_labels(fingerprints(examples.texts), examples.labels)
+    if len(same):
+        grade = "error" if len(same) > _MANY_CONTRADICTIONS * n else "warning"
+        yield Finding(
+            grade,
+            "contradicting labels",
+            len(same),
+            _shown(examples, same),
+            "the same text has several labels, so one of them is wrong; correct them (the first is kept, the others "
+            "are left out)",
+        )
+    near = np.setdiff1d(_of_several_labels(near_of(examples), examples.labels), same)
+    if len(near):
+        yield Finding(
+            "warning",
+            "near duplicates with contradicting labels",
+            len(near),
+            _shown(examples, near),
+            "texts that are nearly the same have different labels; look whether the difference accounts for it",
+        )
+
+
+def _of_several_labels(groups: Index, labels: Index) -> Index:
+    """Positions of the examples whose group has more than one label, group by group."""
+    pairs = np.unique(np.stack([groups, labels], axis=1), axis=0)
+    numbers, kinds = np.unique(pairs[:, 0], return_counts=True)
+    rows = np.flatnonzero(np.isin(groups, numbers[kinds > 1]))
+    return rows[np.argsort(groups[rows], kind="stable")]
+
+
+def _repeated(examples: Examples) -> Iterator[Finding]:
+    exact = _repeats(fingerprints(examples.texts))
+    if len(exact):
+        yield Finding(
+            "note",
+            "duplicates",
+            len(exact),
+            _shown(examples, exact),
+            "texts that differ in white space and case alone; each is used once",
+        )
+    near = np.setdiff1d(_repeats(near_of(examples)), exact)
+    if len(near):
+        yield Finding(
+            "note",
+            "near duplicates",
+            len(near),
+            _shown(examples, near),
+            "texts that are nearly the same as an earlier one; they are kept in the same part of the split",
+        )
+
+
+def _repeats(groups: Index) -> Index:
+    """Positions of all but the first of each group."""
+    _, first = np.unique(groups, return_index=True)
+    return np.setdiff1d(np.arange(len(groups)), first)
+
+
+def _leaked(examples: Examples, test: Examples) -> Iterator[Finding]:
+    known = np.isin(fingerprints(test.texts), fingerprints(examples.texts))
+    near = np.isin(near_of(test), near_of(examples)) & ~known
+    for kind, found in (("test texts in the training data", known), ("test texts nearly in the training data", near)):
+        if found.any():
+            yield Finding(
+                "error",
+                kind,
+                int(found.sum()),
+                _shown(test, np.flatnonzero(found)),
+                "the test flatters; remove them from one of the two (accuracy without them is reported, too)",
+            )
+
+
+def _spellings(examples: Examples) -> Iterator[Finding]:
+    counts = class_counts(examples)
+    same: dict[str, list[str]] = {}
+    for name in counts:
+        same.setdefault(re.sub(r"[\W_]+", "", name).casefold(), []).append(name)
+    for names in same.values():
+        if len(names) > 1:
+            yield _spelling("error", names, counts)
+    forms = {name: " ".join(name.split()).casefold() for name in counts}
+    listed = {name for names in same.values() if len(names) > 1 for name in names}
+    for rare in counts:
+        for common in counts:
+            if (
+                counts[rare] * _RARER <= counts[common]
+                and not {rare, common} & listed
+                # Numbers are alike and mean something else.
+                and not re.sub(r"\D", "", rare + common)
+                and SequenceMatcher(None, forms[rare], forms[common]).ratio() >= _SPELLED_ALIKE
+            ):
+                yield _spelling("warning", [common, rare], counts)
+
+
+def _spelling(grade: str, names: list[str], counts: dict[str, int]) -> Finding:
+    return Finding(
+        grade,
+        "labels spelled alike",
+        len(names),
+        [{"label": name, "rows": counts[name]} for name in names],
+        "probably one class; give them one spelling",
+    )
+
+
+def _class_sizes(examples: Examples) -> Iterator[Finding]:
+    counts = class_counts(examples)
+    few = {name: count for name, count in counts.items() if count < _FEW_EXAMPLES}
+    if few:
+        yield Finding(
+            "warning",
+            "classes with few examples",
+            len(few),
+            [{"label": name, "rows": count} for name, count in list(few.items())[:_SHOWN]],
+            f"what is measured on a class with fewer than {_FEW_EXAMPLES} examples is mostly chance; add examples or "
+            "merge classes",
+        )
+    largest, smallest = next(iter(counts)), list(counts)[-1]
+    if counts[largest] >= _IMBALANCED * counts[smallest]:
+        yield Finding(
+            "note",
+            "imbalanced classes",
+            len(counts),
+            [{"label": name, "rows": counts[name]} for name in (largest, smallest)],
+            "look at macro F1 and at the classes one by one rather than at accuracy; --class-weight balanced lets rare "
+            "classes weigh as much as frequent ones",
+        )
+
+
+def _odd_texts(examples: Examples) -> Iterator[Finding]:
+    texts = examples.texts
+    breaks = np.array(["\n" in text.strip() for text in texts])
+    tests: list[tuple[str, str, Callable[[str], bool], str]] = [
+        (
+            "warning",
+            "huge texts",
+            lambda text: len(text) > _HUGE,
+            "only their beginning is read; split or shorten them",
+        ),
+        (
+            "warning",
+            "binary texts",
+            lambda text: len(_CONTROL.findall(text)) > _BINARY * len(text),
+            "they hold control characters; look whether the file or the column is the right one",
+        ),
+        (
+            "warning",
+            "wrongly decoded texts",
+            lambda text: is_bad(text) or _LOST in text,
+            "they were read in another encoding than they were written in; convert the file to UTF-8 from its source",
+        ),
+    ]
+    for grade, kind, is_odd, advice in tests:
+        rows = np.array([i for i, text in enumerate(texts) if is_odd(text)], dtype=np.int64)
+        if len(rows):
+            yield Finding(grade, kind, len(rows), _shown(examples, rows), advice)
+    if breaks.any() and breaks.sum() <= max(1, _FEW_WITH_LINE_BREAKS * len(texts)):
+        yield Finding(
+            "note",
+            "texts with line breaks",
+            int(breaks.sum()),
+            _shown(examples, np.flatnonzero(breaks)),
+            "few texts have them, so these rows may have been broken on the way; compare them with their source",
+        )
+
+
+def cut_off(examples: Examples, n_tokens: npt.NDArray[np.int64], limit: int) -> Iterator[Finding]:
+    """Texts that lose their ends.
+
+    Args:
+        n_tokens: (n,) that each example's text has.
+        limit: how many of them are used at most.
+    """
+    lost = np.maximum(n_tokens - limit, 0)
+    rows = np.flatnonzero(lost)
+    if not len(rows):
+        return
+    share = lost.sum() / n_tokens.sum()
+    by_class = [
+        {"label": name, "tokens lost": f"{lost[of_class].sum() / max(1, n_tokens[of_class].sum()):.1%}"}
+        for i, name in enumerate(examples.label_names)
+        if lost[of_class := examples.labels == i].sum()
+    ]
+    yield Finding(
+        "warning" if share > _MANY_CONTRADICTIONS else "note",
+        "texts that are cut off",
+        len(rows),
+        [*by_class[:_SHOWN], *_shown(examples, rows[np.argsort(-lost[rows])])],
+        f"they have more than {limit:,} tokens and lose {share:.1%} of all tokens at their ends; raise --max-length if "
+        "the base can take more",
+    )
+
+
+def _languages(examples: Examples) -> Iterator[Finding]:
+    from py3langid.langid import classify
+
+    generator = np.random.default_rng(0)
+    readable = [i for i, text in enumerate(examples.texts) if sum(map(str.isalpha, text)) >= _LANGUAGE_LETTERS]
+    if not readable:
+        return
+    sample = generator.permutation(readable)[:_LANGUAGE_SAMPLE]
+    told: dict[str, list[int]] = {}
+    for i in sample.tolist():
+        told.setdefault(classify(examples.texts[i][:1000])[0], []).append(i)
+    shares = {language: len(rows) / len(sample) for language, rows in told.items()}
+    named = sorted((name for name, share in shares.items() if share >= _LANGUAGE_SHARE), key=lambda name: -shares[name])
+    if len(named) > 1 or (named and named[0] != "en"):
+        rows = [told[language][0] for language in named]
+        yield Finding(
+            "note",
+            "languages",
+            len(named),
+            [
+                {"language": language, "share": f"{shares[language]:.0%}", **shown}
+                for language, shown in zip(named, _shown(examples, np.array(rows)), strict=True)
+            ],
+            "a guess, from the letters; take a base that was trained on these languages",
+        )
+
+
+def _shortcuts(examples: Examples) -> Iterator[Finding]:
+    for found in shortcuts(examples.texts, examples.labels):
+        name = examples.label_names[found.label]
+        yield Finding(
+            "warning" if found.gives_away else "note",
+            "shortcut",
+            len(found.rows),
+            _shown(examples, found.rows),
+            f"{found.purity:.0%} of the texts with {found.feature} are {name!r}, which are {found.reach:.0%} of that "
+            f"class, so {found.feature} alone tells it; make sure that this holds where the classifier will be used",
+        )
+
+
+def _shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
+    return [
+        {
+            "row": int(examples.lines[i]),
+            "label": examples.label_names[examples.labels[i]],
+            "text": _shortened(examples.texts[i]),
+        }
+        for i in rows[:_SHOWN]
+    ]
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text[: 4 * _SHOWN_CHARACTERS].split())
+    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 3]}..."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +49,10 @@ class Examples:
         label_names: the k classes, in a fixed order.
         lines: (n,) int64, the line of `source` that each example came from.
         source: where they came from, for messages.
+        groups: (n,) int64, what must not be parted, such as the messages of one writer; None where nothing is known.
+        times: (n,) float64, seconds since 1970 or any number that rises with time; None where nothing is known.
+        near: (n,) int64, the same number for texts that are nearly the same, in all parts of a fit; None before that
+            has been looked at.
     """
 
     texts: list[str]
@@ -54,6 +60,9 @@ class Examples:
     label_names: tuple[str, ...]
     lines: Index
     source: str
+    groups: Index | None = None
+    times: npt.NDArray[np.float64] | None = None
+    near: Index | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -66,6 +75,9 @@ class Examples:
             label_names=self.label_names,
             lines=self.lines[index],
             source=self.source,
+            groups=None if self.groups is None else self.groups[index],
+            times=None if self.times is None else self.times[index],
+            near=None if self.near is None else self.near[index],
         )
 
 
@@ -117,6 +129,55 @@ def from_table(
             )
     labels = np.array([ids[name] for name in names], dtype=np.int64)
     return Examples(texts, labels, known, np.array(lines, dtype=np.int64), table.source), dropped
+
+
+def with_groups_and_times(
+    examples: Examples, table: Table, group_column: str | None, time_column: str | None
+) -> Examples:
+    """The same examples, with what two more columns of their table say of them.
+
+    Raises:
+        DataError: there is no such column, or a time cannot be read.
+    """
+    for option, name in (("--group-column", group_column), ("--time-column", time_column)):
+        if name is not None and name not in table.columns:
+            raise DataError(
+                f"{table.source} has no column {name!r} ({option}); its columns are {', '.join(table.columns)}"
+            )
+    position = {line: i for i, line in enumerate(table.lines)}
+    rows = [position[line] for line in examples.lines.tolist()]
+    groups = times = None
+    if group_column is not None:
+        cells = table.column(group_column)
+        numbers: dict[str | int, int] = {}
+        # A row that names no group is one of its own.
+        keys: list[str | int] = [(cells[row] or "").strip() or row for row in rows]
+        groups = np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+    if time_column is not None:
+        cells = table.column(time_column)
+        times = np.array([_as_time(cells[row], table, table.lines[row], time_column) for row in rows], np.float64)
+    return replace(examples, groups=groups, times=times)
+
+
+def _as_time(cell: str | None, table: Table, line: int, column: str) -> float:
+    text = (cell or "").strip()
+    try:
+        value = float(text)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is None:
+            raise DataError(
+                f"{table.source} row {line}: {text[:40]!r} in column {column!r} is not a time; write it as "
+                "2026-01-31, 2026-01-31T12:30 or a number"
+            ) from None
+        # A time without a zone is taken to be universal time, so that the split is the same everywhere.
+        value = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    if not math.isfinite(value):
+        raise DataError(f"{table.source} row {line}: {text!r} in column {column!r} is not a time; correct it")
+    return value
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

@@ -9,9 +9,10 @@ import numpy.typing as npt
 
 from rehead import progress
 from rehead.data import samples
-from rehead.data.audit import drop_duplicates, fingerprints, seen_before
-from rehead.data.examples import Dropped, Examples, from_table, require_learnable
-from rehead.data.splits import FRACTIONS, stratified
+from rehead.data.audit import Finding, audit
+from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
+from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
+from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
 from rehead.data.tables import infer_columns
 from rehead.errors import DataError
 
@@ -28,6 +29,8 @@ class Sources:
         validation: examples that choose regularisation, depth and epoch; taken out of `data` if None.
         test: examples to measure on; taken out of `data` if None.
         text_column, label_column: found by name and content if None.
+        group_column: rows with the same value are never parted.
+        time_column: if given, the split is by time: the oldest rows are for training, the newest for the test.
     """
 
     data: str
@@ -35,6 +38,8 @@ class Sources:
     test: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    group_column: str | None = None
+    time_column: str | None = None
 
 
 @dataclass(frozen=True)
@@ -42,12 +47,18 @@ class Parts:
     """Examples divided for a fit.
 
     Attributes:
+        pool: all different examples of `data`, of which the parts that were not given are made.
+        train, validation, test: the last one is empty where cross-validation tests.
         columns: where the texts and the labels were.
         rows_read: rows of all sources.
         dropped: why and at which lines rows are not used, over all sources.
         in_training: (n_test,) bool, test texts that training or validation has too (up to case and white space).
+        near_training: (n_test,) bool, those that are nearly the same as one of these, or the same.
+        findings: of the audit.
+        how: how the parts came about, in words.
     """
 
+    pool: Examples
     train: Examples
     validation: Examples
     test: Examples
@@ -55,35 +66,103 @@ class Parts:
     rows_read: int
     dropped: Dropped
     in_training: npt.NDArray[np.bool_]
+    near_training: npt.NDArray[np.bool_]
+    findings: list[Finding]
+    how: str
 
 
-def prepare(sources: Sources, seed: int) -> Parts:
-    """Reads all sources, drops duplicates and divides.
+@dataclass(frozen=True)
+class Material:
+    """All examples as they were read, duplicates included, and what is to be said of them.
+
+    Attributes:
+        validation, test: None where none was given.
+        columns, rows_read, dropped: see `Parts`.
+        findings: of the audit.
+    """
+
+    pool: Examples
+    validation: Examples | None
+    test: Examples | None
+    columns: Columns
+    rows_read: int
+    dropped: Dropped
+    findings: list[Finding]
+
+
+def gather(sources: Sources) -> Material:
+    """Reads all sources and audits them."""
+    pool, dropped, columns, rows_read = read_examples(sources.data, sources, None, (None, None))
+    given: dict[str, Examples] = {}
+    unusable = dict(dropped)
+    for part, source in (("test", sources.test), ("validation", sources.validation)):
+        if source is not None:
+            given[part], lost, _, n = read_examples(source, sources, pool.label_names, columns)
+            unusable, rows_read = _merged(unusable, lost, part), rows_read + n
+    pool, *parts = with_near(pool, *given.values())
+    given = dict(zip(given, parts, strict=True))
+    test = given.get("test")
+    findings = audit(pool, dropped, test)
+    return Material(pool, given.get("validation"), test, columns, rows_read, unusable, findings)
+
+
+def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
+    """Reads all sources, audits them, drops duplicates and divides.
 
     A text of the training part is never in a validation part, and not in a test part that is divided off
-    here. A test set that was given is measured as it is; its overlap is found and reported.
+    here; nor is one that is nearly the same, unless the split is by time. A test set that was given is measured as it
+    is; its overlap is found and reported.
+
+    Args:
+        with_test: whether a test part is needed; not where cross-validation tests on every example.
     """
-    pool, dropped, columns, rows_read = read_examples(sources.data, sources, None, (None, None))
-    pool, repeated = drop_duplicates(pool)
-    dropped |= repeated
+    material = gather(sources)
+    pool, repeated = drop_duplicates(material.pool)
+    dropped = material.dropped | repeated
     require_learnable(pool)
-    fractions = np.array(FRACTIONS) * [1, sources.validation is None, sources.test is None]
+    fractions = np.array(FRACTIONS) * [1, sources.validation is None, with_test and sources.test is None]
     train_share, validation_share, test_share = (fractions / fractions.sum()).tolist()
-    split = stratified(pool.labels, seed, (train_share, validation_share, test_share))
+    split, how = _split(pool, seed, (train_share, validation_share, test_share))
     train, validation, test = pool.take(split.train), pool.take(split.validation), pool.take(split.test)
-    if sources.test is not None:
-        test, unusable, _, n = read_examples(sources.test, sources, pool.label_names, columns)
-        dropped, rows_read = _merged(dropped, unusable, "test"), rows_read + n
-    if sources.validation is not None:
-        validation, unusable, n = _given_validation(sources, train, columns)
-        dropped, rows_read = _merged(dropped, unusable, "validation"), rows_read + n
-    if not len(validation) or not len(test):
+    if material.test is not None:
+        test = material.test
+    if material.validation is not None:
+        validation, repeated = _without_repeats(material.validation, train)
+        dropped = _merged(dropped, repeated, "validation")
+    if not len(validation) or (with_test and not len(test)):
         raise DataError(
             f"{pool.source}: {len(pool)} different texts are too few to divide into training, validation and test; "
             "give 10 or more a class"
         )
     in_training = seen_before(test.texts, fingerprints([*train.texts, *validation.texts]))
-    return Parts(train, validation, test, columns, rows_read, dropped, in_training)
+    near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
+    return Parts(
+        pool,
+        train,
+        validation,
+        test,
+        material.columns,
+        material.rows_read,
+        dropped,
+        in_training,
+        near_training,
+        material.findings,
+        how,
+    )
+
+
+def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]:
+    if pool.times is not None:
+        split = by_time(pool.times, fractions)
+        if not len(split.train):
+            raise DataError(f"{pool.source}: too many rows have the same time to divide by it; leave --time-column out")
+        return split, "by time, the newest for the test"
+    near = near_of(pool)
+    groups = near if pool.groups is None else joined(near, pool.groups)
+    how = f"stratified at random with seed {seed}, texts that are nearly the same kept together"
+    return stratified(pool.labels, seed, fractions, groups), how + (
+        " and groups too" if pool.groups is not None else ""
+    )
 
 
 def read_examples(
@@ -95,17 +174,17 @@ def read_examples(
     text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
     progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}")
     examples, dropped = from_table(table, text, label, label_names)
+    if data == sources.data:
+        examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
     return examples, dropped, (text, label), len(table.rows)
 
 
-def _given_validation(sources: Sources, train: Examples, columns: Columns) -> tuple[Examples, Dropped, int]:
-    assert sources.validation is not None
-    given, unusable, _, n = read_examples(sources.validation, sources, train.label_names, columns)
-    unique, repeated = drop_duplicates(given)
+def _without_repeats(validation: Examples, train: Examples) -> tuple[Examples, Dropped]:
+    unique, repeated = drop_duplicates(validation)
     leaked = seen_before(unique.texts, fingerprints(train.texts))
     if leaked.any():
         repeated["text of the training part"] = unique.lines[leaked].tolist()
-    return unique.take(np.flatnonzero(~leaked)), unusable | repeated, n
+    return unique.take(np.flatnonzero(~leaked)), repeated
 
 
 def _merged(dropped: Dropped, more: Dropped, part: str) -> Dropped:

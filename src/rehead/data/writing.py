@@ -19,7 +19,7 @@ def require_writable(path: Path) -> None:
         DataError: the format is unknown or the folder is missing.
     """
     if path.suffix not in FORMATS:
-        raise DataError(f"{path}: predictions are written as {', '.join(FORMATS)}; give a file name that ends so")
+        raise DataError(f"{path}: tables are written as {', '.join(FORMATS)}; give a file name that ends so")
     if not path.parent.is_dir():
         raise DataError(f"{path}: the folder {path.parent} does not exist; make it or give another")
 

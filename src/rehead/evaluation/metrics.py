@@ -6,22 +6,40 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, f1_score, log_loss, precision_recall_fscore_support
+from sklearn.metrics import (
+    average_precision_score,
+    brier_score_loss,
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    matthews_corrcoef,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 
 from rehead.data.examples import Index
+from rehead.evaluation.intervals import bootstrap
 
 _ECE_BINS = 15  # Guo et al., ICML 2017, §2
 
 
 @dataclass(frozen=True)
 class PerClass:
-    """One class's share of the evaluation; precision of a class never predicted counts as 0."""
+    """One class's share of the evaluation; precision of a class never predicted counts as 0.
+
+    Attributes:
+        roc_auc: area under the receiver operating characteristic, this class against the rest; None where all
+            examples are of this class or none is.
+        pr_auc: average precision of this class against the rest; None likewise.
+    """
 
     label: str
     precision: float
     recall: float
     f1: float
     support: int
+    roc_auc: float | None
+    pr_auc: float | None
 
 
 @dataclass(frozen=True)
@@ -29,10 +47,15 @@ class Evaluation:
     """How good predictions are on n examples.
 
     Attributes:
-        accuracy_ci: 95 % Wilson score interval of the accuracy.
-        macro_f1: mean F1 of the classes that occur among labels or predictions.
+        accuracy_ci: 95 % Wilson score interval of the accuracy, which unlike a bootstrap's is right close to 1 too.
+        balanced_accuracy: mean recall of the classes that occur among labels.
+        macro_f1, weighted_f1: mean F1 of the classes that occur among labels or predictions; weighted by examples.
+        mcc: Matthews correlation coefficient.
+        roc_auc, pr_auc: mean over the classes that have one, each class counting the same; None if none has.
         log_loss: mean negative log likelihood, in nats.
+        brier: mean squared distance of the probabilities from the truth, from 0 to 2.
         ece: expected calibration error, 15 bins.
+        intervals: 95 % bootstrap intervals, by measure (see `rehead.evaluation.intervals`).
         per_class: in the order of the classes.
         confusion: (n_classes, n_classes), rows are true classes.
     """
@@ -40,9 +63,16 @@ class Evaluation:
     n: int
     accuracy: float
     accuracy_ci: tuple[float, float]
+    balanced_accuracy: float
     macro_f1: float
+    weighted_f1: float
+    mcc: float
+    roc_auc: float | None
+    pr_auc: float | None
     log_loss: float
+    brier: float
     ece: float
+    intervals: dict[str, tuple[float, float]]
     per_class: list[PerClass]
     confusion: list[list[int]]
 
@@ -57,30 +87,65 @@ def evaluate(probabilities: npt.NDArray[np.floating], labels: Index, label_names
     right = int((predicted == labels).sum())
     interval = binomtest(right, len(labels)).proportion_ci(method="wilson")
     precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
+    roc_aucs, pr_aucs = _areas(probabilities, labels)
     return Evaluation(
         n=len(labels),
         accuracy=right / len(labels),
         accuracy_ci=(float(interval.low), float(interval.high)),
+        balanced_accuracy=float(recall[support > 0].mean()),
         macro_f1=macro_f1(labels, predicted),
+        weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
+        mcc=_correlation(labels, predicted),
+        roc_auc=_mean(roc_aucs),
+        pr_auc=_mean(pr_aucs),
         log_loss=float(log_loss(labels, probabilities, labels=ids)),
+        brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)),
         ece=_calibration_error(probabilities, labels),
+        intervals=bootstrap(probabilities, labels),
         per_class=[
-            PerClass(name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]))
+            PerClass(
+                name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]), roc_aucs[i], pr_aucs[i]
+            )
             for i, name in enumerate(label_names)
         ],
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),
     )
 
 
+def _correlation(labels: Index, predicted: Index) -> float:
+    """Matthews correlation coefficient; 0 where there is one class only, of which scikit-learn would warn."""
+    return float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0
+
+
+def _areas(probabilities: npt.NDArray[np.floating], labels: Index) -> tuple[list[float | None], list[float | None]]:
+    """Areas under the receiver operating characteristic and the precision-recall curve, one each a class."""
+    roc: list[float | None] = []
+    precision_recall: list[float | None] = []
+    for label in range(probabilities.shape[1]):
+        is_label = labels == label
+        if is_label.all() or not is_label.any():
+            roc.append(None)
+            precision_recall.append(None)
+            continue
+        roc.append(float(roc_auc_score(is_label, probabilities[:, label])))
+        precision_recall.append(float(average_precision_score(is_label, probabilities[:, label])))
+    return roc, precision_recall
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
 def macro_f1(labels: Index, predicted: Index) -> float:
     return float(f1_score(labels, predicted, average="macro", zero_division=0))
 
 
-def softmax(logits: npt.NDArray[np.floating], temperature: float = 1.0) -> npt.NDArray[np.float64]:
+def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     """Logits (n, n_classes) → probabilities, in float64."""
     from scipy.special import softmax as scipy_softmax
 
-    result: npt.NDArray[np.float64] = scipy_softmax(np.asarray(logits, dtype=np.float64) / temperature, axis=1)
+    result: npt.NDArray[np.float64] = scipy_softmax(np.asarray(logits, dtype=np.float64), axis=1)
     return result
 
 

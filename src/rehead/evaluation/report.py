@@ -12,6 +12,8 @@ from rehead.data.examples import Examples
 from rehead.errors import ArtifactError
 
 _SHOWN_MISTAKES = 20
+# So many classes a threshold can be chosen for; those with the most examples.
+_CHOOSABLE = 30
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,39 @@ def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mis
     ]
 
 
-def render_html(facts: dict[str, Any], wrong: list[Mistake]) -> str:
+@dataclass(frozen=True)
+class Figures:
+    """What a report shows beside numbers: drawings as SVG, and the thresholds of each class (see `plots`)."""
+
+    reliability: str
+    curves: str
+    depth_profile: str | None
+    thresholds: dict[str, dict[str, list[float]]]
+
+
+def figures(probabilities: npt.NDArray[np.float64], test: Examples, facts: dict[str, Any]) -> Figures:
+    """Draws what a report shows of a fit or an evaluation."""
+    from rehead.evaluation import plots  # here, because matplotlib takes its time to be imported
+
+    counts = np.bincount(test.labels, minlength=len(test.label_names))
+    profile = facts["profile"]
+    return Figures(
+        reliability=plots.reliability(probabilities, test.labels),
+        curves=plots.curves(probabilities, test.labels, test.label_names),
+        depth_profile=plots.depth_profile(profile, facts["depth"])
+        if len(next(iter(profile.values()), {})) > 1
+        else None,
+        thresholds={
+            test.label_names[label]: plots.thresholds(probabilities, test.labels, label)
+            for label in np.argsort(counts, kind="stable")[-_CHOOSABLE:].tolist()
+            if counts[label]
+        },
+    )
+
+
+def render_html(facts: dict[str, Any], wrong: list[Mistake], drawn: Figures) -> str:
     """The report of a fit or an evaluation; `facts` as the command line's --json gives them."""
-    return _render("report.html.jinja", facts=facts, mistakes=wrong)
+    return _render("report.html.jinja", facts=facts, mistakes=wrong, drawn=drawn)
 
 
 def render_model_card(facts: dict[str, Any]) -> str:

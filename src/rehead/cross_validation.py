@@ -1,0 +1,71 @@
+"""Every example is tested on once, by a classifier that has learned from others: k-fold cross-validation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.base import clone
+
+from rehead import progress
+from rehead.classifier import Classifier
+from rehead.data.duplicates import near_of
+from rehead.data.examples import Examples, Index
+from rehead.data.splits import folds, joined
+from rehead.errors import SettingError
+from rehead.evaluation import baselines
+from rehead.evaluation.metrics import macro_f1
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What classifiers said of examples that they had not learned from, in the order of the examples.
+
+    Attributes:
+        probabilities: (n, n_classes).
+        tokens_cut: (n,) how many tokens of each text were cut off.
+        answers: of each baseline, (n,) class ids.
+        folds: accuracy and macro F1 in each fold.
+    """
+
+    probabilities: npt.NDArray[np.float64]
+    tokens_cut: npt.NDArray[np.int64]
+    answers: dict[str, Index]
+    folds: list[dict[str, Any]]
+
+
+def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold:
+    """Trains a classifier for each fold, with the settings of an unfitted one.
+
+    Groups and texts that are nearly the same are never parted. All folds share the cache of features.
+
+    Raises:
+        SettingError: there are fewer examples than folds.
+    """
+    if not 2 <= n_folds <= len(pool):
+        raise SettingError(f"--cv must be from 2 to the {len(pool):,} examples that there are, not {n_folds}")
+    groups = near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)
+    probabilities = np.zeros((len(pool), len(pool.label_names)))
+    tokens_cut = np.zeros(len(pool), dtype=np.int64)
+    answers: dict[str, Index] = {}
+    told = []
+    for number, split in enumerate(folds(pool.labels, n_folds, model.random_state, groups), start=1):
+        progress.say(f"fold {number} of {n_folds}: training {len(split.train):,}, testing {len(split.test):,}")
+        train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
+        one = clone(model)
+        one.fit_examples(train, validation)
+        scores = one.artifact_.scores(test.texts)
+        probabilities[split.test], tokens_cut[split.test] = scores.probabilities, scores.tokens_cut
+        for name, answer in baselines.learn(train, validation).predict(test.texts).items():
+            answers.setdefault(name, np.zeros(len(pool), dtype=np.int64))[split.test] = answer
+        predicted = scores.probabilities.argmax(1)
+        told.append(
+            {
+                "n": len(test),
+                "accuracy": float((predicted == test.labels).mean()),
+                "macro_f1": macro_f1(test.labels, predicted),
+            }
+        )
+    return OutOfFold(probabilities, tokens_cut, answers, told)

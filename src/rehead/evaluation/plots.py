@@ -1,0 +1,135 @@
+"""Figures of a report as SVG that stands in a page: text stays text, lines take the page's own colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from rehead.data.examples import Index
+
+# Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
+_INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"
+_VARIABLES = {_INK: "var(--ink)", _SOFT: "var(--soft)", _ACCENT: "var(--accent)"}
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "rehead",  # the same figure is the same text each time
+    "font.size": 9,
+    "font.family": "sans-serif",
+    "text.color": _INK,
+    "text.parse_math": False,  # a label may hold dollars
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "xtick.color": _SOFT,
+    "ytick.color": _SOFT,
+    "legend.frameon": False,
+    "lines.linewidth": 1.5,
+}
+_BINS = 10
+# More classes than this would be a tangle; those with the most examples are drawn.
+_CURVES = 6
+# More points than this make a file large and a curve no finer.
+_POINTS = 200
+
+
+def reliability(probabilities: npt.NDArray[np.float64], labels: Index) -> str:
+    """How often a prediction is right, by the probability that it was given; and how many have such a one."""
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    counts = np.bincount(bins, minlength=_BINS)
+    there = np.flatnonzero(counts)
+    means = np.bincount(bins, confidence, minlength=_BINS)[there] / counts[there]
+    accuracies = np.bincount(bins, right, minlength=_BINS)[there] / counts[there]
+    with _figure(1) as (axes, drawn):
+        (plot,) = axes
+        plot.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", linewidth=1)
+        plot.scatter(means, accuracies, s=12 + 120 * counts[there] / counts.max(), color=_ACCENT)
+        for mean, accuracy, count in zip(means, accuracies, counts[there], strict=True):
+            plot.annotate(f"{count:,}", (mean, accuracy), (4, -10), textcoords="offset points", color=_SOFT, fontsize=8)
+        plot.set(xlabel="probability of the prediction", ylabel="share that is right", ylim=(-0.03, 1.05))
+    return drawn[0]
+
+
+def curves(probabilities: npt.NDArray[np.float64], labels: Index, label_names: tuple[str, ...]) -> str:
+    """Receiver operating characteristic and precision-recall curve of each class against the rest."""
+    counts = np.bincount(labels, minlength=len(label_names))
+    shown = [i for i in np.argsort(-counts, kind="stable")[:_CURVES] if 0 < counts[i] < len(labels)]
+    if len(label_names) == 2:
+        shown = shown[-1:]  # the rarer of two: the other's curve is the same one mirrored
+    styles = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))]
+    with _figure(2) as (axes, drawn):
+        for label, style in zip(shown, styles, strict=False):
+            false_rate, true_rate, _ = roc_curve(labels == label, probabilities[:, label])
+            precision, recall, _ = precision_recall_curve(labels == label, probabilities[:, label])
+            axes[0].plot(*_thinned(false_rate, true_rate), color=_ACCENT, linestyle=style, label=label_names[label])
+            axes[1].plot(*_thinned(recall, precision), color=_ACCENT, linestyle=style, label=label_names[label])
+        axes[0].set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+        axes[1].set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(-0.03, 1.05))
+        if shown:
+            axes[0].legend(loc="lower right")
+    return drawn[0]
+
+
+def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
+    """Validation log loss of a probe after each block, by pooling."""
+    with _figure(1) as (axes, drawn):
+        for (pooling, losses), style in zip(profile.items(), ["-", "--", ":", "-."], strict=False):
+            axes[0].plot(list(losses), list(losses.values()), color=_ACCENT, linestyle=style, label=pooling)
+        axes[0].axvline(depth, color=_SOFT, linewidth=1)
+        axes[0].set(xlabel="blocks", ylabel="validation log loss", ylim=(0, None))
+        axes[0].legend()
+    return drawn[0]
+
+
+def thresholds(probabilities: npt.NDArray[np.float64], labels: Index, label: int) -> dict[str, list[float]]:
+    """Precision and recall of one class by the probability from which on it is predicted, from the least to the most.
+
+    Returns:
+        `threshold`, `precision`, `recall` and `predicted`, the share of all examples that are then predicted so.
+    """
+    precision, recall, at = precision_recall_curve(labels == label, probabilities[:, label])
+    kept = np.unique(np.linspace(0, len(at) - 1, _POINTS).round().astype(np.int64))
+    predicted = [(probabilities[:, label] >= threshold).mean() for threshold in at[kept]]
+    columns = {"threshold": at[kept], "precision": precision[kept], "recall": recall[kept], "predicted": predicted}
+    return {name: [round(float(value), 4) for value in values] for name, values in columns.items()}
+
+
+@contextmanager
+def _figure(n: int) -> Iterator[tuple[list[Axes], list[str]]]:
+    """`n` plots side by side; the list that comes with them holds the drawing afterwards."""
+    drawn: list[str] = []
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(3.6 * n, 2.9), layout="constrained")
+        axes: Any = figure.subplots(1, n, squeeze=False)[0]
+        yield list(axes), drawn
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    drawn.append(_as_part_of_a_page(file.getvalue()))
+
+
+def _as_part_of_a_page(drawing: str) -> str:
+    drawing = drawing[drawing.index("<svg") :]
+    # Metadata and name spaces are addresses, which a page that asks the network for nothing need not mention.
+    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
+    drawing = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawing).replace("xlink:href", "href")
+    for stand_in, variable in _VARIABLES.items():
+        drawing = drawing.replace(stand_in, variable)
+    return drawing
+
+
+def _thinned(*columns: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
+    kept = np.unique(np.linspace(0, len(columns[0]) - 1, _POINTS).round().astype(np.int64))
+    return [column[kept] for column in columns]

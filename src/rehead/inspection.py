@@ -1,0 +1,63 @@
+"""What `rehead inspect` does: reads labelled data and says what is wrong with them. Trains nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead.bases import loading
+from rehead.bases.tokens import encode
+from rehead.data.audit import class_counts, cut_off, in_order, length_histogram
+from rehead.data.duplicates import drop_duplicates
+from rehead.data.examples import Examples
+from rehead.data.parts import Sources, gather
+
+
+def inspect(sources: Sources | str, base: str | None = None, max_length: int = 512) -> dict[str, Any]:
+    """The audit of labelled data, as JSON can hold it.
+
+    Args:
+        sources: `data`, and the test set of its own if there is one, are looked at.
+        base: whose tokens are counted, and what of them is cut off; words are counted if None.
+        max_length: tokens of a text that would be used.
+
+    Raises:
+        RheadError: the data cannot be read, or the base cannot be loaded.
+    """
+    sources = Sources(sources) if isinstance(sources, str) else sources
+    material = gather(sources)
+    pool, dropped = material.pool, dict(material.dropped)
+    kept, repeated = drop_duplicates(pool)
+    dropped |= repeated
+    findings = material.findings
+    if base is None:
+        lengths = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
+    else:
+        lengths, limit = _tokens(pool, base, max_length)
+        findings = in_order([*findings, *cut_off(pool, lengths, limit)])
+    return {
+        "data": sources.data,
+        "rows": {
+            "read": material.rows_read,
+            "used": len(kept),
+            "dropped": {reason: len(lines) for reason, lines in dropped.items()},
+        },
+        "classes": class_counts(pool),
+        "lengths": {
+            "unit": "words" if base is None else f"tokens of {base}",
+            "median": int(np.median(lengths)),
+            "longest": int(lengths.max()),
+            "histogram": length_histogram(lengths),
+        },
+        "findings": [finding.to_json() for finding in findings],
+    }
+
+
+def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], int]:
+    """(n,) tokens of each text, and how many of them are used at most."""
+    base = loading.load(name, len(examples.label_names), seed=0, depth=1)
+    encoded = encode(base, examples.texts, max_length)
+    used = encoded.ids.lengths.numpy()
+    return used + encoded.tokens_cut, int(used.max())

@@ -1,0 +1,117 @@
+"""Many probes on the same frozen features: of each fold, and of ever more examples. Costs one trunk pass, or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from os import cpu_count
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.special import softmax
+from torch import Tensor
+
+from rehead import hardware, progress
+from rehead.bases import loading
+from rehead.bases.tokens import encode
+from rehead.data.examples import Examples, Index
+from rehead.data.splits import Split, folds
+from rehead.heads import Head, build
+from rehead.tuning import probe, search
+from rehead.tuning.features import shelf_for, trunk_pass
+
+_FOLDS = 5
+# The smallest number of examples that a curve begins with; each further one is twice as large.
+_LEAST = 32
+_REPEATS = 3
+# Errors are counted on so many of the examples that were not learned from.
+_TESTED = 1000
+
+_Input = TypeVar("_Input")
+_Output = TypeVar("_Output")
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """Features of n examples from the blocks as they were pretrained.
+
+    Attributes:
+        head: its projection, where it has one, is part of what is pretrained.
+        pooled: (n, width) float32.
+        labels: (n,) class ids.
+    """
+
+    head: Head
+    pooled: Tensor
+    labels: Index
+
+    def out_of_fold(self, seed: int, groups: Index) -> npt.NDArray[np.float64]:
+        """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
+        splits = folds(self.labels, _FOLDS, seed, groups)
+        result = np.empty((len(self.labels), self.head.linear.out_features))
+        for split, probabilities in zip(splits, _in_threads(self._tested, splits, "probing folds"), strict=True):
+            result[split.test] = probabilities
+        return result
+
+    def errors_by_size(self, seed: int) -> tuple[list[int], list[list[float]]]:
+        """Numbers of examples learned from, and the shares of wrong predictions with as many, one a repetition."""
+        n = len(self.labels)
+        sizes = [_LEAST * 2**i for i in range(32) if _LEAST * 2**i <= n // 2]
+        generator = np.random.default_rng(seed)
+        splits = []
+        for size in sizes:
+            for _ in range(_REPEATS):
+                order = generator.permutation(n)
+                n_validation = max(2, size // 8)
+                splits.append(Split(order[n_validation:size], order[:n_validation], order[size : size + _TESTED]))
+        wrong = [
+            float((probabilities.argmax(1) != self.labels[split.test]).mean())
+            for split, probabilities in zip(splits, _in_threads(self._tested, splits, "learning curve"), strict=True)
+        ]
+        return sizes, [wrong[i * _REPEATS : (i + 1) * _REPEATS] for i in range(len(sizes))]
+
+    def _tested(self, split: Split) -> npt.NDArray[np.float64]:
+        """(n_test, n_classes) probabilities of the split's test examples."""
+        rows = np.concatenate([split.train, split.validation])
+        pooled = self.pooled[torch.from_numpy(rows)]
+        solved = search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
+        with torch.inference_mode():
+            seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
+        result: npt.NDArray[np.float64] = softmax(
+            (seen_by_linear @ solved.weight.T + solved.bias).astype(np.float64), axis=1
+        )
+        return result
+
+
+def frozen_features(examples: Examples, base: str, depth: int, pooling: str, max_length: int, seed: int) -> Frozen:
+    """Passes the texts through a base as it was pretrained; what the cache has is read."""
+    loaded = loading.load(base, len(examples.label_names), seed, depth)
+    trunk = loaded.with_products_in(hardware.native_dtype())
+    ids = encode(loaded, examples.texts, max_length).ids
+    features = trunk_pass(trunk, ids, depths=[depth], pooling=pooling, shelf=shelf_for(trunk))
+    loaded.model.to("cpu")
+    head = build(loaded, pooling, len(examples.label_names), seed)
+    return Frozen(head, features.pooled[:, 0], examples.labels)
+
+
+def _in_threads(work: Callable[[_Input], _Output], items: Iterable[_Input], label: str) -> list[_Output]:
+    """In order; each product in one thread of its own."""
+    everything = list(items)
+
+    def one(item: _Input) -> _Output:
+        torch.set_num_threads(1)
+        return work(item)
+
+    with (
+        hardware.one_thread(),
+        ThreadPoolExecutor(cpu_count() or 1) as pool,
+        progress.bar(label, len(everything)) as advance,
+    ):
+        results = []
+        for result in pool.map(one, everything):
+            results.append(result)
+            advance(1)
+    return results

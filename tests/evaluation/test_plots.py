@@ -1,0 +1,66 @@
+"""Figures: drawn from the numbers that they stand for, in the page's colours, without the network."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from sklearn.metrics import precision_score, recall_score
+
+from rehead.evaluation.metrics import softmax
+from rehead.evaluation.plots import curves, depth_profile, reliability, thresholds
+
+NAMES = ("ham", "<spam & co> $1$", "news")
+
+
+def case(n: int = 200, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, n_classes, n)
+    return softmax(generator.normal(size=(n, n_classes)) + 2 * np.eye(n_classes)[labels]), labels
+
+
+def drawings() -> dict[str, str]:
+    probabilities, labels = case()
+    return {
+        "reliability": reliability(probabilities, labels),
+        "curves": curves(probabilities, labels, NAMES),
+        "profile": depth_profile({"last": {1: 0.5, 2: 0.4}, "mean": {1: 0.6, 2: 0.3}}, 2),
+    }
+
+
+@pytest.mark.parametrize("name", ["reliability", "curves", "profile"])
+def test_drawing_is_svg_in_the_pages_colours_that_asks_for_nothing(name: str) -> None:
+    drawing = drawings()[name]
+    assert ElementTree.fromstring(drawing).tag == "svg"
+    assert "var(--accent)" in drawing
+    assert not re.search(r"#0[147]0[258]0[369]", drawing)
+    assert "http" not in drawing
+    assert not re.search(r'(?:href|src)="[^#]', drawing)
+    assert drawing == drawings()[name]
+
+
+def test_counts_of_the_bins_add_up_to_all_predictions() -> None:
+    shown = re.findall(r"<text[^>]*>([\d,]+)</text>", reliability(*case()))
+    assert sum(int(count.replace(",", "")) for count in shown) == 200
+
+
+def test_names_of_classes_are_escaped() -> None:
+    assert "&lt;spam &amp; co&gt; $1$" in drawings()["curves"]
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 0], [1]])
+def test_one_class_alone_draws_no_curve_and_no_error(labels: list[int]) -> None:
+    probabilities = np.full((len(labels), 2), 0.5)
+    assert curves(probabilities, np.array(labels), ("a", "b")).startswith("<svg")
+    assert reliability(probabilities, np.array(labels)).startswith("<svg")
+
+
+def test_thresholds_have_the_precision_and_recall_of_scikit_learn() -> None:
+    probabilities, labels = case(n=60, n_classes=2)
+    told = thresholds(probabilities, labels, 1)
+    for i in (0, len(told["threshold"]) // 2, len(told["threshold"]) - 1):
+        predicted = probabilities[:, 1] >= told["threshold"][i] - 1e-4
+        assert told["precision"][i] == pytest.approx(precision_score(labels == 1, predicted), abs=0.03)
+        assert told["recall"][i] == pytest.approx(recall_score(labels == 1, predicted), abs=0.03)
+        assert told["predicted"][i] == pytest.approx(predicted.mean(), abs=0.03)
+    assert told["threshold"] == sorted(told["threshold"])

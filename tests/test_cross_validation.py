@@ -1,0 +1,74 @@
+"""Cross-validation: every example is tested on once, and what is saved has learned from all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rehead import Classifier, load
+from rehead.cross_validation import cross_validate
+from rehead.data.duplicates import with_near
+from rehead.data.examples import Examples
+from rehead.data.parts import Sources
+from rehead.errors import SettingError
+from rehead.workflow import fit
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import messages, write_messages
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_model(tmp_path_factory.mktemp("base"), "llama"))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_messages(tmp_path_factory.mktemp("data") / "messages.csv")
+
+
+def pool() -> Examples:
+    texts, labels = messages(60)
+    ids = np.array([int(label == "spam") for label in labels])
+    return with_near(Examples(texts, ids, ("ham", "spam"), np.arange(1, 61), "messages"))[0]
+
+
+def unfitted(base: str) -> Classifier:
+    return Classifier(base, tune="head", depth=2, pool="mean")
+
+
+def test_each_example_is_scored_by_a_classifier_that_has_not_seen_it(base: str) -> None:
+    told = cross_validate(pool(), 3, unfitted(base))
+    assert [fold["n"] for fold in told.folds] == [20, 20, 20]
+    np.testing.assert_allclose(told.probabilities.sum(1), 1)
+    assert set(told.answers) == {"majority", "tfidf"}
+    right = (told.probabilities.argmax(1) == pool().labels).mean()
+    assert right == pytest.approx(np.mean([fold["accuracy"] for fold in told.folds]))
+
+
+def test_settings_stay_those_of_an_unfitted_classifier(base: str) -> None:
+    model = unfitted(base)
+    cross_validate(pool(), 2, model)
+    assert not hasattr(model, "classes_")
+
+
+@pytest.mark.parametrize("n_folds", [1, 61])
+def test_number_of_folds_that_makes_no_sense_is_refused(base: str, n_folds: int) -> None:
+    with pytest.raises(SettingError, match="60 examples"):
+        cross_validate(pool(), n_folds, unfitted(base))
+
+
+def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: str, data: Path, tmp_path: Path) -> None:
+    facts = fit(str(data), unfitted(base), tmp_path / "model", n_folds=3).facts
+    assert facts["test"]["n"] == facts["rows"]["train"] + facts["rows"]["validation"] == 60
+    assert (facts["rows"]["test"], len(facts["folds"])) == (0, 3)
+    assert facts["overlap"] is None
+    assert facts["comparison"]["n"] == 60
+    assert "cross-validation with 3 folds" in facts["split"]
+    assert "what is saved has learned from all texts" in Path(facts["report"]).read_text()
+    assert load(tmp_path / "model").predict(["win free prize"]).tolist() == ["spam"]
+
+
+@pytest.mark.parametrize("more", [{"test": "x.csv"}, {"validation": "x.csv"}, {"time_column": "when"}])
+def test_cross_validation_takes_no_parts_of_ones_own(base: str, data: Path, more: dict[str, str]) -> None:
+    with pytest.raises(SettingError, match="--cv tests on every example"):
+        fit(Sources(str(data), **more), unfitted(base), n_folds=3)
