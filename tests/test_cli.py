@@ -1000,3 +1000,25 @@ def test_columns_that_divide_nothing_are_refused(
     finished = rehead(*FIT, data, "--base", decoder, "-o", tmp_path / "model", option, column)
     assert finished.code == 2
     assert re.search(message, finished.err.splitlines()[-1])
+
+
+# Explain.
+
+
+def test_explain_tells_the_weight_of_each_word_and_similar_examples(
+    rehead: Callable[..., Finished], model: Path, data: Path
+) -> None:
+    facts = rehead("explain", model, "win free lunch", "--data", data, "--json").json
+    assert [piece["text"] for piece in facts["pieces"]] == ["win", "free", "lunch"]
+    assert facts["label"] in ("ham", "spam")
+    assert len(facts["neighbours"]) == 5
+    finished = rehead("explain", model, "win free lunch", "--data", data)
+    assert "win free lunch" in finished.out
+    assert "similarity" in finished.out
+
+
+def test_split_is_saved_with_the_model(fitted: Finished, model: Path) -> None:
+    split = json.loads((model / "split.json").read_text())
+    rows = [row for part in ("train", "validation", "test") for row in split[part]["rows"]]
+    assert sorted(rows) == list(range(2, 62))
+    assert len(split["test"]["rows"]) == fitted.json["rows"]["test"]

@@ -1,4 +1,4 @@
-"""The command line: parses, calls, prints. Whatever takes time to import is imported when a command needs it.
+"""The command line: parses and calls.
 
 Results go to stdout (one JSON object with --json, and nothing else), everything else to stderr. Exit codes: 0
 success, 2 a mistake of the user's, 1 a fault of rehead's own, 130 interrupted.
@@ -7,19 +7,13 @@ success, 2 a mistake of the user's, 1 a fault of rehead's own, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import re
 import sys
 import traceback
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from rehead import progress
-from rehead.errors import DataError, RheadError, SettingError
-
-if TYPE_CHECKING:
-    from rehead.evaluation.decisions import Wanted
+from rehead import commands, progress
+from rehead.errors import RheadError
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
 _ENVIRONMENT = {
@@ -84,9 +78,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Put a classification head on a pretrained model and fine-tune it, in seconds.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
+    known = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    fit = _command(commands, "fit", _fit, "fine-tune a classifier on labelled texts, evaluate and save it")
+    fit = _command(known, "fit", commands.fit, "fine-tune a classifier on labelled texts, evaluate and save it")
     fit.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
     fit.add_argument(
         "--base",
@@ -123,23 +117,26 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--costs", metavar="FILE", help="JSON: what it costs to take one label for another")
     fit.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="no label where none is so probable")
     fit.add_argument("--coverage", type=float, metavar="X", help="sets of labels, X of which hold the true one")
+    fit.add_argument(
+        "--full-report", action="store_true", help="and labels that may be wrong, a learning curve, mistakes explained"
+    )
     fit.add_argument("--resume", action="store_true", help="go on with an interrupted fit to the same folder")
     fit.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
 
-    predict = _command(commands, "predict", _predict, "classify a text, a file of texts, or the lines of stdin")
+    predict = _command(known, "predict", commands.predict, "classify a text, a file of texts, or the lines of stdin")
     predict.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
     predict.add_argument("input", metavar="INPUT", help="a text, a file, or - for one text a line from stdin")
     predict.add_argument("--text-column", metavar="C", help="column of the texts in a file")
     predict.add_argument("-o", "--output", metavar="FILE", help="write a .csv, .tsv, .jsonl or .parquet file")
 
-    evaluate = _command(commands, "evaluate", _evaluate, "measure a saved classifier on labelled texts")
+    evaluate = _command(known, "evaluate", commands.evaluate, "measure a saved classifier on labelled texts")
     evaluate.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
     evaluate.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
     _add_columns(evaluate)
     evaluate.add_argument("--report", metavar="FILE", help="write an HTML report")
 
-    inspect = _command(commands, "inspect", _inspect, "find what is wrong with labelled texts, without training")
+    inspect = _command(known, "inspect", commands.inspect, "find what is wrong with labelled texts, without training")
     inspect.add_argument(
         "given", metavar="[MODEL] DATA", nargs="+", help=f"labelled texts: {_DATA}; and a saved classifier before them"
     )
@@ -152,15 +149,21 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--base", metavar="NAME", help="count this base's tokens, and what of them is cut off")
     inspect.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens of a text (%(default)s)")
 
-    _command(commands, "bases", _bases, "list the pretrained models that rehead knows by name")
-    _command(commands, "samples", _samples, "list the data sets that rehead knows by name")
-    cache = _command(commands, "cache", _cache, "show or clear the features that fits have computed and kept")
+    explain = _command(known, "explain", commands.explain, "say which words a classifier's answer rests on")
+    explain.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
+    explain.add_argument("text", metavar="TEXT")
+    explain.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
+    _add_columns(explain)
+
+    _command(known, "bases", commands.bases, "list the pretrained models that rehead knows by name")
+    _command(known, "samples", commands.samples, "list the data sets that rehead knows by name")
+    cache = _command(known, "cache", commands.cache, "show or clear the features that fits have computed and kept")
     cache.add_argument("--clear", action="store_true", help="remove them; fetched and converted models stay")
     return parser
 
 
-def _command(commands: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
+def _command(known: Any, name: str, run: Any, about: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = known.add_parser(name, help=about, description=about)
     command.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else there")
     command.add_argument("--debug", action="store_true", help="show the traceback of an error")
     command.set_defaults(run=run)
@@ -180,314 +183,6 @@ class _Version(argparse.Action):
 
         print(f"rehead {version('rehead')}")
         sys.exit(0)
-
-
-def duration(text: str) -> float:
-    """Seconds in "90s", "10m", "2h" or a plain number."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", text.strip())
-    if not match or not float(match.group(1)):
-        raise SettingError(f"--budget must be a time such as 90s, 10m or 2h, not {text!r}")
-    return float(match.group(1)) * {"": 1, "s": 1, "m": 60, "h": 3600}[match.group(2)]
-
-
-def _fit(options: argparse.Namespace) -> None:
-    depth = options.depth
-    if depth != "auto":
-        try:
-            depth = int(depth)
-        except ValueError:
-            raise SettingError(f"--depth must be auto or a number of blocks, not {depth!r}") from None
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.validation, options.test)):
-        require_source(data)  # before torch is imported, which takes seconds
-    from rehead import printing, workflow
-    from rehead.classifier import Classifier
-    from rehead.data.parts import Sources
-
-    model = Classifier(
-        options.base,
-        tune=options.tune,
-        depth=depth,
-        pool=options.pool,
-        max_length=options.max_length,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        label_smoothing=options.label_smoothing,
-        class_weight=options.class_weight,
-        budget=duration(options.budget),
-        random_state=options.seed,
-    )
-    sources = Sources(
-        options.data,
-        options.validation,
-        options.test,
-        options.text_column,
-        options.label_column,
-        options.group_column,
-        options.time_column,
-    )
-    wanted = _wanted(options)
-    if options.dry_run:
-        plan = workflow.plan(sources, model)
-        _print_json(plan) if options.json else printing.plan(plan)
-        return
-    facts = workflow.fit(sources, model, options.output, resume=options.resume, n_folds=options.cv, wanted=wanted).facts
-    if options.json:
-        _print_json(facts)
-    else:
-        printing.evaluation(facts)
-        print(f"\nmodel   {facts['model']}\nreport  {facts['report']}")
-
-
-def _wanted(options: argparse.Namespace) -> Wanted:
-    from rehead.evaluation.decisions import Wanted
-
-    if options.precision and options.recall:
-        raise SettingError("--precision and --recall are two ways to choose a threshold; give one of them")
-    measure = "precision" if options.precision else "recall" if options.recall else None
-    label, least = None, 0.0
-    if measure:
-        label, equals, number = (options.precision or options.recall).rpartition("=")
-        try:
-            least = float(number)
-        except ValueError:
-            equals = ""
-        if not equals or not 0 < least <= 1:
-            raise SettingError(f"--{measure} must be a class and a number up to 1, such as spam=0.99")
-    return Wanted(measure, label, least, _costs(options.costs), options.abstain_below, options.coverage)
-
-
-def _costs(file: str | None) -> dict[str, dict[str, float]] | None:
-    if file is None:
-        return None
-    form = 'write it as {"true label": {"answer": cost, ...}, ...}'
-    try:
-        told = json.loads(Path(file).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingError(f"--costs: cannot read {file} ({error.strerror or error})") from error
-    except ValueError as error:
-        raise SettingError(f"--costs: {file} is not JSON ({error}); {form}") from error
-    numbers = isinstance(told, dict) and all(
-        isinstance(answers, dict) and all(isinstance(cost, int | float) for cost in answers.values())
-        for answers in told.values()
-    )
-    if not numbers:
-        raise SettingError(f"--costs: {file} holds something else; {form}")
-    return {truth: dict(answers) for truth, answers in told.items()}
-
-
-def _evaluate(options: argparse.Namespace) -> None:
-    from rehead.data.samples import require_source
-
-    require_source(options.data)
-    from rehead import printing
-    from rehead.data.parts import Sources
-    from rehead.workflow import evaluate
-
-    sources = Sources(options.data, None, None, options.text_column, options.label_column)
-    facts = evaluate(options.model, sources, options.report)
-    if options.json:
-        _print_json(facts)
-    else:
-        printing.evaluation(facts)
-        if options.report:
-            print(f"\nreport  {facts['report']}")
-
-
-def _inspect(options: argparse.Namespace) -> None:
-    from rehead.data.samples import require_source
-
-    *models, data = options.given
-    studies = options.label_errors is not None or options.learning_curve
-    if len(models) > 1 or bool(models) != studies:
-        raise SettingError("give DATA alone, or MODEL and DATA with --label-errors or --learning-curve")
-    for source in filter(None, (data, options.test)):
-        require_source(source)
-    from rehead import label_study, printing
-    from rehead.data.parts import Sources
-    from rehead.inspection import inspect
-
-    sources = Sources(data, None, options.test, options.text_column, options.label_column)
-    if not models:
-        facts = inspect(sources, options.base, options.max_length)
-        _print_json(facts) if options.json else printing.inspection(facts)
-        return
-    facts = {}
-    if options.label_errors is not None:
-        facts |= label_study.label_errors(models[0], sources, options.label_errors or None)
-    if options.learning_curve:
-        facts |= {"learning_curve": label_study.curve_of_model(models[0], sources)}
-    _print_json(facts) if options.json else printing.label_study(facts)
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from rehead import artifact
-    from rehead.data import writing
-
-    output = Path(options.output) if options.output else None
-    if output:
-        writing.require_writable(output)
-    rows, texts, column = _read_input(options)
-    if not texts:
-        raise DataError("no text on stdin; write one text a line")
-    loaded = artifact.load(Path(options.model))
-    from rehead.predictor import predict
-
-    scores = predict(loaded.base, loaded.head, texts, loaded.description["max_length"])
-    rule = loaded.rule
-    chosen = rule.choose(scores.probabilities)
-    predictions: list[dict[str, Any]] = [
-        {
-            "label": loaded.labels[label] if label >= 0 else None,
-            "probabilities": dict(zip(loaded.labels, row.tolist(), strict=True)),
-            "tokens_cut": int(cut),
-        }
-        for label, row, cut in zip(chosen.tolist(), scores.probabilities, scores.tokens_cut, strict=True)
-    ]
-    if rule.set_above is not None:
-        for prediction, belongs in zip(predictions, rule.sets(scores.probabilities), strict=True):
-            prediction["possible"] = [loaded.labels[label] for label in belongs.nonzero()[0]]
-    if abstained := int((chosen < 0).sum()):
-        progress.say(f"no label for {abstained:,} of {len(texts):,} texts: none is as probable as was asked for")
-    too_long = int((scores.tokens_cut > 0).sum())
-    if too_long:
-        progress.warn(
-            f"{too_long:,} of {len(texts):,} texts are longer than the model takes and were cut at their ends"
-        )
-    if output:
-        _require_free_columns(rows[0], predictions[0], options.input)
-        writing.write(output, [_as_row(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])
-        progress.say(f"{len(rows):,} predictions written to {output}")
-    elif options.json:
-        for prediction in predictions:
-            print(json.dumps(prediction, ensure_ascii=False))
-    else:
-        from rehead import printing
-
-        for row, prediction in zip(rows, predictions, strict=True):
-            label, probabilities = prediction["label"], prediction["probabilities"]
-            certainty = probabilities[label] if label is not None else max(probabilities.values())
-            print(f"{'-' if label is None else label}\t{certainty:.4f}\t{printing.shortened(row[column] or '')}")
-
-
-def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], str]:
-    """Rows with their original columns, the texts among them, and the text column's name."""
-    path = Path(options.input)
-    if options.input == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
-        return [{"text": line} for line in lines], lines, "text"
-    if _is_path(options.input):
-        from rehead.data import tables
-
-        table = tables.read(path, unlabelled=True)
-        trained_on = _trained_text_column(Path(options.model))
-        named = options.text_column or (trained_on if trained_on in table.columns else None)
-        column = tables.infer_text_column(table, named, None)
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        texts = [row[column] or "" for row in rows]
-        empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
-        if empty:
-            progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
-        return rows, texts, column
-    return [{"text": options.input}], [options.input], "text"
-
-
-def _is_path(given: str) -> bool:
-    """A file that is there, or what can only be meant as one: a data file's name without spaces."""
-    from rehead.data.writing import FORMATS
-
-    try:
-        if given and Path(given).exists():
-            return True
-    except OSError:  # too long for a file's name, so it is a text
-        return False
-    return Path(given).suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
-
-
-def _trained_text_column(model: Path) -> str | None:
-    try:
-        column: str | None = json.loads((model / "rehead.json").read_text(encoding="utf-8")).get("text_column")
-    except (OSError, ValueError):
-        return None  # loading the model will say what is wrong with it
-    return column
-
-
-def _require_free_columns(row: dict[str, Any], prediction: dict[str, Any], source: str) -> None:
-    taken = sorted(row.keys() & _as_row({}, prediction).keys())
-    if taken:
-        raise DataError(f"{source} has a column {taken[0]!r} already, which predictions are written to; rename it")
-
-
-def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
-    probabilities = {f"p({name})": p for name, p in prediction["probabilities"].items()}
-    possible = {"possible": ";".join(prediction["possible"])} if "possible" in prediction else {}
-    return {
-        **row,
-        "predicted": prediction["label"],
-        **probabilities,
-        **possible,
-        "tokens_cut": prediction["tokens_cut"],
-    }
-
-
-def _bases(options: argparse.Namespace) -> None:
-    from rehead.bases.catalogue import CATALOGUE
-
-    entries: dict[str, dict[str, Any]] = {
-        name: {"about": entry.about, "licence": entry.licence, "package": entry.package}
-        for name, entry in CATALOGUE.items()
-    }
-    _print_catalogue(entries, options.json)
-
-
-def _samples(options: argparse.Namespace) -> None:
-    from rehead.data.samples import PREFIX, SAMPLES
-
-    entries: dict[str, dict[str, Any]] = {
-        f"{PREFIX}{name}": {"about": sample.about, "licence": sample.licence, "package": sample.package}
-        for name, sample in SAMPLES.items()
-    }
-    _print_catalogue(entries, options.json)
-
-
-def _cache(options: argparse.Namespace) -> None:
-    from rehead.tuning import cache_room
-
-    facts = {"freed_bytes": cache_room.clear()} if options.clear else cache_room.overview()
-    if options.json:
-        _print_json(facts)
-    elif options.clear:
-        print(f"{cache_room.megabytes(facts['freed_bytes'])} freed")
-    else:
-        print(*cache_room.as_lines(facts), sep="\n")
-
-
-def _print_catalogue(entries: dict[str, dict[str, Any]], as_json: bool) -> None:
-    from rehead.packages import is_fetched
-
-    rows = [
-        {
-            "name": name,
-            "about": entry["about"],
-            "licence": entry["licence"],
-            "package": entry["package"].title,
-            "megabytes": entry["package"].megabytes,
-            "fetched": is_fetched(entry["package"]),
-        }
-        for name, entry in entries.items()
-    ]
-    if as_json:
-        _print_json({"entries": rows})
-        return
-    for row in rows:
-        state = "on this machine" if row["fetched"] else f"{row['megabytes']:g} MB to fetch"
-        print(f"{row['name']}\t{row['about']}; {row['licence']}; {state}")
-
-
-def _print_json(value: dict[str, Any]) -> None:
-    print(json.dumps(value, ensure_ascii=False))
 
 
 if __name__ == "__main__":

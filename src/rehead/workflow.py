@@ -5,11 +5,12 @@ The data's way: read → drop duplicates → split → fine-tune → evaluate be
 
 from __future__ import annotations
 
+import json
 import resource
 import sys
 import time
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for
 from rehead.evaluation.metrics import evaluate as measure
 from rehead.evaluation.metrics import softmax
 from rehead.evaluation.scoring import Seen, calibration, measured
+from rehead.explanation import contributions, shades
+from rehead.label_study import of_training
 from rehead.tuning.estimate import Plan, estimate
 from rehead.tuning.finetune import Finetuned
 from rehead.tuning.loop import History
@@ -38,6 +41,8 @@ from rehead.tuning.run import Run
 from rehead.tuning.settings import Resumption
 from rehead.tuning.stages import Stage
 
+# So many mistakes are explained, each with so many pieces.
+_EXPLAINED, _PIECES = 10, 20
 # So many lines are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
 
@@ -58,6 +63,7 @@ def fit(
     resume: bool = False,
     n_folds: int | None = None,
     wanted: Wanted | None = None,
+    full_report: bool = False,
 ) -> Fitted:
     """Trains, evaluates and saves a classifier.
 
@@ -69,6 +75,7 @@ def fit(
         n_folds: test by cross-validation with so many folds instead of on a part that is not learned from; what is
             saved has then learned from all examples.
         wanted: of the decisions that are made of probabilities.
+        full_report: look for labels that may be wrong, draw a learning curve and explain mistakes; takes longer.
 
     Raises:
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
@@ -119,11 +126,16 @@ def fit(
             "seconds": {**result.seconds, "test": time.perf_counter() - test_start},
         }
         _say_overlap(facts, "training")
+        if full_report:
+            facts["label_study"] = of_training(parts.train, parts.validation, model.artifact_.description)
         if output is not None:
             facts["seconds"]["total"] = time.perf_counter() - start
             documents = {
-                "report.html": _report(facts, tested.probabilities, tested.test),
+                "report.html": _report(
+                    facts, tested.probabilities, tested.test, model.artifact_ if full_report else None
+                ),
                 "README.md": report.render_model_card(facts),
+                "split.json": _split(parts),
             }
             seen = fingerprints([*parts.train.texts, *parts.validation.texts])
             model.save(
@@ -233,9 +245,29 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     return facts
 
 
-def _report(facts: dict[str, Any], probabilities: npt.NDArray[np.float64], test: Examples) -> str:
+def _split(parts: Parts) -> str:
+    """Which rows were in which part, as JSON."""
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    rows = {name: {"source": part.source, "rows": part.lines.tolist()} for name, part in named.items()}
+    return json.dumps({"how": parts.how, **rows})
+
+
+def _report(
+    facts: dict[str, Any],
+    probabilities: npt.NDArray[np.float64],
+    test: Examples,
+    explained_by: artifact.Artifact | None = None,
+) -> str:
     drawn = report.figures(probabilities, test, facts)
-    return report.render_html(facts, report.mistakes(probabilities, test), drawn)
+    mistakes = report.mistakes(probabilities, test)
+    if explained_by is not None:
+        first = mistakes[:_EXPLAINED]
+        pieces, _ = contributions(explained_by, [mistake.text for mistake in first], _PIECES)
+        shaded = [
+            replace(mistake, shaded=shades(mistake.text, parts)) for mistake, parts in zip(first, pieces, strict=True)
+        ]
+        mistakes = [*shaded, *mistakes[_EXPLAINED:]]
+    return report.render_html(facts, mistakes, drawn)
 
 
 def peak_rss_bytes() -> int:

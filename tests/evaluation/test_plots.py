@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import precision_score, recall_score
 
 from rehead.evaluation.metrics import softmax
-from rehead.evaluation.plots import curves, depth_profile, reliability, thresholds
+from rehead.evaluation.plots import curves, depth_profile, learning_curve, reliability, thresholds
 
 NAMES = ("ham", "<spam & co> $1$", "news")
 
@@ -24,11 +24,12 @@ def drawings() -> dict[str, str]:
     return {
         "reliability": reliability(probabilities, labels),
         "curves": curves(probabilities, labels, NAMES),
+        "learning": learning_curve([32, 64, 128], [[0.3, 0.2], [0.2, 0.2], [0.1, 0.15]]),
         "profile": depth_profile({"last": {1: 0.5, 2: 0.4}, "mean": {1: 0.6, 2: 0.3}}, 2),
     }
 
 
-@pytest.mark.parametrize("name", ["reliability", "curves", "profile"])
+@pytest.mark.parametrize("name", ["reliability", "curves", "profile", "learning"])
 def test_drawing_is_svg_in_the_pages_colours_that_asks_for_nothing(name: str) -> None:
     drawing = drawings()[name]
     assert ElementTree.fromstring(drawing).tag == "svg"

@@ -21,7 +21,7 @@ from tests.tiny_texts import messages, write_csv
 SCRIPT = "<script>alert('spam & co')</script>"
 NAMES = {"spam": SCRIPT, "ham": 'ham | "eggs": {{ 7 * 7 }}'}
 SCALE = {name: [0.5] for name in ("threshold", "precision", "recall", "predicted")}
-DRAWN = Figures("<svg></svg>", "<svg></svg>", None, {f"{SCRIPT} \"'": SCALE})
+DRAWN = Figures("<svg></svg>", "<svg></svg>", None, None, {f"{SCRIPT} \"'": SCALE})
 MISTAKE = Mistake(line=17, text=f"win {SCRIPT} now", label=SCRIPT, predicted=NAMES["ham"], probability=0.9876)
 
 
@@ -130,6 +130,22 @@ def test_report_draws_what_was_measured(facts: dict[str, Any]) -> None:
     page = render_html(facts, [], figures(probabilities, test, {"profile": {"last": {1: 0.5, 2: 0.4}}, "depth": 2}))
     assert page.count("<svg") == 3
     assert "0.8" in page
+
+
+def test_full_report_has_suspects_a_curve_and_explained_mistakes(base: str, tmp_path: Path) -> None:
+    texts, labels = messages(400)
+    swap = {"ham": "spam", "spam": "ham"}
+    rows = [
+        (text, swap[label] if i % 20 == 5 else label) for i, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    data = write_csv(tmp_path / "noisy.csv", ["text", "label"], rows)
+    model = Classifier(base, tune="head", depth=1, pool="mean")
+    facts = fit(str(data), model, tmp_path / "model", full_report=True).facts
+    page = Path(facts["report"]).read_text()
+    assert facts["label_study"]["errors"]["examined"] == facts["rows"]["train"] + facts["rows"]["validation"]
+    assert "How many labels more?" in page
+    assert "Labels that may be wrong" in page
+    assert re.search(r'<span style="background: rgba\((46, 160, 67|248, 81, 73), 0\.\d\d\)">\w+</span>', page)
 
 
 def test_report_of_a_fit_is_in_the_saved_folder(facts: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +79,24 @@ class Examples:
             groups=None if self.groups is None else self.groups[index],
             times=None if self.times is None else self.times[index],
             near=None if self.near is None else self.near[index],
+        )
+
+    def followed_by(self, other: Examples) -> Examples:
+        """These examples and then those of another part of the same fit."""
+
+        def joined(name: str) -> Any:
+            first, second = getattr(self, name), getattr(other, name)
+            return None if first is None or second is None else np.concatenate([first, second])
+
+        return Examples(
+            texts=[*self.texts, *other.texts],
+            labels=joined("labels"),
+            label_names=self.label_names,
+            lines=joined("lines"),
+            source=self.source,
+            groups=joined("groups"),
+            times=joined("times"),
+            near=joined("near"),
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,7 @@ class Sources:
     Attributes:
         data: what to learn from, and to test on where `test` is None.
         validation: examples that choose regularisation, depth and epoch; taken out of `data` if None.
-        test: examples to measure on; taken out of `data` if None.
+        test: examples to measure on; if None those that were published with `data`, or taken out of it.
         text_column, label_column: found by name and content if None.
         group_column: rows with the same value are never parted.
         time_column: if given, the split is by time: the oldest rows are for training, the newest for the test.
@@ -116,6 +116,8 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
     Args:
         with_test: whether a test part is needed; not where cross-validation tests on every example.
     """
+    if with_test and sources.test is None:
+        sources = replace(sources, test=samples.own_test(sources.data))
     material = gather(sources)
     pool, repeated = drop_duplicates(material.pool)
     dropped = material.dropped | repeated

@@ -94,6 +94,18 @@ def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
     return drawn[0]
 
 
+def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
+    """The share of wrong predictions by number of labels, each repetition a point."""
+    with _figure(1) as (axes, drawn):
+        axes[0].plot(sizes, [sum(values) / len(values) for values in errors], color=_ACCENT)
+        for size, values in zip(sizes, errors, strict=True):
+            axes[0].scatter([size] * len(values), values, color=_SOFT, s=8)
+        axes[0].set(xlabel="labels", ylabel="share of wrong predictions", xscale="log", ylim=(0, None))
+        axes[0].set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes[0].minorticks_off()
+    return drawn[0]
+
+
 def thresholds(probabilities: npt.NDArray[np.float64], labels: Index, label: int) -> dict[str, list[float]]:
     """Precision and recall of one class by the probability from which on it is predicted, from the least to the most.
 

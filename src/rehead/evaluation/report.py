@@ -18,13 +18,19 @@ _CHOOSABLE = 30
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test example that was classified wrongly."""
+    """A test example that was classified wrongly.
+
+    Attributes:
+        shaded: the text in pieces, each with what its absence takes from the log odds of what was predicted; None where
+            that was not looked at.
+    """
 
     line: int
     text: str
     label: str
     predicted: str
     probability: float
+    shaded: list[tuple[str, float]] | None = None
 
 
 def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mistake]:
@@ -52,6 +58,7 @@ class Figures:
     reliability: str
     curves: str
     depth_profile: str | None
+    learning_curve: str | None
     thresholds: dict[str, dict[str, list[float]]]
 
 
@@ -60,13 +67,14 @@ def figures(probabilities: npt.NDArray[np.float64], test: Examples, facts: dict[
     from rehead.evaluation import plots  # here, because matplotlib takes its time to be imported
 
     counts = np.bincount(test.labels, minlength=len(test.label_names))
-    profile = facts["profile"]
+    profile, curve = facts["profile"], (facts.get("label_study") or {}).get("curve")
     return Figures(
         reliability=plots.reliability(probabilities, test.labels),
         curves=plots.curves(probabilities, test.labels, test.label_names),
         depth_profile=plots.depth_profile(profile, facts["depth"])
         if len(next(iter(profile.values()), {})) > 1
         else None,
+        learning_curve=plots.learning_curve(curve["sizes"], curve["errors"]) if curve else None,
         thresholds={
             test.label_names[label]: plots.thresholds(probabilities, test.labels, label)
             for label in np.argsort(counts, kind="stable")[-_CHOOSABLE:].tolist()

@@ -1,0 +1,88 @@
+"""Explanations: a word's weight is what its absence changes, and the examples told are the most similar."""
+
+from itertools import pairwise
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rehead import Classifier, artifact, explanation
+from rehead.explanation import contributions, explain
+from rehead.predictor import Scores
+from rehead.workflow import fit
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import write_messages
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_messages(tmp_path_factory.mktemp("data") / "messages.csv")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    folder = tmp_path_factory.mktemp("explained")
+    base = save_tiny_model(folder / "base", "llama")
+    fit(str(data), Classifier(str(base), tune="head", depth=2, pool="mean"), folder / "model")
+    return folder / "model"
+
+
+def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -> None:
+    told = explain(model, "win free lunch")
+    loaded = artifact.load(model)
+    label = loaded.labels.index(told["label"])
+    whole, without = loaded.scores(["win free lunch", "win  lunch"]).probabilities[:, label]
+    expected = np.log(whole / (1 - whole)) - np.log(without / (1 - without))
+    assert [piece["text"] for piece in told["pieces"]] == ["win", "free", "lunch"]
+    assert told["pieces"][1]["weight"] == pytest.approx(expected, abs=1e-5)
+    assert told["probabilities"][told["label"]] == pytest.approx(whole, abs=1e-5)
+
+
+class Words:
+    """Stands for a classifier whose log odds of spam are the sum of its words' weights: occlusion must find these."""
+
+    weights: ClassVar = {"win": 2.0, "free": 1.0, "lunch": -1.5}
+
+    def scores(self, texts: list[str]) -> Scores:
+        odds = np.array([sum(self.weights.get(word, 0.0) for word in text.split()) for text in texts])
+        spam = 1 / (1 + np.exp(-odds))
+        return Scores(np.stack([1 - spam, spam], axis=1), np.zeros(len(texts), np.int64), 0.0)
+
+
+def test_weights_of_words_that_add_up_are_found() -> None:
+    (for_spam, for_ham), _ = contributions(Words(), ["win a free lunch", "lunch"])  # type: ignore[arg-type]
+    assert [piece.weight for piece in for_spam] == pytest.approx([2.0, 0.0, 1.0, -1.5])
+    assert [piece.weight for piece in for_ham] == pytest.approx([1.5])
+
+
+def test_long_text_is_taken_apart_into_runs_of_words(model: Path) -> None:
+    text = "lunch at  noon " * 40
+    (pieces,), _ = contributions(artifact.load(model), [text], pieces=10)
+    assert len(pieces) == 10
+    assert pieces[0].start == 0
+    assert text[pieces[0].start : pieces[0].end].split() == ["lunch", "at", "noon"] * 4
+
+
+@given(st.text(max_size=60), st.integers(1, 8))
+def test_pieces_are_in_order_and_hold_all_that_is_no_white_space(text: str, pieces: int) -> None:
+    spans = explanation._spans(text, pieces)
+    assert len(spans) <= pieces
+    assert all(end <= start for (_, end), (start, _) in pairwise(spans))
+    assert "".join("".join(text[start:end].split()) for start, end in spans) == "".join(text.split())
+
+
+def test_text_without_words_has_no_pieces(model: Path) -> None:
+    assert explain(model, "  ")["pieces"] == []
+
+
+def test_most_similar_examples_are_told_and_a_text_is_most_like_itself(model: Path, data: Path) -> None:
+    text = data.read_text().splitlines()[7].split(",")[0]
+    near = explain(model, text, str(data))["neighbours"]
+    assert (near[0]["row"], near[0]["text"]) == (8, text)
+    assert near[0]["similarity"] == pytest.approx(1, abs=1e-4)
+    similarities = [neighbour["similarity"] for neighbour in near]
+    assert similarities == sorted(similarities, reverse=True)
+    assert len(near) == 5
