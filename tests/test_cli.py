@@ -1022,3 +1022,35 @@ def test_split_is_saved_with_the_model(fitted: Finished, model: Path) -> None:
     rows = [row for part in ("train", "validation", "test") for row in split[part]["rows"]]
     assert sorted(rows) == list(range(2, 62))
     assert len(split["test"]["rows"]) == fitted.json["rows"]["test"]
+
+
+# Long texts.
+
+
+@pytest.mark.parametrize(("long", "cut"), [("truncate", 60), ("head-tail", 60), ("chunks", 0)])
+def test_long_texts_are_treated_in_the_fit_as_in_prediction(
+    rehead: Callable[..., Finished], encoder: Path, tmp_path: Path, long: str, cut: int
+) -> None:
+    texts, labels = messages(60)
+    data = write_csv(
+        tmp_path / "d.csv", ["text", "label"], [(f"{t} " * 4, la) for t, la in zip(texts, labels, strict=True)]
+    )
+    options = ["--base", encoder, "--max-length", "6", "--long", long, "--json"]
+    fit = rehead("fit", data, *options, "--tune", "head", "-o", tmp_path / "model").json
+    assert fit["long"] == long
+    assert sum(fit["truncated"].values()) == cut
+    again = rehead("evaluate", tmp_path / "model", data, "--json").json
+    assert again["truncated"]["test"] == cut
+    predicted = rehead("predict", tmp_path / "model", f"{texts[0]} " * 4, "--json").json
+    assert (predicted["tokens_cut"] > 0) == (cut > 0)
+    assert again["long"] == long
+
+
+def test_chunks_do_not_go_with_blocks_that_are_trained(
+    rehead: Callable[..., Finished], data: Path, encoder: Path, tmp_path: Path
+) -> None:
+    options = ["--base", encoder, "--long", "chunks", "-o", tmp_path / "model"]
+    finished = rehead("fit", data, *options, "--tune", "last-1")
+    assert finished.code == 2
+    assert "--long chunks goes with --tune head" in finished.err
+    assert rehead("fit", data, *options, "--tune", "auto", "--json").json["tune"] == "head"

@@ -94,7 +94,7 @@ class Artifact:
     def scores(self, texts: list[str]) -> Scores:
         """Probabilities of the texts, and how much of each was cut off."""
         settings = self.description
-        return predict(self.base, self.head, texts, settings["max_length"])
+        return predict(self.base, self.head, texts, settings["max_length"], settings["long"])
 
 
 def require_replaceable(folder: Path) -> None:
@@ -236,4 +236,5 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} is damaged; train or copy the model again") from error
     if version != FORMAT or not complete:
         raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
-    return dict(description)
+    # Folders from before long texts could be anything but cut off do not say that they are.
+    return {"long": "truncate", **description}

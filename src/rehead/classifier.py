@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from rehead import artifact
 from rehead.artifact import Artifact, Reference
 from rehead.bases.catalogue import DEFAULT
+from rehead.bases.tokens import LONG
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.splits import stratified
@@ -47,7 +48,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pay and the budget lasts.
         depth: how many of the base's blocks to keep; "auto" measures it.
         pool: `last` (decoders), `cls` (encoders), `mean`, `both`, or "auto", which measures them.
-        max_length: tokens beyond this many are cut off a text's end.
+        max_length: a text with more tokens is long.
+        long: `truncate` uses the beginning of a long text, `head-tail` its beginning and its end, `chunks` all of it in
+            windows of `max_length` tokens whose features are averaged (with `tune="head"` or "auto").
         epochs, batch_size: of the blocks' training; without effect with `tune="head"`.
         learning_rate: of the blocks' training; None for 5e-5, and 5e-4 with `lora`.
         label_smoothing: of the blocks' training, from 0 to below 1.
@@ -78,6 +81,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         depth: int | str = "auto",
         pool: str = "auto",
         max_length: int = 512,
+        long: str = "truncate",
         epochs: int = 5,
         batch_size: int = 8,
         learning_rate: float | None = None,
@@ -91,6 +95,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.depth = depth
         self.pool = pool
         self.max_length = max_length
+        self.long = long
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
@@ -236,6 +241,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             depth=description["depth"],
             pool=description["pool"],
             max_length=description["max_length"],
+            long=description["long"],
             **description["recipe"],
             random_state=description["seed"],
         )
@@ -262,6 +268,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(f"learning_rate must be above 0, not {self.learning_rate!r}")
         if not 0 <= self.label_smoothing < 1:
             raise SettingError(f"label_smoothing must be from 0 to below 1, not {self.label_smoothing!r}")
+        if self.long not in LONG:
+            raise SettingError(f"long must be one of {', '.join(LONG)}, not {self.long!r}")
         if self.class_weight not in (None, "balanced"):
             raise SettingError(f"class_weight must be balanced or None, not {self.class_weight!r}")
         if not self.budget > 0:
@@ -272,6 +280,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             depth=int(self.depth) if isinstance(self.depth, Integral) else self.depth,
             pool=self.pool,
             max_length=int(self.max_length),
+            long=self.long,
             recipe=Recipe(
                 epochs=self.epochs,
                 batch_size=self.batch_size,
@@ -297,6 +306,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "cut": result.cut,
             "blocks_of_base": result.blocks_before_cut,
             "max_length": int(self.max_length),
+            "long": self.long,
             "labels": list(train.label_names),
             "seed": int(self.random_state),
             "recipe": {

@@ -102,6 +102,12 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
     fit.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")
     fit.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens kept of a text (%(default)s)")
+    fit.add_argument(
+        "--long",
+        choices=("truncate", "head-tail", "chunks"),
+        default="truncate",
+        help="use the beginning of longer texts; beginning and end; or all, in windows (%(default)s)",
+    )
     fit.add_argument("--budget", default="60s", metavar="T", help="for auto: 90s, 10m, 2h in all (%(default)s)")
     fit.add_argument("--epochs", type=int, default=5, metavar="N", help="at most, for training blocks (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for training blocks (%(default)s)")

@@ -45,6 +45,7 @@ def fit(options: argparse.Namespace) -> None:
         depth=depth,
         pool=options.pool,
         max_length=options.max_length,
+        long=options.long,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -189,9 +190,8 @@ def predict(options: argparse.Namespace) -> None:
     if not texts:
         raise DataError("no text on stdin; write one text a line")
     loaded = artifact.load(Path(options.model))
-    from rehead.predictor import predict
 
-    scores = predict(loaded.base, loaded.head, texts, loaded.description["max_length"])
+    scores = loaded.scores(texts)
     rule = loaded.rule
     chosen = rule.choose(scores.probabilities)
     predictions: list[dict[str, Any]] = [
@@ -209,9 +209,7 @@ def predict(options: argparse.Namespace) -> None:
         progress.say(f"no label for {abstained:,} of {len(texts):,} texts: none is as probable as was asked for")
     too_long = int((scores.tokens_cut > 0).sum())
     if too_long:
-        progress.warn(
-            f"{too_long:,} of {len(texts):,} texts are longer than the model takes and were cut at their ends"
-        )
+        progress.warn(f"{too_long:,} of {len(texts):,} texts are longer than the model takes and lost some of them")
     if output:
         _require_free_columns(rows[0], predictions[0], options.input)
         writing.write(output, [_as_row(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])

@@ -126,8 +126,7 @@ def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]
     )
     unique, _ = drop_duplicates(examples)
     asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")
-    how = (told["base"], told["depth"], told["pool"], told["max_length"], told["seed"])
-    known, own = (frozen_features(part, *how).pooled.numpy() for part in (unique, asked))
+    known, own = (frozen_features(part, told).pooled.numpy() for part in (unique, asked))
     # A few directions of enormous variance would decide alone.
     mean, scale = known.mean(0), known.std(0) + _LEAST
     known, own = (known - mean) / scale, (own - mean) / scale

@@ -35,8 +35,9 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
     if base is None:
         lengths = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
     else:
-        lengths, limit = _tokens(pool, base, max_length)
-        findings = in_order([*findings, *cut_off(pool, lengths, limit)])
+        used, lost = _tokens(pool, base, max_length)
+        lengths = used + lost
+        findings = in_order([*findings, *cut_off(pool, used, lost)])
     return {
         "data": sources.data,
         "rows": {
@@ -55,9 +56,8 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
     }
 
 
-def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], int]:
-    """(n,) tokens of each text, and how many of them are used at most."""
+def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """(n,) tokens of each text that would be used, and that would be lost."""
     base = loading.load(name, len(examples.label_names), seed=0, depth=1)
     encoded = encode(base, examples.texts, max_length)
-    used = encoded.ids.lengths.numpy()
-    return used + encoded.tokens_cut, int(used.max())
+    return encoded.tokens.numpy(), encoded.tokens_cut

@@ -72,13 +72,13 @@ def of_training(train: Examples, validation: Examples, told: dict[str, Any]) -> 
     """Both for the examples that a classifier has learned from, as JSON can hold it.
 
     Args:
-        told: the classifier's description: `base`, `depth`, `pool`, `max_length`, `seed`.
+        told: the classifier's description: `base`, `depth`, `pool`, `max_length`, `long`, `seed`.
 
     Returns:
         `errors`, and `curve`, which is None where there are too few examples.
     """
     examples = train.followed_by(validation)
-    frozen = frozen_features(examples, *(told[key] for key in ("base", "depth", "pool", "max_length", "seed")))
+    frozen = frozen_features(examples, told)
     try:
         drawn = curve(frozen, told["seed"])
     except DataError:
@@ -111,5 +111,5 @@ def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Fro
     examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), trained_on)
     (unique,) = with_near(drop_duplicates(examples)[0])
     require_learnable(unique)
-    frozen = frozen_features(unique, *(told[key] for key in ("base", "depth", "pool", "max_length", "seed")))
+    frozen = frozen_features(unique, told)
     return unique, frozen, told["seed"]

@@ -15,8 +15,7 @@ from torch import Tensor
 
 from rehead import hardware
 from rehead.bases.cut import Base
-from rehead.bases.ragged import Ragged
-from rehead.bases.tokens import encode
+from rehead.bases.tokens import Encoded, encode
 from rehead.evaluation.metrics import softmax
 from rehead.heads import Head
 from rehead.tuning.features import trunk_pass
@@ -49,7 +48,7 @@ class Scores:
     flops: float
 
 
-def predict(base: Base, head: Head, texts: list[str], max_length: int) -> Scores:
+def predict(base: Base, head: Head, texts: list[str], max_length: int, long: str = "truncate") -> Scores:
     """Scores texts; an empty text is scored as the padding token alone."""
     head.eval()
     scorer = _Scorer(base, head)
@@ -57,8 +56,8 @@ def predict(base: Base, head: Head, texts: list[str], max_length: int) -> Scores
     tokens_cut = np.zeros(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
-        encoded = encode(base, texts[part], max_length)
-        probabilities[part] = softmax(scorer.logits(encoded.ids))
+        encoded = encode(base, texts[part], max_length, long)
+        probabilities[part] = softmax(scorer.logits(encoded))
         tokens_cut[part] = encoded.tokens_cut
     return Scores(probabilities, tokens_cut, scorer.flops)
 
@@ -76,32 +75,32 @@ class _Scorer:
         self._fast: Base | None = None
         self._error: float | None = None
 
-    def logits(self, ids: Ragged) -> npt.NDArray[np.float32]:
+    def logits(self, texts: Encoded) -> npt.NDArray[np.float32]:
         """(n, n_classes) float32."""
-        if len(ids) < _WORTHWHILE or hardware.native_dtype() == torch.float32:
-            return self._pass(self._base, ids)
+        if len(texts.windows) < _WORTHWHILE or hardware.native_dtype() == torch.float32:
+            return self._pass(self._base, texts)
         if self._fast is None:
             self._fast = self._base.with_products_in(hardware.native_dtype())
-        logits = self._pass(self._fast, ids)
+        logits = self._pass(self._fast, texts)
         if self._error is None:
-            self._error = self._measured_error(ids, logits)
+            self._error = self._measured_error(texts, logits)
         again = np.flatnonzero(_is_unsafe(logits, self._error))
         if len(again):
-            logits[again] = self._pass(self._base, ids.take(torch.from_numpy(again)))
+            logits[again] = self._pass(self._base, texts.take(torch.from_numpy(again)))
         return logits
 
-    def _measured_error(self, ids: Ragged, logits: npt.NDArray[np.float32]) -> float:
+    def _measured_error(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
         """How far apart two logits of a text may drift in bfloat16, from texts of all lengths."""
-        by_length = torch.argsort(ids.lengths, stable=True)
-        rows = by_length[torch.linspace(0, len(ids) - 1, _SAMPLE).long()]
-        drift = logits[rows.numpy()] - self._pass(self._base, ids.take(rows))
+        by_length = torch.argsort(texts.tokens, stable=True)
+        rows = by_length[torch.linspace(0, len(by_length) - 1, _SAMPLE).long()]
+        drift = logits[rows.numpy()] - self._pass(self._base, texts.take(rows))
         return _SAFETY * float(np.ptp(drift, axis=1).max())
 
-    def _pass(self, base: Base, ids: Ragged) -> npt.NDArray[np.float32]:
+    def _pass(self, base: Base, texts: Encoded) -> npt.NDArray[np.float32]:
         depth = len(base.blocks)
-        features = trunk_pass(base, ids, depths=[depth], pooling=self._head.pooling, label="predicting")
+        features = trunk_pass(base, texts.ids, depths=[depth], pooling=self._head.pooling, label="predicting")
         self.flops += features.forward_flops
-        pooled: Tensor = features.pooled[:, 0]
+        pooled: Tensor = texts.by_text(features.pooled[:, 0])
         with torch.inference_mode():
             logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu()
         result: npt.NDArray[np.float32] = logits.numpy()

@@ -284,6 +284,7 @@ _SETTINGS = (
     "pool",
     "labels",
     "max_length",
+    "long",
     "seed",
     "blocks_of_base",
     "versions",
@@ -307,8 +308,8 @@ def _rows(read: int, dropped: Dropped, used: dict[str, Examples]) -> dict[str, A
 
 def _cut_off(run: Run) -> list[Finding]:
     """Of the training texts, which lose their ends."""
-    tokens = run.encoded.ids.lengths.numpy() + run.encoded.tokens_cut
-    return list(cut_off(run.train, tokens[: run.n_train], int(run.encoded.ids.lengths.max())))
+    used, lost = run.encoded.tokens.numpy(), run.encoded.tokens_cut
+    return list(cut_off(run.train, used[: run.n_train], lost[: run.n_train]))
 
 
 def _told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:

@@ -3,6 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
@@ -57,3 +60,66 @@ def test_tokenizer_without_special_tokens_gets_a_padding_token(tmp_path: Path) -
 def test_padding_tokens_at_the_end_of_a_decoders_text_are_left_out(tmp_path: Path) -> None:
     base = base_of(tmp_path, "gpt2", {"eos_token": "</s>"})
     assert encode(base, ["free prize </s> </s>", "free prize"], 16).ids.lengths.tolist() == [2, 2]
+
+
+WORDS = ["free", "prize", "call", "now", "win", "cash", "txt", "meet", "you", "at", "noon", "for", "lunch", "home"]
+any_text = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return base_of(tmp_path_factory.mktemp("encoder"), "bert")
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    return base_of(tmp_path_factory.mktemp("decoder"), "llama")
+
+
+def whole(base: Base, text: str) -> list[int]:
+    ids: list[int] = base.tokenizer(text, truncation=False)["input_ids"]
+    return ids
+
+
+@given(text=any_text, limit=st.integers(5, 20))
+def test_head_and_tail_are_the_two_ends_of_a_long_text(encoder: Base, text: str, limit: int) -> None:
+    ids = whole(encoder, text)
+    encoded = encode(encoder, [text], limit, "head-tail")
+    kept = encoded.ids.values.tolist()
+    if len(ids) <= limit:
+        assert (kept, encoded.tokens_cut.tolist()) == (ids, [0])
+        return
+    n_tail = limit // 2
+    assert kept == ids[: limit - n_tail] + ids[-n_tail:]
+    assert encoded.tokens_cut.tolist() == [len(ids) - limit]
+    assert (kept[0], kept[-1]) == (ids[0], ids[-1])  # the special tokens
+
+
+@given(texts=st.lists(any_text, min_size=1, max_size=6), limit=st.integers(4, 20))
+def test_chunks_lose_nothing_and_belong_to_their_text(encoder: Base, texts: list[str], limit: int) -> None:
+    encoded = encode(encoder, texts, limit, "chunks")
+    assert encoded.tokens_cut.tolist() == [0] * len(texts)
+    assert int(encoded.ids.lengths.max()) <= limit
+    start, end = whole(encoder, "")
+    windows = iter(encoded.ids.values.split(encoded.ids.lengths.tolist()))
+    for text, n_windows in zip(texts, encoded.windows.tolist(), strict=True):
+        ids = [i for _ in range(n_windows) for i in next(windows).tolist() if i not in (start, end)]
+        assert ids == whole(encoder, text)[1:-1]
+
+
+@given(texts=st.lists(any_text, min_size=1, max_size=8), seed=st.integers(0, 99))
+def test_texts_that_are_taken_bring_their_windows(decoder: Base, texts: list[str], seed: int) -> None:
+    encoded = encode(decoder, texts, 6, "chunks")
+    rows = torch.randint(len(texts), (5,), generator=torch.Generator().manual_seed(seed))
+    taken, again = encoded.take(rows), encode(decoder, [texts[i] for i in rows.tolist()], 6, "chunks")
+    assert taken.ids.values.tolist() == again.ids.values.tolist()
+    assert taken.ids.offsets.tolist() == again.ids.offsets.tolist()
+    assert taken.windows.tolist() == again.windows.tolist()
+    assert taken.tokens.tolist() == again.tokens.tolist()
+
+
+def test_features_of_a_text_are_the_mean_over_its_windows(decoder: Base) -> None:
+    encoded = encode(decoder, ["free " * 10, "home"], 4, "chunks")
+    assert encoded.windows.tolist() == [3, 1]
+    features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [6.0, 3.0], [5.0, 5.0]])
+    assert encoded.by_text(features).tolist() == [[3.0, 1.0], [5.0, 5.0]]

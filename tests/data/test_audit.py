@@ -136,9 +136,9 @@ def test_accents_and_other_scripts_are_not_wrongly_decoded() -> None:
 
 def test_texts_that_will_be_cut_off_are_counted_by_class() -> None:
     pairs = clean()
-    tokens = np.full(len(pairs), 10)
-    tokens[1] = 30  # spam
-    (finding,) = cut_off(examples_of(pairs), tokens, 20)
+    used, lost = np.full(len(pairs), 10), np.zeros(len(pairs), dtype=np.int64)
+    used[1], lost[1] = 20, 10  # spam
+    (finding,) = cut_off(examples_of(pairs), used, lost)
     assert (finding.grade, finding.count) == ("warning", 1)
     assert finding.examples[0] == {"label": "spam", "tokens lost": "3.1%"}
     assert finding.examples[1]["row"] == 3

@@ -1,16 +1,24 @@
 """Texts to token ids, the way the saved Transformers model will see them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from rehead.bases.cut import Base
-from rehead.bases.ragged import Ragged
+from rehead.bases.ragged import Ragged, offsets_of
 
 # So many texts are tokenised at a time: a tokenizer holds a hundred times what becomes of a text.
 _PORTION = 1024
+
+
+# What becomes of a text that is too long: its beginning is used, its beginning and its end, or all of it in windows.
+LONG = ("truncate", "head-tail", "chunks")
 
 
 @dataclass(frozen=True)
@@ -18,41 +26,76 @@ class Encoded:
     """Token ids of n texts, and what did not fit.
 
     Attributes:
-        ids: n sequences of at least one id.
-        tokens_cut: (n,) int64, how many tokens of each text were left out at its end.
+        ids: a sequence of at least one id for each window of each text, those of a text one after the other.
+        windows: (n,) int64, how many windows a text has: 1, but for long texts in chunks.
+        tokens_cut: (n,) int64, how many tokens of each text were left out.
     """
 
     ids: Ragged
+    windows: Tensor
     tokens_cut: npt.NDArray[np.int64]
 
     @property
     def texts_cut(self) -> int:
         return int((self.tokens_cut > 0).sum())
 
+    @property
+    def tokens(self) -> Tensor:
+        """(n,) int64, tokens of each text that are used."""
+        return self.ids.offsets[offsets_of(self.windows)].diff()
 
-def encode(base: Base, texts: list[str], max_length: int) -> Encoded:
-    """Tokenises; keeps the first tokens of a text that has more than `max_length`.
+    def take(self, rows: Tensor) -> Encoded:
+        """The given texts, in that order."""
+        windows = self.windows[rows]
+        starts = torch.repeat_interleave(offsets_of(self.windows)[rows] - offsets_of(windows)[:-1], windows)
+        ids = self.ids.take(starts + torch.arange(int(windows.sum())))
+        return Encoded(ids, windows, self.tokens_cut[rows.numpy()])
+
+    def by_text(self, features: Tensor) -> Tensor:
+        """Features of the windows, (n_windows, ...) → of the texts, (n, ...): the mean over the windows of each."""
+        if len(features) == len(self.windows):
+            return features
+        return torch.segment_reduce(features, "mean", lengths=self.windows, axis=0)
+
+
+def encode(base: Base, texts: list[str], max_length: int, long: str = "truncate") -> Encoded:
+    """Tokenises; what becomes of a text that has more than `max_length` tokens is said by `long`.
 
     Where a decoder's padding token ends a text, it is left out: the sequence-classification class of these
     families looks for the last token that is not padding, so it would not see it either.
+
+    Args:
+        long: `truncate` keeps the first tokens; `head-tail` the first half of them from the beginning and the rest from
+            the end (Sun et al., How to Fine-Tune BERT, arXiv 1905.05583, §5.3.1); `chunks` keeps all, in windows.
     """
     limit = longest_input(base, max_length)
-    portions = [_encode(base, texts[start : start + _PORTION], limit) for start in range(0, len(texts), _PORTION)]
-    ids = Ragged.concatenate([portion.ids for portion in portions])
-    return Encoded(ids, np.concatenate([np.zeros(0, np.int64), *(portion.tokens_cut for portion in portions)]))
+    portions = [_encode(base, texts[start : start + _PORTION], limit, long) for start in range(0, len(texts), _PORTION)]
+    return Encoded(
+        Ragged.concatenate([portion.ids for portion in portions]),
+        torch.cat([torch.zeros(0, dtype=torch.int64), *(portion.windows for portion in portions)]),
+        np.concatenate([np.zeros(0, np.int64), *(portion.tokens_cut for portion in portions)]),
+    )
 
 
-def _encode(base: Base, texts: list[str], limit: int) -> Encoded:
+def _encode(base: Base, texts: list[str], limit: int, long: str) -> Encoded:
     tokenizer = base.tokenizer
-    kept: list[list[int]] = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+    windows = torch.ones(len(texts), dtype=torch.int64)
     cut = np.zeros(len(texts), dtype=np.int64)
-    full = [i for i, ids in enumerate(kept) if len(ids) >= limit]
-    if full:
-        whole = tokenizer([texts[i] for i in full], truncation=False, verbose=False)["input_ids"]
-        cut[full] = [len(ids) - len(kept[i]) for i, ids in zip(full, whole, strict=True)]
+    if long == "chunks":
+        told = tokenizer(texts, truncation=True, max_length=limit, return_overflowing_tokens=True)
+        kept: list[list[int]] = told["input_ids"]
+        windows = torch.bincount(torch.tensor(told["overflow_to_sample_mapping"]), minlength=len(texts))
+    else:
+        kept = tokenizer(texts, truncation=True, max_length=limit)["input_ids"]
+        full = [i for i, ids in enumerate(kept) if len(ids) >= limit]
+        whole = tokenizer([texts[i] for i in full], truncation=False, verbose=False)["input_ids"] if full else []
+        for i, ids in zip(full, whole, strict=True):
+            cut[i] = len(ids) - len(kept[i])
+            if long == "head-tail" and cut[i]:
+                kept[i] = ids[: limit - limit // 2] + ids[len(ids) - limit // 2 :]
     if base.family.causal:
         kept = [_without_trailing(ids, tokenizer.pad_token_id) for ids in kept]
-    return Encoded(Ragged.from_lists([ids or [tokenizer.pad_token_id] for ids in kept]), cut)
+    return Encoded(Ragged.from_lists([ids or [tokenizer.pad_token_id] for ids in kept]), windows, cut)
 
 
 def longest_input(base: Base, max_length: int) -> int:

@@ -286,14 +286,13 @@ def _odd_texts(examples: Examples) -> Iterator[Finding]:
         )
 
 
-def cut_off(examples: Examples, n_tokens: npt.NDArray[np.int64], limit: int) -> Iterator[Finding]:
-    """Texts that lose their ends.
+def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> Iterator[Finding]:
+    """Texts that are too long.
 
     Args:
-        n_tokens: (n,) that each example's text has.
-        limit: how many of them are used at most.
+        used, lost: (n,) tokens of each example's text that are used, and that are not.
     """
-    lost = np.maximum(n_tokens - limit, 0)
+    n_tokens = used + lost
     rows = np.flatnonzero(lost)
     if not len(rows):
         return
@@ -308,8 +307,8 @@ def cut_off(examples: Examples, n_tokens: npt.NDArray[np.int64], limit: int) -> 
         "texts that are cut off",
         len(rows),
         [*by_class[:_SHOWN], *_shown(examples, rows[np.argsort(-lost[rows])])],
-        f"they have more than {limit:,} tokens and lose {share:.1%} of all tokens at their ends; raise --max-length if "
-        "the base can take more",
+        f"{share:.1%} of all tokens are lost; raise --max-length if the base can take more, or use --long head-tail or "
+        "--long chunks",
     )
 
 

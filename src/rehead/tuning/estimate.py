@@ -46,8 +46,8 @@ class Plan:
 
 def estimate(run: Run) -> Plan:
     """What `finetune` will take; computes nothing but the speed of a matrix product."""
-    base, ids, settings = run.base, run.encoded.ids, run.settings
-    tokens = int(ids.lengths.sum())
+    base, texts, settings = run.base, run.encoded, run.settings
+    tokens = int(texts.tokens.sum())
     deepest, depths, poolings = max(run.depths), run.depths, run.poolings
     way = run.ways[0] if run.ways else "head"
     cut = deepest - trained_blocks(way, deepest)
@@ -58,13 +58,13 @@ def estimate(run: Run) -> Plan:
         rows, _ = search.sample_rows(run.n_train, len(run.labels), settings.seed)
         features += 4.0 * pooled_width * len(rows) * len(depths)
         if way != "head":
-            trunk += forward_flops(base, int(ids.lengths[rows].sum()), 0, deepest)
+            trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)
     dtype = hardware.native_dtype()
     pooled = features
     recomputed = 0 < cut < deepest and not run.keeps_tokens(cut)
     if 0 < cut < deepest and not recomputed:
         features += tokens * base.hidden_size * dtype.itemsize
-    tokens_trained = int(ids.lengths[: run.n_train].sum())
+    tokens_trained = int(texts.tokens[: run.n_train].sum())
     training = settings.recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
     weights = sum(weight.numel() for weight in base.backbone.parameters())
     copy = 0 if dtype == torch.float32 else dtype.itemsize

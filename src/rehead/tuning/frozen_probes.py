@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import cpu_count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -86,15 +86,20 @@ class Frozen:
         return result
 
 
-def frozen_features(examples: Examples, base: str, depth: int, pooling: str, max_length: int, seed: int) -> Frozen:
-    """Passes the texts through a base as it was pretrained; what the cache has is read."""
-    loaded = loading.load(base, len(examples.label_names), seed, depth)
+def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
+    """Passes the texts through a base as it was pretrained; what the cache has is read.
+
+    Args:
+        told: `base`, `depth`, `pool`, `max_length`, `long` and `seed` of a classifier.
+    """
+    depth, pooling, seed = told["depth"], told["pool"], told["seed"]
+    loaded = loading.load(told["base"], len(examples.label_names), seed, depth)
     trunk = loaded.with_products_in(hardware.native_dtype())
-    ids = encode(loaded, examples.texts, max_length).ids
-    features = trunk_pass(trunk, ids, depths=[depth], pooling=pooling, shelf=shelf_for(trunk))
+    texts = encode(loaded, examples.texts, told["max_length"], told["long"])
+    features = trunk_pass(trunk, texts.ids, depths=[depth], pooling=pooling, shelf=shelf_for(trunk))
     loaded.model.to("cpu")
     head = build(loaded, pooling, len(examples.label_names), seed)
-    return Frozen(head, features.pooled[:, 0], examples.labels)
+    return Frozen(head, texts.by_text(features.pooled[:, 0]), examples.labels)
 
 
 def _in_threads(work: Callable[[_Input], _Output], items: Iterable[_Input], label: str) -> list[_Output]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,11 @@ class Run:
 
     def __init__(self, train: Examples, validation: Examples, settings: Settings) -> None:
         check_tune(settings.tune)
+        if settings.long == "chunks" and settings.tune not in ("head", "auto"):
+            raise SettingError(
+                f"--long chunks goes with --tune head, not {settings.tune}: blocks are trained on texts in one piece; "
+                "use --long head-tail"
+            )
         self.clock = Clock()
         self.settings = settings
         self.train, self.validation = train, validation
@@ -59,7 +65,7 @@ class Run:
         if settings.pool != "auto":
             check_pooling(settings.pool, self.base.family.causal)
         self._check_blocks()
-        self.encoded: Encoded = encode(self.base, [*train.texts, *validation.texts], settings.max_length)
+        self.encoded: Encoded = encode(self.base, [*train.texts, *validation.texts], settings.max_length, settings.long)
         self.trunk_flops = self.trunk_seconds = 0.0
         self._say_truncated()
         self.clock.stop("load")
@@ -85,6 +91,8 @@ class Run:
         """The ways of tuning that may be tried, each costlier than the one before."""
         asked = self.settings.tune
         if asked == "auto":
+            if self.settings.long == "chunks":
+                return []
             return ["last-1", "lora", "full"]
         return [] if asked == "head" else [asked]
 
@@ -155,8 +163,11 @@ class Run:
         return logits
 
     def _pass(self, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None) -> Features:
-        ids = self.encoded.ids.take(torch.from_numpy(rows))
-        result = trunk_pass(self.frozen, ids, depths=depths, pooling=pooling, cut=cut, shelf=self.shelf, label=label)
+        texts = self.encoded.take(torch.from_numpy(rows))
+        result = trunk_pass(
+            self.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, shelf=self.shelf, label=label
+        )
+        result = replace(result, pooled=texts.by_text(result.pooled))
         hardware.give_back_freed_memory()
         self.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
         self.trunk_flops += result.forward_flops
@@ -181,7 +192,7 @@ class Run:
         if self.encoded.texts_cut:
             progress.warn(
                 f"{self.encoded.texts_cut:,} of {len(self.labels):,} texts have more tokens than fit and lose "
-                f"{int(self.encoded.tokens_cut.sum()):,} in all at their ends (--max-length)"
+                f"{int(self.encoded.tokens_cut.sum()):,} in all (--max-length, --long)"
             )
 
 

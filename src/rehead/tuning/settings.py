@@ -30,7 +30,8 @@ class Settings:
         tune: `head`, `last-K` with K blocks, `lora`, `full`, or `auto`.
         depth: number of blocks to keep, or "auto".
         pool: one of `rehead.heads.POOLINGS`, or "auto".
-        max_length: longest text in tokens.
+        max_length: longest text, or window of one, in tokens.
+        long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
         recipe: of the blocks' training; its learning rate is overridden by `learning_rate`.
         learning_rate: None for what suits the way of tuning.
         budget: seconds from the start of the fit; with `auto` no way of tuning begins that would take longer.
@@ -42,6 +43,7 @@ class Settings:
     depth: int | str
     pool: str
     max_length: int
+    long: str
     recipe: Recipe
     learning_rate: float | None
     budget: float

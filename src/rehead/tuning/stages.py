@@ -204,7 +204,7 @@ class Ladder:
 
 def expected_seconds(run: Run, way: str, depth: int) -> float:
     """What a way of tuning is likely to take, from its operations and the machine's speed."""
-    tokens = int(run.encoded.ids.lengths[: run.n_train].sum())
+    tokens = int(run.encoded.tokens[: run.n_train].sum())
     cut = depth - trained_blocks(way, depth)
     operations = training_flops(run.base, tokens, cut, depth, kept=run.keeps_tokens(cut))
     speed = TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype())
