@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from rehead.errors import FetchError as FetchError
     from rehead.errors import RheadError as RheadError
     from rehead.errors import SettingError as SettingError
+    from rehead.explanation import explain as explain
+    from rehead.inspection import inspect as inspect
     from rehead.workflow import evaluate as evaluate
     from rehead.workflow import fit as fit
 
@@ -20,6 +22,8 @@ _HOMES = {
     "Classifier": "rehead.classifier",
     "fit": "rehead.workflow",
     "evaluate": "rehead.workflow",
+    "inspect": "rehead.inspection",
+    "explain": "rehead.explanation",
     "RheadError": "rehead.errors",
     "ArtifactError": "rehead.errors",
     "BaseModelError": "rehead.errors",

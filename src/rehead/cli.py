@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--cv", type=int, metavar="K", help="test by cross-validation with K folds; learn from all")
     fit.add_argument("--precision", metavar="LABEL=X", help="call a text LABEL only where that is right X of the time")
     fit.add_argument("--recall", metavar="LABEL=X", help="call texts LABEL so readily that X of those are found")
+    fit.add_argument("--f1", metavar="LABEL", help="call texts LABEL where that gives it the best F1")
     fit.add_argument("--costs", metavar="FILE", help="JSON: what it costs to take one label for another")
     fit.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="no label where none is so probable")
     fit.add_argument("--coverage", type=float, metavar="X", help="sets of labels, X of which hold the true one")

@@ -87,11 +87,12 @@ def fit(options: argparse.Namespace) -> None:
 def _wanted(options: argparse.Namespace) -> Wanted:
     from rehead.evaluation.decisions import Wanted
 
-    if options.precision and options.recall:
-        raise SettingError("--precision and --recall are two ways to choose a threshold; give one of them")
-    measure = "precision" if options.precision else "recall" if options.recall else None
-    label, least = None, 0.0
-    if measure:
+    given = [name for name in ("precision", "recall", "f1") if getattr(options, name)]
+    if len(given) > 1:
+        raise SettingError(f"--{given[0]} and --{given[1]} are two ways to choose a threshold; give one of them")
+    measure = given[0] if given else None
+    label, least = options.f1, 0.0
+    if options.precision or options.recall:
         label, equals, number = (options.precision or options.recall).rpartition("=")
         try:
             least = float(number)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mapie.classification import SplitConformalClassifier
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.metrics import precision_score, recall_score
+from sklearn.metrics import f1_score, precision_score, recall_score
 
 from rehead.errors import SettingError
 from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, set_threshold, tell, threshold_for
@@ -61,6 +61,13 @@ def test_of_thresholds_that_reach_a_precision_the_one_with_the_best_recall_is_ta
     probabilities = np.array([[1 - p, p] for p in (0.9, 0.8, 0.7, 0.6, 0.3)])
     labels = np.array([1, 1, 1, 0, 0])
     assert threshold_for(probabilities, labels, 1, "precision", 0.99) == 0.7
+
+
+def test_threshold_for_f1_has_the_best_there_is() -> None:
+    probabilities, labels = drawn(200, 3, 2)
+    at = threshold_for(probabilities, labels, 1, "f1", 0.0)
+    best = max(f1_score(labels == 1, probabilities[:, 1] >= other) for other in probabilities[:, 1])
+    assert f1_score(labels == 1, Rule(threshold=(1, at)).choose(probabilities) == 1) == pytest.approx(best)
 
 
 def test_precision_that_is_never_reached_is_refused_with_what_is() -> None:

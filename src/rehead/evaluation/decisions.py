@@ -90,7 +90,7 @@ class Wanted:
     """What decisions are to reach; by default nothing but the most probable label.
 
     Attributes:
-        measure, label, least: `precision` or `recall` of a class, at least so much.
+        measure, label, least: `precision` or `recall` of a class, at least so much; or the best `f1` that it can have.
         costs: what it costs to answer one label where another is true, by the true one; 1 where nothing is said.
         abstain_below: see `Rule`.
         coverage: share of the sets of possible labels that are to hold the true one; None for no sets.
@@ -171,8 +171,8 @@ def threshold_for(probabilities: Probabilities, labels: Index, label: int, measu
 
     Args:
         probabilities, labels: of the validation examples, (n, n_classes) and (n,).
-        measure: `precision` or `recall`.
-        least: what it is to be at least.
+        measure: `precision`, `recall` or `f1`.
+        least: what it is to be at least; the best there is, for F1.
 
     Raises:
         SettingError: no threshold reaches it, or no example has the label.
@@ -180,6 +180,9 @@ def threshold_for(probabilities: Probabilities, labels: Index, label: int, measu
     if not (labels == label).any():
         raise SettingError(f"no validation example is of the class that a {measure} of {least} is wanted of")
     precision, recall, thresholds = precision_recall_curve(labels == label, probabilities[:, label])
+    if measure == "f1":
+        f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
+        return float(thresholds[f1[:-1].argmax()])
     wanted, other = (precision, recall) if measure == "precision" else (recall, precision)
     reached = np.flatnonzero(wanted[:-1] >= least)
     if not len(reached):

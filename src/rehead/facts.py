@@ -1,0 +1,120 @@
+"""What a fit or an evaluation found, as JSON can hold it: the parts that need no measuring."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from typing import Any
+
+from rehead import hardware
+from rehead.data.examples import Dropped, Examples
+from rehead.data.parts import Columns, Parts
+from rehead.evaluation.metrics import evaluate, softmax
+from rehead.tuning.finetune import Finetuned
+from rehead.tuning.loop import History
+from rehead.tuning.stages import Stage
+
+# So many lines are listed of the rows that were not used, for each reason.
+_LISTED_LINES = 100
+
+
+def peak_rss_bytes() -> int:
+    """The most memory that this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+SETTINGS = (
+    "base",
+    "tune",
+    "depth",
+    "cut",
+    "pool",
+    "labels",
+    "max_length",
+    "long",
+    "seed",
+    "blocks_of_base",
+    "versions",
+)
+
+
+def rows_used(parts: Parts) -> dict[str, Any]:
+    used = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    return rows(parts.rows_read, parts.dropped, used)
+
+
+def rows(read: int, dropped: Dropped, used: dict[str, Examples]) -> dict[str, Any]:
+    return {
+        "read": read,
+        "used": sum(len(examples) for examples in used.values()),
+        **{name: len(examples) for name, examples in used.items()},
+        "dropped": {reason: len(lines) for reason, lines in dropped.items()},
+        "dropped_lines": {reason: lines[:_LISTED_LINES] for reason, lines in dropped.items()},
+    }
+
+
+def told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
+    """How the classifier came about, and how it does on the validation examples."""
+    validation = evaluate(softmax(result.validation_logits), parts.validation.labels, parts.train.label_names)
+    return {
+        "replaced": result.replaced,
+        "parameters": result.parameters,
+        "profile": result.profile,
+        "epochs": _history(result.history, parts.train),
+        "stages": [_stage(stage, parts.train) for stage in result.stages],
+        "stopped": result.stopped,
+        "validation": validation.to_json(),
+        "flops": result.flops,
+        **_speed(result),
+    }
+
+
+def saved(facts: dict[str, Any], columns: Columns) -> dict[str, Any]:
+    """What of the facts stands in rehead.json."""
+    return {
+        "text_column": columns[0],
+        "label_column": columns[1],
+        "data": facts["data"],
+        "rows": facts["rows"],
+        "decisions": {key: value for key, value in facts["decisions"].items() if key != "test"},
+        "metrics": {key: facts[key] for key in ("validation", "test", "baselines", "comparison", "overlap")},
+    }
+
+
+def _history(history: History | None, train: Examples) -> dict[str, Any] | None:
+    if history is None:
+        return None
+    return {
+        "validation_losses": history.validation_losses,
+        "kept": history.best_epoch,
+        "stopped": history.stopped,
+        "lost_rows": train.lines[history.lost_rows].tolist() if history.lost_rows else [],
+    }
+
+
+def _stage(stage: Stage, train: Examples) -> dict[str, Any]:
+    return {
+        "tune": stage.tune,
+        "validation_log_loss": stage.validation_log_loss,
+        "seconds": stage.seconds,
+        "trainable": stage.trainable,
+        "kept": stage.kept,
+        "epochs": _history(stage.history, train),
+    }
+
+
+def _speed(result: Finetuned) -> dict[str, float | None]:
+    """Floating-point operations a second of the trunk pass, and as a share of a plain matrix product's just now."""
+    if not result.trunk_speed:
+        return {"gflops": None, "peak_share": None}
+    peak = hardware.product_speed(hardware.native_dtype())
+    return {"gflops": result.trunk_speed / 1e9, "peak_share": result.trunk_speed / peak}
+
+
+def split_as_json(parts: Parts) -> str:
+    """Which rows were in which part, as JSON."""
+    named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
+    rows = {name: {"source": part.source, "rows": part.lines.tolist()} for name, part in named.items()}
+    return json.dumps({"how": parts.how, **rows})

@@ -1,0 +1,89 @@
+"""What a fit or an evaluation says on its way, one line at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead import progress
+from rehead.data.audit import Finding
+from rehead.data.examples import Dropped
+from rehead.data.parts import Parts
+from rehead.evaluation.comparison import SIGNIFICANT
+from rehead.tuning.estimate import Plan
+from rehead.tuning.finetune import Finetuned
+
+
+def say_estimate(plan: Plan) -> None:
+    progress.say(
+        f"{plan.tokens:,} tokens, {(plan.trunk_flops + plan.training_flops) / 1e12:.1f} TFLOP: about "
+        f"{plan.seconds:.0f} s and {plan.peak_memory_bytes / 1e9:.1f} GB of memory, if no features are in the cache"
+    )
+
+
+def say_stages(result: Finetuned) -> None:
+    for stage in result.stages:
+        line = f"{stage.tune}: validation loss {stage.validation_log_loss:.4f} after {stage.seconds:.0f} s"
+        if stage.history:
+            losses = ", ".join(f"{loss:.4f}" for loss in stage.history.validation_losses)
+            line += f" (by epoch, from the start: {losses}; epoch {stage.history.best_epoch} is the best"
+            line += f"; stopped early, {stage.history.stopped})" if stage.history.stopped else ")"
+        progress.say(line + ("" if stage.kept else ": not kept"))
+    if result.stopped:
+        progress.say(f"went no further: {result.stopped}")
+
+
+def say_findings(findings: list[Finding]) -> None:
+    """Errors and warnings; rows that are not used are said already, and notes stand in the report."""
+    for finding in findings:
+        if finding.grade != "note" and not finding.kind.startswith("rows with"):
+            rows = [str(example["row"]) for example in finding.examples if "row" in example]
+            where = f" (row {', '.join(rows)}{', ...' if finding.count > len(rows) else ''})" if rows else ""
+            progress.warn(f"{finding.count:,} {finding.kind}{where}: {finding.advice}")
+
+
+def say_what_is_used(parts: Parts) -> None:
+    say_dropped(parts.dropped)
+    progress.say(f"training {len(parts.train):,}, validation {len(parts.validation):,}, test {len(parts.test):,}")
+
+
+def say_dropped(dropped: Dropped) -> None:
+    for reason, lines in dropped.items():
+        shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
+        progress.warn(f"{len(lines):,} rows not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
+
+
+def say_cut(tokens_cut: npt.NDArray[np.int64]) -> None:
+    n = int((tokens_cut > 0).sum())
+    if n:
+        progress.warn(
+            f"{n:,} of {len(tokens_cut):,} test texts are too long and lose {tokens_cut.sum():,} tokens in all"
+        )
+
+
+def say_overlap(facts: dict[str, Any], where: str) -> None:
+    overlap = facts["overlap"]
+    if overlap is None:
+        return
+    without = overlap["test_without"]
+    clean = f"accuracy without them {without['accuracy']:.2%}" if without else "none is left without them"
+    nearly = f", {overlap['near']:,} more nearly so" if overlap["near"] else ""
+    progress.warn(
+        f"{overlap['n']:,} of {facts['test']['n']:,} test texts are also in {where}{nearly}, so the test flatters: "
+        f"accuracy {facts['test']['accuracy']:.2%}, {clean}"
+    )
+
+
+# Which base to try where another is no better than counting words: they fail on different data.
+_OTHER = {"smollm2": "minilm", "minilm": "smollm2"}
+
+
+def say_what_may_help(facts: dict[str, Any]) -> None:
+    """Where the language model is no better than the baseline, what else there is to try."""
+    comparison = (facts["overlap"] or {}).get("comparison_without") or facts["comparison"]
+    if comparison["p_value"] < SIGNIFICANT and comparison["only_this"] > comparison["only_other"]:
+        return
+    if other := _OTHER.get(facts["base"]):
+        progress.say(f"--base {other} may suit these data better than {facts['base']}")
