@@ -1,11 +1,14 @@
 # make demo   from nothing to a spam classifier made of a language model
 # make test   format, lint, types, layers and every test, the slow ones too
-# make check  format, lint, types, layers and the fast tests, in two minutes
+# make check  format, lint, types, layers and the fast tests, in five minutes
 # make bench  the accuracy table of README (needs the SMS Spam Collection: make bench DATA=path)
 
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/sms/SMSSpamCollection
+# One thread for each of the tests that run side by side; the real weights are tested with all threads, as people use them.
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
 LINT := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
 SPAM := WINNER!! You have been selected to receive a £900 prize. To claim call 09061701461. Valid 12 hours only.
 HAM := Running late, see you at the station around seven. Shall I bring anything?
@@ -31,13 +34,14 @@ demo: .venv/installed
 	@printf '%s\n' '$(SPAM)' '$(HAM)' | $(BIN)/rehead predict demo/sms -
 
 test: .venv/installed
-	@echo "== checking format, types and layers, then running every test (about five minutes on two cores)"
+	@echo "== checking format, types and layers, then running every test (ten to twenty minutes on two cores)"
 	$(LINT)
-	$(BIN)/python -m pytest
+	$(SIDE_BY_SIDE) --ignore tests/test_real_weights.py
+	$(PYTEST) tests/test_real_weights.py
 
 check: .venv/installed
 	$(LINT)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(SIDE_BY_SIDE) -m 'not slow'
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/book_split.py $(DATA)

@@ -70,13 +70,15 @@ def test_of_wrong_labels_planted_in_r8_four_in_five_are_in_the_top_tenth(tmp_pat
     rows = list({" ".join(text.split()).casefold(): (text, label) for text, label in rows if text.strip()}.values())
     names = sorted({name for _, name in rows})
     generator = np.random.default_rng(0)
+    # A third of them: all take minutes on two cores.
+    rows = [rows[i] for i in generator.permutation(len(rows))[:1800]]
     wrong = generator.random(len(rows)) < 0.05
     noisy = [
         (text, names[(names.index(name) + generator.integers(1, len(names))) % len(names)] if is_wrong else name)
         for (text, name), is_wrong in zip(rows, wrong, strict=True)
     ]
     data = write_csv(tmp_path / "noisy.csv", ["text", "label"], noisy)
-    model = Classifier("minilm", tune="head", depth=6, pool="mean", max_length=128)
+    model = Classifier("minilm", tune="head", depth=6, pool="mean", max_length=64)
     fit(str(data), model, tmp_path / "model")
     label_errors(tmp_path / "model", str(data), tmp_path / "errors.csv")
     table_of_errors = pd.read_csv(tmp_path / "errors.csv")

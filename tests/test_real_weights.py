@@ -138,4 +138,4 @@ def test_book_split_of_the_full_collection_reaches_its_targets(shared: Path, tmp
     # One standard error of 300 texts is a point; 132 validation texts have chosen depths of 95.3 % to 98.7 %.
     assert facts["test"]["accuracy"] >= 0.95
     assert facts["overlap"]["n"] >= 36
-    assert facts["overlap"]["test_without"]["n"] == 300 - facts["overlap"]["n"]
+    assert facts["overlap"]["test_without"]["n"] == 300 - facts["overlap"]["n"] - facts["overlap"]["near"]
