@@ -85,14 +85,16 @@ def trunk_pass(
     order = missing[torch.argsort(lengths[missing], stable=True)]
     # One token of each text is enough in the last block, where nothing else is pooled or kept.
     only = parts[0] if parts in (["last"], ["cls"]) and depths and max(depths) > (cut or 0) else None
-    run = _Pass(base, list(depths), parts, cut, only)
+    portions = batches(lengths[order], TOKEN_BUDGET)
+    n_rows = max([_SEGMENT_BYTES // (4 * base.hidden_size * max(1, len(names))), *map(len, portions)])
+    run = _Pass(base, list(depths), parts, cut, only, _buffers(names, min(n_rows, len(order)), base.hidden_size))
     start = time.perf_counter()
     with progress.bar(label, int(lengths[order].sum())) as advance:
-        for rows in batches(lengths[order], TOKEN_BUDGET):
+        for rows in portions:
+            if not run.has_room_for(len(rows)):
+                run.flush(shelf, keys)
             run.add(order[rows], ids.take(unique[order[rows]]))
             advance(int(lengths[order[rows]].sum()))
-            if run.bytes > _SEGMENT_BYTES:
-                run.flush(shelf, keys)
         run.flush(shelf, keys)
     cut = run.cut
     seconds = time.perf_counter() - start
@@ -173,18 +175,32 @@ def products_in_bf16(base: Base) -> bool:
 
 @dataclass
 class _Pass:
-    """Computes batches and collects what the cache shall keep of them."""
+    """Computes batches and collects what the cache shall keep of them.
+
+    Pooled features go into buffers that are there from the beginning. Were they kept as they come, each would be a
+    small piece cut out of the memory that a batch's states have left, where the next batch's would no longer fit: the
+    trunk pass over long texts held ten times the memory that it needs.
+
+    Attributes:
+        dense: by name (capacity, hidden_size), the first `n` rows of which are filled.
+    """
 
     base: Base
     depths: list[int]
     parts: list[str]
     cut: int | None
     only: str | None
+    dense: dict[str, Tensor]
     rows: list[Tensor] = field(default_factory=list)
-    dense: dict[str, list[Tensor]] = field(default_factory=dict)
+    n: int = 0
     tokens: list[Ragged] = field(default_factory=list)
-    bytes: int = 0
+    token_bytes: int = 0
     tokens_in_memory: int = 0
+
+    def has_room_for(self, n: int) -> bool:
+        """Whether so many texts more fit before they are written."""
+        capacity = min((len(values) for values in self.dense.values()), default=self.n + n)
+        return self.n + n <= capacity and self.token_bytes <= _SEGMENT_BYTES
 
     def add(self, rows: Tensor, ids: Ragged) -> None:
         base, device = self.base, hardware.device()
@@ -205,21 +221,18 @@ class _Pass:
                     normed = normalise(base, hidden).float()
                     for part in self.parts:
                         pooled = normed if only else packing.pooled(normed, part)
-                        self._keep(f"{part}.{stop}", pooled.cpu())
+                        self.dense[f"{part}.{stop}"][self.n : self.n + len(rows)] = pooled
         self.rows.append(rows)
-
-    def _keep(self, name: str, values: Tensor) -> None:
-        self.dense.setdefault(name, []).append(values)
-        self.bytes += values.nbytes
+        self.n += len(rows)
 
     def _keep_tokens(self, values: Tensor, lengths: Tensor) -> None:
         self.tokens.append(Ragged.of(values, lengths))
-        self.bytes += values.nbytes
+        self.token_bytes += values.nbytes
 
     def flush(self, shelf: Shelf | MemoryShelf, keys: npt.NDArray[np.uint8]) -> None:
         if not self.rows:
             return
-        dense = {name: torch.cat(values) for name, values in self.dense.items()}
+        dense = {name: values[: self.n].clone() for name, values in self.dense.items()}
         ragged = {}
         if self.cut is not None:
             ragged[_at_cut(self.cut)] = Ragged.concatenate(self.tokens)
@@ -229,7 +242,11 @@ class _Pass:
             if self.tokens_in_memory > hardware.free_memory() / 4:
                 shelf.forget(_at_cut(self.cut))
                 self.cut = None
-        self.rows, self.dense, self.tokens, self.bytes = [], {}, [], 0
+        self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
+
+
+def _buffers(names: list[str], n_rows: int, width: int) -> dict[str, Tensor]:
+    return {name: torch.empty(n_rows, width) for name in names}
 
 
 def _at_cut(cut: int) -> str:
