@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from ftfy.badness import is_bad
 
-from rehead.data.duplicates import fingerprints, near_of
+from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.shortcuts import shortcuts
 
@@ -82,11 +82,12 @@ def audit(
         dropped: rows that could not be read as examples, by reason.
         test: a test set of its own, if there is one, likewise.
     """
+    exact = fingerprints(examples.texts)
     findings = [
         *_unusable(dropped),
-        *_contradictions(examples),
-        *_repeated(examples),
-        *(_leaked(examples, test) if test is not None else ()),
+        *_contradictions(examples, exact),
+        *_repeated(examples, exact),
+        *(_leaked(examples, exact, test) if test is not None else ()),
         *_spellings(examples),
         *_class_sizes(examples),
         *_odd_texts(examples),
@@ -119,10 +120,10 @@ def _unusable(dropped: Dropped) -> Iterator[Finding]:
         yield Finding("warning", f"rows with {reason}", len(lines), rows, "they are left out; complete or remove them")
 
 
-def _contradictions(examples: Examples) -> Iterator[Finding]:
+def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
     """The same text, or nearly the same, with different labels."""
     n = len(examples)
-    same = _of_several_labels(fingerprints(examples.texts), examples.labels)
+    same = _of_several_labels(exact, examples.labels)
     if len(same):
         grade = "error" if len(same) > _MANY_CONTRADICTIONS * n else "warning"
         yield Finding(
@@ -152,17 +153,17 @@ def _of_several_labels(groups: Index, labels: Index) -> Index:
     return rows[np.argsort(groups[rows], kind="stable")]
 
 
-def _repeated(examples: Examples) -> Iterator[Finding]:
-    exact = _repeats(fingerprints(examples.texts))
-    if len(exact):
+def _repeated(examples: Examples, exact: Index) -> Iterator[Finding]:
+    same = _repeats(exact)
+    if len(same):
         yield Finding(
             "note",
             "duplicates",
-            len(exact),
-            _shown(examples, exact),
+            len(same),
+            _shown(examples, same),
             "texts that differ in white space and case alone; each is used once",
         )
-    near = np.setdiff1d(_repeats(near_of(examples)), exact)
+    near = np.setdiff1d(_repeats(near_of(examples)), same)
     if len(near):
         yield Finding(
             "note",
@@ -179,8 +180,8 @@ def _repeats(groups: Index) -> Index:
     return np.setdiff1d(np.arange(len(groups)), first)
 
 
-def _leaked(examples: Examples, test: Examples) -> Iterator[Finding]:
-    known = np.isin(fingerprints(test.texts), fingerprints(examples.texts))
+def _leaked(examples: Examples, exact: Index, test: Examples) -> Iterator[Finding]:
+    known = seen_before(test.texts, exact)
     near = np.isin(near_of(test), near_of(examples)) & ~known
     for kind, found in (("test texts in the training data", known), ("test texts nearly in the training data", near)):
         if found.any():

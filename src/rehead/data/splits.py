@@ -35,9 +35,8 @@ def stratified(labels: Index, seed: int, fractions: Fractions = FRACTIONS, group
         groups: (n,) what must not be parted; None where each example is on its own.
     """
     generator = np.random.default_rng(seed)
-    members = _members(np.arange(len(labels)) if groups is None else groups)
+    members, classes = _units(labels, groups)
     sizes = np.array([len(rows) for rows in members], dtype=np.int64)
-    classes = labels if groups is None else np.array([np.bincount(labels[rows]).argmax() for rows in members])
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for label in np.unique(classes):
         order = generator.permutation(np.flatnonzero(classes == label))
@@ -75,8 +74,7 @@ def folds(labels: Index, n_folds: int, seed: int, groups: Index | None = None) -
         labels, seed, groups: as for `stratified`.
     """
     generator = np.random.default_rng(seed)
-    members = _members(np.arange(len(labels)) if groups is None else groups)
-    classes = labels if groups is None else np.array([np.bincount(labels[rows]).argmax() for rows in members])
+    members, classes = _units(labels, groups)
     fold_of = np.empty(len(labels), dtype=np.int64)
     sizes = np.zeros(n_folds, dtype=np.int64)
     for label in np.unique(classes):
@@ -109,6 +107,14 @@ def joined(*groupings: Index) -> Index:
     _, components = connected_components(graph, directed=False)
     result: Index = np.unique(components[:n], return_inverse=True)[1].astype(np.int64)
     return result
+
+
+def _units(labels: Index, groups: Index | None) -> tuple[list[Index], Index]:
+    """What is dealt out as one: the positions of each group, or each example, and the class that most of it has."""
+    if groups is None:
+        return _members(np.arange(len(labels))), labels
+    members = _members(groups)
+    return members, np.array([np.bincount(labels[rows]).argmax() for rows in members], dtype=np.int64)
 
 
 def _members(groups: Index) -> list[Index]:

@@ -100,7 +100,7 @@ def evaluate(probabilities: npt.NDArray[np.floating], labels: Index, label_names
         pr_auc=_mean(pr_aucs),
         log_loss=float(log_loss(labels, probabilities, labels=ids)),
         brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)),
-        ece=_calibration_error(probabilities, labels),
+        ece=calibration_error(probabilities, labels),
         intervals=bootstrap(probabilities, labels),
         per_class=[
             PerClass(
@@ -149,7 +149,8 @@ def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
     return result
 
 
-def _calibration_error(probabilities: npt.NDArray[np.floating], labels: Index) -> float:
+def calibration_error(probabilities: npt.NDArray[np.floating], labels: Index) -> float:
+    """Expected calibration error of probabilities (n, n_classes), 15 bins."""
     import torch
     from torchmetrics.functional.classification import multiclass_calibration_error
 

@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.metrics import log_loss
 
 from rehead.data.examples import Examples, Index
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.comparison import compare
-from rehead.evaluation.metrics import evaluate, macro_f1
+from rehead.evaluation.metrics import calibration_error, evaluate, macro_f1
 
 
 class Seen(NamedTuple):
@@ -68,5 +69,9 @@ def _short_measure(labels: Index, predicted: Index) -> dict[str, float]:
 
 def calibration(probabilities: npt.NDArray[np.float64], test: Examples, divisor: float) -> dict[str, float]:
     """What the temperature that validation chose did to the test's probabilities."""
-    before = evaluate(at_temperature(probabilities, 1 / divisor), test.labels, test.label_names)
-    return {"temperature": divisor, "ece_before": before.ece, "log_loss_before": before.log_loss}
+    before = at_temperature(probabilities, 1 / divisor)
+    return {
+        "temperature": divisor,
+        "ece_before": calibration_error(before, test.labels),
+        "log_loss_before": float(log_loss(test.labels, before, labels=range(len(test.label_names)))),
+    }

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from os import cpu_count
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +12,7 @@ import torch
 from scipy.special import softmax
 from torch import Tensor
 
-from rehead import hardware, progress
+from rehead import hardware
 from rehead.bases import loading
 from rehead.bases.tokens import encode
 from rehead.data.examples import Examples, Index
@@ -29,9 +27,6 @@ _LEAST = 32
 _REPEATS = 3
 # Errors are counted on so many of the examples that were not learned from.
 _TESTED = 1000
-
-_Input = TypeVar("_Input")
-_Output = TypeVar("_Output")
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Frozen:
         """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
         splits = folds(self.labels, _FOLDS, seed, groups)
         result = np.empty((len(self.labels), self.head.linear.out_features))
-        for split, probabilities in zip(splits, _in_threads(self._tested, splits, "probing folds"), strict=True):
+        for split, probabilities in zip(splits, search.in_threads(self._tested, splits, "probing folds"), strict=True):
             result[split.test] = probabilities
         return result
 
@@ -69,7 +64,9 @@ class Frozen:
                 splits.append(Split(order[n_validation:size], order[:n_validation], order[size : size + _TESTED]))
         wrong = [
             float((probabilities.argmax(1) != self.labels[split.test]).mean())
-            for split, probabilities in zip(splits, _in_threads(self._tested, splits, "learning curve"), strict=True)
+            for split, probabilities in zip(
+                splits, search.in_threads(self._tested, splits, "learning curve"), strict=True
+            )
         ]
         return sizes, [wrong[i * _REPEATS : (i + 1) * _REPEATS] for i in range(len(sizes))]
 
@@ -100,23 +97,3 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     loaded.model.to("cpu")
     head = build(loaded, pooling, len(examples.label_names), seed)
     return Frozen(head, texts.by_text(features.pooled[:, 0]), examples.labels)
-
-
-def _in_threads(work: Callable[[_Input], _Output], items: Iterable[_Input], label: str) -> list[_Output]:
-    """In order; each product in one thread of its own."""
-    everything = list(items)
-
-    def one(item: _Input) -> _Output:
-        torch.set_num_threads(1)
-        return work(item)
-
-    with (
-        hardware.one_thread(),
-        ThreadPoolExecutor(cpu_count() or 1) as pool,
-        progress.bar(label, len(everything)) as advance,
-    ):
-        results = []
-        for result in pool.map(one, everything):
-            results.append(result)
-            advance(1)
-    return results

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,9 @@ from rehead.tuning.probe import Probe
 # Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
 # a probe's ranking of depths changes little beyond.
 TRAIN, VALIDATION = 800, 400
+
+_Input = TypeVar("_Input")
+_Output = TypeVar("_Output")
 
 
 @dataclass(frozen=True)
@@ -60,25 +65,38 @@ def choose(
     """
 
     def solved(where: tuple[str, int]) -> Probe:
-        torch.set_num_threads(1)
         return solve(heads[where[0]], candidates[where], labels, n_train, probe.RANKED, weights)
 
-    workers = os.cpu_count() or 1
     depths = len({depth for _, depth in candidates})
-    with (
-        hardware.one_thread(),
-        ThreadPoolExecutor(workers) as pool,
-        progress.bar(f"probing {depths} depths", len(candidates)) as advance,
-    ):
-        probes = {}
-        for where, result in zip(candidates, pool.map(solved, candidates), strict=True):
-            probes[where] = result
-            advance(1)
+    probes = dict(zip(candidates, in_threads(solved, list(candidates), f"probing {depths} depths"), strict=True))
     pooling, depth = probe.shallowest(probes)
     profile: dict[str, dict[int, float]] = {}
     for (name, at), result in probes.items():
         profile.setdefault(name, {})[at] = result.log_loss
     return Found(pooling, depth, profile)
+
+
+def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:
+    """What the work makes of each item, in order; several at a time, each with its products in one thread.
+
+    Args:
+        label: what the progress bar says.
+    """
+
+    def one(item: _Input) -> _Output:
+        torch.set_num_threads(1)
+        return work(item)
+
+    with (
+        hardware.one_thread(),
+        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
+        progress.bar(label, len(items)) as advance,
+    ):
+        results = []
+        for result in pool.map(one, items):
+            results.append(result)
+            advance(1)
+    return results
 
 
 def solve(
