@@ -33,6 +33,7 @@ from rehead.bases.tokens import longest_input
 from rehead.errors import ArtifactError, RheadError
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import Rule
+from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import Head, build, is_family_head, set_linear
 from rehead.predictor import Scores, predict
 from rehead.tuning.lora import Adapters
@@ -86,15 +87,23 @@ class Artifact:
         return tuple(self.description["labels"])
 
     @property
-    def rule(self) -> Rule:
+    def multilabel(self) -> bool:
+        """Whether a text may have several labels."""
+        return bool(self.description["multilabel"])
+
+    @property
+    def rule(self) -> Rule | MultilabelRule:
         """How labels are chosen."""
         told = self.description.get("decisions")
+        if self.multilabel:
+            even = MultilabelRule.even(len(self.labels))
+            return MultilabelRule.from_json(told, self.labels) if told else even
         return Rule.from_json(told, self.labels) if told else Rule()
 
     def scores(self, texts: list[str]) -> Scores:
         """Probabilities of the texts, and how much of each was cut off."""
         settings = self.description
-        return predict(self.base, self.head, texts, settings["max_length"], settings["long"])
+        return predict(self.base, self.head, texts, settings["max_length"], settings["long"], self.multilabel)
 
 
 def require_replaceable(folder: Path) -> None:
@@ -174,7 +183,7 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
     config = base.config
     config.id2label = dict(enumerate(artifact.labels))
     config.label2id = {label: i for i, label in enumerate(artifact.labels)}
-    config.problem_type = "single_label_classification"
+    config.problem_type = f"{'multi' if artifact.multilabel else 'single'}_label_classification"
     with progress.quiet_transformers():
         if is_family_head(head.pooling):
             base.model.to("cpu").save_pretrained(folder, max_shard_size="1TB")
@@ -236,5 +245,5 @@ def _read_description(path: Path) -> dict[str, Any]:
         raise ArtifactError(f"{path} is damaged; train or copy the model again") from error
     if version != FORMAT or not complete:
         raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
-    # Folders from before long texts could be anything but cut off do not say that they are.
-    return {"long": "truncate", **description}
+    # Folders from before long texts could be anything but cut off, and texts have several labels, do not say so.
+    return {"long": "truncate", "multilabel": False, **description}

@@ -17,15 +17,17 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from rehead import artifact
+from rehead import artifact, likelihood
 from rehead.artifact import Artifact, Reference
 from rehead.bases.catalogue import DEFAULT
 from rehead.bases.tokens import LONG
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable
+from rehead.data.labels import Labels, strata
 from rehead.data.splits import stratified
 from rehead.errors import DataError, SettingError
 from rehead.evaluation.calibration import temperature
+from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import scale_logits
 from rehead.tuning.finetune import Finetuned, finetune
 from rehead.tuning.loop import Recipe
@@ -111,22 +113,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             X: n texts.
-            y: n labels.
+            y: n labels. Where a text may have several: n collections of labels, or an array (n, n_classes) of 0 and 1.
 
         Raises:
             DataError: X is not a sequence of texts, or there is too little to learn from.
             SettingError, BaseModelError, FetchError: the classifier cannot be set up.
         """
         texts = _as_texts(X)
-        values = np.asarray(y)
-        if len(values) != len(texts):
-            raise DataError(f"X has {len(texts)} texts and y {len(values)} labels; give one label a text")
-        classes, ids = np.unique(values, return_inverse=True)
+        if len(y) != len(texts):
+            raise DataError(f"X has {len(texts)} texts and y {len(y)} labels; give one label a text")
+        classes, ids = _classes(y)
         names = tuple(str(value) for value in classes)
-        everything = Examples(texts, ids.astype(np.int64), names, np.arange(1, len(texts) + 1), "X")
+        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X")
         unique, dropped = drop_duplicates(everything)
         require_learnable(unique)
-        split = stratified(unique.labels, self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
+        split = stratified(strata(unique.labels), self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
         if not len(split.validation):
             raise DataError(f"X: {len(unique)} different texts are too few to hold some out; give 10 or more a class")
         train = unique.take(split.train)
@@ -157,9 +158,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.classes_ = np.array(train.label_names)
         self.depth_ = result.depth
         self.pool_ = result.head.pooling
-        chosen = result.validation_logits[np.arange(len(validation)), validation.labels]
-        normaliser = np.logaddexp.reduce(result.validation_logits, axis=1)
-        self.validation_log_loss_ = float((normaliser - chosen).mean())
+        self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
         self._artifact = Artifact(
             base=result.base,
             head=result.head,
@@ -176,18 +175,23 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return Run(train, validation, self.settings())
 
     def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
-        """(n, n_classes) probabilities, columns in the order of `classes_`."""
+        """(n, n_classes) probabilities, columns in the order of `classes_`; they add up to 1 unless a text may have
+        several labels.
+        """
         check_is_fitted(self)
         return self._artifact.scores(_as_texts(X)).probabilities
 
     def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
         """(n,) a label for each text: the most probable one, or what the rule that the classifier was saved with says.
 
+        Where a text may have several labels, (n, n_classes) of 0 and 1, columns in the order of `classes_`.
         A rule's abstention is not heeded here, where every text needs a label; see `predict_proba`.
         """
         probabilities = self.predict_proba(X)
-        rule = replace(self._artifact.rule, abstain_below=0.0)
-        predicted: npt.NDArray[Any] = self.classes_[rule.choose(probabilities)]
+        rule = self._artifact.rule
+        if isinstance(rule, MultilabelRule):
+            return rule.choose(probabilities)
+        predicted: npt.NDArray[Any] = self.classes_[replace(rule, abstain_below=0.0).choose(probabilities)]
         return predicted
 
     @property
@@ -308,6 +312,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "max_length": int(self.max_length),
             "long": self.long,
             "labels": list(train.label_names),
+            "multilabel": train.multilabel,
             "seed": int(self.random_state),
             "recipe": {
                 "epochs": int(self.epochs),
@@ -331,6 +336,22 @@ def _restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
     if kind == "b":
         return np.array([label == "True" for label in labels])
     return np.array(labels).astype({"i": np.int64, "u": np.uint64, "f": np.float64}.get(kind, np.str_))
+
+
+def _classes(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
+    """The classes among labels as `Classifier.fit` takes them, and the labels as `rehead.data.labels` has them."""
+    if getattr(y, "ndim", 1) == 2:
+        indicator = np.asarray(y)
+        if not np.isin(indicator, (0, 1)).all():
+            raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
+        return np.arange(indicator.shape[1]), indicator.astype(np.int64)
+    if len(y) and all(isinstance(value, list | tuple | set | frozenset) for value in y):
+        classes = np.unique([label for labels in y for label in labels])
+        if not len(classes):
+            raise DataError("y holds no label at all; give each text those that it has")
+        return classes, np.stack([np.isin(classes, list(labels)) for labels in y]).astype(np.int64)
+    classes, ids = np.unique(np.asarray(y), return_inverse=True)
+    return classes, ids.astype(np.int64)
 
 
 def _as_texts(X: Sequence[str]) -> list[str]:

@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it (%(default)s)")
     fit.add_argument("--pool", default="auto", choices=("auto", "last", "mean", "both", "cls"), help="(%(default)s)")
     _add_columns(fit)
+    _add_separator(fit)
     fit.add_argument("--group-column", metavar="C", help="rows with the same value there are never parted")
     fit.add_argument("--time-column", metavar="C", help="split by time: train on the oldest, test on the newest")
     fit.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
@@ -118,9 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, metavar="N", help="the same one gives the same result (%(default)s)"
     )
     fit.add_argument("--cv", type=int, metavar="K", help="test by cross-validation with K folds; learn from all")
-    fit.add_argument("--precision", metavar="LABEL=X", help="call a text LABEL only where that is right X of the time")
+    fit.add_argument(
+        "--precision",
+        metavar="LABEL=X",
+        help="call a text LABEL only where that is right X of the time; with several labels a text, LABEL may be all",
+    )
     fit.add_argument("--recall", metavar="LABEL=X", help="call texts LABEL so readily that X of those are found")
-    fit.add_argument("--f1", metavar="LABEL", help="call texts LABEL where that gives it the best F1")
+    fit.add_argument("--f1", metavar="LABEL", help="call texts LABEL where that gives it the best F1; likewise")
     fit.add_argument("--costs", metavar="FILE", help="JSON: what it costs to take one label for another")
     fit.add_argument("--abstain-below", type=float, default=0.0, metavar="P", help="no label where none is so probable")
     fit.add_argument("--coverage", type=float, metavar="X", help="sets of labels, X of which hold the true one")
@@ -152,6 +157,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     inspect.add_argument("--learning-curve", action="store_true", help="with MODEL: what more labels would bring")
     _add_columns(inspect)
+    _add_separator(inspect)
     inspect.add_argument("--test", metavar="DATA", help="test set of your own: is any of it in DATA?")
     inspect.add_argument("--base", metavar="NAME", help="count this base's tokens, and what of them is cut off")
     inspect.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens of a text (%(default)s)")
@@ -182,6 +188,14 @@ def _add_columns(command: argparse.ArgumentParser) -> None:
         "--text-column", metavar="C", help="column of the texts; found by name and content if not given"
     )
     command.add_argument("--label-column", metavar="C", help="column of the labels; likewise")
+
+
+def _add_separator(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--label-separator",
+        metavar="S",
+        help='between the labels of a text that may have several ("" if each has one; arrays and ; are noticed)',
+    )
 
 
 class _Version(argparse.Action):

@@ -62,6 +62,7 @@ def fit(options: argparse.Namespace) -> None:
         options.label_column,
         options.group_column,
         options.time_column,
+        options.label_separator,
     )
     wanted = _wanted(options)
     if options.dry_run:
@@ -130,7 +131,7 @@ def evaluate(options: argparse.Namespace) -> None:
     from rehead.data.parts import Sources
     from rehead.workflow import evaluate
 
-    sources = Sources(options.data, None, None, options.text_column, options.label_column)
+    sources = Sources(options.data, text_column=options.text_column, label_column=options.label_column)
     facts = evaluate(options.model, sources, options.report)
     if options.json:
         _print_json(facts)
@@ -153,7 +154,13 @@ def inspect(options: argparse.Namespace) -> None:
     from rehead.data.parts import Sources
     from rehead.inspection import inspect
 
-    sources = Sources(data, None, options.test, options.text_column, options.label_column)
+    sources = Sources(
+        data,
+        test=options.test,
+        text_column=options.text_column,
+        label_column=options.label_column,
+        label_separator=options.label_separator,
+    )
     if not models:
         facts = inspect(sources, options.base, options.max_length)
         _print_json(facts) if options.json else printing.inspection(facts)
@@ -175,7 +182,11 @@ def explain(options: argparse.Namespace) -> None:
     from rehead.data.parts import Sources
     from rehead.explanation import explain
 
-    sources = Sources(options.data, None, None, options.text_column, options.label_column) if options.data else None
+    sources = (
+        Sources(options.data, text_column=options.text_column, label_column=options.label_column)
+        if options.data
+        else None
+    )
     facts = explain(options.model, options.text, sources)
     _print_json(facts) if options.json else printing.explanation(facts)
 
@@ -193,20 +204,20 @@ def predict(options: argparse.Namespace) -> None:
     loaded = artifact.load(Path(options.model))
 
     scores = loaded.scores(texts)
-    rule = loaded.rule
-    chosen = rule.choose(scores.probabilities)
-    predictions: list[dict[str, Any]] = [
+    predictions = [
         {
-            "label": loaded.labels[label] if label >= 0 else None,
+            **answer,
             "probabilities": dict(zip(loaded.labels, row.tolist(), strict=True)),
             "tokens_cut": int(cut),
         }
-        for label, row, cut in zip(chosen.tolist(), scores.probabilities, scores.tokens_cut, strict=True)
+        for answer, row, cut in zip(
+            loaded.rule.answers(scores.probabilities, loaded.labels),
+            scores.probabilities,
+            scores.tokens_cut,
+            strict=True,
+        )
     ]
-    if rule.set_above is not None:
-        for prediction, belongs in zip(predictions, rule.sets(scores.probabilities), strict=True):
-            prediction["possible"] = [loaded.labels[label] for label in belongs.nonzero()[0]]
-    if abstained := int((chosen < 0).sum()):
+    if abstained := sum(prediction.get("label", "") is None for prediction in predictions):
         progress.say(f"no label for {abstained:,} of {len(texts):,} texts: none is as probable as was asked for")
     too_long = int((scores.tokens_cut > 0).sum())
     if too_long:
@@ -222,9 +233,7 @@ def predict(options: argparse.Namespace) -> None:
         from rehead import printing
 
         for row, prediction in zip(rows, predictions, strict=True):
-            label, probabilities = prediction["label"], prediction["probabilities"]
-            certainty = probabilities[label] if label is not None else max(probabilities.values())
-            print(f"{'-' if label is None else label}\t{certainty:.4f}\t{printing.shortened(row[column] or '')}")
+            print(f"{printing.answer(prediction)}\t{printing.shortened(row[column] or '')}")
 
 
 def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], str]:
@@ -280,7 +289,7 @@ def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
     possible = {"possible": ";".join(prediction["possible"])} if "possible" in prediction else {}
     return {
         **row,
-        "predicted": prediction["label"],
+        "predicted": ";".join(prediction["labels"]) if "labels" in prediction else prediction["label"],
         **probabilities,
         **possible,
         "tokens_cut": prediction["tokens_cut"],

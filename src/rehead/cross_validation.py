@@ -12,7 +12,8 @@ from sklearn.base import clone
 from rehead import progress
 from rehead.classifier import Classifier
 from rehead.data.duplicates import near_of
-from rehead.data.examples import Examples, Index
+from rehead.data.examples import Examples
+from rehead.data.labels import Labels, are_right, most_probable, strata
 from rehead.data.splits import folds, joined
 from rehead.errors import SettingError
 from rehead.evaluation import baselines
@@ -26,13 +27,13 @@ class OutOfFold:
     Attributes:
         probabilities: (n, n_classes).
         tokens_cut: (n,) how many tokens of each text were cut off.
-        answers: of each baseline, (n,) class ids.
+        answers: of each baseline, (n,) class ids or (n, n_classes).
         folds: accuracy and macro F1 in each fold.
     """
 
     probabilities: npt.NDArray[np.float64]
     tokens_cut: npt.NDArray[np.int64]
-    answers: dict[str, Index]
+    answers: dict[str, Labels]
     folds: list[dict[str, Any]]
 
 
@@ -49,9 +50,9 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold
     groups = near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)
     probabilities = np.zeros((len(pool), len(pool.label_names)))
     tokens_cut = np.zeros(len(pool), dtype=np.int64)
-    answers: dict[str, Index] = {}
+    answers: dict[str, Labels] = {}
     told = []
-    for number, split in enumerate(folds(pool.labels, n_folds, model.random_state, groups), start=1):
+    for number, split in enumerate(folds(strata(pool.labels), n_folds, model.random_state, groups), start=1):
         progress.say(f"fold {number} of {n_folds}: training {len(split.train):,}, testing {len(split.test):,}")
         train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
         one = clone(model)
@@ -59,12 +60,12 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold
         scores = one.artifact_.scores(test.texts)
         probabilities[split.test], tokens_cut[split.test] = scores.probabilities, scores.tokens_cut
         for name, answer in baselines.learn(train, validation).predict(test.texts).items():
-            answers.setdefault(name, np.zeros(len(pool), dtype=np.int64))[split.test] = answer
-        predicted = scores.probabilities.argmax(1)
+            answers.setdefault(name, np.zeros_like(pool.labels))[split.test] = answer
+        predicted = most_probable(scores.probabilities, pool.multilabel)
         told.append(
             {
                 "n": len(test),
-                "accuracy": float((predicted == test.labels).mean()),
+                "accuracy": float(are_right(test.labels, predicted).mean()),
                 "macro_f1": macro_f1(test.labels, predicted),
             }
         )

@@ -19,7 +19,7 @@ from rehead import artifact
 from rehead.artifact import Artifact
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources, read_examples
+from rehead.data.parts import Columns, Sources, read_examples
 from rehead.tuning.frozen_probes import frozen_features
 
 # A text of more words is taken apart into so many runs of words, so that no text takes longer than so many others.
@@ -121,9 +121,7 @@ def _log_odds(p: Any) -> Any:
 
 def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]:
     told = model.description
-    examples, _, _, _ = read_examples(
-        sources.data, sources, model.labels, (told.get("text_column"), told.get("label_column"))
-    )
+    examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(told))
     unique, _ = drop_duplicates(examples)
     asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")
     known, own = (frozen_features(part, told).pooled.numpy() for part in (unique, asked))
@@ -132,6 +130,6 @@ def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]
     known, own = (known - mean) / scale, (own - mean) / scale
     similarity = known @ own[0] / (np.linalg.norm(known, axis=1) * np.linalg.norm(own[0]) + _LEAST)
     return [
-        Neighbour(int(unique.lines[i]), unique.label_names[unique.labels[i]], unique.texts[i], float(similarity[i]))
+        Neighbour(int(unique.lines[i]), unique.named(i), unique.texts[i], float(similarity[i]))
         for i in np.argsort(-similarity, kind="stable")[:_NEIGHBOURS]
     ]

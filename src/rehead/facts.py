@@ -7,10 +7,10 @@ import resource
 import sys
 from typing import Any
 
-from rehead import hardware
+from rehead import hardware, likelihood
 from rehead.data.examples import Dropped, Examples
 from rehead.data.parts import Columns, Parts
-from rehead.evaluation.metrics import evaluate, softmax
+from rehead.evaluation.scoring import measure
 from rehead.tuning.finetune import Finetuned
 from rehead.tuning.loop import History
 from rehead.tuning.stages import Stage
@@ -32,6 +32,7 @@ SETTINGS = (
     "cut",
     "pool",
     "labels",
+    "multilabel",
     "max_length",
     "long",
     "seed",
@@ -57,7 +58,9 @@ def rows(read: int, dropped: Dropped, used: dict[str, Examples]) -> dict[str, An
 
 def told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
     """How the classifier came about, and how it does on the validation examples."""
-    validation = evaluate(softmax(result.validation_logits), parts.validation.labels, parts.train.label_names)
+    labels = parts.validation.labels
+    probabilities = likelihood.probabilities(result.validation_logits, parts.validation.multilabel)
+    validation = measure(probabilities, labels, parts.train.label_names)
     return {
         "replaced": result.replaced,
         "parameters": result.parameters,
@@ -74,8 +77,9 @@ def told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
 def saved(facts: dict[str, Any], columns: Columns) -> dict[str, Any]:
     """What of the facts stands in rehead.json."""
     return {
-        "text_column": columns[0],
-        "label_column": columns[1],
+        "text_column": columns.text,
+        "label_column": columns.label,
+        "label_separator": columns.separator,
         "data": facts["data"],
         "rows": facts["rows"],
         "decisions": {key: value for key, value in facts["decisions"].items() if key != "test"},

@@ -11,11 +11,11 @@ from typing import Any
 from rehead import artifact, progress
 from rehead.data import writing
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
-from rehead.data.examples import Examples, require_learnable
-from rehead.data.parts import Sources, read_examples
+from rehead.data.examples import Examples, named, require_learnable
+from rehead.data.parts import Columns, Sources, read_examples
 from rehead.errors import DataError
 from rehead.evaluation import learning_curve
-from rehead.evaluation.label_noise import rank
+from rehead.evaluation.label_noise import rank, rank_several
 from rehead.tuning.frozen_probes import Frozen, frozen_features
 
 # So many of the suspects are shown.
@@ -48,12 +48,13 @@ def label_errors(folder: str | Path, sources: Sources | str, output: str | Path 
 
 def ranked(examples: Examples, frozen: Frozen, seed: int) -> list[dict[str, Any]]:
     """One row an example, the most suspicious label first."""
-    ranking = rank(frozen.out_of_fold(seed, near_of(examples)), examples.labels)
+    probabilities = frozen.out_of_fold(seed, near_of(examples))
+    ranking = (rank_several if examples.multilabel else rank)(probabilities, examples.labels)
     return [
         {
             "row": int(examples.lines[i]),
-            "label": examples.label_names[examples.labels[i]],
-            "suggested": examples.label_names[ranking.suggested[i]],
+            "label": examples.named(i),
+            "suggested": named(ranking.suggested[i], examples.label_names),
             "margin": round(float(ranking.margin[i]), 4),
             "suspected": bool(ranking.is_suspected[i]),
             "text": examples.texts[i],
@@ -107,8 +108,7 @@ def curve(frozen: Frozen, seed: int) -> dict[str, Any]:
 def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Frozen, int]:
     sources = Sources(sources) if isinstance(sources, str) else sources
     told = artifact.load(Path(folder)).description
-    trained_on = (told.get("text_column"), told.get("label_column"))
-    examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), trained_on)
+    examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), Columns.of(told))
     (unique,) = with_near(drop_duplicates(examples)[0])
     require_learnable(unique)
     frozen = frozen_features(unique, told)

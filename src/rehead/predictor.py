@@ -13,10 +13,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rehead import hardware
+from rehead import hardware, likelihood
 from rehead.bases.cut import Base
 from rehead.bases.tokens import Encoded, encode
-from rehead.evaluation.metrics import softmax
 from rehead.heads import Head
 from rehead.tuning.features import trunk_pass
 
@@ -48,16 +47,22 @@ class Scores:
     flops: float
 
 
-def predict(base: Base, head: Head, texts: list[str], max_length: int, long: str = "truncate") -> Scores:
-    """Scores texts; an empty text is scored as the padding token alone."""
+def predict(
+    base: Base, head: Head, texts: list[str], max_length: int, long: str = "truncate", multilabel: bool = False
+) -> Scores:
+    """Scores texts; an empty text is scored as the padding token alone.
+
+    Args:
+        multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
+    """
     head.eval()
-    scorer = _Scorer(base, head)
+    scorer = _Scorer(base, head, multilabel)
     probabilities = np.empty((len(texts), head.linear.out_features))
     tokens_cut = np.zeros(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
         encoded = encode(base, texts[part], max_length, long)
-        probabilities[part] = softmax(scorer.logits(encoded))
+        probabilities[part] = likelihood.probabilities(scorer.logits(encoded), multilabel)
         tokens_cut[part] = encoded.tokens_cut
     return Scores(probabilities, tokens_cut, scorer.flops)
 
@@ -69,9 +74,9 @@ class _Scorer:
         flops: operations in the blocks so far.
     """
 
-    def __init__(self, base: Base, head: Head) -> None:
+    def __init__(self, base: Base, head: Head, multilabel: bool) -> None:
         self.flops = 0.0
-        self._base, self._head = base, head
+        self._base, self._head, self._multilabel = base, head, multilabel
         self._fast: Base | None = None
         self._error: float | None = None
 
@@ -84,17 +89,19 @@ class _Scorer:
         logits = self._pass(self._fast, texts)
         if self._error is None:
             self._error = self._measured_error(texts, logits)
-        again = np.flatnonzero(_is_unsafe(logits, self._error))
+        again = np.flatnonzero(_is_unsafe(likelihood.probabilities(logits, self._multilabel), self._error))
         if len(again):
             logits[again] = self._pass(self._base, texts.take(torch.from_numpy(again)))
         return logits
 
     def _measured_error(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
-        """How far apart two logits of a text may drift in bfloat16, from texts of all lengths."""
+        """How far log odds may drift in bfloat16, from texts of all lengths: two logits of a text from each other, or
+        each by itself where there may be several labels.
+        """
         by_length = torch.argsort(texts.tokens, stable=True)
         rows = by_length[torch.linspace(0, len(by_length) - 1, _SAMPLE).long()]
         drift = logits[rows.numpy()] - self._pass(self._base, texts.take(rows))
-        return _SAFETY * float(np.ptp(drift, axis=1).max())
+        return _SAFETY * float(np.abs(drift).max() if self._multilabel else np.ptp(drift, axis=1).max())
 
     def _pass(self, base: Base, texts: Encoded) -> npt.NDArray[np.float32]:
         depth = len(base.blocks)
@@ -107,12 +114,11 @@ class _Scorer:
         return result
 
 
-def _is_unsafe(logits: npt.NDArray[np.float32], error: float) -> npt.NDArray[np.bool_]:
-    """(n,): where a drift of that size between two logits could move a probability by more than the tolerance.
+def _is_unsafe(p: npt.NDArray[np.float64], error: float) -> npt.NDArray[np.bool_]:
+    """(n,): where a drift of that size could move one of the probabilities (n, n_classes) by more than the tolerance.
 
     The odds of a class against the rest change by a factor of at most exp(drift).
     """
-    p = softmax(logits)
     factor = np.exp(min(error, _OVERWHELMING))
     moved = np.maximum(p - p / (p + (1 - p) * factor), p * factor / (p * factor + 1 - p) - p)
     unsafe: npt.NDArray[np.bool_] = (moved > _TOLERANCE).any(axis=1)

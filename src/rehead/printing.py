@@ -9,20 +9,24 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from rehead.data.labels import EVEN
+
 
 def evaluation(facts: dict[str, Any]) -> None:
     """Headline, what the baselines reach on the same texts, per-class table, confusion matrix."""
     console = Console(highlight=False, soft_wrap=True)
     test, overlap = facts["test"], facts["overlap"]
     low, high = test["accuracy_ci"]
-    console.print(f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy on {test['n']:,} test texts", end="")
+    of_all = "of all labels of a text together, " if facts["multilabel"] else ""
+    console.print(f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy {of_all}on {test['n']:,} test texts", end="")
     console.print(f", 95 % interval {low:.2%} to {high:.2%}")
     if facts.get("folds"):
         values = [fold["accuracy"] for fold in facts["folds"]]
         console.print(f"by fold: {', '.join(f'{value:.2%}' for value in values)}")
     low, high = test["intervals"]["macro_f1"]
+    micro = f"micro F1 {test['micro_f1']:.4f}, " if "micro_f1" in test else ""
     console.print(
-        f"macro F1 {test['macro_f1']:.4f} ({low:.4f} to {high:.4f}), log loss {test['log_loss']:.4f}, "
+        f"{micro}macro F1 {test['macro_f1']:.4f} ({low:.4f} to {high:.4f}), log loss {test['log_loss']:.4f}, "
         f"ECE {test['ece']:.4f}"
     )
     if facts["comparison"]:
@@ -35,7 +39,7 @@ def evaluation(facts: dict[str, Any]) -> None:
     for suffix in columns:
         table.add_column(f"accuracy{suffix}", justify="right")
         table.add_column(f"macro F1{suffix}", justify="right")
-    approaches = [("rehead", None), ("TF-IDF + logistic regression", "tfidf"), ("majority class", "majority")]
+    approaches = [("rehead", None), ("TF-IDF + logistic regression", "tfidf"), (most_frequent(facts), "majority")]
     for title, key in approaches if facts["baselines"] else approaches[:1]:
         measured = [values["baselines"][key] if key else values for values in columns.values()]
         table.add_row(title, *(cell for m in measured for cell in (f"{m['accuracy']:.2%}", f"{m['macro_f1']:.4f}")))
@@ -50,7 +54,7 @@ def evaluation(facts: dict[str, Any]) -> None:
     console.print()
     console.print(table)
 
-    if len(facts["labels"]) <= 12:
+    if "confusion" in test and len(facts["labels"]) <= 12:
         table = Table("true \\ predicted", box=None, pad_edge=False)
         for label in facts["labels"]:
             table.add_column(_plain(label), justify="right")
@@ -73,6 +77,9 @@ def _decisions(console: Console, told: dict[str, Any]) -> None:
     """What the rule comes to on the test texts, where there is one beside the most probable label."""
     test = told["test"]
     lines = []
+    if "thresholds" in told:
+        _thresholds(console, told)
+        return
     if told["threshold"]:
         values = {name: "none" if test[name] is None else f"{test[name]:.2%}" for name in ("precision", "recall")}
         lines.append(
@@ -95,6 +102,40 @@ def _decisions(console: Console, told: dict[str, Any]) -> None:
     if lines:
         console.print()
         console.print("\n".join(lines))
+
+
+def _thresholds(console: Console, told: dict[str, Any]) -> None:
+    """Of a classifier whose texts may have several labels, those that are not at even odds."""
+    moved = {name: at for name, at in told["thresholds"].items() if at != EVEN}
+    if not moved:
+        return
+    test = told["test"]
+    table = Table("class", box=None, pad_edge=False)
+    table.add_column("from a probability of", justify="right")
+    for name, at in moved.items():
+        table.add_row(_plain(name), f"{at:.4f}")
+    console.print()
+    console.print(table)
+    console.print(
+        f"with these thresholds: accuracy {test['accuracy']:.2%}, micro F1 {test['micro_f1']:.4f}, "
+        f"macro F1 {test['macro_f1']:.4f} on the test texts"
+    )
+
+
+def most_frequent(facts: dict[str, Any]) -> str:
+    """What the simplest baseline is called."""
+    return "most frequent labels" if facts["multilabel"] else "majority class"
+
+
+def answer(prediction: dict[str, Any]) -> str:
+    """A prediction in a line: label and probability; of several labels each its own."""
+    probabilities = prediction["probabilities"]
+    if "labels" in prediction:
+        labels = prediction["labels"]
+        return f"{';'.join(labels) or '-'}\t{';'.join(f'{probabilities[label]:.4f}' for label in labels) or '-'}"
+    label = prediction["label"]
+    certainty = probabilities[label] if label is not None else max(probabilities.values())
+    return f"{'-' if label is None else label}\t{certainty:.4f}"
 
 
 def _told_of(facts: dict[str, Any]) -> str:

@@ -14,19 +14,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead import artifact, narration
+from rehead import artifact, likelihood, narration
 from rehead.artifact import Reference
 from rehead.classifier import Classifier
 from rehead.cross_validation import OutOfFold, cross_validate
 from rehead.data.audit import Finding, cut_off, in_order
 from rehead.data.duplicates import fingerprints, seen_before
-from rehead.data.examples import Examples, Index
-from rehead.data.parts import Parts, Sources, prepare, read_examples
+from rehead.data.examples import Examples
+from rehead.data.labels import Labels
+from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
 from rehead.errors import SettingError
-from rehead.evaluation import baselines, report
+from rehead.evaluation import baselines, decisions, multilabel_decisions, report
 from rehead.evaluation.baselines import Baselines
-from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, tell
-from rehead.evaluation.metrics import softmax
+from rehead.evaluation.decisions import Rule, Wanted
+from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.evaluation.scoring import Seen, calibration, measured
 from rehead.explanation import contributions, shades
 from rehead.facts import SETTINGS, peak_rss_bytes, rows, rows_used, saved, split_as_json, told_by
@@ -84,7 +85,10 @@ def fit(
     parts = prepare(sources, model.random_state, with_test=not n_folds)
     narration.say_what_is_used(parts)
     wanted = wanted or Wanted()
-    require_possible(wanted, parts.train.label_names, len(parts.validation))
+    if parts.train.multilabel:
+        multilabel_decisions.require_possible(wanted, parts.train.label_names)
+    else:
+        decisions.require_possible(wanted, parts.train.label_names, len(parts.validation))
     narration.say_findings(parts.findings)
     held_out = cross_validate(parts.pool, n_folds, model) if n_folds else None
     run = model.prepare(parts.train, parts.validation)
@@ -112,10 +116,7 @@ def fit(
             "calibration": None
             if held_out
             else calibration(tested.probabilities, tested.test, model.artifact_.description["temperature"]),
-            "decisions": {
-                **rule.to_json(parts.train.label_names),
-                "test": tell(rule, tested.probabilities, tested.test.labels, parts.train.label_names),
-            },
+            "decisions": _told_of(rule, tested.probabilities, tested.test),
             "findings": [finding.to_json() for finding in findings],
             "split": f"cross-validation with {n_folds} folds, {parts.how}" if n_folds else parts.how,
             "seconds": {**result.seconds, "test": time.perf_counter() - test_start},
@@ -150,7 +151,7 @@ class _Tested:
     test: Examples
     probabilities: npt.NDArray[np.float64]
     tokens_cut: npt.NDArray[np.int64]
-    answers: dict[str, Index]
+    answers: dict[str, Labels]
     seen: Seen
 
 
@@ -165,9 +166,18 @@ def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
     return _Tested(parts.pool, held_out.probabilities, held_out.tokens_cut, held_out.answers, Seen(nothing, nothing))
 
 
-def _rule(wanted: Wanted, result: Finetuned, parts: Parts) -> Rule:
-    probabilities = softmax(result.validation_logits)
-    return rule_for(wanted, probabilities, parts.validation.labels, parts.train.label_names)
+def _rule(wanted: Wanted, result: Finetuned, parts: Parts) -> Rule | MultilabelRule:
+    labels = parts.validation.labels
+    probabilities = likelihood.probabilities(result.validation_logits, parts.validation.multilabel)
+    if parts.validation.multilabel:
+        return multilabel_decisions.rule_for(wanted, probabilities, labels, parts.train.label_names)
+    return decisions.rule_for(wanted, probabilities, labels, parts.train.label_names)
+
+
+def _told_of(rule: Rule | MultilabelRule, probabilities: npt.NDArray[np.float64], test: Examples) -> dict[str, Any]:
+    """A rule, and what it comes to on the test examples."""
+    told = rule.tell(probabilities, test.labels, test.label_names)
+    return {**rule.to_json(test.label_names), "test": told}
 
 
 def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, Any]:
@@ -199,7 +209,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     sources = Sources(sources) if isinstance(sources, str) else sources
     loaded = artifact.load(Path(folder))
     load_seconds = time.perf_counter() - start
-    trained_on = (loaded.description.get("text_column"), loaded.description.get("label_column"))
+    trained_on = Columns.of(loaded.description)
     test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, trained_on)
     seen = loaded.reference.seen if loaded.reference else np.array([], dtype=np.int64)
     in_training = seen_before(test.texts, seen)
@@ -225,10 +235,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
             Seen(in_training, in_training),
             loaded.reference.baselines.predict(test.texts) if loaded.reference else None,
         ),
-        "decisions": {
-            **rule.to_json(loaded.labels),
-            "test": tell(rule, probabilities, test.labels, loaded.labels),
-        },
+        "decisions": _told_of(rule, probabilities, test),
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},
         "flops": scores.flops,
     }

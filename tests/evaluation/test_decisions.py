@@ -5,19 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from mapie.classification import SplitConformalClassifier
+from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import f1_score, precision_score, recall_score
 
 from rehead.errors import SettingError
-from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, set_threshold, tell, threshold_for
-from rehead.evaluation.metrics import softmax
+from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, set_threshold, threshold_for
 
 NAMES = ("ham", "spam", "news")
 
 
 def drawn(n: int, seed: int = 0, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(seed)
-    probabilities = softmax(2 * generator.normal(size=(n, n_classes)))
+    probabilities = softmax(2 * generator.normal(size=(n, n_classes)), axis=1)
     return probabilities, np.array([generator.choice(n_classes, p=row) for row in probabilities])
 
 
@@ -60,7 +60,12 @@ def test_threshold_reaches_what_was_wanted_of_it(measure: str, least: float, see
 def test_of_thresholds_that_reach_a_precision_the_one_with_the_best_recall_is_taken() -> None:
     probabilities = np.array([[1 - p, p] for p in (0.9, 0.8, 0.7, 0.6, 0.3)])
     labels = np.array([1, 1, 1, 0, 0])
-    assert threshold_for(probabilities, labels, 1, "precision", 0.99) == 0.7
+    assert 0.6 < threshold_for(probabilities, labels, 1, "precision", 0.99) <= 0.7
+
+
+def test_threshold_lies_halfway_between_those_that_it_parts() -> None:
+    probabilities = np.array([[1 - p, p] for p in (0.999, 0.99, 0.01, 0.001)])
+    assert threshold_for(probabilities, np.array([1, 1, 0, 0]), 1, "f1", 0.0) == pytest.approx(0.5)
 
 
 def test_threshold_for_f1_has_the_best_there_is() -> None:
@@ -112,7 +117,7 @@ def test_sets_are_those_of_mapie(coverage: float) -> None:
 def test_sets_hold_the_true_label_as_often_as_was_wanted(coverage: float) -> None:
     probabilities, labels = drawn(2000)
     rule = Rule(set_above=set_threshold(probabilities, labels, coverage), coverage=coverage)
-    told = tell(rule, *drawn(4000, seed=1), NAMES)
+    told = rule.tell(*drawn(4000, seed=1), NAMES)
     assert told["coverage"] == pytest.approx(coverage, abs=0.02)
     assert 1 <= told["set_size"] <= 3
 
@@ -130,10 +135,10 @@ def test_most_probable_label_is_always_in_the_set() -> None:
 def test_what_a_rule_comes_to_is_told() -> None:
     probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.45, 0.55, 0.0], [0.4, 0.3, 0.3]])
     labels = np.array([0, 1, 0, 2])
-    told = tell(Rule(threshold=(1, 0.5), abstain_below=0.5), probabilities, labels, NAMES)
+    told = Rule(threshold=(1, 0.5), abstain_below=0.5).tell(probabilities, labels, NAMES)
     assert told == {"answered": 0.75, "accuracy": pytest.approx(2 / 3), "label": "spam", "precision": 0.5, "recall": 1}
     costs = np.array([[0, 1, 1], [5, 0, 5], [1, 1, 0]])
-    assert tell(Rule(costs=costs), probabilities, labels, NAMES)["cost"] == 0.5  # twice 1
+    assert Rule(costs=costs).tell(probabilities, labels, NAMES)["cost"] == 0.5  # twice 1
 
 
 def test_rule_is_made_of_what_is_wanted() -> None:

@@ -2,17 +2,25 @@
 
 import numpy as np
 import pytest
-from sklearn.metrics import balanced_accuracy_score, f1_score, log_loss
+from scipy.special import softmax
+from sklearn.metrics import (
+    average_precision_score,
+    balanced_accuracy_score,
+    f1_score,
+    hamming_loss,
+    log_loss,
+    matthews_corrcoef,
+    roc_auc_score,
+)
 
 from rehead.evaluation import intervals
-from rehead.evaluation.intervals import bootstrap, bootstrap_of
-from rehead.evaluation.metrics import softmax
+from rehead.evaluation.intervals import bootstrap, bootstrap_of, bootstrap_several
 
 
 def case(n: int = 80, n_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, n_classes, n)
-    return softmax(generator.normal(size=(n, n_classes)) + 1.5 * np.eye(n_classes)[labels]), labels
+    return softmax(generator.normal(size=(n, n_classes)) + 1.5 * np.eye(n_classes)[labels], axis=1), labels
 
 
 @pytest.mark.parametrize(
@@ -21,6 +29,9 @@ def case(n: int = 80, n_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
         ("balanced_accuracy", lambda p, y: balanced_accuracy_score(y, p.argmax(1))),
         ("macro_f1", lambda p, y: f1_score(y, p.argmax(1), average="macro")),
         ("weighted_f1", lambda p, y: f1_score(y, p.argmax(1), average="weighted")),
+        ("mcc", lambda p, y: matthews_corrcoef(y, p.argmax(1))),
+        ("roc_auc", lambda p, y: roc_auc_score(np.eye(4)[y], p, average="macro")),
+        ("pr_auc", lambda p, y: average_precision_score(np.eye(4)[y], p, average="macro")),
         ("log_loss", lambda p, y: log_loss(y, p, labels=range(4))),
         ("brier", lambda p, y: ((p - np.eye(4)[y]) ** 2).sum(1).mean()),
     ],
@@ -30,6 +41,38 @@ def test_interval_is_that_of_scikit_learns_measure(name: str, measure) -> None:
     ours = bootstrap(probabilities, labels)[name]
     theirs = bootstrap_of(lambda rows: measure(probabilities[rows], labels[rows]), len(labels), 1000)
     assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [
+        ("micro_f1", lambda p, y: f1_score(y, p >= 0.5, average="micro")),
+        ("macro_f1", lambda p, y: f1_score(y, p >= 0.5, average="macro")),
+        ("weighted_f1", lambda p, y: f1_score(y, p >= 0.5, average="weighted")),
+        ("hamming_loss", lambda p, y: hamming_loss(y, p >= 0.5)),
+        ("roc_auc", lambda p, y: roc_auc_score(y, p, average="macro")),
+        ("pr_auc", lambda p, y: average_precision_score(y, p, average="macro")),
+        ("log_loss", lambda p, y: -np.where(y, np.log(p), np.log1p(-p)).mean()),
+        ("brier", lambda p, y: ((p - y) ** 2).mean()),
+    ],
+)
+def test_so_it_is_where_a_text_may_have_several_labels(name: str, measure) -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, (80, 3))
+    probabilities = (1 / (1 + np.exp(-generator.normal(size=(80, 3)) - 2 * labels + 1))).round(2).clip(0.01, 0.99)
+    ours = bootstrap_several(probabilities, labels)[name]
+    theirs = bootstrap_of(lambda rows: measure(probabilities[rows], labels[rows]), 80, 1000)
+    assert ours == pytest.approx(theirs, abs=1e-9)
+
+
+def test_class_that_some_resamples_lack_has_an_area_in_the_others() -> None:
+    labels = np.array([0] * 30 + [1])
+    low, high = bootstrap(np.eye(2)[labels] * 0.8 + 0.1, labels)["roc_auc"]
+    assert (low, high) == (1.0, 1.0)
+
+
+def test_one_class_alone_has_no_area() -> None:
+    assert "roc_auc" not in bootstrap(np.array([[0.9, 0.1]] * 5), np.zeros(5, dtype=np.int64))
 
 
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

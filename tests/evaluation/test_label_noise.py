@@ -2,16 +2,16 @@
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 
 from rehead.evaluation.label_noise import rank
-from rehead.evaluation.metrics import softmax
 
 
 def planted(n: int = 600, n_classes: int = 4, share: float = 0.05) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Good probabilities of the true classes, labels of which some were changed, and which were."""
     generator = np.random.default_rng(0)
     truth = generator.integers(0, n_classes, n)
-    probabilities = softmax(generator.normal(size=(n, n_classes)) + 4 * np.eye(n_classes)[truth])
+    probabilities = softmax(generator.normal(size=(n, n_classes)) + 4 * np.eye(n_classes)[truth], axis=1)
     wrong = generator.random(n) < share
     labels = np.where(wrong, (truth + generator.integers(1, n_classes, n)) % n_classes, truth)
     return probabilities, labels, wrong

@@ -5,9 +5,9 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from scipy.special import softmax
 from sklearn.metrics import precision_score, recall_score
 
-from rehead.evaluation.metrics import softmax
 from rehead.evaluation.plots import curves, depth_profile, learning_curve, reliability, thresholds
 
 NAMES = ("ham", "<spam & co> $1$", "news")
@@ -16,7 +16,7 @@ NAMES = ("ham", "<spam & co> $1$", "news")
 def case(n: int = 200, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
     labels = generator.integers(0, n_classes, n)
-    return softmax(generator.normal(size=(n, n_classes)) + 2 * np.eye(n_classes)[labels]), labels
+    return softmax(generator.normal(size=(n, n_classes)) + 2 * np.eye(n_classes)[labels], axis=1), labels
 
 
 def drawings() -> dict[str, str]:

@@ -34,6 +34,27 @@ def test_solution_is_scikit_learns_on_standardised_features(strength: float, mon
     np.testing.assert_allclose(probabilities, reference.predict_proba(scaled), atol=2e-3)
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_of_several_labels_each_class_has_scikit_learns_regression(
+    balanced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features, ids = problem()
+    labels = np.stack([ids == 0, ids != 2, features[:, 0] > 0], axis=1).astype(np.int64)
+    counts = labels.sum(0)
+    weights = len(labels) / (2 * np.where(labels > 0, counts, len(labels) - counts))
+    monkeypatch.setattr(probe, "STRENGTHS", (1e-2,))
+    solved = solve(features, labels, (features, labels), 3, intercept=True, weights=weights if balanced else None)
+    scale = features.std(0)
+    scale[5] = np.inf
+    scaled = (features - features.mean(0)) / scale
+    ours = 1 / (1 + np.exp(-(features @ solved.weight.T + solved.bias)))
+    for label in range(3):
+        reference = LogisticRegression(
+            C=1 / (1e-2 * len(labels)), class_weight="balanced" if balanced else None, max_iter=10_000, tol=1e-8
+        ).fit(scaled, labels[:, label])
+        np.testing.assert_allclose(ours[:, label], reference.predict_proba(scaled)[:, 1], atol=2e-3)
+
+
 def test_no_bias_where_the_head_has_none() -> None:
     features, labels = problem()
     solved = solve(features, labels, (features, labels), 3, intercept=False)
@@ -91,7 +112,7 @@ def test_difference_that_is_small_but_steady_counts() -> None:
     assert shallowest(probes) == ("last", 2)
 
 
-def test_of_poolings_at_the_same_depth_a_transformers_model_is_preferred_then_the_best() -> None:
+def test_of_poolings_at_the_same_depth_the_best_is_taken() -> None:
     worse, better = probe_with([0.25, 0.25]), probe_with([0.1, 0.3])
-    assert shallowest({("mean", 2): better, ("last", 2): worse}) == ("last", 2)
+    assert shallowest({("mean", 2): better, ("last", 2): worse}) == ("mean", 2)
     assert shallowest({("mean", 2): worse, ("both", 2): better}) == ("both", 2)

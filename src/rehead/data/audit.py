@@ -6,7 +6,6 @@ Looks at texts, labels and, where a base has been loaded, at the number of their
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from ftfy.badness import is_bad
 
+from rehead.data import labels as of_labels
 from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.shortcuts import shortcuts
@@ -104,8 +104,9 @@ def in_order(findings: list[Finding]) -> list[Finding]:
 
 def class_counts(examples: Examples) -> dict[str, int]:
     """Examples of each class, the most frequent first."""
-    counts = Counter(examples.labels.tolist())
-    return {examples.label_names[label]: count for label, count in counts.most_common()}
+    counts = of_labels.class_counts(examples.labels, len(examples.label_names))
+    order = np.argsort(-counts, kind="stable")
+    return {examples.label_names[label]: int(counts[label]) for label in order if counts[label]}
 
 
 def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -123,7 +124,8 @@ def _unusable(dropped: Dropped) -> Iterator[Finding]:
 def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
     """The same text, or nearly the same, with different labels."""
     n = len(examples)
-    same = _of_several_labels(exact, examples.labels)
+    labels = of_labels.combinations(examples.labels)
+    same = _of_several_labels(exact, labels)
     if len(same):
         grade = "error" if len(same) > _MANY_CONTRADICTIONS * n else "warning"
         yield Finding(
@@ -134,7 +136,7 @@ def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
             "the same text has several labels, so one of them is wrong; correct them (the first is kept, the others "
             "are left out)",
         )
-    near = np.setdiff1d(_of_several_labels(near_of(examples), examples.labels), same)
+    near = np.setdiff1d(_of_several_labels(near_of(examples), labels), same)
     if len(near):
         yield Finding(
             "warning",
@@ -301,7 +303,7 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
     by_class = [
         {"label": name, "tokens lost": f"{lost[of_class].sum() / max(1, n_tokens[of_class].sum()):.1%}"}
         for i, name in enumerate(examples.label_names)
-        if lost[of_class := examples.labels == i].sum()
+        if lost[of_class := of_labels.of_class(examples.labels, i)].sum()
     ]
     yield Finding(
         "warning" if share > _MANY_CONTRADICTIONS else "note",
@@ -341,7 +343,7 @@ def _languages(examples: Examples) -> Iterator[Finding]:
 
 
 def _shortcuts(examples: Examples) -> Iterator[Finding]:
-    for found in shortcuts(examples.texts, examples.labels):
+    for found in shortcuts(examples.texts, examples.labels, len(examples.label_names)):
         name = examples.label_names[found.label]
         yield Finding(
             "warning" if found.gives_away else "note",
@@ -357,7 +359,7 @@ def _shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
     return [
         {
             "row": int(examples.lines[i]),
-            "label": examples.label_names[examples.labels[i]],
+            "label": examples.named(i),
             "text": _shortened(examples.texts[i]),
         }
         for i in rows[:_SHOWN]

@@ -10,6 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rehead.data.examples import Dropped, Examples, Index
+from rehead.data.labels import combinations
 
 # Texts are nearly the same when about this share of their shingles is common to both (Jaccard similarity; Leskovec et
 # al., Mining of Massive Datasets, §3.2). In a text message of 80 letters, that is one word in another's place.
@@ -43,13 +44,14 @@ def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
     """
     first: dict[int, int] = {}
     kept: list[int] = []
+    labels = combinations(examples.labels)
     dropped: Dropped = {}
     for i, key in enumerate(fingerprints(examples.texts).tolist()):
         if key not in first:
             first[key] = i
             kept.append(i)
             continue
-        same_label = examples.labels[first[key]] == examples.labels[i]
+        same_label = labels[first[key]] == labels[i]
         reason = "duplicate" if same_label else "duplicate with another label"
         dropped.setdefault(reason, []).append(int(examples.lines[i]))
     return examples.take(np.array(kept, dtype=np.int64)), dropped

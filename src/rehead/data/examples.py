@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,12 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.errors import DataError
 
 Index = npt.NDArray[np.int64]
 
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
+# Between the labels of a text that has several, where nothing else is said.
+SEPARATOR = ";"
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,12 @@ class Table:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with their class.
+    """Texts with their labels.
 
     Attributes:
         texts: n texts.
-        labels: (n,) int64, an index into `label_names`.
+        labels: (n,) int64, an index into `label_names`; or (n, k) int64 of 0 and 1 where a text may have several (see
+            `rehead.data.labels`).
         label_names: the k classes, in a fixed order.
         lines: (n,) int64, the line of `source` that each example came from.
         source: where they came from, for messages.
@@ -57,7 +61,7 @@ class Examples:
     """
 
     texts: list[str]
-    labels: Index
+    labels: Labels
     label_names: tuple[str, ...]
     lines: Index
     source: str
@@ -67,6 +71,15 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a text may have several labels."""
+        return is_multilabel(self.labels)
+
+    def named(self, row: int) -> str:
+        """The label of an example as people write it, or all of its labels."""
+        return named(self.labels[row], self.label_names)
 
     def take(self, index: Index) -> Examples:
         """The examples at the given positions, in that order."""
@@ -100,24 +113,42 @@ class Examples:
         )
 
 
+def named(labels: Any, label_names: tuple[str, ...]) -> str:
+    """A class id, or (k,) of 0 and 1, in words."""
+    if np.ndim(labels) == 0:
+        return label_names[int(labels)]
+    return SEPARATOR.join(label_names[label] for label in np.flatnonzero(labels)) or NO_LABEL
+
+
+# How it is written that none of the classes applies.
+NO_LABEL = "(none)"
+
 # Why rows are not used → the lines at which they stand.
 Dropped = dict[str, list[int]]
 
 
 def from_table(
-    table: Table, text_column: str, label_column: str, label_names: tuple[str, ...] | None = None
+    table: Table,
+    text_column: str,
+    label_column: str,
+    label_names: tuple[str, ...] | None = None,
+    separator: str | None = None,
 ) -> tuple[Examples, Dropped]:
     """Makes examples of a table's two columns; rows without text or label are left out and listed.
 
     Args:
         label_names: the classes that are known already (of a training set, for its test set); by default
             they are taken from the table, numbers in numerical order, anything else in alphabetical order.
+        separator: what stands between a text's labels, if it may have several; a JSON array of labels is read as well,
+            and an empty one means that none of the classes applies. None where each text has one label.
 
     Raises:
         DataError: no row is usable, there are too many classes, or a label is not among `label_names`.
     """
     dropped: Dropped = {}
-    texts, names, lines = [], [], []
+    texts: list[str] = []
+    named_labels: list[list[str]] = []
+    lines: list[int] = []
     columns = zip(table.column(text_column), table.column(label_column), table.lines, strict=True)
     for text, label, line in columns:
         if not (text and text.strip()):
@@ -126,28 +157,69 @@ def from_table(
             dropped.setdefault("no label", []).append(line)
         else:
             texts.append(text)
-            names.append(label.strip())
+            named_labels.append(labels_in(label, separator))
             lines.append(line)
     if not texts:
         raise DataError(
             f"{table.source}: none of its {len(table.rows)} rows has both a text (column {text_column!r}) and a "
             f"label (column {label_column!r}); name the right columns with --text-column and --label-column"
         )
-    known = label_names or in_order(set(names))
+    known = label_names or in_order({name for names in named_labels for name in names})
+    if not known:
+        raise DataError(f"{table.source}: no row has a label in column {label_column!r}; name it with --label-column")
     if len(known) > MAX_CLASSES:
         raise DataError(
             f"{table.source}: column {label_column!r} has {len(known):,} different labels; "
             "name the column that holds the classes with --label-column"
         )
     ids = {name: i for i, name in enumerate(known)}
-    for name, line in zip(names, lines, strict=True):
-        if name not in ids:
-            raise DataError(
-                f"{table.source} row {line}: label {name[:40]!r} is not among the classes learned "
-                f"({', '.join(known[:8])}{', ...' if len(known) > 8 else ''}); correct it or leave the row out"
-            )
-    labels = np.array([ids[name] for name in names], dtype=np.int64)
+    labels = np.zeros((len(texts), len(known)), dtype=np.int64)
+    for row, (names, line) in enumerate(zip(named_labels, lines, strict=True)):
+        for name in names:
+            if name not in ids:
+                raise DataError(
+                    f"{table.source} row {line}: label {name[:40]!r} is not among the classes learned "
+                    f"({', '.join(known[:8])}{', ...' if len(known) > 8 else ''}); correct it or leave the row out"
+                )
+            labels[row, ids[name]] = 1
+    if separator is None:
+        labels = labels.argmax(1)
     return Examples(texts, labels, known, np.array(lines, dtype=np.int64), table.source), dropped
+
+
+def labels_in(cell: str, separator: str | None) -> list[str]:
+    """The labels that a cell holds; one if there is no separator."""
+    if separator is None:
+        return [cell.strip()]
+    listed = _as_list(cell)
+    pieces = cell.split(separator) if listed is None else listed
+    return [piece.strip() for piece in pieces if piece.strip()]
+
+
+def _as_list(cell: str) -> list[str] | None:
+    """The labels of a JSON array such as `["a", "b"]`; None for anything else."""
+    if not (cell.lstrip().startswith("[") and cell.rstrip().endswith("]")):
+        return None
+    try:
+        values = json.loads(cell)
+    except ValueError:
+        return None
+    return [str(value) for value in values] if all(isinstance(value, str | int) for value in values) else None
+
+
+def separator_of(cells: list[str | None]) -> str | None:
+    """What stands between the labels of a column whose texts may have several; None where each has one.
+
+    They may have several if every cell is a JSON array, or if semicolons divide cells into names that come up again:
+    into no more different names than there are different cells.
+    """
+    different = {cell.strip() for cell in cells if cell and cell.strip()}
+    if different and all(_as_list(cell) is not None for cell in different):
+        return SEPARATOR
+    if not any(SEPARATOR in cell for cell in different):
+        return None
+    pieces = {piece for cell in different for piece in labels_in(cell, SEPARATOR)}
+    return SEPARATOR if len(pieces) <= len(different) else None
 
 
 def with_groups_and_times(
@@ -208,21 +280,24 @@ def in_order(names: set[str]) -> tuple[str, ...]:
 
 
 def require_learnable(examples: Examples) -> None:
-    """Checks that there is something to learn: two classes at least, each with two examples at least.
+    """Checks that there is something to learn: two classes at least, each with two examples at least; where a text may
+    have several labels, one class is enough if some examples are not of it.
 
     Raises:
-        DataError: one class only, or a class with one example.
+        DataError: nothing to tell apart, or a class with one example.
     """
-    present = Counter(examples.labels.tolist())
-    if len(present) < 2:
-        only = examples.label_names[next(iter(present))] if present else "none"
+    counts = class_counts(examples.labels, len(examples.label_names))
+    present = np.flatnonzero(counts)
+    always = counts[present] == len(examples)
+    if not len(present) or (always.all() if examples.multilabel else len(present) < 2):
+        only = examples.label_names[present[0]] if len(present) else "none"
         raise DataError(
             f"{examples.source}: all {len(examples)} usable rows have the label {only!r}; "
             "a classifier needs examples of at least two classes"
         )
-    for label, count in sorted(present.items()):
-        if count < 2:
-            line = examples.lines[int(np.flatnonzero(examples.labels == label)[0])]
+    for label in present.tolist():
+        if counts[label] < 2:
+            line = examples.lines[int(np.flatnonzero(of_class(examples.labels, label))[0])]
             raise DataError(
                 f"{examples.source} row {line}: class {examples.label_names[label]!r} has one example, too few to "
                 "train and to test on; add examples, merge it into another class or drop the row"

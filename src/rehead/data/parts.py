@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +13,38 @@ from rehead import progress
 from rehead.data import samples
 from rehead.data.audit import Finding, audit
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
-from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
+from rehead.data.examples import (
+    SEPARATOR,
+    Dropped,
+    Examples,
+    from_table,
+    require_learnable,
+    separator_of,
+    with_groups_and_times,
+)
+from rehead.data.labels import strata
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
 from rehead.data.tables import infer_columns
 from rehead.errors import DataError
 
-# The names of the text and the label column, where they are known.
-Columns = tuple[str | None, str | None]
+
+class Columns(NamedTuple):
+    """Where texts and labels stand in a table.
+
+    Attributes:
+        text, label: the columns' names; None where they are to be found.
+        separator: what stands between the labels of a text that may have several; None where each text has one.
+    """
+
+    text: str | None = None
+    label: str | None = None
+    separator: str | None = None
+
+    @classmethod
+    def of(cls, told: Mapping[str, Any]) -> Columns:
+        """Those that a classifier has learned from, by its description."""
+        separator = told.get("label_separator", SEPARATOR) if told["multilabel"] else None
+        return cls(told.get("text_column"), told.get("label_column"), separator)
 
 
 @dataclass(frozen=True)
@@ -29,6 +56,8 @@ class Sources:
         validation: examples that choose regularisation, depth and epoch; taken out of `data` if None.
         test: examples to measure on; if None those that were published with `data`, or taken out of it.
         text_column, label_column: found by name and content if None.
+        label_separator: what stands between the labels of a text that may have several; "" if each text has one label,
+            whatever it holds; if None, arrays and semicolons between names that come up again are taken for several.
         group_column: rows with the same value are never parted.
         time_column: if given, the split is by time: the oldest rows are for training, the newest for the test.
     """
@@ -40,6 +69,7 @@ class Sources:
     label_column: str | None = None
     group_column: str | None = None
     time_column: str | None = None
+    label_separator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +122,7 @@ class Material:
 
 def gather(sources: Sources) -> Material:
     """Reads all sources and audits them."""
-    pool, dropped, columns, rows_read = read_examples(sources.data, sources, None, (None, None))
+    pool, dropped, columns, rows_read = read_examples(sources.data, sources, None, Columns())
     given: dict[str, Examples] = {}
     unusable = dict(dropped)
     for part, source in (("test", sources.test), ("validation", sources.validation)):
@@ -162,7 +192,7 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
     near = near_of(pool)
     groups = near if pool.groups is None else joined(near, pool.groups)
     how = f"stratified at random with seed {seed}, texts that are nearly the same kept together"
-    return stratified(pool.labels, seed, fractions, groups), how + (
+    return stratified(strata(pool.labels), seed, fractions, groups), how + (
         " and groups too" if pool.groups is not None else ""
     )
 
@@ -170,15 +200,24 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
 def read_examples(
     data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
 ) -> tuple[Examples, Dropped, Columns, int]:
-    """Examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess."""
+    """Examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess.
+
+    Args:
+        label_names: the classes, where they are known; then it is known whether a text may have several labels, too.
+    """
     table = samples.read_any(data)
-    text_column, label_column = (name if name in table.columns else None for name in known)
+    text_column, label_column = (name if name in table.columns else None for name in known[:2])
     text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
-    progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}")
-    examples, dropped = from_table(table, text, label, label_names)
+    separator = known.separator
+    if label_names is None:
+        asked = sources.label_separator
+        separator = separator_of(table.column(label)) if asked is None else asked or None
+    several = "" if separator is None else ", of which a text may have several"
+    progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}{several}")
+    examples, dropped = from_table(table, text, label, label_names, separator)
     if data == sources.data:
         examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
-    return examples, dropped, (text, label), len(table.rows)
+    return examples, dropped, Columns(text, label, separator), len(table.rows)
 
 
 def _without_repeats(validation: Examples, train: Examples) -> tuple[Examples, Dropped]:

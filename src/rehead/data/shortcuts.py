@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csc_array, hstack
 from sklearn.feature_extraction.text import CountVectorizer
 
 from rehead.data.examples import Index
+from rehead.data.labels import Labels, as_indicator
 
 _PATTERNS = {
     "a web address": re.compile(r"https?://|\bwww\.\w", re.IGNORECASE),
@@ -54,52 +56,51 @@ class Shortcut:
         return self.reach >= _GIVES_AWAY
 
 
-def shortcuts(texts: list[str], labels: Index) -> list[Shortcut]:
+def shortcuts(texts: list[str], labels: Labels, n_classes: int) -> list[Shortcut]:
     """Patterns and words that tell a label far better than its frequency does, the farthest-reaching first."""
-    totals = np.bincount(labels)
-    found = []
+    targets = as_indicator(labels, n_classes)
+    names, occurs = [], []
     for feature, pattern in _PATTERNS.items():
-        has = np.array([pattern.search(text) is not None for text in texts], dtype=np.bool_)
-        counts = np.bincount(labels[has], minlength=len(totals))
-        found += [_shortcut(feature, label, np.flatnonzero(has), counts, totals) for label in _told(counts, totals)]
-    return sorted([*found, *_words(texts, labels, totals)], key=lambda shortcut: -shortcut.reach)
-
-
-def _words(texts: list[str], labels: Index, totals: Index) -> list[Shortcut]:
+        names.append(feature)
+        occurs.append(csc_array(np.array([[pattern.search(text) is not None] for text in texts], dtype=np.int64)))
+    patterns = _told(names, hstack(occurs, format="csc"), targets)
     vectorizer = CountVectorizer(binary=True, max_features=_WORDS, min_df=_LEAST)
     try:
-        occurs = vectorizer.fit_transform(texts).tocsc()
+        words = csc_array(vectorizer.fit_transform(texts))
     except ValueError:  # no word is in twenty texts
-        return []
-    by_class = np.stack([np.asarray(occurs[labels == label].sum(0)).ravel() for label in range(len(totals))], axis=1)
-    names = vectorizer.get_feature_names_out()
-    found = [
-        _shortcut(f"the word {names[word]!r}", label, np.sort(occurs[:, [word]].indices), by_class[word], totals)
-        for word in np.flatnonzero(_is_pure(by_class, totals).any(1))
-        for label in _told(by_class[word], totals)
-    ]
-    return sorted(found, key=lambda shortcut: -shortcut.reach)[:_LISTED_WORDS]
+        return patterns
+    told = _told([f"the word {word!r}" for word in vectorizer.get_feature_names_out()], words, targets)
+    return _farthest_first([*patterns, *told[:_LISTED_WORDS]])
 
 
-def _is_pure(counts: npt.NDArray[np.int64], totals: Index) -> npt.NDArray[np.bool_]:
-    """(..., n_classes): whether a feature with such counts tells the class.
+def _told(names: list[str], occurs: csc_array, targets: npt.NDArray[np.float64]) -> list[Shortcut]:
+    """The features that tell a class.
 
-    A class that nearly all texts have is told by anything, so purity has to halve the error of naming it always.
+    Args:
+        names: of the features, in words.
+        occurs: (n, n_features) of 0 and 1.
+        targets: (n, n_classes) of 0 and 1.
     """
-    n = counts.sum(-1, keepdims=True)
-    purity = counts / np.maximum(n, 1)
-    prior = totals / totals.sum()
+    counts = np.asarray(occurs.T @ targets)
+    n = np.asarray(occurs.sum(0)).reshape(-1, 1)
+    totals = targets.sum(0)
+    purity, reach = counts / np.maximum(n, 1), counts / np.maximum(totals, 1)
+    # A class that nearly all texts have is told by anything, so purity has to halve the error of naming it always.
+    prior = totals / len(targets)
     needed = np.maximum(_PURE, 1 - (1 - prior) / 2)
-    reach = counts / np.maximum(totals, 1)
-    result: npt.NDArray[np.bool_] = (n >= _LEAST) & (purity >= needed) & (reach >= _FAR_REACHING)
-    return result
+    is_told = (n >= _LEAST) & (purity >= needed) & (reach >= _FAR_REACHING)
+    found = [
+        Shortcut(
+            names[feature],
+            label,
+            np.sort(occurs[:, [feature]].indices).astype(np.int64),
+            float(purity[feature, label]),
+            float(reach[feature, label]),
+        )
+        for feature, label in zip(*(places.tolist() for places in np.nonzero(is_told)), strict=True)
+    ]
+    return _farthest_first(found)
 
 
-def _told(counts: Index, totals: Index) -> list[int]:
-    result: list[int] = np.flatnonzero(_is_pure(counts, totals)).tolist()
-    return result
-
-
-def _shortcut(feature: str, label: int, rows: Index, counts: Index, totals: Index) -> Shortcut:
-    purity, reach = counts[label] / counts.sum(), counts[label] / totals[label]
-    return Shortcut(feature, label, rows.astype(np.int64), float(purity), float(reach))
+def _farthest_first(found: list[Shortcut]) -> list[Shortcut]:
+    return sorted(found, key=lambda shortcut: -shortcut.reach)

@@ -338,6 +338,8 @@ def _as_text(cell: object) -> str | None:
         return None
     if isinstance(cell, bytes):
         return cell.decode("utf-8", errors="replace")
+    if isinstance(cell, list):
+        return json.dumps(cell, ensure_ascii=False, default=str)
     return str(cell)
 
 

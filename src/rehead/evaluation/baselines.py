@@ -1,4 +1,4 @@
-"""What a language model has to beat: the majority class, and TF-IDF with logistic regression.
+"""What a language model has to beat: the most frequent label, and TF-IDF with logistic regression.
 
 Both learn from the same training examples and are measured on the same test examples. They are saved with
 the classifier, as numbers and words, so that any later evaluation shows them too.
@@ -14,12 +14,15 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import log_loss
 
-from rehead.data.examples import Examples, Index
+from rehead import likelihood
+from rehead.data.examples import Examples
+from rehead.data.labels import Labels, combinations, is_multilabel, of_class
 
 # Weak regularisation suits sparse features; validation chooses among these.
 _INVERSE_STRENGTHS = (1.0, 10.0, 100.0)
+# The log odds of a class that no training example has, where a validation example has it.
+_NEVER = -27.6
 
 
 @dataclass(frozen=True)
@@ -27,13 +30,14 @@ class Baselines:
     """Both baselines, learned.
 
     Attributes:
-        majority: id of the most frequent training class.
+        majority: the most frequent label of the training examples, a class id in an array of shape (); where a text may
+            have several the most frequent combination, (n_classes,) of 0 and 1.
         vocabulary: the words and word pairs, in the order of `idf`.
         idf: (n_terms,) inverse document frequencies.
-        weight: (n_terms, n_classes) and bias: (n_classes,) of the logistic regression.
+        weight: (n_terms, n_classes) and bias: (n_classes,) of the logistic regression, or of one for each class.
     """
 
-    majority: int
+    majority: Labels
     vocabulary: list[str]
     idf: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
@@ -42,9 +46,8 @@ class Baselines:
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
         """As arrays, to be saved; the vocabulary as UTF-8 JSON."""
         words = np.frombuffer(json.dumps(self.vocabulary).encode(), dtype=np.uint8)
-        majority = np.array([self.majority], dtype=np.int64)
         return {
-            "majority": majority,
+            ("combination" if self.multilabel else "majority"): np.atleast_1d(self.majority),
             "words": words,
             "idf": self.idf,
             "weight": self.weight,
@@ -54,29 +57,40 @@ class Baselines:
     @classmethod
     def from_tensors(cls, tensors: dict[str, npt.NDArray[Any]]) -> Baselines:
         words = json.loads(tensors["words"].tobytes().decode())
-        return cls(int(tensors["majority"][0]), words, tensors["idf"], tensors["weight"], tensors["bias"])
+        majority = tensors["combination"] if "combination" in tensors else tensors["majority"].reshape(())
+        return cls(majority, words, *(tensors[name] for name in _REGRESSION))
 
-    def predict_tfidf(self, texts: list[str]) -> Index:
-        """(n,) class ids."""
+    @property
+    def multilabel(self) -> bool:
+        return self.majority.ndim > 0
+
+    def predict_majority(self, texts: list[str]) -> Labels:
+        """(n,) class ids, or (n, n_classes)."""
+        return np.repeat(self.majority[None], len(texts), axis=0)
+
+    def predict_tfidf(self, texts: list[str]) -> Labels:
+        """(n,) class ids, or (n, n_classes)."""
         if not self.vocabulary:
-            return np.full(len(texts), self.majority, dtype=np.int64)
+            return self.predict_majority(texts)
         vectorizer = _vectorizer(vocabulary=self.vocabulary)
         vectorizer.idf_ = self.idf
-        predicted: Index = (vectorizer.transform(texts) @ self.weight + self.bias).argmax(1)
+        logits = vectorizer.transform(texts) @ self.weight + self.bias
+        predicted: Labels = (logits >= 0).astype(np.int64) if self.multilabel else logits.argmax(1)
         return predicted
 
-    def predict(self, texts: list[str]) -> dict[str, Index]:
-        """What each says: (n,) class ids by name."""
-        return {
-            "majority": np.full(len(texts), self.majority, dtype=np.int64),
-            "tfidf": self.predict_tfidf(texts),
-        }
+    def predict(self, texts: list[str]) -> dict[str, Labels]:
+        """What each says, by name: (n,) class ids, or (n, n_classes)."""
+        return {"majority": self.predict_majority(texts), "tfidf": self.predict_tfidf(texts)}
+
+
+_REGRESSION = ("idf", "weight", "bias")
 
 
 def learn(train: Examples, validation: Examples) -> Baselines:
     """Fits both; the validation log loss chooses how strongly TF-IDF's regression is regularised."""
     n_classes = len(train.label_names)
-    majority = int(np.bincount(train.labels, minlength=n_classes).argmax())
+    _, first, counts = np.unique(combinations(train.labels), return_index=True, return_counts=True)
+    majority = np.asarray(train.labels[first[counts.argmax()]])
     vectorizer = _vectorizer(vocabulary=None)
     try:
         features = vectorizer.fit_transform(train.texts)
@@ -84,25 +98,35 @@ def learn(train: Examples, validation: Examples) -> Baselines:
         nothing = np.zeros((0, n_classes), dtype=np.float32)
         return Baselines(majority, [], nothing[:, 0], nothing, np.zeros(n_classes, dtype=np.float32))
     held_out = vectorizer.transform(validation.texts)
-    best: tuple[float, LogisticRegression] | None = None
+    best: tuple[float, npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
     for inverse_strength in _INVERSE_STRENGTHS:
-        model = LogisticRegression(C=inverse_strength, max_iter=1000).fit(features, train.labels)
-        # A class may be missing from training; its probability is 0 there.
-        probabilities = np.full((len(validation), n_classes), 1e-12)
-        probabilities[:, model.classes_] = model.predict_proba(held_out)
-        probabilities /= probabilities.sum(1, keepdims=True)
-        loss = log_loss(validation.labels, probabilities, labels=list(range(n_classes)))
+        weight, bias = _regression(features, train.labels, n_classes, inverse_strength)
+        loss = float(likelihood.losses(held_out @ weight + np.maximum(bias, _NEVER), validation.labels).mean())
         if best is None or loss < best[0]:
-            best = (loss, model)
+            best = (loss, weight, bias)
     assert best is not None
-    weight, bias = _one_column_a_class(best[1], n_classes)
     return Baselines(
-        majority,
-        vectorizer.get_feature_names_out().tolist(),
-        vectorizer.idf_.astype(np.float32),
-        weight,
-        bias,
+        majority, vectorizer.get_feature_names_out().tolist(), vectorizer.idf_.astype(np.float32), best[1], best[2]
     )
+
+
+def _regression(
+    features: Any, labels: Labels, n_classes: int, inverse_strength: float
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """(n_terms, n_classes) weights and (n_classes,) biases, of one regression or of one for each class."""
+    if not is_multilabel(labels):
+        model = LogisticRegression(C=inverse_strength, max_iter=1000).fit(features, labels)
+        return _one_column_a_class(model, n_classes)
+    weight = np.zeros((features.shape[1], n_classes), dtype=np.float32)
+    bias = np.zeros(n_classes, dtype=np.float32)
+    for label in range(n_classes):
+        is_label = of_class(labels, label)
+        if is_label.all() or not is_label.any():
+            bias[label] = np.inf if is_label.all() else -np.inf
+            continue
+        model = LogisticRegression(C=inverse_strength, max_iter=1000).fit(features, is_label)
+        weight[:, label], bias[label] = model.coef_[0], model.intercept_[0]
+    return weight, bias
 
 
 def _vectorizer(vocabulary: list[str] | None) -> TfidfVectorizer:

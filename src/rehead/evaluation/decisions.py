@@ -12,13 +12,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit, logit
 from sklearn.metrics import precision_recall_curve
 
 from rehead.data.examples import Index
+from rehead.data.labels import Labels, of_class
 from rehead.errors import SettingError
 
 # A share of nine tenths asks for nine examples, whatever the ninth digit of 0.9 / (1 - 0.9) is.
 _ROUNDING = 1e-9
+# So near to 0 and 1 log odds are taken.
+_NEAREST = 1e-12
 
 Probabilities = npt.NDArray[np.float64]
 
@@ -63,6 +67,49 @@ class Rule:
         result[np.arange(len(result)), probabilities.argmax(1)] = True
         return result
 
+    def tell(self, probabilities: Probabilities, labels: Index, label_names: tuple[str, ...]) -> dict[str, Any]:
+        """What the rule comes to on test examples, as JSON can hold it.
+
+        Returns:
+            `answered`: share that it does not abstain from; `accuracy`: among these, None if there are none; with a
+            threshold `label`, `precision` and `recall`; with sets `coverage`: share of them that hold the true label,
+            and `set_size`: how many labels they hold on average; with costs `cost`: the mean.
+        """
+        chosen = self.choose(probabilities)
+        answered = chosen >= 0
+        told: dict[str, Any] = {
+            "answered": float(answered.mean()),
+            "accuracy": float((chosen == labels)[answered].mean()) if answered.any() else None,
+        }
+        if self.threshold is not None:
+            label = self.threshold[0]
+            hits = int(((chosen == label) & (labels == label)).sum())
+            said, there = int((chosen == label).sum()), int((labels == label).sum())
+            told |= {
+                "label": label_names[label],
+                "precision": hits / said if said else None,
+                "recall": hits / there if there else None,
+            }
+        if self.set_above is not None:
+            sets = self.sets(probabilities)
+            told |= {
+                "coverage": float(sets[np.arange(len(labels)), labels].mean()),
+                "set_size": float(sets.sum(1).mean()),
+            }
+        if self.costs is not None and answered.any():
+            told["cost"] = float(self.costs[labels[answered], chosen[answered]].mean())
+        return told
+
+    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[dict[str, Any]]:
+        """For each text `label`, None where the rule abstains, and with sets `possible`, all that may be true."""
+        answers: list[dict[str, Any]] = [
+            {"label": label_names[label] if label >= 0 else None} for label in self.choose(probabilities).tolist()
+        ]
+        if self.set_above is not None:
+            for answer, belongs in zip(answers, self.sets(probabilities), strict=True):
+                answer["possible"] = [label_names[label] for label in belongs.nonzero()[0]]
+        return answers
+
     def to_json(self, label_names: tuple[str, ...]) -> dict[str, Any]:
         threshold = self.threshold and {"label": label_names[self.threshold[0]], "at": self.threshold[1]}
         return {
@@ -91,6 +138,7 @@ class Wanted:
 
     Attributes:
         measure, label, least: `precision` or `recall` of a class, at least so much; or the best `f1` that it can have.
+            Where a text may have several labels, `all` is every class.
         costs: what it costs to answer one label where another is true, by the true one; 1 where nothing is said.
         abstain_below: see `Rule`.
         coverage: share of the sets of possible labels that are to hold the true one; None for no sets.
@@ -164,25 +212,26 @@ def _cost_matrix(told: Mapping[str, Mapping[str, float]], label_names: tuple[str
     return matrix
 
 
-def threshold_for(probabilities: Probabilities, labels: Index, label: int, measure: str, least: float) -> float:
+def threshold_for(probabilities: Probabilities, labels: Labels, label: int, measure: str, least: float) -> float:
     """The probability from which on a class is to be chosen, so that its precision or recall is as wanted.
 
     Of the thresholds that reach it, the one with the best value of the other measure is taken.
 
     Args:
-        probabilities, labels: of the validation examples, (n, n_classes) and (n,).
+        probabilities, labels: of the validation examples, (n, n_classes), and (n,) or (n, n_classes).
         measure: `precision`, `recall` or `f1`.
         least: what it is to be at least; the best there is, for F1.
 
     Raises:
         SettingError: no threshold reaches it, or no example has the label.
     """
-    if not (labels == label).any():
+    is_label = of_class(labels, label)
+    if not is_label.any():
         raise SettingError(f"no validation example is of the class that a {measure} of {least} is wanted of")
-    precision, recall, thresholds = precision_recall_curve(labels == label, probabilities[:, label])
+    precision, recall, thresholds = precision_recall_curve(is_label, probabilities[:, label])
     if measure == "f1":
         f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
-        return float(thresholds[f1[:-1].argmax()])
+        return _lowered(float(thresholds[f1[:-1].argmax()]), probabilities[:, label])
     wanted, other = (precision, recall) if measure == "precision" else (recall, precision)
     reached = np.flatnonzero(wanted[:-1] >= least)
     if not len(reached):
@@ -191,7 +240,17 @@ def threshold_for(probabilities: Probabilities, labels: Index, label: int, measu
             "at most; ask for less"
         )
     best = reached[np.lexsort((thresholds[reached], other[reached]))[-1]]
-    return float(thresholds[best])
+    return _lowered(float(thresholds[best]), probabilities[:, label])
+
+
+def _lowered(threshold: float, probabilities: npt.NDArray[np.float64]) -> float:
+    """A threshold that lets the same of these examples through, halfway in log odds between the nearest two."""
+    below = probabilities[probabilities < threshold]
+    if not len(below):
+        return threshold
+    ends = np.clip([below.max(), threshold], _NEAREST, 1 - _NEAREST)
+    middle = float(expit(logit(ends).mean()))
+    return middle if below.max() < middle <= threshold else threshold
 
 
 def set_threshold(probabilities: Probabilities, labels: Index, coverage: float) -> float:
@@ -205,37 +264,3 @@ def set_threshold(probabilities: Probabilities, labels: Index, coverage: float) 
     of_label = np.sort(probabilities[np.arange(len(labels)), labels])[::-1]
     kept = math.ceil((len(labels) + 1) * coverage - _ROUNDING)
     return float(of_label[min(kept, len(labels)) - 1])
-
-
-def tell(rule: Rule, probabilities: Probabilities, labels: Index, label_names: tuple[str, ...]) -> dict[str, Any]:
-    """What a rule comes to on test examples, as JSON can hold it.
-
-    Returns:
-        `answered`: share that it does not abstain from; `accuracy`: among these, None if there are none; with a
-        threshold `label`, `precision` and `recall`; with sets `coverage`: share of them that hold the true label, and
-        `set_size`: how many labels they hold on average; with costs `cost`: the mean.
-    """
-    chosen = rule.choose(probabilities)
-    answered = chosen >= 0
-    told: dict[str, Any] = {
-        "answered": float(answered.mean()),
-        "accuracy": float((chosen == labels)[answered].mean()) if answered.any() else None,
-    }
-    if rule.threshold is not None:
-        label = rule.threshold[0]
-        hits = int(((chosen == label) & (labels == label)).sum())
-        said, there = int((chosen == label).sum()), int((labels == label).sum())
-        told |= {
-            "label": label_names[label],
-            "precision": hits / said if said else None,
-            "recall": hits / there if there else None,
-        }
-    if rule.set_above is not None:
-        sets = rule.sets(probabilities)
-        told |= {
-            "coverage": float(sets[np.arange(len(labels)), labels].mean()),
-            "set_size": float(sets.sum(1).mean()),
-        }
-    if rule.costs is not None and answered.any():
-        told["cost"] = float(rule.costs[labels[answered], chosen[answered]].mean())
-    return told

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from rehead.data.examples import Index
+from rehead.data.labels import Labels, class_counts, most_probable, of_class
 
 _RESAMPLES = 1000
 _LEVEL = 0.95
@@ -20,8 +22,20 @@ _PORTION = 4_000_000
 _LEAST = float(np.finfo(np.float64).eps)
 
 
+def wilson(right: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """The 95 % Wilson score interval of an accuracy, which unlike a bootstrap's is right close to 1 too.
+
+    Args:
+        right: (n,) which predictions are right.
+    """
+    ends = binomtest(int(right.sum()), len(right)).proportion_ci(_LEVEL, method="wilson")
+    return float(ends.low), float(ends.high)
+
+
 def bootstrap(probabilities: npt.NDArray[np.floating], labels: Index) -> dict[str, tuple[float, float]]:
-    """Intervals of `balanced_accuracy`, `macro_f1`, `weighted_f1`, `log_loss` and `brier`.
+    """Intervals of `balanced_accuracy`, `macro_f1`, `weighted_f1`, `mcc`, `log_loss`, `brier`, `roc_auc` and `pr_auc`.
+
+    There is none of the expected calibration error: resampling adds noise to each bin, and so to the error itself.
 
     Args:
         probabilities: (n, n_classes).
@@ -42,6 +56,87 @@ def bootstrap(probabilities: npt.NDArray[np.floating], labels: Index) -> dict[st
         measures |= _of_counts(counts, truth, answer, n_classes)
         for name, values in measures.items():
             drawn.setdefault(name, []).append(values)
+    return _intervals(drawn) | bootstrap_areas(probabilities, labels)
+
+
+def bootstrap_several(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[str, tuple[float, float]]:
+    """Intervals of `micro_f1`, `macro_f1`, `weighted_f1`, `hamming_loss`, `log_loss`, `brier`, `roc_auc` and `pr_auc`,
+    where a text may have several labels; both arrays are (n, n_classes).
+    """
+    values = probabilities.astype(np.float64)
+    predicted = most_probable(values, multilabel=True)
+    of_label = np.where(labels > 0, values, 1 - values)
+    losses = -np.log(np.clip(of_label, _LEAST, 1)).mean(1)
+    squares = ((values - labels) ** 2).mean(1)
+    wrong = (predicted != labels).mean(1)
+    drawn: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for rows in _resamples(len(labels), labels.size):
+        times = _multiplicities(rows)
+        supports, predictions, hits = times @ labels, times @ predicted, times @ (labels * predicted)
+        f1 = 2 * hits / np.maximum(supports + predictions, 1)
+        both = supports.sum(1) + predictions.sum(1)
+        measures = {
+            "micro_f1": 2 * hits.sum(1) / np.maximum(both, 1),
+            "macro_f1": np.ma.masked_where(supports + predictions == 0, f1).mean(1).filled(1.0),
+            "weighted_f1": (f1 * supports).sum(1) / np.maximum(supports.sum(1), 1),
+            "hamming_loss": wrong[rows].mean(1),
+            "log_loss": losses[rows].mean(1),
+            "brier": squares[rows].mean(1),
+        }
+        for name, of_resamples in measures.items():
+            drawn.setdefault(name, []).append(of_resamples)
+    return _intervals(drawn) | bootstrap_areas(probabilities, labels)
+
+
+def bootstrap_areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[str, tuple[float, float]]:
+    """Intervals of `roc_auc` and `pr_auc`, means over the classes that have one; none where no class has."""
+    n, n_classes = probabilities.shape
+    counts = class_counts(labels, n_classes)
+    known = np.flatnonzero((counts > 0) & (counts < n)).tolist()
+    if not known:
+        return {}
+    drawn: dict[str, list[npt.NDArray[np.float64]]] = {"roc_auc": [], "pr_auc": []}
+    for rows in _resamples(n, n):
+        times = _multiplicities(rows)
+        by_class = [_areas_of(times, probabilities[:, label], of_class(labels, label)) for label in known]
+        for name, values in zip(drawn, zip(*by_class, strict=True), strict=True):
+            # A class that a resample has none of, or nothing else, has no area in it.
+            stacked = np.ma.masked_invalid(np.stack(values))
+            drawn[name].append(stacked.mean(0).compressed())
+    return _intervals(drawn)
+
+
+def _areas_of(
+    times: npt.NDArray[np.float64], scores: npt.NDArray[np.floating], is_label: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The areas under the receiver operating characteristic and the precision-recall curve in each resample.
+
+    Args:
+        times: (resamples, n) how often each example was drawn.
+        scores, is_label: (n,) of one class.
+    """
+    order = np.argsort(-scores, kind="stable")
+    ends = np.append(np.flatnonzero(np.diff(scores[order])), len(scores) - 1)  # equal scores count as one
+    yes = np.cumsum(times[:, order] * is_label[order], axis=1)[:, ends]
+    no = np.cumsum(times[:, order] * ~is_label[order], axis=1)[:, ends]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall, false_rate = yes / yes[:, -1:], no / no[:, -1:]
+        precision = yes / np.maximum(yes + no, 1)
+        before = np.zeros((len(times), 1))
+        rises = np.diff(recall, axis=1, prepend=before)
+        heights = recall - rises / 2
+        roc = (np.diff(false_rate, axis=1, prepend=before) * heights).sum(1)
+        return roc, (rises * precision).sum(1)
+
+
+def _multiplicities(rows: Index) -> npt.NDArray[np.float64]:
+    """(resamples, n): how often each of n examples was drawn."""
+    n_resamples, n = rows.shape
+    places = rows + n * np.arange(n_resamples)[:, None]
+    return np.bincount(places.ravel(), minlength=n * n_resamples).reshape(n_resamples, n).astype(np.float64)
+
+
+def _intervals(drawn: dict[str, list[npt.NDArray[np.float64]]]) -> dict[str, tuple[float, float]]:
     return {name: interval(np.concatenate(values)) for name, values in drawn.items()}
 
 
@@ -84,7 +179,12 @@ def _of_counts(counts: Index, truth: Index, answer: Index, n_classes: int) -> di
     mentioned = occurs | (predictions > 0)
     f1 = 2 * hits / np.maximum(supports + predictions, 1)
     recall = hits / np.maximum(supports, 1)
+    # Gorodkin, Computational Biology and Chemistry 28, 2004, equation 8.
+    n = supports.sum(1).astype(np.float64)
+    together = hits.sum(1) * n - (supports * predictions).sum(1)
+    apart = (n**2 - (supports**2).sum(1)) * (n**2 - (predictions**2).sum(1))
     return {
+        "mcc": together / np.sqrt(np.maximum(apart, 1)),
         "balanced_accuracy": (recall * occurs).sum(1) / occurs.sum(1),
         "macro_f1": (f1 * mentioned).sum(1) / mentioned.sum(1),
         "weighted_f1": (f1 * supports).sum(1) / supports.sum(1),

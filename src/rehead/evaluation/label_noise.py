@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data.examples import Index
+from rehead.data.labels import Labels
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,14 @@ class Ranking:
         order: (n,) positions.
         margin: (n,) in the order of the examples: probability of the label that is given, less that of the most
             probable other one. From -1, surely wrong, to 1, surely right.
-        suggested: (n,) the most probable other label.
+        suggested: (n,) the most probable other label; where a text may have several, (n, n_classes) the given ones with
+            the suspected ones turned, or the most suspicious one where none is suspected.
         is_suspected: (n,) bool: another class is as probable as it is, on average, for examples that have that label.
     """
 
     order: Index
     margin: npt.NDArray[np.float64]
-    suggested: Index
+    suggested: Labels
     is_suspected: npt.NDArray[np.bool_]
 
 
@@ -49,3 +51,27 @@ def rank(probabilities: npt.NDArray[np.float64], labels: Index) -> Ranking:
     confident = np.where(probabilities >= confidence, probabilities, -1.0)
     is_suspected = (confident.max(1) >= 0) & (confident.argmax(1) != labels)
     return Ranking(np.argsort(margin, kind="stable"), margin, suggested.astype(np.int64), is_suspected)
+
+
+def rank_several(probabilities: npt.NDArray[np.float64], labels: Labels) -> Ranking:
+    """The same where a text may have several labels: each class is a decision for itself, to have the label or not, and
+    the most suspicious one counts (Thyagarajan et al., Identifying Incorrect Annotations in Multi-Label Classification
+    Data, 2022, §3).
+
+    Args:
+        probabilities, labels: (n, n_classes).
+    """
+    rows = np.arange(len(labels))
+    margins = np.empty(labels.shape)
+    suspected = np.empty(labels.shape, dtype=np.bool_)
+    for label in range(labels.shape[1]):
+        yes = probabilities[:, label]
+        of_class = rank(np.stack([1 - yes, yes], axis=1), labels[:, label])
+        margins[:, label], suspected[:, label] = of_class.margin, of_class.is_suspected
+    worst = margins.argmin(1)
+    margin = margins[rows, worst]
+    is_suspected = np.asarray(suspected.any(1))
+    turned = suspected.copy()
+    turned[~is_suspected, worst[~is_suspected]] = True
+    suggested = np.where(turned, 1 - labels, labels)
+    return Ranking(np.argsort(margin, kind="stable"), margin, suggested, is_suspected)

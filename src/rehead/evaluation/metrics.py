@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 from sklearn.metrics import (
     average_precision_score,
     brier_score_loss,
@@ -18,7 +17,8 @@ from sklearn.metrics import (
 )
 
 from rehead.data.examples import Index
-from rehead.evaluation.intervals import bootstrap
+from rehead.data.labels import Labels, of_class
+from rehead.evaluation.intervals import bootstrap, wilson
 
 _ECE_BINS = 15  # Guo et al., ICML 2017, §2
 
@@ -84,20 +84,19 @@ def evaluate(probabilities: npt.NDArray[np.floating], labels: Index, label_names
     """Measures probabilities (n, n_classes) against labels (n,); n is at least 1."""
     predicted = probabilities.argmax(1)
     ids = list(range(len(label_names)))
-    right = int((predicted == labels).sum())
-    interval = binomtest(right, len(labels)).proportion_ci(method="wilson")
+    right = predicted == labels
     precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
-    roc_aucs, pr_aucs = _areas(probabilities, labels)
+    roc_aucs, pr_aucs = areas(probabilities, labels)
     return Evaluation(
         n=len(labels),
-        accuracy=right / len(labels),
-        accuracy_ci=(float(interval.low), float(interval.high)),
+        accuracy=float(right.mean()),
+        accuracy_ci=wilson(right),
         balanced_accuracy=float(recall[support > 0].mean()),
         macro_f1=macro_f1(labels, predicted),
         weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
         mcc=_correlation(labels, predicted),
-        roc_auc=_mean(roc_aucs),
-        pr_auc=_mean(pr_aucs),
+        roc_auc=mean_of_known(roc_aucs),
+        pr_auc=mean_of_known(pr_aucs),
         log_loss=float(log_loss(labels, probabilities, labels=ids)),
         brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)),
         ece=calibration_error(probabilities, labels),
@@ -117,12 +116,12 @@ def _correlation(labels: Index, predicted: Index) -> float:
     return float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0
 
 
-def _areas(probabilities: npt.NDArray[np.floating], labels: Index) -> tuple[list[float | None], list[float | None]]:
+def areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> tuple[list[float | None], list[float | None]]:
     """Areas under the receiver operating characteristic and the precision-recall curve, one each a class."""
     roc: list[float | None] = []
     precision_recall: list[float | None] = []
     for label in range(probabilities.shape[1]):
-        is_label = labels == label
+        is_label = of_class(labels, label)
         if is_label.all() or not is_label.any():
             roc.append(None)
             precision_recall.append(None)
@@ -132,21 +131,20 @@ def _areas(probabilities: npt.NDArray[np.floating], labels: Index) -> tuple[list
     return roc, precision_recall
 
 
-def _mean(values: list[float | None]) -> float | None:
+def mean_of_known(values: list[float | None]) -> float | None:
+    """The mean of those that are not None; None if all are."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
-def macro_f1(labels: Index, predicted: Index) -> float:
+def macro_f1(labels: Labels, predicted: Labels) -> float:
+    """Mean F1 of the classes that occur among labels or predictions."""
+    if labels.ndim == 2:
+        occurs = (labels | predicted).any(0)
+        labels, predicted = labels[:, occurs], predicted[:, occurs]
+        if not occurs.any():
+            return 1.0
     return float(f1_score(labels, predicted, average="macro", zero_division=0))
-
-
-def softmax(logits: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """Logits (n, n_classes) → probabilities, in float64."""
-    from scipy.special import softmax as scipy_softmax
-
-    result: npt.NDArray[np.float64] = scipy_softmax(np.asarray(logits, dtype=np.float64), axis=1)
-    return result
 
 
 def calibration_error(probabilities: npt.NDArray[np.floating], labels: Index) -> float:

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from rehead.data.examples import Index
+from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 
 # Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
 _INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"
@@ -45,9 +45,15 @@ _CURVES = 6
 _POINTS = 200
 
 
-def reliability(probabilities: npt.NDArray[np.float64], labels: Index) -> str:
-    """How often a prediction is right, by the probability that it was given; and how many have such a one."""
-    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
+    """How often a prediction is right, by the probability that it was given; and how many have such a one.
+
+    Where a text may have several labels: how often a label is there, by its probability.
+    """
+    if is_multilabel(labels):
+        confidence, right = probabilities.ravel(), labels.ravel()
+    else:
+        confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
     counts = np.bincount(bins, minlength=_BINS)
     there = np.flatnonzero(counts)
@@ -59,21 +65,27 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Index) -> str:
         plot.scatter(means, accuracies, s=12 + 120 * counts[there] / counts.max(), color=_ACCENT)
         for mean, accuracy, count in zip(means, accuracies, counts[there], strict=True):
             plot.annotate(f"{count:,}", (mean, accuracy), (4, -10), textcoords="offset points", color=_SOFT, fontsize=8)
-        plot.set(xlabel="probability of the prediction", ylabel="share that is right", ylim=(-0.03, 1.05))
+        several = is_multilabel(labels)
+        plot.set(
+            xlabel="probability of the label" if several else "probability of the prediction",
+            ylabel="share that has it" if several else "share that is right",
+            ylim=(-0.03, 1.05),
+        )
     return drawn[0]
 
 
-def curves(probabilities: npt.NDArray[np.float64], labels: Index, label_names: tuple[str, ...]) -> str:
+def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...]) -> str:
     """Receiver operating characteristic and precision-recall curve of each class against the rest."""
-    counts = np.bincount(labels, minlength=len(label_names))
+    counts = class_counts(labels, len(label_names))
     shown = [i for i in np.argsort(-counts, kind="stable")[:_CURVES] if 0 < counts[i] < len(labels)]
-    if len(label_names) == 2:
+    if len(label_names) == 2 and not is_multilabel(labels):
         shown = shown[-1:]  # the rarer of two: the other's curve is the same one mirrored
     styles = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))]
     with _figure(2) as (axes, drawn):
         for label, style in zip(shown, styles, strict=False):
-            false_rate, true_rate, _ = roc_curve(labels == label, probabilities[:, label])
-            precision, recall, _ = precision_recall_curve(labels == label, probabilities[:, label])
+            is_label = of_class(labels, label)
+            false_rate, true_rate, _ = roc_curve(is_label, probabilities[:, label])
+            precision, recall, _ = precision_recall_curve(is_label, probabilities[:, label])
             axes[0].plot(*_thinned(false_rate, true_rate), color=_ACCENT, linestyle=style, label=label_names[label])
             axes[1].plot(*_thinned(recall, precision), color=_ACCENT, linestyle=style, label=label_names[label])
         axes[0].set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
@@ -106,13 +118,13 @@ def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     return drawn[0]
 
 
-def thresholds(probabilities: npt.NDArray[np.float64], labels: Index, label: int) -> dict[str, list[float]]:
+def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: int) -> dict[str, list[float]]:
     """Precision and recall of one class by the probability from which on it is predicted, from the least to the most.
 
     Returns:
         `threshold`, `precision`, `recall` and `predicted`, the share of all examples that are then predicted so.
     """
-    precision, recall, at = precision_recall_curve(labels == label, probabilities[:, label])
+    precision, recall, at = precision_recall_curve(of_class(labels, label), probabilities[:, label])
     kept = np.unique(np.linspace(0, len(at) - 1, _POINTS).round().astype(np.int64))
     predicted = [(probabilities[:, label] >= threshold).mean() for threshold in at[kept]]
     columns = {"threshold": at[kept], "precision": precision[kept], "recall": recall[kept], "predicted": predicted}

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import files
-from rehead.data.examples import Examples
+from rehead.data.examples import Examples, named
+from rehead.data.labels import are_right, class_counts, most_probable
 from rehead.errors import ArtifactError
 
 _SHOWN_MISTAKES = 20
@@ -34,20 +35,27 @@ class Mistake:
 
 
 def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mistake]:
-    """The most confident mistakes first, 20 at most."""
-    predicted = probabilities.argmax(1)
-    confidence = probabilities.max(1)
-    wrong = np.flatnonzero(predicted != test.labels)
-    wrong = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    """The most confident mistakes first, 20 at most.
+
+    Where a text may have several labels, a mistake is as confident as the surest of its wrong decisions.
+    """
+    predicted = most_probable(probabilities, test.multilabel)
+    if test.multilabel:
+        of_decision = np.where(predicted > 0, probabilities, 1 - probabilities)
+        confidence = np.where(predicted != test.labels, of_decision, 0.0).max(1)
+    else:
+        confidence = probabilities.max(1)
+    wrong = np.flatnonzero(~are_right(test.labels, predicted))
+    shown = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
     return [
         Mistake(
             line=int(test.lines[i]),
             text=test.texts[i],
-            label=test.label_names[test.labels[i]],
-            predicted=test.label_names[predicted[i]],
+            label=test.named(i),
+            predicted=named(predicted[i], test.label_names),
             probability=float(confidence[i]),
         )
-        for i in wrong
+        for i in shown.tolist()
     ]
 
 
@@ -66,7 +74,7 @@ def figures(probabilities: npt.NDArray[np.float64], test: Examples, facts: dict[
     """Draws what a report shows of a fit or an evaluation."""
     from rehead.evaluation import plots  # here, because matplotlib takes its time to be imported
 
-    counts = np.bincount(test.labels, minlength=len(test.label_names))
+    counts = class_counts(test.labels, len(test.label_names))
     profile, curve = facts["profile"], (facts.get("label_study") or {}).get("curve")
     return Figures(
         reliability=plots.reliability(probabilities, test.labels),

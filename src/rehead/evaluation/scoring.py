@@ -6,12 +6,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import log_loss
 
+from rehead import likelihood
 from rehead.data.examples import Examples, Index
+from rehead.data.labels import Labels, are_right, is_multilabel, most_probable
+from rehead.evaluation import metrics, multilabel_metrics
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.comparison import compare
-from rehead.evaluation.metrics import calibration_error, evaluate, macro_f1
 
 
 class Seen(NamedTuple):
@@ -26,13 +27,22 @@ class Seen(NamedTuple):
     near: npt.NDArray[np.bool_]
 
 
+def measure(
+    probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...]
+) -> metrics.Evaluation | multilabel_metrics.MultilabelEvaluation:
+    """Measures probabilities (n, n_classes) against labels, in the way that is theirs."""
+    if is_multilabel(labels):
+        return multilabel_metrics.evaluate(probabilities, labels, label_names)
+    return metrics.evaluate(probabilities, labels, label_names)
+
+
 def measured(
-    probabilities: npt.NDArray[np.float64], test: Examples, seen: Seen, answers: dict[str, Index] | None
+    probabilities: npt.NDArray[np.float64], test: Examples, seen: Seen, answers: dict[str, Labels] | None
 ) -> dict[str, Any]:
     """`test`, `baselines` and `comparison`, and `overlap`: the same without the test texts that were learned from.
 
     Args:
-        answers: of each baseline, (n_test,) class ids.
+        answers: of each baseline, (n_test,) class ids or (n_test, n_classes).
     """
     facts = _on(np.arange(len(test)), probabilities, test, answers)
     overlap = None
@@ -48,30 +58,33 @@ def measured(
 
 
 def _on(
-    rows: Index, probabilities: npt.NDArray[np.float64], test: Examples, answers: dict[str, Index] | None
+    rows: Index, probabilities: npt.NDArray[np.float64], test: Examples, answers: dict[str, Labels] | None
 ) -> dict[str, Any]:
     """How the classifier and the baselines do on some of the test examples, and whether it is better."""
     labels = test.labels[rows]
     comparison = None
     if answers:
-        right = probabilities[rows].argmax(1) == labels
-        comparison = compare(right, answers["tfidf"][rows] == labels, "TF-IDF + logistic regression").to_json()
+        right = are_right(labels, most_probable(probabilities[rows], test.multilabel))
+        other = are_right(labels, answers["tfidf"][rows])
+        comparison = compare(right, other, "TF-IDF + logistic regression").to_json()
     return {
-        "test": evaluate(probabilities[rows], labels, test.label_names).to_json(),
+        "test": measure(probabilities[rows], labels, test.label_names).to_json(),
         "baselines": answers and {name: _short_measure(labels, answer[rows]) for name, answer in answers.items()},
         "comparison": comparison,
     }
 
 
-def _short_measure(labels: Index, predicted: Index) -> dict[str, float]:
-    return {"accuracy": float((predicted == labels).mean()), "macro_f1": macro_f1(labels, predicted)}
+def _short_measure(labels: Labels, predicted: Labels) -> dict[str, float]:
+    return {"accuracy": float(are_right(labels, predicted).mean()), "macro_f1": metrics.macro_f1(labels, predicted)}
 
 
 def calibration(probabilities: npt.NDArray[np.float64], test: Examples, divisor: float) -> dict[str, float]:
     """What the temperature that validation chose did to the test's probabilities."""
-    before = at_temperature(probabilities, 1 / divisor)
+    before = at_temperature(probabilities, 1 / divisor, test.multilabel)
+    room = multilabel_metrics if test.multilabel else metrics
+    logits = likelihood.logits_of(before, test.multilabel)
     return {
         "temperature": divisor,
-        "ece_before": calibration_error(before, test.labels),
-        "log_loss_before": float(log_loss(test.labels, before, labels=range(len(test.label_names)))),
+        "ece_before": room.calibration_error(before, test.labels),
+        "log_loss_before": float(likelihood.losses(logits, test.labels).mean()),
     }

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import softmax
 from torch import Tensor
 
-from rehead import hardware
+from rehead import hardware, likelihood
 from rehead.bases import loading
 from rehead.bases.tokens import encode
 from rehead.data.examples import Examples, Index
+from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, strata
 from rehead.data.splits import Split, folds
 from rehead.heads import Head, build
 from rehead.tuning import probe, search
@@ -36,16 +36,20 @@ class Frozen:
     Attributes:
         head: its projection, where it has one, is part of what is pretrained.
         pooled: (n, width) float32.
-        labels: (n,) class ids.
+        labels: (n,) class ids, or (n, n_classes) where a text may have several.
     """
 
     head: Head
     pooled: Tensor
-    labels: Index
+    labels: Labels
+
+    @property
+    def multilabel(self) -> bool:
+        return is_multilabel(self.labels)
 
     def out_of_fold(self, seed: int, groups: Index) -> npt.NDArray[np.float64]:
         """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
-        splits = folds(self.labels, _FOLDS, seed, groups)
+        splits = folds(strata(self.labels), _FOLDS, seed, groups)
         result = np.empty((len(self.labels), self.head.linear.out_features))
         for split, probabilities in zip(splits, search.in_threads(self._tested, splits, "probing folds"), strict=True):
             result[split.test] = probabilities
@@ -63,7 +67,7 @@ class Frozen:
                 n_validation = max(2, size // 8)
                 splits.append(Split(order[n_validation:size], order[:n_validation], order[size : size + _TESTED]))
         wrong = [
-            float((probabilities.argmax(1) != self.labels[split.test]).mean())
+            1 - float(are_right(self.labels[split.test], most_probable(probabilities, self.multilabel)).mean())
             for split, probabilities in zip(
                 splits, search.in_threads(self._tested, splits, "learning curve"), strict=True
             )
@@ -77,10 +81,7 @@ class Frozen:
         solved = search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
         with torch.inference_mode():
             seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
-        result: npt.NDArray[np.float64] = softmax(
-            (seen_by_linear @ solved.weight.T + solved.bias).astype(np.float64), axis=1
-        )
-        return result
+        return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)
 
 
 def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:

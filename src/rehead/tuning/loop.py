@@ -24,6 +24,7 @@ from rehead.heads import Head, is_family_head, resolved
 from rehead.tuning.checkpoint import Checkpoint, interruptible
 from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
+from rehead.tuning.objective import Objective
 
 # A step's texts go through in portions of so many tokens, and their gradients add up.
 PORTION = 4096
@@ -43,8 +44,7 @@ class Recipe:
         warmup: share of the steps over which the learning rate rises.
         clip: largest norm of the gradient.
         patience: stop after so many epochs without a lower validation loss.
-        label_smoothing: share of each target that is spread over all classes (Szegedy et al., CVPR 2016, §7).
-        balanced: whether each class weighs the same, whatever its number of examples.
+        label_smoothing, balanced: see `rehead.tuning.objective`.
         seed: for the order of the examples and for dropout.
     """
 
@@ -137,7 +137,7 @@ class Tail:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Inputs of n texts with their classes, (n,) int64."""
+    """Inputs of n texts with their labels, (n,) or (n, n_classes) int64 (see `rehead.data.labels`)."""
 
     inputs: Inputs
     labels: Tensor
@@ -208,7 +208,12 @@ class _Training:
         self.history = History()
         self.best: list[Tensor] = []
         self.best_is_current = True
-        self.class_weights = _class_weights(examples.labels, tail.head.linear.out_features, recipe.balanced)
+        self.objective = Objective.of(
+            examples.labels,
+            tail.head.linear.out_features,
+            balanced=recipe.balanced,
+            label_smoothing=recipe.label_smoothing,
+        )
         self.recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_memory() / 2
         self.saved_at = time.monotonic()
 
@@ -283,7 +288,7 @@ class _Training:
             group["lr"] = factor * self.recipe.learning_rate
         self.tail.switch(training=True)
         lengths = self.examples.inputs.lengths[rows]
-        weight_of_batch = self.class_weights[self.examples.labels[rows]].sum()
+        weight_of_batch = self.objective.weight_of(self.examples.labels[rows])
         loss = 0.0
         for portion in batches(lengths, PORTION):
             portion_loss = self._loss(rows[portion], lengths[portion]) / weight_of_batch
@@ -313,13 +318,7 @@ class _Training:
         with autocast(hardware.native_dtype() == torch.bfloat16):
             hidden = self.examples.inputs.hidden(rows, packing)
             logits = self.tail.forward(hidden, packing, self.recompute)
-        return nn.functional.cross_entropy(
-            logits,
-            self.examples.labels[rows].to(self.device),
-            weight=self.class_weights.to(self.device),
-            label_smoothing=self.recipe.label_smoothing,
-            reduction="sum",
-        )
+        return self.objective.total(logits, self.examples.labels[rows].to(self.device))
 
     def _end_epoch(self, epoch: int) -> None:
         history = self.history
@@ -333,8 +332,7 @@ class _Training:
 
     def _validation_loss(self) -> float:
         logits = self.tail.logits(self.validation.inputs).double()
-        weights = self.class_weights.double()
-        return float(nn.functional.cross_entropy(logits, self.validation.labels, weight=weights))
+        return self.objective.without_smoothing().mean(logits, self.validation.labels)
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:
@@ -391,14 +389,6 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def _class_weights(labels: Tensor, n_classes: int, balanced: bool) -> Tensor:
-    """(n_classes,) float32: all 1, or each class's share of n / n_classes, so that the mean over examples is 1."""
-    if not balanced:
-        return torch.ones(n_classes)
-    counts = torch.bincount(labels, minlength=n_classes)
-    return len(labels) / ((counts > 0).sum() * counts.clamp(min=1))
 
 
 def activation_bytes(base: Base, cut: int, depth: int) -> float:

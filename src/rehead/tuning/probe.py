@@ -1,6 +1,7 @@
 """The linear probe: logistic regression on pooled features, solved to convergence.
 
-Minimises mean cross-entropy + strength / 2 · |weights|² with L-BFGS, on features scaled to unit variance, for
+Minimises mean cross-entropy (where a text may have several labels, the sum of the classes' binary ones: each class has
+a regression of its own) + strength / 2 · |weights|² with L-BFGS, on features scaled to unit variance, for
 a path of strengths from strong to weak, each starting from the solution before it. Validation log loss
 chooses the strength and, within one standard error, the shallowest depth and its pooling.
 
@@ -20,12 +21,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from scipy.optimize import minimize
-from scipy.special import log_softmax
+from scipy.special import expit, log_expit, log_softmax
 from torch import Tensor
 
-from rehead import hardware
-from rehead.data.examples import Index
-from rehead.heads import is_family_head
+from rehead import hardware, likelihood
+from rehead.data.labels import Labels, as_indicator, is_multilabel
 
 Array = npt.NDArray[np.float32]
 
@@ -63,8 +63,8 @@ class Probe:
 
 def solve(
     features: Array,
-    labels: Index,
-    validation: tuple[Array, Index],
+    labels: Labels,
+    validation: tuple[Array, Labels],
     n_classes: int,
     intercept: bool,
     tolerance: float = CONVERGED,
@@ -74,21 +74,23 @@ def solve(
 
     Args:
         features: (n, width) of the training examples.
-        labels: (n,) class ids.
+        labels: (n,) class ids, or (n, n_classes) where a text may have several.
         validation: the same two of the validation examples.
         n_classes: number of classes; one without a training example is allowed.
         intercept: whether the linear layer has a bias. Without one the features are scaled but not centred,
             because centring is a bias in disguise.
         tolerance: stop when a step lowers the loss by less than this share of it.
-        weights: (n,) of the training examples, with a mean of 1; None for equal ones.
+        weights: of the training examples, (n, 1), or (n, n_classes) where a text may have several labels, with a mean
+            of 1; None for equal ones.
     """
     with hardware.one_thread():
         mean, scale = _scaling(features, intercept)
         problem = _Problem(
             features=_scaled(features, mean, scale),
-            targets=np.eye(n_classes)[labels],
-            weights=np.ones(len(labels)) if weights is None else weights,
+            targets=as_indicator(labels, n_classes),
+            weights=np.ones((len(labels), 1)) if weights is None else weights,
             intercept=intercept,
+            multilabel=is_multilabel(labels),
         )
         held_out = _scaled(validation[0], mean, scale).numpy()
         return _best_on_the_path(problem, mean, scale, (held_out, validation[1]), tolerance)
@@ -117,7 +119,7 @@ def _best_on_the_path(
     problem: _Problem,
     mean: Array,
     scale: Array,
-    validation: tuple[npt.NDArray[np.floating[Any]], Index],
+    validation: tuple[npt.NDArray[np.floating[Any]], Labels],
     tolerance: float,
 ) -> Probe:
     held_out, labels = validation
@@ -125,8 +127,7 @@ def _best_on_the_path(
     best: Probe | None = None
     for strength in STRENGTHS:
         solution = problem.minimise(strength, solution, tolerance)
-        scores = log_softmax(held_out @ solution[:-1] + solution[-1], axis=1)
-        losses = -scores[np.arange(len(labels)), labels]
+        losses = likelihood.losses(held_out @ solution[:-1] + solution[-1], labels)
         if best is not None and losses.mean() >= best.log_loss:
             break  # the loss falls and then rises along the path, in all data seen
         weight = solution[:-1].T / scale
@@ -143,8 +144,7 @@ def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
     error is that of the difference, example by example, because two probes err on the same examples.
 
     Args:
-        probes: by pooling and depth; of several at the same depth, which cost the same, the one that makes a
-            Transformers model is preferred, then the best.
+        probes: by pooling and depth; of several at the same depth, which cost the same, the best.
     """
     best = min(probes.values(), key=lambda probe: probe.log_loss)
 
@@ -154,7 +154,7 @@ def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
         return n < 2 or float(worse_by.mean()) <= float(worse_by.std(ddof=1)) / np.sqrt(n)
 
     as_good = {where: probe for where, probe in probes.items() if is_as_good(probe)}
-    return min(as_good, key=lambda where: (where[1], not is_family_head(where[0]), as_good[where].log_loss))
+    return min(as_good, key=lambda where: (where[1], as_good[where].log_loss))
 
 
 @dataclass(frozen=True)
@@ -163,15 +163,17 @@ class _Problem:
 
     Attributes:
         features: (n, width) float32.
-        targets: (n, n_classes) one-hot.
-        weights: (n,) of the examples.
+        targets: (n, n_classes) of 0 and 1.
+        weights: (n, 1), or (n, n_classes) where a text may have several labels.
         intercept: whether there is a bias.
+        multilabel: whether a text may have several labels.
     """
 
     features: Tensor
     targets: npt.NDArray[np.float64]
     weights: npt.NDArray[np.float64]
     intercept: bool
+    multilabel: bool
 
     @cached_property
     def _second_moments(self) -> npt.NDArray[np.float64]:
@@ -182,7 +184,7 @@ class _Problem:
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
         """(width + 1, n_classes): weights, and the bias as the last row."""
-        # Half bounds the curvature of cross-entropy in the scores, so these bound it in each weight.
+        # Half bounds the curvature of cross-entropy in the logits, so these bound it in each weight.
         curvature = np.append(self._second_moments / 2 + strength, 0.5)[:, None]
         unit = 1 / np.sqrt(curvature)
         penalty = np.append(np.full(self.features.shape[1], strength), 0.0)[:, None]
@@ -190,10 +192,11 @@ class _Problem:
         def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             solution = flat.reshape(start.shape) * unit
             products = self.features @ torch.from_numpy(solution[:-1].astype(np.float32))
-            scores = log_softmax(products.double().numpy() + solution[-1], axis=1)
-            loss = -float(((scores * self.targets).sum(1) * self.weights).sum()) / len(scores)
+            logits = products.double().numpy() + solution[-1]
+            likelihoods, expected = self._likelihoods(logits)
+            loss = -float((likelihoods * self.weights).sum()) / len(logits)
             loss += float((penalty * solution**2).sum()) / 2
-            residual = (np.exp(scores) - self.targets) * (self.weights / len(scores))[:, None]
+            residual = (expected - self.targets) * (self.weights / len(logits))
             gradient = penalty * solution
             gradient[:-1] += (self.features.T @ torch.from_numpy(residual.astype(np.float32))).double().numpy()
             gradient[-1] += residual.sum(0) if self.intercept else 0.0
@@ -204,3 +207,10 @@ class _Problem:
         found = minimize(loss_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
         result: npt.NDArray[np.float64] = found.x.reshape(start.shape) * unit
         return result
+
+    def _likelihoods(self, logits: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """The terms that the log likelihood is the sum of, and the probability of each class, (n, n_classes) both."""
+        if self.multilabel:
+            return log_expit((2 * self.targets - 1) * logits), expit(logits)
+        scores = log_softmax(logits, axis=1)
+        return scores * self.targets, np.exp(scores)

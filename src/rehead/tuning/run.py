@@ -15,6 +15,7 @@ from rehead.bases import loading
 from rehead.bases.cut import Base, truncate
 from rehead.bases.tokens import Encoded, encode
 from rehead.data.examples import Examples, Index
+from rehead.data.labels import Labels, class_counts, is_multilabel
 from rehead.errors import SettingError
 from rehead.heads import Head, build, candidates, check_pooling, part_of_both, set_linear
 from rehead.tuning import cache_room, probe, search
@@ -174,12 +175,19 @@ class Run:
         self.trunk_seconds += result.seconds
         return result
 
-    def _example_weights(self, labels: Index) -> npt.NDArray[np.float64] | None:
-        """(n,) with a mean of 1: each class weighs the same, if that is wanted."""
+    def _example_weights(self, labels: Labels) -> npt.NDArray[np.float64] | None:
+        """As `probe.solve` takes them: each class weighs the same, if that is wanted; where a text may have several
+        labels, as much as all that is not of the class.
+        """
         if not self.settings.recipe.balanced:
             return None
-        counts = np.bincount(labels, minlength=self.n_classes)
-        return len(labels) / (np.count_nonzero(counts) * counts[labels].astype(np.float64))
+        counts = class_counts(labels, self.n_classes).astype(np.float64)
+        if is_multilabel(labels):
+            shares = np.where(labels > 0, counts, len(labels) - counts)
+            # Of a class that all or none of the examples have, there is one kind only.
+            kinds = 1 + ((counts > 0) & (counts < len(labels)))
+            return len(labels) / (kinds * shares)
+        return (len(labels) / (np.count_nonzero(counts) * counts[labels]))[:, None]
 
     def _check_blocks(self) -> None:
         least, there = least_depth(self.settings.tune), len(self.base.blocks)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rehead import hardware, progress
 from rehead.data.examples import Index
+from rehead.data.labels import Labels
 from rehead.heads import Head
 from rehead.tuning import probe
 from rehead.tuning.probe import Probe
@@ -51,7 +52,7 @@ def sample_rows(n_train: int, n: int, seed: int) -> tuple[Index, int]:
 def choose(
     candidates: dict[tuple[str, int], Tensor],
     heads: dict[str, Head],
-    labels: Index,
+    labels: Labels,
     n_train: int,
     weights: npt.NDArray[np.float64] | None,
 ) -> Found:
@@ -60,8 +61,8 @@ def choose(
     Args:
         candidates: pooled features (n, width) by pooling and depth.
         heads: of each pooling.
-        labels: (n,) class ids; the first `n_train` are for training.
-        weights: (n_train,) of the training examples, or None.
+        labels: (n,) class ids, or (n, n_classes); the first `n_train` are for training.
+        weights: of the training examples, see `probe.solve`.
     """
 
     def solved(where: tuple[str, int]) -> Probe:
@@ -102,7 +103,7 @@ def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label
 def solve(
     head: Head,
     pooled: Tensor,
-    labels: Index,
+    labels: Labels,
     n_train: int,
     tolerance: float,
     weights: npt.NDArray[np.float64] | None,

@@ -15,10 +15,9 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import log_softmax
 from torch import nn
 
-from rehead import hardware, progress
+from rehead import hardware, likelihood, progress
 from rehead.bases.loading import fingerprint
 from rehead.heads import Head
 from rehead.tuning import lora
@@ -189,9 +188,7 @@ class Ladder:
 
     def _losses(self, logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """(n_validation,) log loss of each example."""
-        scores = log_softmax(logits.astype(np.float64), axis=1)
-        losses: npt.NDArray[np.float64] = -scores[np.arange(len(self._targets)), self._targets]
-        return losses
+        return likelihood.losses(logits, self._targets)
 
     def _warn_of_lost(self, way: str, history: History) -> None:
         if history.lost_rows:

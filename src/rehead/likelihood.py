@@ -1,0 +1,44 @@
+"""What logits say of labels: a softmax over the classes where each text has one label, a sigmoid for each class where
+it may have several. The shapes of labels are those of `rehead.data.labels`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, log_expit, log_softmax
+from scipy.special import softmax as scipy_softmax
+
+from rehead.data.labels import Labels, is_multilabel
+
+Logits = npt.NDArray[np.floating]
+
+# Stands for a probability that was rounded to 0.
+_TINY = np.finfo(np.float64).tiny
+
+
+def probabilities(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
+    """Logits (n, n_classes) → probabilities, in float64; those of several labels need not add up to 1."""
+    values = np.asarray(logits, dtype=np.float64)
+    result: npt.NDArray[np.float64] = expit(values) if multilabel else scipy_softmax(values, axis=1)
+    return result
+
+
+def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
+    """(n,) negative log likelihood of each example in nats: cross-entropy, or the mean binary one of the classes."""
+    values = np.asarray(logits, dtype=np.float64)
+    if is_multilabel(labels):
+        signs = 2 * labels - 1
+        of_several: npt.NDArray[np.float64] = -log_expit(signs * values).mean(1)
+        return of_several
+    of_one: npt.NDArray[np.float64] = -log_softmax(values, axis=1)[np.arange(len(labels)), labels]
+    return of_one
+
+
+def logits_of(probabilities: npt.NDArray[np.float64], multilabel: bool) -> npt.NDArray[np.float64]:
+    """Logits that give these probabilities."""
+    logs = np.log(np.maximum(probabilities, _TINY))
+    if not multilabel:
+        return logs
+    result: npt.NDArray[np.float64] = logs - np.log(np.maximum(1 - probabilities, _TINY))
+    return result
