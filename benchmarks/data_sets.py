@@ -3,7 +3,8 @@
 The samples of the package index, with the published test sets where there are any, and files of your own. One fit each,
 features cold; what is told is accuracy, macro F1, calibration before and after, McNemar's test and time.
 
-    python benchmarks/data_sets.py [--sets sms bbc r8] [--base minilm] [--files TRAIN.csv:TEST.csv ...] [--out FILE.md]
+    python benchmarks/data_sets.py [--sets sms bbc r8] [--base minilm] [--files TRAIN.csv:TEST.csv[:SEPARATOR] ...]
+        [--out FILE.md]
 """
 
 import tempfile
@@ -24,12 +25,15 @@ def main() -> None:
     parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS), help="samples (all)")
     parser.add_argument("--base", default="minilm", help="(%(default)s)")
     parser.add_argument("--tune", default="head", help="(%(default)s)")
-    parser.add_argument("--files", nargs="*", default=[], metavar="TRAIN:TEST", help="two files of labelled texts")
+    parser.add_argument(
+        "--files", nargs="*", default=[], metavar="TRAIN:TEST[:SEPARATOR]", help="two files of labelled texts"
+    )
     options = parser.parse_args()
     data = {f"sample:{name}": [f"sample:{name}"] for name in options.sets}
     for pair in options.files:
-        train, test = pair.split(":")
-        data[Path(train).parent.name] = [train, "--test", test]
+        train, test, *separator = pair.split(":")
+        several = ["--label-separator", separator[0]] if separator else []
+        data[Path(train).parent.name] = [train, "--test", test, *several]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         cache = Cache(folder / "cache")
