@@ -75,6 +75,11 @@ def test_more_columns_of_anything_else_are_refused(base: str) -> None:
         Classifier(base).fit(TEXTS, 2 * INDICATOR)
 
 
+def test_one_column_is_one_label_each(base: str) -> None:
+    model = Classifier(base, tune="head", depth=2, pool="mean").fit(TEXTS, INDICATOR[:, :1])
+    assert model.predict(TEXTS).shape == (len(TEXTS),)
+
+
 def test_saved_classifier_comes_back(base: str, tmp_path: Path) -> None:
     model = Classifier(base, tune="head", depth=2, pool="mean").fit(TEXTS, LABELS)
     model.save(tmp_path / "model")

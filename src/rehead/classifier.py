@@ -340,7 +340,7 @@ def _restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
 
 def _classes(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
     """The classes among labels as `Classifier.fit` takes them, and the labels as `rehead.data.labels` has them."""
-    if getattr(y, "ndim", 1) == 2:
+    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] > 1:
         indicator = np.asarray(y)
         if not np.isin(indicator, (0, 1)).all():
             raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
@@ -350,7 +350,7 @@ def _classes(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
         if not len(classes):
             raise DataError("y holds no label at all; give each text those that it has")
         return classes, np.stack([np.isin(classes, list(labels)) for labels in y]).astype(np.int64)
-    classes, ids = np.unique(np.asarray(y), return_inverse=True)
+    classes, ids = np.unique(np.asarray(y).ravel(), return_inverse=True)
     return classes, ids.astype(np.int64)
 
 

@@ -173,17 +173,19 @@ def from_table(
             "name the column that holds the classes with --label-column"
         )
     ids = {name: i for i, name in enumerate(known)}
-    labels = np.zeros((len(texts), len(known)), dtype=np.int64)
-    for row, (names, line) in enumerate(zip(named_labels, lines, strict=True)):
+    for names, line in zip(named_labels, lines, strict=True):
         for name in names:
             if name not in ids:
                 raise DataError(
                     f"{table.source} row {line}: label {name[:40]!r} is not among the classes learned "
                     f"({', '.join(known[:8])}{', ...' if len(known) > 8 else ''}); correct it or leave the row out"
                 )
-            labels[row, ids[name]] = 1
     if separator is None:
-        labels = labels.argmax(1)
+        labels = np.array([ids[name] for (name,) in named_labels], dtype=np.int64)
+    else:
+        labels = np.zeros((len(texts), len(known)), dtype=np.int64)
+        for row, names in enumerate(named_labels):
+            labels[row, [ids[name] for name in names]] = 1
     return Examples(texts, labels, known, np.array(lines, dtype=np.int64), table.source), dropped
 
 
