@@ -281,12 +281,15 @@ def in_order(names: set[str]) -> tuple[str, ...]:
         return tuple(sorted(names))
 
 
-def require_learnable(examples: Examples) -> None:
-    """Checks that there is something to learn: two classes at least, each with two examples at least; where a text may
-    have several labels, one class is enough if some examples are not of it.
+def require_learnable(examples: Examples, least: int = 2) -> None:
+    """Checks that there is something to learn: two classes at least, each with enough examples; where a text may have
+    several labels, one class is enough if some examples are not of it.
+
+    Args:
+        least: examples a class; one is enough where the test has examples of its own.
 
     Raises:
-        DataError: nothing to tell apart, or a class with one example.
+        DataError: nothing to tell apart, or a class with too few examples.
     """
     counts = class_counts(examples.labels, len(examples.label_names))
     present = np.flatnonzero(counts)
@@ -298,7 +301,7 @@ def require_learnable(examples: Examples) -> None:
             "a classifier needs examples of at least two classes"
         )
     for label in present.tolist():
-        if counts[label] < 2:
+        if counts[label] < least:
             line = examples.lines[int(np.flatnonzero(of_class(examples.labels, label))[0])]
             raise DataError(
                 f"{examples.source} row {line}: class {examples.label_names[label]!r} has one example, too few to "

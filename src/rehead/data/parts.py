@@ -151,7 +151,7 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
     material = gather(sources)
     pool, repeated = drop_duplicates(material.pool)
     dropped = material.dropped | repeated
-    require_learnable(pool)
+    require_learnable(pool, least=2 if sources.test is None else 1)
     fractions = np.array(FRACTIONS) * [1, sources.validation is None, with_test and sources.test is None]
     train_share, validation_share, test_share = (fractions / fractions.sum()).tolist()
     split, how = _split(pool, seed, (train_share, validation_share, test_share))
