@@ -96,8 +96,7 @@ class Artifact:
         """How labels are chosen."""
         told = self.description.get("decisions")
         if self.multilabel:
-            even = MultilabelRule.even(len(self.labels))
-            return MultilabelRule.from_json(told, self.labels) if told else even
+            return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
         return Rule.from_json(told, self.labels) if told else Rule()
 
     def scores(self, texts: list[str]) -> Scores:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, class_counts, most_probable, of_class
+from rehead.data.labels import Labels, as_indicator, class_counts, most_probable, of_class
 
 _RESAMPLES = 1000
 _LEVEL = 0.95
@@ -51,9 +51,7 @@ def bootstrap(probabilities: npt.NDArray[np.floating], labels: Index) -> dict[st
     drawn: dict[str, list[npt.NDArray[np.float64]]] = {}
     for rows in _resamples(n, max(n, n_classes)):
         measures = {"log_loss": losses[rows].mean(1), "brier": squares[rows].mean(1)}
-        places = cell_of[rows] + len(cells) * np.arange(len(rows))[:, None]
-        counts = np.bincount(places.ravel(), minlength=len(cells) * len(rows)).reshape(len(rows), -1)
-        measures |= _of_counts(counts, truth, answer, n_classes)
+        measures |= _of_counts(_counted(cell_of[rows], len(cells)), truth, answer, n_classes)
         for name, values in measures.items():
             drawn.setdefault(name, []).append(values)
     return _intervals(drawn) | bootstrap_areas(probabilities, labels)
@@ -71,7 +69,7 @@ def bootstrap_several(probabilities: npt.NDArray[np.floating], labels: Labels) -
     wrong = (predicted != labels).mean(1)
     drawn: dict[str, list[npt.NDArray[np.float64]]] = {}
     for rows in _resamples(len(labels), labels.size):
-        times = _multiplicities(rows)
+        times = _counted(rows, len(labels))
         supports, predictions, hits = times @ labels, times @ predicted, times @ (labels * predicted)
         f1 = 2 * hits / np.maximum(supports + predictions, 1)
         both = supports.sum(1) + predictions.sum(1)
@@ -97,7 +95,7 @@ def bootstrap_areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> 
         return {}
     drawn: dict[str, list[npt.NDArray[np.float64]]] = {"roc_auc": [], "pr_auc": []}
     for rows in _resamples(n, n):
-        times = _multiplicities(rows)
+        times = _counted(rows, n)
         by_class = [_areas_of(times, probabilities[:, label], of_class(labels, label)) for label in known]
         for name, values in zip(drawn, zip(*by_class, strict=True), strict=True):
             # A class that a resample has none of, or nothing else, has no area in it.
@@ -129,11 +127,12 @@ def _areas_of(
         return roc, (rises * precision).sum(1)
 
 
-def _multiplicities(rows: Index) -> npt.NDArray[np.float64]:
-    """(resamples, n): how often each of n examples was drawn."""
-    n_resamples, n = rows.shape
-    places = rows + n * np.arange(n_resamples)[:, None]
-    return np.bincount(places.ravel(), minlength=n * n_resamples).reshape(n_resamples, n).astype(np.float64)
+def _counted(drawn: Index, n_kinds: int) -> npt.NDArray[np.float64]:
+    """(resamples, n_kinds): how often each kind, from 0, is among what was drawn, (resamples, n)."""
+    n_resamples = len(drawn)
+    places = drawn + n_kinds * np.arange(n_resamples)[:, None]
+    counts = np.bincount(places.ravel(), minlength=n_kinds * n_resamples)
+    return counts.reshape(n_resamples, n_kinds).astype(np.float64)
 
 
 def _intervals(drawn: dict[str, list[npt.NDArray[np.float64]]]) -> dict[str, tuple[float, float]]:
@@ -165,22 +164,24 @@ def _resamples(n: int, width: int) -> Iterator[Index]:
         yield generator.integers(0, n, (min(at_once, _RESAMPLES - start), n))
 
 
-def _of_counts(counts: Index, truth: Index, answer: Index, n_classes: int) -> dict[str, npt.NDArray[np.float64]]:
+def _of_counts(
+    counts: npt.NDArray[np.float64], truth: Index, answer: Index, n_classes: int
+) -> dict[str, npt.NDArray[np.float64]]:
     """Measures that hang on labels and predictions alone, one value a resample.
 
     Args:
         counts: (resamples, cells), how many examples fell into each cell of the confusion matrix that is not empty.
         truth, answer: (cells,) the row and column of each.
     """
-    supports = counts @ _one_hot(truth, n_classes)
-    predictions = counts @ _one_hot(answer, n_classes)
-    hits = counts @ (_one_hot(truth, n_classes) * (truth == answer)[:, None])
+    supports = counts @ as_indicator(truth, n_classes)
+    predictions = counts @ as_indicator(answer, n_classes)
+    hits = counts @ (as_indicator(truth, n_classes) * (truth == answer)[:, None])
     occurs = supports > 0
     mentioned = occurs | (predictions > 0)
     f1 = 2 * hits / np.maximum(supports + predictions, 1)
     recall = hits / np.maximum(supports, 1)
     # Gorodkin, Computational Biology and Chemistry 28, 2004, equation 8.
-    n = supports.sum(1).astype(np.float64)
+    n = supports.sum(1)
     together = hits.sum(1) * n - (supports * predictions).sum(1)
     apart = (n**2 - (supports**2).sum(1)) * (n**2 - (predictions**2).sum(1))
     return {
@@ -189,7 +190,3 @@ def _of_counts(counts: Index, truth: Index, answer: Index, n_classes: int) -> di
         "macro_f1": (f1 * mentioned).sum(1) / mentioned.sum(1),
         "weighted_f1": (f1 * supports).sum(1) / supports.sum(1),
     }
-
-
-def _one_hot(ids: Index, n_classes: int) -> npt.NDArray[np.float64]:
-    return np.eye(n_classes)[ids]

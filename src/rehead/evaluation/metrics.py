@@ -17,10 +17,10 @@ from sklearn.metrics import (
 )
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, of_class
+from rehead.data.labels import Labels, is_multilabel, of_class
 from rehead.evaluation.intervals import bootstrap, wilson
 
-_ECE_BINS = 15  # Guo et al., ICML 2017, §2
+ECE_BINS = 15  # Guo et al., ICML 2017, §2
 
 
 @dataclass(frozen=True)
@@ -43,30 +43,25 @@ class PerClass:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """How good predictions are on n examples.
+class Measures:
+    """How good predictions are on n examples: what is measured whether a text has one label or may have several.
 
     Attributes:
         accuracy_ci: 95 % Wilson score interval of the accuracy, which unlike a bootstrap's is right close to 1 too.
-        balanced_accuracy: mean recall of the classes that occur among labels.
         macro_f1, weighted_f1: mean F1 of the classes that occur among labels or predictions; weighted by examples.
-        mcc: Matthews correlation coefficient.
         roc_auc, pr_auc: mean over the classes that have one, each class counting the same; None if none has.
         log_loss: mean negative log likelihood, in nats.
-        brier: mean squared distance of the probabilities from the truth, from 0 to 2.
+        brier: mean squared distance of the probabilities from the truth.
         ece: expected calibration error, 15 bins.
         intervals: 95 % bootstrap intervals, by measure (see `rehead.evaluation.intervals`).
         per_class: in the order of the classes.
-        confusion: (n_classes, n_classes), rows are true classes.
     """
 
     n: int
     accuracy: float
     accuracy_ci: tuple[float, float]
-    balanced_accuracy: float
     macro_f1: float
     weighted_f1: float
-    mcc: float
     roc_auc: float | None
     pr_auc: float | None
     log_loss: float
@@ -74,10 +69,24 @@ class Evaluation:
     ece: float
     intervals: dict[str, tuple[float, float]]
     per_class: list[PerClass]
-    confusion: list[list[int]]
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Evaluation(Measures):
+    """Of predictions where each text has one label; `brier` is from 0 to 2.
+
+    Attributes:
+        balanced_accuracy: mean recall of the classes that occur among labels.
+        mcc: Matthews correlation coefficient.
+        confusion: (n_classes, n_classes), rows are true classes.
+    """
+
+    balanced_accuracy: float
+    mcc: float
+    confusion: list[list[int]]
 
 
 def evaluate(probabilities: npt.NDArray[np.floating], labels: Index, label_names: tuple[str, ...]) -> Evaluation:
@@ -85,28 +94,22 @@ def evaluate(probabilities: npt.NDArray[np.floating], labels: Index, label_names
     predicted = probabilities.argmax(1)
     ids = list(range(len(label_names)))
     right = predicted == labels
-    precision, recall, f1, support = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
-    roc_aucs, pr_aucs = areas(probabilities, labels)
+    by_class = per_class(probabilities, labels, predicted, label_names)
     return Evaluation(
         n=len(labels),
         accuracy=float(right.mean()),
         accuracy_ci=wilson(right),
-        balanced_accuracy=float(recall[support > 0].mean()),
+        balanced_accuracy=float(np.mean([row.recall for row in by_class if row.support])),
         macro_f1=macro_f1(labels, predicted),
         weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
         mcc=_correlation(labels, predicted),
-        roc_auc=mean_of_known(roc_aucs),
-        pr_auc=mean_of_known(pr_aucs),
+        roc_auc=mean_of_known([row.roc_auc for row in by_class]),
+        pr_auc=mean_of_known([row.pr_auc for row in by_class]),
         log_loss=float(log_loss(labels, probabilities, labels=ids)),
         brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)),
         ece=calibration_error(probabilities, labels),
         intervals=bootstrap(probabilities, labels),
-        per_class=[
-            PerClass(
-                name, float(precision[i]), float(recall[i]), float(f1[i]), int(support[i]), roc_aucs[i], pr_aucs[i]
-            )
-            for i, name in enumerate(label_names)
-        ],
+        per_class=by_class,
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),
     )
 
@@ -116,7 +119,21 @@ def _correlation(labels: Index, predicted: Index) -> float:
     return float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0
 
 
-def areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> tuple[list[float | None], list[float | None]]:
+def per_class(
+    probabilities: npt.NDArray[np.floating], labels: Labels, predicted: Labels, label_names: tuple[str, ...]
+) -> list[PerClass]:
+    """What is measured of each class; labels and predictions as in `rehead.data.labels`."""
+    ids = list(range(len(label_names)))
+    columns = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
+    return [
+        PerClass(name, float(precision), float(recall), float(f1), int(support), roc_auc, pr_auc)
+        for name, precision, recall, f1, support, roc_auc, pr_auc in zip(
+            label_names, *columns, *_areas(probabilities, labels), strict=True
+        )
+    ]
+
+
+def _areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> tuple[list[float | None], list[float | None]]:
     """Areas under the receiver operating characteristic and the precision-recall curve, one each a class."""
     roc: list[float | None] = []
     precision_recall: list[float | None] = []
@@ -139,7 +156,7 @@ def mean_of_known(values: list[float | None]) -> float | None:
 
 def macro_f1(labels: Labels, predicted: Labels) -> float:
     """Mean F1 of the classes that occur among labels or predictions."""
-    if labels.ndim == 2:
+    if is_multilabel(labels):
         occurs = (labels | predicted).any(0)
         labels, predicted = labels[:, occurs], predicted[:, occurs]
         if not occurs.any():
@@ -157,6 +174,6 @@ def calibration_error(probabilities: npt.NDArray[np.floating], labels: Index) ->
             torch.from_numpy(np.ascontiguousarray(probabilities)),
             torch.from_numpy(labels),
             num_classes=probabilities.shape[1],
-            n_bins=_ECE_BINS,
+            n_bins=ECE_BINS,
         )
     )

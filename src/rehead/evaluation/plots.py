@@ -50,7 +50,8 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
 
     Where a text may have several labels: how often a label is there, by its probability.
     """
-    if is_multilabel(labels):
+    several = is_multilabel(labels)
+    if several:
         confidence, right = probabilities.ravel(), labels.ravel()
     else:
         confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
@@ -65,7 +66,6 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
         plot.scatter(means, accuracies, s=12 + 120 * counts[there] / counts.max(), color=_ACCENT)
         for mean, accuracy, count in zip(means, accuracies, counts[there], strict=True):
             plot.annotate(f"{count:,}", (mean, accuracy), (4, -10), textcoords="offset points", color=_SOFT, fontsize=8)
-        several = is_multilabel(labels)
         plot.set(
             xlabel="probability of the label" if several else "probability of the prediction",
             ylabel="share that has it" if several else "share that is right",
