@@ -1,13 +1,13 @@
 """What tests share: the data beside the project, where it is there, and a cache that no test spoils."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from rehead import files
+from rehead import cli, files, progress
 
 # The first example of a test pays for what torch sets up.
 settings.register_profile("rehead", deadline=None)
@@ -40,6 +40,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the data sets in {SHARED} are not on this machine")
     return SHARED
+
+
+@pytest.fixture
+def in_process(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """The command in this process: exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert isinstance(stopped.value.code, int)
+        return stopped.value.code, captured.out, captured.err
+
+    yield run
+    progress.show(False)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rehead import cli, progress
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages
 
@@ -62,19 +61,9 @@ def in_child(*arguments: object, stdin: str = "", **environment: str) -> Finishe
 
 
 @pytest.fixture
-def rehead(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Finished]]:
+def rehead(in_process: Callable[..., tuple[int, str, str]]) -> Callable[..., Finished]:
     """The command in this process."""
-
-    def run(*arguments: object) -> Finished:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return Finished(stopped.value.code, captured.out, captured.err)
-
-    yield run
-    progress.show(False)
+    return lambda *arguments: Finished(*in_process(*arguments))
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from rehead import cli, progress
 from rehead.tuning import cache_room
 from rehead.tuning.feature_cache import open_shelf
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
@@ -19,19 +18,9 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def rehead(capsys: pytest.CaptureFixture[str]) -> Iterator[Run]:
-    """The command in this process: exit code, stdout, stderr."""
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["cache", *arguments])
-        captured = capsys.readouterr()
-        assert isinstance(stopped.value.code, int)
-        return stopped.value.code, captured.out, captured.err
-
-    yield run
-    progress.show(False)
+def rehead(in_process: Run) -> Run:
+    """`rehead cache` in this process: exit code, stdout, stderr."""
+    return lambda *arguments: in_process("cache", *arguments)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Several labels a text from end to end: estimator, saved folder, Transformers' pipeline, command line, report."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from transformers import pipeline
 
 import rehead
-from rehead import Classifier, DataError, cli, label_study
+from rehead import Classifier, DataError, label_study
 from rehead.data.parts import Sources, prepare
 from rehead.evaluation.decisions import Wanted
 from rehead.workflow import evaluate, fit
@@ -163,47 +164,40 @@ def test_cross_validation_tests_every_text(base: str, data: Path) -> None:
     assert len(facts["folds"]) == 2
 
 
-def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(list(map(str, arguments)))
-    printed = capsys.readouterr()
-    return int(stopped.value.code or 0), printed.out, printed.err
+Run = Callable[..., tuple[int, str, str]]
 
 
-def test_command_line_from_a_file_with_another_separator(
-    base: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_from_a_file_with_another_separator(base: str, tmp_path: Path, in_process: Run) -> None:
     labels = ["|".join(chosen) or "rest" for chosen in LABELS]
     table = write_csv(tmp_path / "rows.csv", ["text", "labels"], zip(TEXTS, labels, strict=True))
     folder = tmp_path / "model"
     how = ["--base", base, "--tune", "head", "--depth", 3, "--pool", "mean", "--label-separator", "|", "--f1", "all"]
-    code, out, err = run(capsys, "fit", table, *how, "-o", folder)
+    code, out, err = in_process("fit", table, *how, "-o", folder)
     assert code == 0, err
     assert "of which a text may have several" in err
     assert "of all labels of a text together" in out
     assert "micro F1" in out
 
-    code, out, _ = run(capsys, "predict", folder, "free prize win call now txt home later", "--json")
+    code, out, _ = in_process("predict", folder, "free prize win call now txt home later", "--json")
     assert json.loads(out)["labels"] == ["phone", "win"]
-    code, out, _ = run(capsys, "predict", folder, "free prize win call now txt home later")
+    code, out, _ = in_process("predict", folder, "free prize win call now txt home later")
     assert out.startswith("phone;win\t")
 
-    code, _, _ = run(capsys, "predict", folder, table, "-o", tmp_path / "out.csv")
+    code, _, _ = in_process("predict", folder, table, "-o", tmp_path / "out.csv")
     predicted = pd.read_csv(tmp_path / "out.csv", keep_default_na=False)["predicted"]
     wanted = [";".join(sorted(label.split("|"))) for label in labels]
     assert np.mean(predicted == wanted) > 0.9
 
-    code, out, err = run(capsys, "evaluate", folder, table, "--json")
+    code, out, err = in_process("evaluate", folder, table, "--json")
     assert code == 0, err
     assert json.loads(out)["test"]["micro_f1"] > 0.9
 
 
 @pytest.mark.parametrize("option", [("--abstain-below", "0.5"), ("--coverage", "0.9"), ("--f1", "nothing")])
 def test_what_is_for_one_label_each_is_refused_before_anything_is_trained(
-    option: tuple[str, str], base: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    option: tuple[str, str], base: str, data: Path, tmp_path: Path, in_process: Run
 ) -> None:
-    code, _, err = run(capsys, "fit", data, "--base", base, *option, "-o", tmp_path / "model")
+    code, _, err = in_process("fit", data, "--base", base, *option, "-o", tmp_path / "model")
     assert code == 2
     assert option[0] in err.splitlines()[-1]
     assert not (tmp_path / "model").exists()
