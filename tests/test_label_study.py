@@ -8,6 +8,7 @@ import pytest
 
 from rehead import Classifier
 from rehead.data import samples
+from rehead.data.parts import Sources
 from rehead.errors import DataError
 from rehead.label_study import curve_of_model, label_errors
 from rehead.workflow import fit
@@ -60,6 +61,18 @@ def test_too_few_examples_for_a_curve_are_refused(noisy: tuple[Path, Path, set[i
     data = write_csv(tmp_path / "few.csv", ["text", "label"], zip(texts, labels, strict=True))
     with pytest.raises(DataError, match="too few for a learning curve"):
         curve_of_model(noisy[0], str(data))
+
+
+def test_class_with_one_example_is_examined_too(noisy: tuple[Path, Path, set[int]], tmp_path: Path) -> None:
+    texts, labels = messages(100)
+    train = write_csv(tmp_path / "train.csv", ["text", "label"], [*zip(texts, labels, strict=True), ("lone", "rare")])
+    test = write_csv(tmp_path / "test.csv", ["text", "label"], [("another", "ham"), ("lone too", "rare")])
+    base = save_tiny_model(tmp_path / "base", "bert")
+    fit(Sources(str(train), test=str(test)), Classifier(str(base), tune="head", depth=1), tmp_path / "model")
+    facts = label_errors(tmp_path / "model", str(train), tmp_path / "errors.csv")
+    table = pd.read_csv(tmp_path / "errors.csv").set_index("label")
+    assert facts["examined"] == len(table) >= 90
+    assert table.loc["rare", "suggested"] in ("ham", "spam")
 
 
 @pytest.mark.slow

@@ -110,6 +110,7 @@ def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Fro
     told = artifact.load(Path(folder)).description
     examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), Columns.of(told))
     (unique,) = with_near(drop_duplicates(examples)[0])
-    require_learnable(unique)
+    # A class with one example is suspected whole: no fold that is told of it has learned it.
+    require_learnable(unique, least=1)
     frozen = frozen_features(unique, told)
     return unique, frozen, told["seed"]

@@ -49,6 +49,21 @@ def test_class_that_neither_occurs_nor_is_predicted_is_left_out_of_macro_f1() ->
     assert evaluate(probabilities, labels, ("a", "b")).macro_f1 == 1.0
 
 
+def test_class_that_a_rule_never_chooses_and_no_text_has_is_left_out_of_its_macro_f1() -> None:
+    labels = np.array([[1, 0, 0], [0, 1, 0]])
+    told = MultilabelRule.even(3).tell(labels.astype(float), labels, NAMES)
+    assert told["macro_f1"] == 1.0
+
+
+def test_log_loss_lies_in_its_interval_where_a_label_is_missed_with_certainty() -> None:
+    probabilities, labels = np.full((40, 3), 1e-3), np.zeros((40, 3), dtype=np.int64)
+    probabilities[:20, 0] = 0.0
+    labels[:20, 0] = 1
+    measured = evaluate(probabilities, labels, NAMES)
+    low, high = measured.intervals["log_loss"]
+    assert low <= measured.log_loss <= high
+
+
 def test_calibrated_probabilities_have_a_small_error_and_others_a_large_one() -> None:
     logits, labels = drawn(20_000)
     assert evaluate(expit(logits), labels, NAMES).ece < 0.02

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from rehead import likelihood
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, as_indicator, class_counts, most_probable, of_class
 
@@ -63,8 +64,7 @@ def bootstrap_several(probabilities: npt.NDArray[np.floating], labels: Labels) -
     """
     values = probabilities.astype(np.float64)
     predicted = most_probable(values, multilabel=True)
-    of_label = np.where(labels > 0, values, 1 - values)
-    losses = -np.log(np.clip(of_label, _LEAST, 1)).mean(1)
+    losses = likelihood.losses(likelihood.logits_of(values, multilabel=True), labels)
     squares = ((values - labels) ** 2).mean(1)
     wrong = (predicted != labels).mean(1)
     drawn: dict[str, list[npt.NDArray[np.float64]]] = {}

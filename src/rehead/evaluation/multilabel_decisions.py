@@ -12,6 +12,7 @@ from sklearn.metrics import f1_score
 from rehead.data.labels import EVEN, Labels, are_right, class_counts
 from rehead.errors import SettingError
 from rehead.evaluation.decisions import Probabilities, Wanted, threshold_for
+from rehead.evaluation.metrics import macro_f1
 
 # In the place of a class: every one of them.
 ALL = "all"
@@ -53,7 +54,7 @@ class MultilabelRule:
         return {
             "accuracy": float(are_right(labels, chosen).mean()),
             "micro_f1": float(f1_score(labels, chosen, average="micro", zero_division=0)),
-            "macro_f1": float(f1_score(labels, chosen, average="macro", zero_division=0)),
+            "macro_f1": macro_f1(labels, chosen),
         }
 
 
