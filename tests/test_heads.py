@@ -36,6 +36,14 @@ def test_new_head_depends_on_the_seed_alone(tmp_path: Path) -> None:
     assert not torch.equal(first.model.classifier.dense.weight, other.model.classifier.dense.weight)
 
 
+@pytest.mark.parametrize(
+    ("depth", "reads"), [(1, [1]), (4, [1, 2, 3, 4]), (18, [3, 6, 9, 12, 15, 18]), (7, [2, 3, 4, 5, 6, 7])]
+)
+def test_layers_are_read_evenly_up_to_the_depth(depth: int, reads: list[int]) -> None:
+    assert heads.read_after("layers", depth) == reads
+    assert heads.read_after("mean", depth) == [depth]
+
+
 @pytest.mark.parametrize(("family", "pooling"), [("llama", "cls"), ("bert", "last"), ("bert", "nonsense")])
 def test_pooling_that_does_not_suit_the_base_is_refused(tmp_path: Path, family: str, pooling: str) -> None:
     base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0)

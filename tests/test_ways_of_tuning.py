@@ -42,7 +42,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("tune", ["last-2", "lora", "full"])
-@pytest.mark.parametrize("pool", ["last", "mean"])
+@pytest.mark.parametrize("pool", ["last", "mean", "layers"])
 def test_way_of_tuning_is_saved_and_loads_with_the_same_scores(
     tune: str, pool: str, data: Path, base: Path, tmp_path: Path
 ) -> None:

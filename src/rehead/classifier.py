@@ -49,7 +49,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             adapters in all blocks; `full` everything; `auto` goes from the head to costlier ways as long as they
             pay and the budget lasts.
         depth: how many of the base's blocks to keep; "auto" measures it.
-        pool: `last` (decoders), `cls` (encoders), `mean`, `both`, or "auto", which measures them.
+        pool: `last` (decoders), `cls` (encoders), `mean`, `both`, `layers` (of several blocks), or "auto", which
+            measures them.
         max_length: a text with more tokens is long.
         long: `truncate` uses the beginning of a long text, `head-tail` its beginning and its end, `chunks` all of it in
             windows of `max_length` tokens whose features are averaged (with `tune="head"` or "auto").

@@ -95,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
         help="head; last-K for the last K blocks too; lora; full; auto measures what pays (%(default)s)",
     )
     fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it (%(default)s)")
-    fit.add_argument("--pool", default="auto", choices=("auto", "last", "mean", "both", "cls"), help="(%(default)s)")
+    poolings = ("auto", "last", "mean", "both", "cls", "layers")
+    fit.add_argument("--pool", default="auto", choices=poolings, help="(%(default)s)")
     _add_columns(fit)
     _add_separator(fit)
     fit.add_argument("--group-column", metavar="C", help="rows with the same value there are never parted")

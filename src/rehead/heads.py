@@ -1,7 +1,7 @@
 """The new output layer: pooling, what the family puts behind it, and one linear layer.
 
 `last` (decoders) and `cls` (encoders) are the family's own sequence-classification head, so that what is
-saved is that class. `mean` and `both` are rehead's.
+saved is that class. `mean`, `both` and `layers` are rehead's; the last reads what several blocks made of the text.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from rehead.bases.cut import Base
 from rehead.errors import SettingError
 
-POOLINGS = ("last", "mean", "both", "cls")
+POOLINGS = ("last", "mean", "both", "cls", "layers")
+
+# So many blocks' states a head with `layers` pooling sees at most.
+_READ_AT_MOST = 6
 
 
 class Head(nn.Module):
@@ -20,13 +23,17 @@ class Head(nn.Module):
 
     Attributes:
         pooling: one of `POOLINGS`.
+        reads: after how many blocks the states are that it sees, in rising order; the last is the depth.
         projection: what the family puts before the linear layer; the identity for most.
         linear: (n_classes, width).
     """
 
-    def __init__(self, pooling: str, projection: nn.Module, dropout: float, linear: nn.Linear) -> None:
+    def __init__(
+        self, pooling: str, reads: list[int], projection: nn.Module, dropout: float, linear: nn.Linear
+    ) -> None:
         super().__init__()
         self.pooling = pooling
+        self.reads = reads
         self.projection = projection
         self.dropout = nn.Dropout(dropout)
         self.linear = linear
@@ -38,7 +45,7 @@ class Head(nn.Module):
 
 
 def candidates(causal: bool) -> tuple[str, ...]:
-    """The poolings that "auto" measures; the family's own first, so that it is taken where they tie."""
+    """The poolings of one block's states that "auto" measures; the family's own first, so that it is taken in a tie."""
     return (_whole_text(causal), "mean", "both")
 
 
@@ -52,21 +59,33 @@ def is_family_head(pooling: str) -> bool:
     return pooling in ("last", "cls")
 
 
-def build(base: Base, pooling: str, n_classes: int, seed: int) -> Head:
-    """The head for a base: the family's own for `last` and `cls`, a new linear layer for `mean` and `both`.
+def read_after(pooling: str, depth: int) -> list[int]:
+    """After how many blocks the states are that a head sees: all `depth`, or with `layers` up to six on the way too."""
+    if pooling != "layers":
+        return [depth]
+    n = min(depth, _READ_AT_MOST)
+    return [-(-depth * i // n) for i in range(1, n + 1)]
+
+
+def build(base: Base, pooling: str, n_classes: int, seed: int, depth: int | None = None) -> Head:
+    """The head for a base: the family's own for `last` and `cls`, a new linear layer for the other poolings.
+
+    Args:
+        depth: behind how many blocks it stands; all that there are by default.
 
     Raises:
         SettingError: a decoder has no `cls` token that has seen the text, an encoder's `last` is not special.
     """
     check_pooling(pooling, base.family.causal)
+    reads = read_after(pooling, depth or len(base.blocks))
     if is_family_head(pooling):
         parts = base.family.head_parts(base.model)
         linear = base.model.get_submodule(parts.linear)
-        return Head(pooling, parts.projection or nn.Identity(), parts.dropout, linear).eval()
+        return Head(pooling, reads, parts.projection or nn.Identity(), parts.dropout, linear).eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        linear = nn.Linear(width(base.hidden_size, pooling), n_classes)
-    return Head(pooling, nn.Identity(), 0.0, linear).eval()
+        linear = nn.Linear(len(reads) * width(base.hidden_size, pooling), n_classes)
+    return Head(pooling, reads, nn.Identity(), 0.0, linear).eval()
 
 
 def check_pooling(pooling: str, causal: bool) -> None:
@@ -80,12 +99,16 @@ def check_pooling(pooling: str, causal: bool) -> None:
 
 
 def width(hidden_size: int, pooling: str) -> int:
-    return 2 * hidden_size if pooling == "both" else hidden_size
+    """Of what a text becomes after one block."""
+    return 2 * hidden_size if pooling in ("both", "layers") else hidden_size
 
 
 def halves(pooling: str, causal: bool) -> list[str]:
-    """The poolings side by side in a text's vector: `both` is the token that has seen the whole text, and the mean."""
-    return [_whole_text(causal), "mean"] if pooling == "both" else [pooling]
+    """The poolings side by side in a text's vector: `both` is the token that has seen the whole text, and the mean.
+
+    With `layers` each of the blocks' states is pooled that way.
+    """
+    return [_whole_text(causal), "mean"] if pooling in ("both", "layers") else [pooling]
 
 
 def resolved(pooling: str, causal: bool) -> str:
@@ -94,9 +117,9 @@ def resolved(pooling: str, causal: bool) -> str:
 
 
 def part_of_both(both: Tensor, pooling: str) -> Tensor:
-    """Features pooled as `both`, (..., 2 · hidden_size) → as one of its halves, or as they are."""
+    """Features pooled as `both`, (..., 2 · hidden_size) → as one of its halves, or as they are (`both`, `layers`)."""
     first, mean = both.chunk(2, dim=-1)
-    return {"both": both, "mean": mean}.get(pooling, first)
+    return {"both": both, "layers": both, "mean": mean}.get(pooling, first)
 
 
 def describe(base: Base, head: Head, architectures: list[str], trainable: int) -> str:

@@ -104,10 +104,9 @@ class _Scorer:
         return _SAFETY * float(np.abs(drift).max() if self._multilabel else np.ptp(drift, axis=1).max())
 
     def _pass(self, base: Base, texts: Encoded) -> npt.NDArray[np.float32]:
-        depth = len(base.blocks)
-        features = trunk_pass(base, texts.ids, depths=[depth], pooling=self._head.pooling, label="predicting")
+        features = trunk_pass(base, texts.ids, depths=self._head.reads, pooling=self._head.pooling, label="predicting")
         self.flops += features.forward_flops
-        pooled: Tensor = texts.by_text(features.pooled[:, 0])
+        pooled: Tensor = texts.by_text(features.pooled.flatten(1))
         with torch.inference_mode():
             logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu()
         result: npt.NDArray[np.float32] = logits.numpy()

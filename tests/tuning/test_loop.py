@@ -47,6 +47,36 @@ def test_tail_logits_equal_the_whole_model(setting: tuple[Tail, Labelled], monke
     torch.testing.assert_close(tail.logits(data.inputs), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("cut", [0, 2, 3])
+@pytest.mark.parametrize("family", ["llama", "bert"])
+def test_tail_whose_head_reads_several_blocks_equals_transformers(
+    family: str, cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
+    base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0)
+    head = heads.build(base, "layers", 2, seed=0)
+    assert head.reads == [1, 2, 3, 4]
+    tail = Tail.of_blocks(base, head, cut, 4)
+    assert any(weight is base_weight for weight in tail.weights() for base_weight in base.norm.parameters()) == (
+        family == "llama" and cut == 0
+    )
+    ids = encode(base, TEXTS, 64).ids
+    below = trunk_pass(base, ids, depths=head.reads, pooling="layers").pooled[:, :cut].flatten(1)
+    expected = []
+    for row in range(len(TEXTS)):
+        text = ids.take(torch.tensor([row])).values[None]
+        states = list(base.backbone(input_ids=text, output_hidden_states=True).hidden_states[1:])
+        states[:-1] = [base.norm(state) for state in states[:-1]]  # Transformers norms the last one only
+        whole_text = -1 if base.family.causal else 0
+        expected.append(torch.cat([torch.cat([state[0, whole_text], state[0].mean(0)]) for state in states]))
+    logits = head.linear(torch.stack(expected)).detach()
+    torch.testing.assert_close(tail.logits(Computed(base, ids, cut, below)), logits, rtol=1e-4, atol=1e-5)
+    if cut:
+        kept = kept_states(base, cut).inputs
+        assert isinstance(kept, Kept)
+        torch.testing.assert_close(tail.logits(Kept(kept.states, below)), logits, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("cut", [0, 2])
 def test_computed_states_equal_those_that_were_kept(cut: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from rehead import hardware
-from rehead.heads import width
+from rehead.heads import read_after, width
 from rehead.tuning import search
 from rehead.tuning.features import forward_flops, training_flops
 from rehead.tuning.loop import activation_bytes
@@ -48,15 +48,17 @@ def estimate(run: Run) -> Plan:
     """What `finetune` will take; computes nothing but the speed of a matrix product."""
     base, texts, settings = run.base, run.encoded, run.settings
     tokens = int(texts.tokens.sum())
-    deepest, depths, poolings = max(run.depths), run.depths, run.poolings
+    deepest, candidates = max(run.depths), run.candidates
     way = run.ways[0] if run.ways else "head"
     cut = deepest - trained_blocks(way, deepest)
-    pooled_width = width(base.hidden_size, "both" if len(poolings) > 1 else poolings[0])
+    poolings = {pooling for pooling, _ in candidates}
+    one_width = width(base.hidden_size, next(iter(poolings)) if len(poolings) == 1 else "both")
+    pooled_width = one_width * max(len(read_after(pooling, deepest)) for pooling in poolings)
     trunk = forward_flops(base, tokens, 0, deepest)
     features = 4.0 * pooled_width * len(run.labels)
-    if len(depths) * len(poolings) > 1:
+    if len(candidates) > 1:
         rows, _ = search.sample_rows(run.n_train, len(run.labels), settings.seed)
-        features += 4.0 * pooled_width * len(rows) * len(depths)
+        features += 4.0 * one_width * len(rows) * len(run.depths)
         if way != "head":
             trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)
     dtype = hardware.native_dtype()

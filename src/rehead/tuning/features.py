@@ -39,7 +39,8 @@ class Features:
     """What the trunk pass keeps of n texts.
 
     Attributes:
-        pooled: (n, n_depths, width) float32, behind the final norm; the depths are those asked for.
+        pooled: (n, n_depths, width) float32, behind the final norm; the depths are those asked for. With `flatten(1)`
+            what a head sees that reads all of them.
         tokens: n sequences of states that enter block `cut`, or None where no tail needs them.
         forward_flops: floating-point operations of the matrix products in the blocks; none for what was cached.
         seconds: that the blocks took.
@@ -67,7 +68,7 @@ def trunk_pass(
         base: its matrix products run in the type that its weights have (see `Base.with_products_in`).
         ids: token ids of n texts.
         depths: after how many blocks to pool, in rising order; may be empty where only `cut` is wanted.
-        pooling: `last`, `cls`, `mean` or `both`; see `rehead.heads`.
+        pooling: see `rehead.heads`.
         cut: keep all token states after this many blocks, unless the cache cannot be written to and they would take
             more than a quarter of the free memory.
         shelf: of the cache, made for this base; None keeps everything in memory.

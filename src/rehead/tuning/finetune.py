@@ -78,9 +78,9 @@ def finetune(run: Run, resumption: Resumption | None = None) -> Finetuned:
     ways = run.ways
     cut = found.depth - trained_blocks(ways[0], found.depth) if ways else found.depth
     keeps_tokens = bool(ways) and run.keeps_tokens(cut)
-    features = run.features(head, found.depth, cut if keeps_tokens else None)
-    logits = run.solve_probe(head, features.pooled[:, 0])
-    ladder = Ladder(run, head, found.depth, features.tokens, logits, resumption)
+    features = run.features(head, cut if keeps_tokens else None)
+    logits = run.solve_probe(head, features.pooled.flatten(1))
+    ladder = Ladder(run, head, found.depth, features, logits, resumption)
     ladder.climb()
     run.clock.stop("tail")
     kept = ladder.kept

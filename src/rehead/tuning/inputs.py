@@ -20,6 +20,11 @@ class Inputs(Protocol):
     """What enters the trained blocks, for n texts."""
 
     @property
+    def below(self) -> Tensor | None:
+        """(n, width): pooled states after frozen blocks that the head reads too, if it reads any; float32."""
+        ...
+
+    @property
     def lengths(self) -> Tensor:
         """(n,) int64, tokens a text."""
         ...
@@ -34,6 +39,7 @@ class Kept:
     """Token states at the cut that the trunk pass has kept."""
 
     states: Pieces
+    below: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -54,6 +60,7 @@ class Computed:
     base: Base
     ids: Ragged
     cut: int
+    below: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.base.model.to(hardware.device())

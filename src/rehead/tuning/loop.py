@@ -76,8 +76,12 @@ class Tail:
 
     @classmethod
     def of_blocks(cls, base: Base, head: Head, cut: int, depth: int) -> Tail:
-        """Trains the blocks from the cut on, the final norm and the head."""
-        return cls(base, head, cut, depth, nn.ModuleList([*base.blocks[cut:depth], base.norm, head]))
+        """Trains the blocks from the cut on, the final norm and the head.
+
+        Where the head reads frozen blocks too, the norm stays as it is: those states are kept as it made them.
+        """
+        norm = [base.norm] if head.reads[0] > cut else []
+        return cls(base, head, cut, depth, nn.ModuleList([*base.blocks[cut:depth], *norm, head]))
 
     @classmethod
     def of_everything(cls, base: Base, head: Head, depth: int) -> Tail:
@@ -92,15 +96,24 @@ class Tail:
             weight.requires_grad_(True)
         return wanted
 
-    def forward(self, hidden: Tensor, packing: Packing, recompute: bool = False) -> Tensor:
-        """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32."""
+    def forward(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
+        """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32.
+
+        Args:
+            below: (n, width) what the head reads of frozen blocks, up to the cut.
+            recompute: see `run_blocks`.
+        """
         pooling = self.head.pooling
         only = pooling if is_family_head(pooling) else None
-        hidden = run_blocks(self.base, hidden, packing, self.cut, self.depth, only=only, recompute=recompute)
-        hidden = normalise(self.base, hidden).float()
-        pooled = hidden if only else packing.pooled(hidden, resolved(pooling, self.base.family.causal))
+        seen = [] if below is None else [below.to(hidden.device)]
+        done = self.cut
+        for stop in (read for read in self.head.reads if read > self.cut):
+            hidden = run_blocks(self.base, hidden, packing, done, stop, only=only, recompute=recompute)
+            normed = normalise(self.base, hidden).float()
+            seen.append(normed if only else packing.pooled(normed, resolved(pooling, self.base.family.causal)))
+            done = stop
         with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.head(pooled)
+            logits: Tensor = self.head(torch.cat(seen, dim=1))
         return logits
 
     def logits(self, inputs: Inputs) -> Tensor:
@@ -114,7 +127,8 @@ class Tail:
             for places in batches(inputs.lengths[order], TOKEN_BUDGET):
                 rows = order[places]
                 packing = Packing(inputs.lengths[rows].to(device))
-                result[rows] = self.forward(inputs.hidden(rows, packing), packing).cpu()
+                below = None if inputs.below is None else inputs.below[rows]
+                result[rows] = self.forward(inputs.hidden(rows, packing), packing, below).cpu()
         self.switch(training=was_training)
         return result
 
@@ -316,8 +330,9 @@ class _Training:
     def _loss(self, rows: Tensor, lengths: Tensor) -> Tensor:
         packing = Packing(lengths.to(self.device))
         with autocast(hardware.native_dtype() == torch.bfloat16):
-            hidden = self.examples.inputs.hidden(rows, packing)
-            logits = self.tail.forward(hidden, packing, self.recompute)
+            inputs = self.examples.inputs
+            below = None if inputs.below is None else inputs.below[rows]
+            logits = self.tail.forward(inputs.hidden(rows, packing), packing, below, self.recompute)
         return self.objective.total(logits, self.examples.labels[rows].to(self.device))
 
     def _end_epoch(self, epoch: int) -> None:

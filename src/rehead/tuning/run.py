@@ -17,7 +17,7 @@ from rehead.bases.tokens import Encoded, encode
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, class_counts, is_multilabel
 from rehead.errors import SettingError
-from rehead.heads import Head, build, candidates, check_pooling, part_of_both, set_linear
+from rehead.heads import Head, build, candidates, check_pooling, part_of_both, read_after, set_linear
 from rehead.tuning import cache_room, probe, search
 from rehead.tuning.feature_cache import Shelf
 from rehead.tuning.features import Features, are_kept, forward_flops, shelf_for, trunk_pass
@@ -104,9 +104,18 @@ class Run:
         return [fixed] if fixed else list(range(least_depth(self.settings.tune), len(self.base.blocks) + 1))
 
     @property
-    def poolings(self) -> list[str]:
-        """What pooling may be."""
-        return list(candidates(self.base.family.causal)) if self.settings.pool == "auto" else [self.settings.pool]
+    def candidates(self) -> list[tuple[str, int]]:
+        """What pooling and depth may be, together."""
+        auto = self.settings.pool == "auto"
+        poolings = list(candidates(self.base.family.causal)) if auto else [self.settings.pool]
+        of_one_block = [(pooling, depth) for pooling in poolings if pooling != "layers" for depth in self.depths]
+        of_layers = self._depths_of_layers() if auto or self.settings.pool == "layers" else []
+        return of_one_block + [("layers", depth) for depth in of_layers]
+
+    def _depths_of_layers(self) -> list[int]:
+        """A third, two thirds and all of what depth may be: such probes are wide, and so costly to solve."""
+        depths = self.depths
+        return sorted({depths[-(-len(depths) * third // 3) - 1] for third in (1, 2, 3)})
 
     def truncate(self, depth: int) -> None:
         truncate(self.base, depth)
@@ -115,20 +124,21 @@ class Run:
 
     def search(self) -> Found:
         """Measures what is to be measured of depth and pooling."""
-        depths, poolings = self.depths, self.poolings
-        if len(depths) * len(poolings) == 1:
-            return Found(poolings[0], depths[0])
+        candidates = self.candidates
+        if len(candidates) == 1:
+            return Found(*candidates[0])
+        depths = sorted({read for pooling, depth in candidates for read in read_after(pooling, depth)})
         rows, n_train = search.sample_rows(self.n_train, len(self.labels), self.settings.seed)
-        passed = self._pass(
-            rows, depths, "both" if len(poolings) > 1 else poolings[0], f"trunk pass, {len(rows):,} texts to all depths"
-        )
+        pooled_as = self.settings.pool if self.settings.pool != "auto" else "both"
+        passed = self._pass(rows, depths, pooled_as, f"trunk pass, {len(rows):,} texts to all depths")
         self.clock.stop("trunk")
-        heads = {pooling: build(self.base, pooling, self.n_classes, self.settings.seed) for pooling in poolings}
-        features = {
-            (pooling, depth): part_of_both(passed.pooled[:, i], pooling) if len(poolings) > 1 else passed.pooled[:, i]
-            for pooling in poolings
-            for i, depth in enumerate(depths)
+        heads = {
+            where: build(self.base, where[0], self.n_classes, self.settings.seed, where[1]) for where in candidates
         }
+        features = {}
+        for pooling, depth in candidates:
+            seen = passed.pooled[:, [depths.index(read) for read in read_after(pooling, depth)]].flatten(1)
+            features[pooling, depth] = part_of_both(seen, pooling) if pooled_as == "both" else seen
         labels = self.labels[rows]
         found = search.choose(features, heads, labels, n_train, self._example_weights(labels[:n_train]))
         self.clock.stop("probe")
@@ -147,9 +157,9 @@ class Run:
         has_room = cache_room.room_for(n_bytes) or n_bytes < hardware.free_memory() / 4
         return has_room or are_kept(self.encoded.ids, cut, self.shelf)
 
-    def features(self, head: Head, depth: int, cut: int | None) -> Features:
+    def features(self, head: Head, cut: int | None) -> Features:
         """Pooled features of all rows, and token states at the cut if there is one."""
-        result = self._pass(np.arange(len(self.labels)), [depth], head.pooling, "trunk pass", cut)
+        result = self._pass(np.arange(len(self.labels)), head.reads, head.pooling, "trunk pass", cut)
         self.clock.stop("trunk")
         return result
 

@@ -51,7 +51,7 @@ def sample_rows(n_train: int, n: int, seed: int) -> tuple[Index, int]:
 
 def choose(
     candidates: dict[tuple[str, int], Tensor],
-    heads: dict[str, Head],
+    heads: dict[tuple[str, int], Head],
     labels: Labels,
     n_train: int,
     weights: npt.NDArray[np.float64] | None,
@@ -60,13 +60,13 @@ def choose(
 
     Args:
         candidates: pooled features (n, width) by pooling and depth.
-        heads: of each pooling.
+        heads: likewise.
         labels: (n,) class ids, or (n, n_classes); the first `n_train` are for training.
         weights: of the training examples, see `probe.solve`.
     """
 
     def solved(where: tuple[str, int]) -> Probe:
-        return solve(heads[where[0]], candidates[where], labels, n_train, probe.RANKED, weights)
+        return solve(heads[where], candidates[where], labels, n_train, probe.RANKED, weights)
 
     depths = len({depth for _, depth in candidates})
     probes = dict(zip(candidates, in_threads(solved, list(candidates), f"probing {depths} depths"), strict=True))

@@ -22,8 +22,7 @@ from rehead.bases.loading import fingerprint
 from rehead.heads import Head
 from rehead.tuning import lora
 from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.feature_cache import Pieces
-from rehead.tuning.features import training_flops
+from rehead.tuning.features import Features, training_flops
 from rehead.tuning.inputs import Computed, Inputs, Kept
 from rehead.tuning.loop import History, Labelled, Tail, train
 from rehead.tuning.lora import Adapters
@@ -72,11 +71,11 @@ class Ladder:
         run: Run,
         head: Head,
         depth: int,
-        tokens: Pieces | None,
+        features: Features,
         logits: npt.NDArray[np.float32],
         resumption: Resumption | None,
     ) -> None:
-        self._run, self._head, self._depth, self._tokens = run, head, depth, tokens
+        self._run, self._head, self._depth, self._features = run, head, depth, features
         self._resumption = resumption
         self._chooses = run.settings.tune == "auto"
         self._targets = run.validation.labels
@@ -155,11 +154,15 @@ class Ladder:
         labels = torch.from_numpy(run.labels)
         train_rows, held_out_rows = everything[: run.n_train], everything[run.n_train :]
 
+        tokens = self._features.tokens
+        n_frozen = sum(read <= tail.cut for read in self._head.reads)
+        below = self._features.pooled[:, :n_frozen].flatten(1)
+
         def inputs(rows: torch.Tensor) -> Inputs:
             # Tokens were kept for the first way of tuning; the others begin at the text.
-            if tail.cut and self._tokens is not None:
-                return Kept(self._tokens.take(rows))
-            return Computed(run.frozen if tail.cut else tail.base, run.encoded.ids.take(rows), tail.cut)
+            if tail.cut and tokens is not None:
+                return Kept(tokens.take(rows), below[rows])
+            return Computed(run.frozen if tail.cut else tail.base, run.encoded.ids.take(rows), tail.cut, below[rows])
 
         return Labelled(inputs(train_rows), labels[train_rows]), Labelled(inputs(held_out_rows), labels[held_out_rows])
 
