@@ -124,6 +124,16 @@ def test_report_shows_verdict_findings_and_split(facts: dict[str, Any]) -> None:
     assert f"<strong>note</strong>: {duplicates['count']} duplicates" in page
 
 
+def test_depths_at_which_a_pooling_was_not_measured_stay_empty(facts: dict[str, Any]) -> None:
+    profile = {"mean": {1: 0.5123, 2: 0.4123}, "layers": {2: 0.3123}}
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
+    test = Examples(["a", "b"], np.array([0, 1]), ("ham", "spam"), np.arange(2), "test")
+    told = {**facts, "profile": profile, "depth": 2, "pool": "layers"}
+    page = render_html(told, [], figures(probabilities, test, told))
+    assert '<td class="number">0.5123</td><td class="number"></td>' in page
+    assert "<strong>0.3123</strong>" in page
+
+
 def test_report_draws_what_was_measured(facts: dict[str, Any]) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     test = Examples(["a", "b", "c"], np.array([0, 1, 0]), ("ham", "spam"), np.arange(3), "test")

@@ -70,7 +70,7 @@ def solve(
     tolerance: float = CONVERGED,
     weights: npt.NDArray[np.float64] | None = None,
 ) -> Probe:
-    """Solves the path of strengths and returns the one with the lowest validation log loss.
+    """Solves the path of strengths, each well enough to rank it, and the one with the lowest validation log loss.
 
     Args:
         features: (n, width) of the training examples.
@@ -123,18 +123,23 @@ def _best_on_the_path(
     tolerance: float,
 ) -> Probe:
     held_out, labels = validation
+
+    def losses_of(solution: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return likelihood.losses(held_out @ solution[:-1] + solution[-1], labels)
+
     solution = np.zeros((problem.features.shape[1] + 1, problem.targets.shape[1]))
-    best: Probe | None = None
+    best, chosen, least = solution, STRENGTHS[0], np.inf
     for strength in STRENGTHS:
-        solution = problem.minimise(strength, solution, tolerance)
-        losses = likelihood.losses(held_out @ solution[:-1] + solution[-1], labels)
-        if best is not None and losses.mean() >= best.log_loss:
+        solution = problem.minimise(strength, solution, max(tolerance, RANKED))
+        loss = losses_of(solution).mean()
+        if loss >= least:
             break  # the loss falls and then rises along the path, in all data seen
-        weight = solution[:-1].T / scale
-        bias = solution[-1] - weight @ mean
-        best = Probe(weight.astype(np.float32), bias.astype(np.float32), strength, losses)
-    assert best is not None
-    return best
+        best, chosen, least = solution, strength, loss
+    if tolerance < RANKED:  # what ranks the strengths is enough for those that are not chosen
+        best = problem.minimise(chosen, best, tolerance)
+    weight = best[:-1].T / scale
+    bias = best[-1] - weight @ mean
+    return Probe(weight.astype(np.float32), bias.astype(np.float32), chosen, losses_of(best))
 
 
 def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
