@@ -118,7 +118,7 @@ def _kept(base: Base, ids: Ragged) -> tuple[probe.Array, Pieces]:
     """Pooled features, and token states at the cut; computed once, then read."""
     features = trunk_pass(base, ids, depths=[WHOLE], pooling="last", cut=CUT, shelf=shelf_for(base))
     assert features.tokens is not None
-    return features.pooled[:, 0].numpy(), features.tokens
+    return features.pooled[0].numpy(), features.tokens
 
 
 def _labelled(tokens: Pieces, labels: torch.Tensor, rows: torch.Tensor) -> Labelled:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from rehead import hardware
-from rehead.bases.cut import embed, normalise, run_blocks
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
@@ -43,9 +42,9 @@ def test_blocks_make_every_tensor_where_the_states_are(
     packing, ids = on_meta(LENGTHS), torch.empty(sum(LENGTHS), dtype=torch.int64, device="meta")
     # Operations on the meta device refuse tensors of another, so a table made on the CPU would be an error here.
     with torch.inference_mode():
-        hidden = embed(base, ids, packing)
-        all_tokens = normalise(base, run_blocks(base, hidden, packing, 0, 4))
-        one_token = run_blocks(base, hidden, packing, 0, 4, only="last" if family in DECODERS else "cls")
+        hidden = base.embed(ids, packing)
+        all_tokens = base.normalise(base.run_blocks(hidden, packing, 0, 4))
+        one_token = base.run_blocks(hidden, packing, 0, 4, only="last" if family in DECODERS else "cls")
     assert {hidden.device.type, all_tokens.device.type, one_token.device.type} == {"meta"}
     assert hidden.shape == all_tokens.shape == (len(ids), base.hidden_size)
     assert one_token.shape == (len(LENGTHS), base.hidden_size)
@@ -108,7 +107,7 @@ def test_accelerator_computes_what_the_cpu_does(
         monkeypatch.setattr(hardware, "device", lambda device=device: device)
         base = load(folder, 2, seed=0)
         ids = encode(base, texts, 64).ids
-        pooled = trunk_pass(base, ids, depths=[4], pooling="mean", cut=2).pooled
+        pooled = trunk_pass(base, ids, depths=[4], pooling="mean", cut=2).seen
         base.model.to("cpu")  # as the stages before it leave it
         head = build(base, "mean", 2, seed=0)
         tail = {

@@ -15,7 +15,6 @@ import torch
 import rehead
 from rehead import Classifier, heads
 from rehead.bases.catalogue import CATALOGUE
-from rehead.bases.cut import embed, normalise, run_blocks
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
@@ -74,8 +73,8 @@ def test_whole_smollm2_equals_transformers_on_real_messages() -> None:
     with torch.inference_mode():
         mask = (torch.arange(ids.shape[1]) < encoded.lengths[:, None]).long()
         reference = base.model(input_ids=ids, attention_mask=mask).logits
-        hidden = run_blocks(base, embed(base, encoded.values, packing), packing, 0, 17)
-        hidden = normalise(base, run_blocks(base, hidden, packing, 17, 30, only="last"))
+        hidden = base.run_blocks(base.embed(encoded.values, packing), packing, 0, 17)
+        hidden = base.normalise(base.run_blocks(hidden, packing, 17, 30, only="last"))
         torch.testing.assert_close(head(hidden), reference, rtol=1e-4, atol=1e-4)
 
 

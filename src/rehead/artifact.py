@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,13 @@ from safetensors.torch import save_file
 from rehead import files, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_folder
-from rehead.bases.tokens import longest_input
+from rehead.bases.reading import save_reader
+from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError, RheadError
+from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import Rule
+from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import Head, build, is_family_head, set_linear
 from rehead.predictor import Scores, predict
@@ -62,7 +65,7 @@ class Reference:
         seen: (n,) int64, fingerprints (`rehead.data.duplicates`) of training and validation texts.
     """
 
-    baselines: Baselines
+    baselines: Baselines | ImageBaselines
     seen: npt.NDArray[np.int64]
 
 
@@ -99,8 +102,8 @@ class Artifact:
             return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
         return Rule.from_json(told, self.labels) if told else Rule()
 
-    def scores(self, texts: list[str]) -> Scores:
-        """Probabilities of the texts, and how much of each was cut off."""
+    def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
+        """Probabilities of the texts or images, and how much of each text was cut off."""
         settings = self.description
         return predict(self.base, self.head, texts, settings["max_length"], settings["long"], self.multilabel)
 
@@ -129,12 +132,14 @@ def require_replaceable(folder: Path) -> None:
         ) from error
 
 
-def save(artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: list[str]) -> None:
+def save(
+    artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: Sequence[str] | Sequence[Picture]
+) -> None:
     """Writes the folder, loads it again, compares scores, and only then gives it its name.
 
     Args:
         documents: further text files by name (README.md, report.html).
-        sample: texts on which the scores are compared.
+        sample: texts or images on which the scores are compared.
 
     Raises:
         ArtifactError: the folder must not or cannot be written, or the reloaded scores differ.
@@ -169,7 +174,7 @@ def load(folder: Path) -> Artifact:
         pooling, n_classes = description["pool"], len(description["labels"])
         base = load_folder(folder, description["base"], n_classes, seed=0, trained_head=is_family_head(pooling))
         head = build(base, pooling, n_classes, seed=0)
-        if not is_family_head(pooling):
+        if base.family_head(pooling) is None:
             _load_head(weights, head)
         reference = _load_reference(folder / _REFERENCE)
     except (RheadError, SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:
@@ -184,7 +189,7 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
     config.label2id = {label: i for i, label in enumerate(artifact.labels)}
     config.problem_type = f"{'multi' if artifact.multilabel else 'single'}_label_classification"
     with progress.quiet_transformers():
-        if is_family_head(head.pooling):
+        if base.family_head(head.pooling) is not None:
             base.model.to("cpu").save_pretrained(folder, max_shard_size="1TB")
         else:
             config.architectures = [type(base.backbone).__name__]
@@ -192,8 +197,7 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
             tensors = {**base.backbone.state_dict(), **_head_tensors(head)}
             contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
             save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
-        base.tokenizer.model_max_length = longest_input(base, artifact.description["max_length"])
-        base.tokenizer.save_pretrained(folder)
+        save_reader(base, folder, artifact.description["max_length"])
     if artifact.reference:
         arrays = {"seen": artifact.reference.seen, **artifact.reference.baselines.tensors()}
         save_arrays(arrays, folder / _REFERENCE)
@@ -205,7 +209,7 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
         (folder / name).write_text(content, encoding="utf-8")
 
 
-def _verify(folder: Path, sample: list[str], expected: npt.NDArray[np.float64]) -> None:
+def _verify(folder: Path, sample: Sequence[str] | Sequence[Picture], expected: npt.NDArray[np.float64]) -> None:
     reloaded = load(folder).scores(sample).probabilities
     difference = float(np.abs(reloaded - expected).max()) if sample else 0.0
     if not difference <= _TOLERANCE:
@@ -232,7 +236,7 @@ def _load_reference(path: Path) -> Reference | None:
     if not path.is_file():
         return None
     arrays = load_arrays(path)
-    return Reference(Baselines.from_tensors(arrays), arrays["seen"])
+    return Reference(baselines.from_tensors(arrays), arrays["seen"])
 
 
 def _read_description(path: Path) -> dict[str, Any]:
@@ -245,4 +249,4 @@ def _read_description(path: Path) -> dict[str, Any]:
     if version != FORMAT or not complete:
         raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
     # Folders from before long texts could be anything but cut off, and texts have several labels, do not say so.
-    return {"long": "truncate", "multilabel": False, **description}
+    return {"long": "truncate", "multilabel": False, "views": 1, **description}

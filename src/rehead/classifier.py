@@ -19,11 +19,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from rehead import artifact, likelihood
 from rehead.artifact import Artifact, Reference
-from rehead.bases.catalogue import DEFAULT
+from rehead.bases.catalogue import AUTO, DEFAULT, DEFAULT_FOR_IMAGES
+from rehead.bases.reading import sample_for
 from rehead.bases.tokens import LONG
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.labels import Labels, strata
+from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
 from rehead.errors import DataError, SettingError
 from rehead.evaluation.calibration import temperature
@@ -78,7 +80,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def __init__(
         self,
-        base: str = DEFAULT,
+        base: str = AUTO,
         *,
         tune: str = "auto",
         depth: int | str = "auto",
@@ -91,6 +93,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         label_smoothing: float = 0.0,
         class_weight: str | None = None,
         budget: float = BUDGET,
+        views: int = 1,
         random_state: int = 0,
     ) -> None:
         self.base = base
@@ -105,27 +108,33 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.label_smoothing = label_smoothing
         self.class_weight = class_weight
         self.budget = budget
+        self.views = views
         self.random_state = random_state
 
-    def fit(self, X: Sequence[str], y: Sequence[Any]) -> Self:
-        """Trains on texts and their labels, of which an eighth is held out for validation.
+    def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
+        """Trains on texts, or images, and their labels, of which an eighth is held out for validation.
 
         Repeated texts (up to white space and case) are used once.
 
         Args:
-            X: n texts.
+            X: n texts; or n images: `pathlib.Path`s of their files, images of Pillow's, or arrays (height, width, 3) of
+                uint8.
             y: n labels. Where a text may have several: n collections of labels, or an array (n, n_classes) of 0 and 1.
 
         Raises:
             DataError: X is not a sequence of texts, or there is too little to learn from.
             SettingError, BaseModelError, FetchError: the classifier cannot be set up.
         """
-        texts = _as_texts(X)
+        inputs = _as_inputs(X)
+        texts = [given if isinstance(given, str) else given.name for given in inputs]
+        pictures = [given for given in inputs if isinstance(given, Picture)] or None
+        if pictures:
+            require_usable(pictures)
         if len(y) != len(texts):
             raise DataError(f"X has {len(texts)} texts and y {len(y)} labels; give one label a text")
         classes, ids = _classes(y)
         names = tuple(str(value) for value in classes)
-        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X")
+        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", pictures=pictures)
         unique, dropped = drop_duplicates(everything)
         require_learnable(unique)
         split = stratified(strata(unique.labels), self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
@@ -168,21 +177,27 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             adapters=result.adapters,
         )
         # The longest reach as far as a window of attention does.
-        self._sample = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
+        if validation.pictures is None:
+            self._sample: list[str] | list[Picture] = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
+        else:
+            self._sample = validation.pictures[:_VERIFIED_TEXTS]
         return result
 
     def prepare(self, train: Examples, validation: Examples) -> Run:
         """Loads the base and tokenises, so that `rehead.tuning.estimate` can tell what `fit_examples` will take."""
-        return Run(train, validation, self.settings())
+        settings = self.settings()
+        if settings.base == AUTO:
+            settings = replace(settings, base=DEFAULT if train.pictures is None else DEFAULT_FOR_IMAGES)
+        return Run(train, validation, settings)
 
-    def predict_proba(self, X: Sequence[str]) -> npt.NDArray[np.float64]:
+    def predict_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
         """(n, n_classes) probabilities, columns in the order of `classes_`; they add up to 1 unless a text may have
         several labels.
         """
         check_is_fitted(self)
-        return self._artifact.scores(_as_texts(X)).probabilities
+        return self._artifact.scores(_as_inputs(X)).probabilities
 
-    def predict(self, X: Sequence[str]) -> npt.NDArray[Any]:
+    def predict(self, X: Sequence[Any]) -> npt.NDArray[Any]:
         """(n,) a label for each text: the most probable one, or what the rule that the classifier was saved with says.
 
         Where a text may have several labels, (n, n_classes) of 0 and 1, columns in the order of `classes_`.
@@ -247,6 +262,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pool=description["pool"],
             max_length=description["max_length"],
             long=description["long"],
+            views=description["views"],
             **description["recipe"],
             random_state=description["seed"],
         )
@@ -255,7 +271,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model.validation_log_loss_ = description["validation_log_loss"]
         model.dropped_ = {}
         model._artifact = loaded
-        model._sample = list(loaded.labels)
+        model._sample = sample_for(loaded.base)
         return model
 
     def settings(self) -> Settings:
@@ -264,7 +280,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             SettingError: one of them makes no sense.
         """
-        whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "random_state": 0}
+        whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "views": 1, "random_state": 0}
         for name, least in whole.items():
             if not isinstance(getattr(self, name), Integral) or getattr(self, name) < least:
                 called = "the seed (random_state)" if name == "random_state" else name
@@ -286,6 +302,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pool=self.pool,
             max_length=int(self.max_length),
             long=self.long,
+            views=int(self.views),
             recipe=Recipe(
                 epochs=self.epochs,
                 batch_size=self.batch_size,
@@ -304,7 +321,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         return {
             "format": artifact.FORMAT,
-            "base": self.base,
+            "base": result.base.name,
             "tune": result.tune,
             "pool": result.head.pooling,
             "depth": result.depth,
@@ -312,6 +329,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "blocks_of_base": result.blocks_before_cut,
             "max_length": int(self.max_length),
             "long": self.long,
+            "views": int(self.views),
             "labels": list(train.label_names),
             "multilabel": train.multilabel,
             "seed": int(self.random_state),
@@ -355,13 +373,19 @@ def _classes(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
     return classes, ids.astype(np.int64)
 
 
-def _as_texts(X: Sequence[str]) -> list[str]:
+def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:
     if isinstance(X, str):
         raise DataError("X is one text; give a list of texts")
-    if getattr(X, "ndim", 1) != 1:
+    if getattr(X, "ndim", 1) not in (1, 4):
         raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
-    texts = list(X)
-    for number, text in enumerate(texts, start=1):
+    given = list(X)
+    if given and not isinstance(given[0], str):
+        pictures = [as_picture(value, number) for number, value in enumerate(given, start=1)]
+        if None not in pictures:
+            return [picture for picture in pictures if picture is not None]
+    for number, text in enumerate(given, start=1):
         if not isinstance(text, str):
-            raise DataError(f"X row {number} is a {type(text).__name__}, not a text; give a list of strings")
-    return texts
+            raise DataError(
+                f"X row {number} is a {type(text).__name__}, not a text; give a list of strings, or of images"
+            )
+    return given

@@ -85,8 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--base",
         metavar="NAME",
-        default="smollm2",
-        help="see rehead bases; a folder; a hub name (%(default)s)",
+        default="auto",
+        help="see rehead bases; a folder; a hub name (auto: smollm2 for texts, efficientnet-lite0 for images)",
     )
     fit.add_argument(
         "--tune",
@@ -109,6 +109,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("truncate", "head-tail", "chunks"),
         default="truncate",
         help="use the beginning of longer texts; beginning and end; or all, in windows (%(default)s)",
+    )
+    fit.add_argument(
+        "--views", type=int, default=1, metavar="N", help="of each training image, turned, cut (%(default)s)"
     )
     fit.add_argument("--budget", default="60s", metavar="T", help="for auto: 90s, 10m, 2h in all (%(default)s)")
     fit.add_argument("--epochs", type=int, default=5, metavar="N", help="at most, for training blocks (%(default)s)")

@@ -13,6 +13,7 @@ from rehead import progress
 from rehead.errors import DataError, SettingError
 
 if TYPE_CHECKING:
+    from rehead.data.pictures import Picture
     from rehead.evaluation.decisions import Wanted
 
 
@@ -46,6 +47,7 @@ def fit(options: argparse.Namespace) -> None:
         pool=options.pool,
         max_length=options.max_length,
         long=options.long,
+        views=options.views,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
@@ -236,9 +238,13 @@ def predict(options: argparse.Namespace) -> None:
             print(f"{printing.answer(prediction)}\t{printing.shortened(row[column] or '')}")
 
 
-def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[str], str]:
-    """Rows with their original columns, the texts among them, and the text column's name."""
+def _read_input(
+    options: argparse.Namespace,
+) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
+    """Rows with their original columns, the texts or images among them, and the text column's name."""
     path = Path(options.input)
+    if _is_of_images(options.input):
+        return _read_images(options.input)
     if options.input == "-":
         lines = [line.rstrip("\r\n") for line in sys.stdin]
         return [{"text": line} for line in lines], lines, "text"
@@ -256,6 +262,33 @@ def _read_input(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list
             progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
         return rows, texts, column
     return [{"text": options.input}], [options.input], "text"
+
+
+def _is_of_images(given: str) -> bool:
+    from rehead.data import galleries
+    from rehead.data.pictures import FORMATS
+
+    try:
+        return Path(given).suffix.lower() in FORMATS or galleries.holds_images(given)
+    except OSError:  # too long for a file's name, so it is a text
+        return False
+
+
+def _read_images(source: str) -> tuple[list[dict[str, Any]], list[Picture], str]:
+    from rehead.data import galleries
+    from rehead.data.pictures import looked_at
+
+    if not Path(source).exists():
+        raise DataError(f"{source}: no such file; check the path")
+    pictures = galleries.unlabelled(source)
+    problems = looked_at(pictures)
+    for picture, problem in zip(pictures, problems, strict=True):
+        if problem is not None:
+            progress.warn(f"{picture.name} {problem}: it is not classified")
+    usable = [picture for picture, problem in zip(pictures, problems, strict=True) if problem is None]
+    if not usable:
+        raise DataError(f"{source}: no image there can be used; see the lines above")
+    return [{"image": picture.name} for picture in usable], usable, "image"
 
 
 def _is_path(given: str) -> bool:

@@ -57,9 +57,9 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold
         train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
         one = clone(model)
         one.fit_examples(train, validation)
-        scores = one.artifact_.scores(test.texts)
+        scores = one.artifact_.scores(test.inputs)
         probabilities[split.test], tokens_cut[split.test] = scores.probabilities, scores.tokens_cut
-        for name, answer in baselines.learn(train, validation).predict(test.texts).items():
+        for name, answer in baselines.learn(train, validation).predict(test).items():
             answers.setdefault(name, np.zeros_like(pool.labels))[split.test] = answer
         predicted = most_probable(scores.probabilities, pool.multilabel)
         told.append(

@@ -44,14 +44,13 @@ class Head(nn.Module):
         return logits
 
 
-def candidates(causal: bool) -> tuple[str, ...]:
-    """The poolings of one block's states that "auto" measures; the family's own first, so that it is taken in a tie."""
-    return (_whole_text(causal), "mean", "both")
+def candidates(whole: str | None) -> tuple[str, ...]:
+    """The poolings of one block's states that "auto" measures; the family's own first, so that it is taken in a tie.
 
-
-def _whole_text(causal: bool) -> str:
-    """The token whose state stands for the whole text."""
-    return "last" if causal else "cls"
+    Args:
+        whole: see `Base.whole`.
+    """
+    return ("mean",) if whole is None else (whole, "mean", "both")
 
 
 def is_family_head(pooling: str) -> bool:
@@ -76,60 +75,62 @@ def build(base: Base, pooling: str, n_classes: int, seed: int, depth: int | None
     Raises:
         SettingError: a decoder has no `cls` token that has seen the text, an encoder's `last` is not special.
     """
-    check_pooling(pooling, base.family.causal)
+    check_pooling(pooling, base.whole)
     reads = read_after(pooling, depth or len(base.blocks))
-    if is_family_head(pooling):
-        parts = base.family.head_parts(base.model)
+    if parts := base.family_head(pooling):
         linear = base.model.get_submodule(parts.linear)
         return Head(pooling, reads, parts.projection or nn.Identity(), parts.dropout, linear).eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        linear = nn.Linear(len(reads) * width(base.hidden_size, pooling), n_classes)
+        linear = nn.Linear(sum(width(base, pooling, read) for read in reads), n_classes)
     return Head(pooling, reads, nn.Identity(), 0.0, linear).eval()
 
 
-def check_pooling(pooling: str, causal: bool) -> None:
-    """Raises SettingError where the pooling is unknown or does not suit the kind of model."""
+def check_pooling(pooling: str, whole: str | None) -> None:
+    """Raises SettingError where the pooling is unknown or does not suit the kind of model; `whole` as `Base.whole`."""
     if pooling not in POOLINGS:
         raise SettingError(f"--pool must be one of auto, {', '.join(POOLINGS)}, not {pooling!r}")
-    if pooling == "cls" and causal:
+    if whole is None and pooling not in ("mean", "layers"):
+        raise SettingError(f"--pool {pooling} needs a model with a token for all of the input; use mean or layers")
+    if pooling == "cls" and whole != "cls":
         raise SettingError("--pool cls needs an encoder: a decoder's first token has not seen the text; use last")
-    if pooling == "last" and not causal:
+    if pooling == "last" and whole != "last":
         raise SettingError("--pool last needs a decoder: an encoder is made for its first token; use cls or mean")
 
 
-def width(hidden_size: int, pooling: str) -> int:
-    """Of what a text becomes after one block."""
-    return 2 * hidden_size if pooling in ("both", "layers") else hidden_size
+def width(base: Base, pooling: str, depth: int) -> int:
+    """Of what an input becomes after so many blocks."""
+    return len(halves(pooling, base.whole)) * base.width_at(depth)
 
 
-def halves(pooling: str, causal: bool) -> list[str]:
-    """The poolings side by side in a text's vector: `both` is the token that has seen the whole text, and the mean.
+def halves(pooling: str, whole: str | None) -> list[str]:
+    """The poolings side by side in an input's vector: `both` is the token that has seen all of it, and the mean.
 
-    With `layers` each of the blocks' states is pooled that way.
+    With `layers` each of the blocks' states is pooled that way; where there is no such token, it is the mean alone.
     """
-    return [_whole_text(causal), "mean"] if pooling in ("both", "layers") else [pooling]
+    if pooling not in ("both", "layers"):
+        return [pooling]
+    return ["mean"] if whole is None else [whole, "mean"]
 
 
-def resolved(pooling: str, causal: bool) -> str:
-    """How `Packing.pooled` is to pool."""
-    return "+".join(halves(pooling, causal))
-
-
-def part_of_both(both: Tensor, pooling: str) -> Tensor:
-    """Features pooled as `both`, (..., 2 · hidden_size) → as one of its halves, or as they are (`both`, `layers`)."""
+def part_of_both(both: Tensor, pooling: str, whole: str | None) -> Tensor:
+    """Features pooled as `both`, (n, width) → as one of its halves, or as they are (`both`, `layers`)."""
+    if whole is None or pooling in ("both", "layers"):
+        return both
     first, mean = both.chunk(2, dim=-1)
-    return {"both": both, "layers": both, "mean": mean}.get(pooling, first)
+    return mean if pooling == "mean" else first
 
 
 def describe(base: Base, head: Head, architectures: list[str], trainable: int) -> str:
     """Says what was replaced: "output layer 576 → 49,152 replaced by 576 → 2; trainable 3,541,824 of ..."."""
     linear = head.linear
     new = f"{linear.in_features:,} → {linear.out_features:,}"
-    had_vocabulary = base.family.causal or any("MaskedLM" in name or "CausalLM" in name for name in architectures)
-    old = f"output layer {base.hidden_size:,} → {base.config.vocab_size:,} replaced by {new}"
+    had_vocabulary = base.whole == "last" or any("MaskedLM" in name or "CausalLM" in name for name in architectures)
     total = parameters(base, head)
-    return f"{old if had_vocabulary else f'output layer {new} added'}; trainable {trainable:,} of {total:,}"
+    added = f"output layer {new} added"
+    if had_vocabulary:
+        added = f"output layer {base.hidden_size:,} → {base.config.vocab_size:,} replaced by {new}"
+    return f"{added}; trainable {trainable:,} of {total:,}"
 
 
 def parameters(base: Base, head: Head) -> int:

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.bases import loading
-from rehead.bases.tokens import encode
-from rehead.data.audit import class_counts, cut_off, in_order, length_histogram
+from rehead.bases.reading import encode
+from rehead.data.audit import class_counts, cut_off, length_histogram
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
+from rehead.data.findings import in_order
 from rehead.data.parts import Sources, gather
 
 

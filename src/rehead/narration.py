@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import progress
-from rehead.data.audit import Finding
 from rehead.data.examples import Dropped
+from rehead.data.findings import Finding
 from rehead.data.parts import Parts
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.tuning.estimate import Plan

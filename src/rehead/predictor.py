@@ -6,6 +6,7 @@ sample it is measured how far bfloat16 moves the logits, and a text counts as sa
 its probabilities by more than a hundredth, and so not its label either.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,9 @@ from torch import Tensor
 
 from rehead import hardware, likelihood
 from rehead.bases.cut import Base
-from rehead.bases.tokens import Encoded, encode
+from rehead.bases.reading import encode
+from rehead.bases.tokens import Encoded
+from rehead.data.pictures import Picture
 from rehead.heads import Head
 from rehead.tuning.features import trunk_pass
 
@@ -48,9 +51,14 @@ class Scores:
 
 
 def predict(
-    base: Base, head: Head, texts: list[str], max_length: int, long: str = "truncate", multilabel: bool = False
+    base: Base,
+    head: Head,
+    texts: Sequence[str] | Sequence[Picture],
+    max_length: int,
+    long: str = "truncate",
+    multilabel: bool = False,
 ) -> Scores:
-    """Scores texts; an empty text is scored as the padding token alone.
+    """Scores texts, or images; an empty text is scored as the padding token alone.
 
     Args:
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
@@ -76,7 +84,9 @@ class _Scorer:
 
     def __init__(self, base: Base, head: Head, multilabel: bool) -> None:
         self.flops = 0.0
-        self._base, self._head, self._multilabel = base, head, multilabel
+        # Of a text's base that is itself; of a vision model a copy for inference.
+        self._base = base.with_products_in(torch.float32)
+        self._head, self._multilabel = head, multilabel
         self._fast: Base | None = None
         self._error: float | None = None
 
@@ -106,7 +116,7 @@ class _Scorer:
     def _pass(self, base: Base, texts: Encoded) -> npt.NDArray[np.float32]:
         features = trunk_pass(base, texts.ids, depths=self._head.reads, pooling=self._head.pooling, label="predicting")
         self.flops += features.forward_flops
-        pooled: Tensor = texts.by_text(features.pooled.flatten(1))
+        pooled: Tensor = texts.by_text(features.seen)
         with torch.inference_mode():
             logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu()
         result: npt.NDArray[np.float32] = logits.numpy()

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rehead.data.labels import EVEN
+from rehead.evaluation.baselines import NAMES, cheap_one
 
 
 def evaluation(facts: dict[str, Any]) -> None:
@@ -39,14 +40,17 @@ def evaluation(facts: dict[str, Any]) -> None:
     for suffix in columns:
         table.add_column(f"accuracy{suffix}", justify="right")
         table.add_column(f"macro F1{suffix}", justify="right")
-    approaches = [("rehead", None), ("TF-IDF + logistic regression", "tfidf"), (most_frequent(facts), "majority")]
-    for title, key in approaches if facts["baselines"] else approaches[:1]:
+    approaches: list[tuple[str, str | None]] = [("rehead", None)]
+    if facts["baselines"]:
+        cheap = cheap_one(facts["baselines"])
+        approaches += [(NAMES[cheap], cheap), (most_frequent(facts), "majority")]
+    for title, key in approaches:
         measured = [values["baselines"][key] if key else values for values in columns.values()]
         table.add_row(title, *(cell for m in measured for cell in (f"{m['accuracy']:.2%}", f"{m['macro_f1']:.4f}")))
     console.print(table)
 
     table = Table("class", box=None, pad_edge=False)
-    for name in ("precision", "recall", "F1", "test texts"):
+    for name in ("precision", "recall", "F1", f"test {facts['what']}"):
         table.add_column(name, justify="right")
     for row in test["per_class"]:
         shares = (f"{row[name]:.4f}" for name in ("precision", "recall", "f1"))

@@ -18,15 +18,17 @@ from rehead import artifact, likelihood, narration
 from rehead.artifact import Reference
 from rehead.classifier import Classifier
 from rehead.cross_validation import OutOfFold, cross_validate
-from rehead.data.audit import Finding, cut_off, in_order
+from rehead.data.audit import cut_off
 from rehead.data.duplicates import fingerprints, seen_before
 from rehead.data.examples import Examples
+from rehead.data.findings import Finding, in_order
 from rehead.data.labels import Labels
 from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
 from rehead.errors import SettingError
 from rehead.evaluation import baselines, decisions, multilabel_decisions, report
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import Rule, Wanted
+from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.evaluation.scoring import Seen, calibration, measured
 from rehead.explanation import contributions, shades
@@ -134,7 +136,7 @@ def fit(
                 "README.md": report.render_model_card(facts),
                 "split.json": split_as_json(parts),
             }
-            seen = fingerprints([*parts.train.texts, *parts.validation.texts])
+            seen = fingerprints([*parts.train.inputs, *parts.validation.inputs])
             model.save(
                 output, reference=Reference(learned, seen), facts=saved(facts, parts.columns), documents=documents
             )
@@ -155,10 +157,10 @@ class _Tested:
     seen: Seen
 
 
-def _tested(model: Classifier, learned: Baselines, parts: Parts) -> _Tested:
-    scores = model.artifact_.scores(parts.test.texts)
+def _tested(model: Classifier, learned: Baselines | ImageBaselines, parts: Parts) -> _Tested:
+    scores = model.artifact_.scores(parts.test.inputs)
     seen = Seen(parts.in_training, parts.near_training)
-    return _Tested(parts.test, scores.probabilities, scores.tokens_cut, learned.predict(parts.test.texts), seen)
+    return _Tested(parts.test, scores.probabilities, scores.tokens_cut, learned.predict(parts.test), seen)
 
 
 def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
@@ -190,8 +192,9 @@ def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, A
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     narration.say_what_is_used(parts)
-    expected = estimate(model.prepare(parts.train, parts.validation))
-    told = {"data": sources.data, "base": model.base, "tune": model.tune, "rows": rows_used(parts)}
+    run = model.prepare(parts.train, parts.validation)
+    expected = estimate(run)
+    told = {"data": sources.data, "base": run.base.name, "tune": model.tune, "rows": rows_used(parts)}
     return told | asdict(expected)
 
 
@@ -212,10 +215,10 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     trained_on = Columns.of(loaded.description)
     test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, trained_on)
     seen = loaded.reference.seen if loaded.reference else np.array([], dtype=np.int64)
-    in_training = seen_before(test.texts, seen)
+    in_training = seen_before(test.inputs, seen)
     narration.say_dropped(dropped)
     test_start = time.perf_counter()
-    scores = loaded.scores(test.texts)
+    scores = loaded.scores(test.inputs)
     probabilities = scores.probabilities
     rule = loaded.rule
     narration.say_cut(scores.tokens_cut)
@@ -233,7 +236,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
             probabilities,
             test,
             Seen(in_training, in_training),
-            loaded.reference.baselines.predict(test.texts) if loaded.reference else None,
+            loaded.reference.baselines.predict(test) if loaded.reference else None,
         ),
         "decisions": _told_of(rule, probabilities, test),
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rehead import heads
 from rehead.bases import packing as packing_module
-from rehead.bases.cut import Base, embed, normalise, run_blocks, truncate
+from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from tests.tiny_models import CONFIGS, N_BLOCKS, VOCABULARY, save_tiny_model
@@ -46,9 +46,13 @@ def cut_logits(base: Base, head: heads.Head, ids: Tensor, mask: Tensor, cut: int
     row, packing = packed(ids, mask)
     depth = len(base.blocks)
     with torch.no_grad():
-        hidden = run_blocks(base, embed(base, row, packing), packing, 0, cut)
-    hidden = normalise(base, run_blocks(base, hidden, packing, cut, depth, only=only))
-    return head(hidden if only else packing.pooled(hidden, heads.resolved(head.pooling, base.family.causal)))
+        hidden = base.run_blocks(base.embed(row, packing), packing, 0, cut)
+    hidden = base.normalise(base.run_blocks(hidden, packing, cut, depth, only=only))
+    if only:
+        return head(hidden)
+    return head(
+        torch.cat([base.pooled(hidden, packing, part) for part in heads.halves(head.pooling, base.whole)], dim=1)
+    )
 
 
 def family_head(base: Base) -> heads.Head:
@@ -139,7 +143,7 @@ def test_own_poolings_equal_transformers_hidden_states_pooled_by_hand(base: Base
 def test_truncated_model_equals_transformers_with_that_many_layers(tmp_path: Path, family: str, depth: int) -> None:
     folder = save_tiny_model(tmp_path, family)
     whole = load(str(folder), N_CLASSES, seed=0)
-    truncate(whole, depth)
+    whole.truncate(depth)
     # Configured and made by Transformers alone.
     shallow = AutoConfig.from_pretrained(folder, num_hidden_layers=depth, num_labels=N_CLASSES)
     shallow.pad_token_id = whole.config.pad_token_id

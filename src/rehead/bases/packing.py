@@ -122,13 +122,11 @@ class Packing:
         return self._unseen[key]
 
     def pooled(self, hidden: Tensor, pooling: str) -> Tensor:
-        """Token states (T, width) → one vector a text, (n, width); (n, 2 · width) for two poolings joined by "+".
+        """Token states (T, width) → one vector a text, (n, width).
 
         Args:
             pooling: `last`: the last token. `cls`: the first. `mean`: over all tokens.
         """
-        if "+" in pooling:
-            return torch.cat([self.pooled(hidden, part) for part in pooling.split("+")], dim=-1)
         if pooling == "mean":
             return torch.segment_reduce(hidden, "mean", lengths=self.lengths, axis=0)
         return hidden[self.last if pooling == "last" else self.first]

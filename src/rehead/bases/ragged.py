@@ -2,11 +2,45 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
+
+
+class Sequences(Protocol):
+    """n inputs of a trunk, each a sequence to it: token ids, or an image."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def lengths(self) -> Tensor:
+        """(n,) int64, tokens that each is to the trunk."""
+        ...
+
+    @property
+    def offsets(self) -> Tensor:
+        """(n + 1,) int64, where each begins when they lie end to end."""
+        ...
+
+    @property
+    def values(self) -> Tensor:
+        """What the trunk's embedding takes of them all."""
+        ...
+
+    def take(self, rows: Tensor) -> Self:
+        """The given ones, in that order."""
+        ...
+
+    def digests(self) -> npt.NDArray[np.uint8]:
+        """(n, 16): what each is known by."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,14 @@ class Ragged:
     def lengths(self) -> Tensor:
         """(n,) int64."""
         return self.offsets.diff()
+
+    def digests(self) -> npt.NDArray[np.uint8]:
+        """(n, 16): of each sequence, a digest of its values."""
+        values, bounds = self.values.numpy(), self.offsets.tolist()
+        digests = [
+            hashlib.blake2b(values[start:stop].tobytes(), digest_size=16).digest() for start, stop in pairwise(bounds)
+        ]
+        return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)
 
     def take(self, rows: Tensor) -> Ragged:
         """The given sequences, in that order."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from rehead.bases.cut import Base
-from rehead.bases.ragged import Ragged, offsets_of
+from rehead.bases.ragged import Ragged, Sequences, offsets_of
 
 # So many texts are tokenised at a time: a tokenizer holds a hundred times what becomes of a text.
 _PORTION = 1024
@@ -31,7 +31,7 @@ class Encoded:
         tokens_cut: (n,) int64, how many tokens of each text were left out.
     """
 
-    ids: Ragged
+    ids: Sequences
     windows: Tensor
     tokens_cut: npt.NDArray[np.int64]
 
@@ -71,13 +71,14 @@ def encode(base: Base, texts: list[str], max_length: int, long: str = "truncate"
     limit = longest_input(base, max_length)
     portions = [_encode(base, texts[start : start + _PORTION], limit, long) for start in range(0, len(texts), _PORTION)]
     return Encoded(
-        Ragged.concatenate([portion.ids for portion in portions]),
-        torch.cat([torch.zeros(0, dtype=torch.int64), *(portion.windows for portion in portions)]),
-        np.concatenate([np.zeros(0, np.int64), *(portion.tokens_cut for portion in portions)]),
+        Ragged.concatenate([ids for ids, _, _ in portions]),
+        torch.cat([torch.zeros(0, dtype=torch.int64), *(windows for _, windows, _ in portions)]),
+        np.concatenate([np.zeros(0, np.int64), *(cut for _, _, cut in portions)]),
     )
 
 
-def _encode(base: Base, texts: list[str], limit: int, long: str) -> Encoded:
+def _encode(base: Base, texts: list[str], limit: int, long: str) -> tuple[Ragged, Tensor, npt.NDArray[np.int64]]:
+    """`ids`, `windows` and `tokens_cut` of the texts."""
     tokenizer = base.tokenizer
     windows = torch.ones(len(texts), dtype=torch.int64)
     cut = np.zeros(len(texts), dtype=np.int64)
@@ -95,7 +96,7 @@ def _encode(base: Base, texts: list[str], limit: int, long: str) -> Encoded:
                 kept[i] = ids[: limit - limit // 2] + ids[len(ids) - limit // 2 :]
     if base.family.causal:
         kept = [_without_trailing(ids, tokenizer.pad_token_id) for ids in kept]
-    return Encoded(Ragged.from_lists([ids or [tokenizer.pad_token_id] for ids in kept]), windows, cut)
+    return Ragged.from_lists([ids or [tokenizer.pad_token_id] for ids in kept]), windows, cut
 
 
 def longest_input(base: Base, max_length: int) -> int:

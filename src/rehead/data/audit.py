@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +16,10 @@ from ftfy.badness import is_bad
 from rehead.data import labels as of_labels
 from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index
+from rehead.data.findings import SHOWN, Finding, in_order, shown
+from rehead.data.image_audit import image_findings
 from rehead.data.shortcuts import shortcuts
 
-# So many examples are shown of each finding, and so many characters of each.
-_SHOWN, _SHOWN_CHARACTERS = 5, 120
 # A share of contradictions among the labels from which on they limit what any classifier can reach.
 _MANY_CONTRADICTIONS = 0.01
 # The largest class has so many times the examples of the smallest.
@@ -44,32 +42,6 @@ _LOST = "\ufffd"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was found.
-
-    Attributes:
-        grade: `error`: the numbers would lie; `warning`: the classifier will likely be worse for it; `note`: good to
-            know.
-        kind: what it is, in two or three words.
-        count: how many rows, or classes, it concerns.
-        examples: some of them, each with `row` and `text`, or what else is told.
-        advice: what to do about it.
-    """
-
-    grade: str
-    kind: str
-    count: int
-    examples: list[dict[str, Any]]
-    advice: str
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-GRADES = ("error", "warning", "note")
-
-
 def audit(
     examples: Examples,
     dropped: Dropped,
@@ -82,7 +54,7 @@ def audit(
         dropped: rows that could not be read as examples, by reason.
         test: a test set of its own, if there is one, likewise.
     """
-    exact = fingerprints(examples.texts)
+    exact = fingerprints(examples.inputs)
     findings = [
         *_unusable(dropped),
         *_contradictions(examples, exact),
@@ -90,16 +62,15 @@ def audit(
         *(_leaked(examples, exact, test) if test is not None else ()),
         *_spellings(examples),
         *_class_sizes(examples),
-        *_odd_texts(examples),
-        *_languages(examples),
-        *_shortcuts(examples),
+        *(_of_texts(examples) if examples.pictures is None else image_findings(examples)),
     ]
     return in_order(findings)
 
 
-def in_order(findings: list[Finding]) -> list[Finding]:
-    """The gravest first."""
-    return sorted(findings, key=lambda finding: GRADES.index(finding.grade))
+def _of_texts(examples: Examples) -> Iterator[Finding]:
+    yield from _odd_texts(examples)
+    yield from _languages(examples)
+    yield from _shortcuts(examples)
 
 
 def class_counts(examples: Examples) -> dict[str, int]:
@@ -117,7 +88,7 @@ def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
 
 def _unusable(dropped: Dropped) -> Iterator[Finding]:
     for reason, lines in dropped.items():
-        rows = [{"row": line} for line in lines[:_SHOWN]]
+        rows = [{"row": line} for line in lines[:SHOWN]]
         yield Finding("warning", f"rows with {reason}", len(lines), rows, "they are left out; complete or remove them")
 
 
@@ -132,7 +103,7 @@ def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
             grade,
             "contradicting labels",
             len(same),
-            _shown(examples, same),
+            shown(examples, same),
             "the same text has several labels, so one of them is wrong; correct them (the first is kept, the others "
             "are left out)",
         )
@@ -142,7 +113,7 @@ def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
             "warning",
             "near duplicates with contradicting labels",
             len(near),
-            _shown(examples, near),
+            shown(examples, near),
             "texts that are nearly the same have different labels; look whether the difference accounts for it",
         )
 
@@ -162,7 +133,7 @@ def _repeated(examples: Examples, exact: Index) -> Iterator[Finding]:
             "note",
             "duplicates",
             len(same),
-            _shown(examples, same),
+            shown(examples, same),
             "texts that differ in white space and case alone; each is used once",
         )
     near = np.setdiff1d(_repeats(near_of(examples)), same)
@@ -171,7 +142,7 @@ def _repeated(examples: Examples, exact: Index) -> Iterator[Finding]:
             "note",
             "near duplicates",
             len(near),
-            _shown(examples, near),
+            shown(examples, near),
             "texts that are nearly the same as an earlier one; they are kept in the same part of the split",
         )
 
@@ -183,15 +154,18 @@ def _repeats(groups: Index) -> Index:
 
 
 def _leaked(examples: Examples, exact: Index, test: Examples) -> Iterator[Finding]:
-    known = seen_before(test.texts, exact)
+    known = seen_before(test.inputs, exact)
     near = np.isin(near_of(test), near_of(examples)) & ~known
-    for kind, found in (("test texts in the training data", known), ("test texts nearly in the training data", near)):
+    for kind, found in (
+        (f"test {test.what} in the training data", known),
+        (f"test {test.what} nearly in the training data", near),
+    ):
         if found.any():
             yield Finding(
                 "error",
                 kind,
                 int(found.sum()),
-                _shown(test, np.flatnonzero(found)),
+                shown(test, np.flatnonzero(found)),
                 "the test flatters; remove them from one of the two (accuracy without them is reported, too)",
             )
 
@@ -236,7 +210,7 @@ def _class_sizes(examples: Examples) -> Iterator[Finding]:
             "warning",
             "classes with few examples",
             len(few),
-            [{"label": name, "rows": count} for name, count in list(few.items())[:_SHOWN]],
+            [{"label": name, "rows": count} for name, count in list(few.items())[:SHOWN]],
             f"what is measured on a class with fewer than {_FEW_EXAMPLES} examples is mostly chance; add examples or "
             "merge classes",
         )
@@ -278,13 +252,13 @@ def _odd_texts(examples: Examples) -> Iterator[Finding]:
     for grade, kind, is_odd, advice in tests:
         rows = np.array([i for i, text in enumerate(texts) if is_odd(text)], dtype=np.int64)
         if len(rows):
-            yield Finding(grade, kind, len(rows), _shown(examples, rows), advice)
+            yield Finding(grade, kind, len(rows), shown(examples, rows), advice)
     if breaks.any() and breaks.sum() <= max(1, _FEW_WITH_LINE_BREAKS * len(texts)):
         yield Finding(
             "note",
             "texts with line breaks",
             int(breaks.sum()),
-            _shown(examples, np.flatnonzero(breaks)),
+            shown(examples, np.flatnonzero(breaks)),
             "few texts have them, so these rows may have been broken on the way; compare them with their source",
         )
 
@@ -309,7 +283,7 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
         "warning" if share > _MANY_CONTRADICTIONS else "note",
         "texts that are cut off",
         len(rows),
-        [*by_class[:_SHOWN], *_shown(examples, rows[np.argsort(-lost[rows])])],
+        [*by_class[:SHOWN], *shown(examples, rows[np.argsort(-lost[rows])])],
         f"{share:.1%} of all tokens are lost; raise --max-length if the base can take more, or use --long head-tail or "
         "--long chunks",
     )
@@ -336,7 +310,7 @@ def _languages(examples: Examples) -> Iterator[Finding]:
             len(named),
             [
                 {"language": language, "share": f"{shares[language]:.0%}", **shown}
-                for language, shown in zip(named, _shown(examples, np.array(rows)), strict=True)
+                for language, shown in zip(named, shown(examples, np.array(rows)), strict=True)
             ],
             "a guess, from the letters; take a base that was trained on these languages",
         )
@@ -349,23 +323,7 @@ def _shortcuts(examples: Examples) -> Iterator[Finding]:
             "warning" if found.gives_away else "note",
             "shortcut",
             len(found.rows),
-            _shown(examples, found.rows),
+            shown(examples, found.rows),
             f"{found.purity:.0%} of the texts with {found.feature} are {name!r}, which are {found.reach:.0%} of that "
             f"class, so {found.feature} alone tells it; make sure that this holds where the classifier will be used",
         )
-
-
-def _shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
-    return [
-        {
-            "row": int(examples.lines[i]),
-            "label": examples.named(i),
-            "text": _shortened(examples.texts[i]),
-        }
-        for i in rows[:_SHOWN]
-    ]
-
-
-def _shortened(text: str) -> str:
-    line = " ".join(text[: 4 * _SHOWN_CHARACTERS].split())
-    return line if len(line) <= _SHOWN_CHARACTERS else f"{line[: _SHOWN_CHARACTERS - 3]}..."

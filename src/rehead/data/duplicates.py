@@ -1,6 +1,7 @@
 """Finds what would make a test set lie: the same text twice, or nearly the same. Looks at texts and labels only."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from scipy.sparse.csgraph import connected_components
 
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.labels import combinations
+from rehead.data.pictures import Picture
 
 # Texts are nearly the same when about this share of their shingles is common to both (Jaccard similarity; Leskovec et
 # al., Mining of Massive Datasets, §3.2). In a text message of 80 letters, that is one word in another's place.
@@ -23,16 +25,22 @@ _HASHES, _BANDS = 144, 24
 _SEED = 0
 # So many texts are hashed at a time.
 _HASHED = 4096
+# Of an image's hash, how many bits may differ where two look alike; so many images are compared with all at a time.
+_BITS, _COMPARED = 16, 256
 
 
-def fingerprint(text: str) -> int:
-    """A 63-bit hash that is equal for texts that differ in white space and upper or lower case only."""
+def fingerprint(text: str | Picture) -> int:
+    """A 63-bit hash that is equal for texts that differ in white space and upper or lower case only, or for image files
+    with the same bytes.
+    """
+    if isinstance(text, Picture):
+        return int.from_bytes(text.digest[:8], "big") >> 1
     same = " ".join(text.split()).casefold()
     return int.from_bytes(hashlib.blake2b(same.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def fingerprints(texts: list[str]) -> npt.NDArray[np.int64]:
-    """(n,) int64: the fingerprint of each text."""
+def fingerprints(texts: Sequence[str | Picture]) -> npt.NDArray[np.int64]:
+    """(n,) int64: the fingerprint of each text or image."""
     return np.array([fingerprint(text) for text in texts], dtype=np.int64)
 
 
@@ -46,7 +54,7 @@ def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
     kept: list[int] = []
     labels = combinations(examples.labels)
     dropped: Dropped = {}
-    for i, key in enumerate(fingerprints(examples.texts).tolist()):
+    for i, key in enumerate(fingerprints(examples.inputs).tolist()):
         if key not in first:
             first[key] = i
             kept.append(i)
@@ -76,10 +84,36 @@ def near_groups(texts: list[str]) -> Index:
     return np.array([numbers.setdefault(int(groups[i]), len(numbers)) for i in of_form], dtype=np.int64)
 
 
+def look_alike(pictures: Sequence[Picture]) -> Index:
+    """(n,) int64: images with the same number look nearly the same, or are linked by others that do.
+
+    They do if at most `_BITS` of the 256 bits of their difference hashes differ.
+    """
+    hashes = np.stack([picture.look.hash for picture in pictures]) if pictures else np.zeros((0, 4), np.uint64)
+    left, right = [], []
+    for start in range(0, len(hashes), _COMPARED):
+        part = hashes[start : start + _COMPARED]
+        differing = np.zeros((len(part), len(hashes)), dtype=np.uint16)
+        for word in range(hashes.shape[1]):
+            differing += np.bitwise_count(part[:, word, None] ^ hashes[:, word])
+        rows, others = np.nonzero(differing <= _BITS)
+        left.append(rows + start)
+        right.append(others)
+    pairs = (np.concatenate(left or [np.zeros(0, int)]), np.concatenate(right or [np.zeros(0, int)]))
+    graph = coo_array((np.ones(len(pairs[0])), pairs), shape=(len(hashes), len(hashes)))
+    _, groups = connected_components(graph, directed=False)
+    numbers: dict[int, int] = {}
+    return np.array([numbers.setdefault(int(group), len(numbers)) for group in groups], dtype=np.int64)
+
+
 def with_near(*parts: Examples) -> list[Examples]:
     """The same examples, with `near` set to groups that all the parts share."""
     bounds = np.cumsum([len(part) for part in parts])[:-1]
-    groups = np.split(near_groups([text for part in parts for text in part.texts]), bounds)
+    if all(part.pictures is None for part in parts):
+        together = near_groups([text for part in parts for text in part.texts])
+    else:
+        together = look_alike([picture for part in parts for picture in part.pictures or []])
+    groups = np.split(together, bounds)
     return [replace(part, near=near) for part, near in zip(parts, groups, strict=True)]
 
 
@@ -138,6 +172,6 @@ def _near_pairs(forms: list[bytes]) -> Index:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def seen_before(texts: list[str], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def seen_before(texts: Sequence[str | Picture], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """(n,) bool: which of the texts have a fingerprint among `known`."""
     return np.isin(fingerprints(texts), known)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
+from rehead.data.pictures import Picture
 from rehead.errors import DataError
 
 Index = npt.NDArray[np.int64]
@@ -45,10 +46,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with their labels.
+    """Texts, or images, with their labels.
 
     Attributes:
-        texts: n texts.
+        texts: n texts; of images, their names.
         labels: (n,) int64, an index into `label_names`; or (n, k) int64 of 0 and 1 where a text may have several (see
             `rehead.data.labels`).
         label_names: the k classes, in a fixed order.
@@ -58,6 +59,7 @@ class Examples:
         times: (n,) float64, seconds since 1970 or any number that rises with time; None where nothing is known.
         near: (n,) int64, the same number for texts that are nearly the same, in all parts of a fit; None before that
             has been looked at.
+        pictures: the n images, if that is what they are.
     """
 
     texts: list[str]
@@ -68,9 +70,20 @@ class Examples:
     groups: Index | None = None
     times: npt.NDArray[np.float64] | None = None
     near: Index | None = None
+    pictures: list[Picture] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
+
+    @property
+    def inputs(self) -> list[str] | list[Picture]:
+        """What a model is given: the texts, or the images."""
+        return self.texts if self.pictures is None else self.pictures
+
+    @property
+    def what(self) -> str:
+        """What the examples are, in a word."""
+        return "texts" if self.pictures is None else "images"
 
     @property
     def multilabel(self) -> bool:
@@ -92,6 +105,7 @@ class Examples:
             groups=None if self.groups is None else self.groups[index],
             times=None if self.times is None else self.times[index],
             near=None if self.near is None else self.near[index],
+            pictures=None if self.pictures is None else [self.pictures[i] for i in index],
         )
 
     def followed_by(self, other: Examples) -> Examples:
@@ -110,6 +124,7 @@ class Examples:
             groups=joined("groups"),
             times=joined("times"),
             near=joined("near"),
+            pictures=None if self.pictures is None or other.pictures is None else [*self.pictures, *other.pictures],
         )
 
 

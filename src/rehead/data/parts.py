@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import progress
-from rehead.data import samples
-from rehead.data.audit import Finding, audit
+from rehead.data import galleries, samples
+from rehead.data.audit import audit
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
 from rehead.data.examples import (
     SEPARATOR,
@@ -22,7 +22,9 @@ from rehead.data.examples import (
     separator_of,
     with_groups_and_times,
 )
+from rehead.data.findings import Finding
 from rehead.data.labels import strata
+from rehead.data.pictures import looked_at
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
 from rehead.data.tables import infer_columns
 from rehead.errors import DataError
@@ -146,6 +148,13 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
     Args:
         with_test: whether a test part is needed; not where cross-validation tests on every example.
     """
+    if parts := galleries.parts_of(sources.data):
+        sources = replace(
+            sources,
+            data=parts["train"],
+            validation=sources.validation or parts.get("validation"),
+            test=sources.test or (parts.get("test") if with_test else None),
+        )
     if with_test and sources.test is None:
         sources = replace(sources, test=samples.own_test(sources.data))
     material = gather(sources)
@@ -166,7 +175,7 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
             f"{pool.source}: {len(pool)} different texts are too few to divide into training, validation and test; "
             "give 10 or more a class"
         )
-    in_training = seen_before(test.texts, fingerprints([*train.texts, *validation.texts]))
+    in_training = seen_before(test.inputs, fingerprints([*train.inputs, *validation.inputs]))
     near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
     return Parts(
         pool,
@@ -205,6 +214,8 @@ def read_examples(
     Args:
         label_names: the classes, where they are known; then it is known whether a text may have several labels, too.
     """
+    if galleries.holds_images(data):
+        return _read_images(data, sources, label_names, known)
     table = samples.read_any(data)
     text_column, label_column = (name if name in table.columns else None for name in known[:2])
     text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
@@ -220,9 +231,32 @@ def read_examples(
     return examples, dropped, Columns(text, label, separator), len(table.rows)
 
 
+def _read_images(
+    data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
+) -> tuple[Examples, Dropped, Columns, int]:
+    """The same of images; those that cannot be used are named."""
+    gallery = galleries.read(data, sources.text_column or known.text, sources.label_column or known.label)
+    table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
+    progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")
+    examples, dropped = from_table(table, gallery.image_column, gallery.label_column, label_names)
+    if data == sources.data:
+        examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
+    at = gallery.picture_at()
+    examples = replace(examples, pictures=[at[line] for line in examples.lines.tolist()])
+    problems = looked_at(examples.pictures or [])
+    for i, problem in enumerate(problems):
+        if problem is not None:
+            progress.warn(f"{examples.texts[i]} {problem}: it is not used")
+            dropped.setdefault("unusable image", []).append(int(examples.lines[i]))
+    usable = np.flatnonzero([problem is None for problem in problems])
+    if not len(usable):
+        raise DataError(f"{table.source}: none of its {len(table.rows):,} images can be used; see the lines above")
+    return examples.take(usable), dropped, columns, len(table.rows)
+
+
 def _without_repeats(validation: Examples, train: Examples) -> tuple[Examples, Dropped]:
     unique, repeated = drop_duplicates(validation)
-    leaked = seen_before(unique.texts, fingerprints(train.texts))
+    leaked = seen_before(unique.inputs, fingerprints(train.inputs))
     if leaked.any():
         repeated["text of the training part"] = unique.lines[leaked].tolist()
     return unique.take(np.flatnonzero(~leaked)), repeated

@@ -7,6 +7,7 @@ the classifier, as numbers and words, so that any later evaluation shows them to
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from rehead import likelihood
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels, combinations, is_multilabel, of_class
+from rehead.evaluation import image_baseline
+from rehead.evaluation.image_baseline import ImageBaselines
 
 # Weak regularisation suits sparse features; validation chooses among these.
 _INVERSE_STRENGTHS = (1.0, 10.0, 100.0)
@@ -78,16 +81,34 @@ class Baselines:
         predicted: Labels = (logits >= 0).astype(np.int64) if self.multilabel else logits.argmax(1)
         return predicted
 
-    def predict(self, texts: list[str]) -> dict[str, Labels]:
+    def predict(self, examples: Examples) -> dict[str, Labels]:
         """What each says, by name: (n,) class ids, or (n, n_classes)."""
-        return {"majority": self.predict_majority(texts), "tfidf": self.predict_tfidf(texts)}
+        return {"majority": self.predict_majority(examples.texts), "tfidf": self.predict_tfidf(examples.texts)}
 
 
 _REGRESSION = ("idf", "weight", "bias")
+# What the one beside the majority class is called, by its key.
+NAMES = {"tfidf": "TF-IDF + logistic regression", "hog": "colours and edges + logistic regression"}
 
 
-def learn(train: Examples, validation: Examples) -> Baselines:
-    """Fits both; the validation log loss chooses how strongly TF-IDF's regression is regularised."""
+def cheap_one(of_baselines: Mapping[str, Any]) -> str:
+    """The key of the baseline that learns."""
+    return next(key for key in NAMES if key in of_baselines)
+
+
+def from_tensors(tensors: dict[str, npt.NDArray[Any]]) -> Baselines | ImageBaselines:
+    """What `tensors` of either kind has made."""
+    return Baselines.from_tensors(tensors) if "words" in tensors else ImageBaselines.from_tensors(tensors)
+
+
+def learn(train: Examples, validation: Examples) -> Baselines | ImageBaselines:
+    """Fits those for texts or for images; the validation log loss chooses how strongly they are regularised."""
+    if train.pictures is not None:
+        return image_baseline.learn(train, validation)
+    return _learn_texts(train, validation)
+
+
+def _learn_texts(train: Examples, validation: Examples) -> Baselines:
     n_classes = len(train.label_names)
     _, first, counts = np.unique(combinations(train.labels), return_index=True, return_counts=True)
     majority = np.asarray(train.labels[first[counts.argmax()]])

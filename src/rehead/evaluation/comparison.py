@@ -32,22 +32,27 @@ class Comparison:
         return asdict(self)
 
 
-def compare(right: npt.NDArray[np.bool_], other_right: npt.NDArray[np.bool_], other: str) -> Comparison:
-    """Compares the language model with another classifier.
+def compare(
+    right: npt.NDArray[np.bool_], other_right: npt.NDArray[np.bool_], other: str, this: str = "language model"
+) -> Comparison:
+    """Compares a pretrained model with another classifier.
 
     Args:
         right, other_right: (n,) which examples each has right.
         other: what the other one is called, as in "TF-IDF + logistic regression".
+        this: what kind of model the first one is.
     """
     only_this, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
     p_value = float(binomtest(only_this, only_this + only_other).pvalue) if only_this + only_other else 1.0
-    return Comparison(len(right), only_this, only_other, p_value, _verdict(only_this - only_other, p_value, other))
+    return Comparison(
+        len(right), only_this, only_other, p_value, _verdict(only_this - only_other, p_value, other, this)
+    )
 
 
-def _verdict(more: int, p_value: float, other: str) -> str:
+def _verdict(more: int, p_value: float, other: str, this: str) -> str:
     told = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
     if p_value >= SIGNIFICANT:
-        return f"no evidence that the language model helps here ({told}): use {other}, which costs next to nothing"
+        return f"no evidence that the {this} helps here ({told}): use {other}, which costs next to nothing"
     if more > 0:
         return f"better than {other}, {told}"
     return f"worse than {other}, {told}: use {other}"

@@ -1,5 +1,7 @@
 """Renders what a fit or an evaluation found: one HTML file that needs no network, and a model card."""
 
+import base64
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,13 @@ import numpy.typing as npt
 from rehead import files
 from rehead.data.examples import Examples, named
 from rehead.data.labels import are_right, class_counts, most_probable
+from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError
+from rehead.evaluation.baselines import NAMES, cheap_one
 
 _SHOWN_MISTAKES = 20
+# Pixels of the longer side of a mistake's picture.
+_THUMBNAIL = 160
 # So many classes a threshold can be chosen for; those with the most examples.
 _CHOOSABLE = 30
 
@@ -24,6 +30,7 @@ class Mistake:
     Attributes:
         shaded: the text in pieces, each with what its absence takes from the log odds of what was predicted; None where
             that was not looked at.
+        image: a small copy as a data URL, where it is an image.
     """
 
     line: int
@@ -32,6 +39,7 @@ class Mistake:
     predicted: str
     probability: float
     shaded: list[tuple[str, float]] | None = None
+    image: str | None = None
 
 
 def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mistake]:
@@ -54,9 +62,18 @@ def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mis
             label=test.named(i),
             predicted=named(predicted[i], test.label_names),
             probability=float(confidence[i]),
+            image=None if test.pictures is None else _thumbnail(test.pictures[i]),
         )
         for i in shown.tolist()
     ]
+
+
+def _thumbnail(picture: Picture) -> str:
+    image = picture.image(at_least=_THUMBNAIL)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    content = io.BytesIO()
+    image.save(content, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
 @dataclass(frozen=True)
@@ -123,5 +140,7 @@ def _render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["cheap_one"] = cheap_one
+    environment.globals["baseline_names"] = NAMES
     environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
     return environment.get_template(template).render(**values)

@@ -11,6 +11,7 @@ from rehead import likelihood
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable
 from rehead.evaluation import metrics, multilabel_metrics
+from rehead.evaluation.baselines import NAMES, cheap_one
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.comparison import compare
 
@@ -54,7 +55,7 @@ def measured(
             "near": int((seen.near & ~seen.same).sum()),
             **{f"{name}_without": value for name, value in without.items()},
         }
-    return {**facts, "overlap": overlap}
+    return {"what": test.what, **facts, "overlap": overlap}
 
 
 def _on(
@@ -65,8 +66,10 @@ def _on(
     comparison = None
     if answers:
         right = are_right(labels, most_probable(probabilities[rows], test.multilabel))
-        other = are_right(labels, answers["tfidf"][rows])
-        comparison = compare(right, other, "TF-IDF + logistic regression").to_json()
+        cheap = cheap_one(answers)
+        other = are_right(labels, answers[cheap][rows])
+        what = "language model" if test.pictures is None else "vision model"
+        comparison = compare(right, other, NAMES[cheap], what).to_json()
     return {
         "test": measure(probabilities[rows], labels, test.label_names).to_json(),
         "baselines": answers and {name: _short_measure(labels, answer[rows]) for name, answer in answers.items()},

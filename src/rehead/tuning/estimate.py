@@ -52,7 +52,7 @@ def estimate(run: Run) -> Plan:
     way = run.ways[0] if run.ways else "head"
     cut = deepest - trained_blocks(way, deepest)
     poolings = {pooling for pooling, _ in candidates}
-    one_width = width(base.hidden_size, next(iter(poolings)) if len(poolings) == 1 else "both")
+    one_width = width(base, next(iter(poolings)) if len(poolings) == 1 else "both", deepest)
     pooled_width = one_width * max(len(read_after(pooling, deepest)) for pooling in poolings)
     trunk = forward_flops(base, tokens, 0, deepest)
     features = 4.0 * pooled_width * len(run.labels)
@@ -65,7 +65,7 @@ def estimate(run: Run) -> Plan:
     pooled = features
     recomputed = 0 < cut < deepest and not run.keeps_tokens(cut)
     if 0 < cut < deepest and not recomputed:
-        features += tokens * base.hidden_size * dtype.itemsize
+        features += tokens * base.width_at(cut) * dtype.itemsize
     tokens_trained = int(texts.tokens[: run.n_train].sum())
     training = settings.recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
     weights = sum(weight.numel() for weight in base.backbone.parameters())

@@ -8,7 +8,9 @@ memory is bounded by the budget and not by the data.
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,10 +20,10 @@ import transformers
 from torch import Tensor
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base, embed, normalise, run_blocks
+from rehead.bases.cut import Base
 from rehead.bases.loading import fingerprint
 from rehead.bases.packing import Packing
-from rehead.bases.ragged import Ragged
+from rehead.bases.ragged import Ragged, Sequences
 from rehead.heads import halves
 from rehead.tuning.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
 
@@ -39,22 +41,26 @@ class Features:
     """What the trunk pass keeps of n texts.
 
     Attributes:
-        pooled: (n, n_depths, width) float32, behind the final norm; the depths are those asked for. With `flatten(1)`
-            what a head sees that reads all of them.
+        pooled: for each of the depths asked for (n, width of that depth) float32, behind the final norm.
         tokens: n sequences of states that enter block `cut`, or None where no tail needs them.
         forward_flops: floating-point operations of the matrix products in the blocks; none for what was cached.
         seconds: that the blocks took.
     """
 
-    pooled: Tensor
+    pooled: list[Tensor]
     tokens: Pieces | None
     forward_flops: float
     seconds: float
 
+    @property
+    def seen(self) -> Tensor:
+        """(n, sum of the widths): what a head sees that reads all of the depths."""
+        return torch.cat(self.pooled, dim=1)
+
 
 def trunk_pass(
     base: Base,
-    ids: Ragged,
+    ids: Sequences,
     *,
     depths: Sequence[int],
     pooling: str,
@@ -66,7 +72,7 @@ def trunk_pass(
 
     Args:
         base: its matrix products run in the type that its weights have (see `Base.with_products_in`).
-        ids: token ids of n texts.
+        ids: token ids of n texts, or n images.
         depths: after how many blocks to pool, in rising order; may be empty where only `cut` is wanted.
         pooling: see `rehead.heads`.
         cut: keep all token states after this many blocks, unless the cache cannot be written to and they would take
@@ -75,10 +81,9 @@ def trunk_pass(
         label: what the progress bar says.
     """
     hardware.keep_freed_memory()
-    parts = halves(pooling, base.family.causal)
+    parts = halves(pooling, base.whole)
     shelf = MemoryShelf() if shelf is None else shelf
-    unique, inverse = _unique(ids)
-    keys = _keys(ids, unique)
+    unique, inverse, keys = _unique(ids)
     names = [f"{part}.{depth}" for depth in depths for part in parts]
     wanted = [*names, *([] if cut is None else [_at_cut(cut)])]
     missing = torch.from_numpy(np.flatnonzero(shelf.missing(keys, wanted)))
@@ -87,37 +92,53 @@ def trunk_pass(
     # One token of each text is enough in the last block, where nothing else is pooled or kept.
     only = parts[0] if parts in (["last"], ["cls"]) and depths and max(depths) > (cut or 0) else None
     portions = batches(lengths[order], TOKEN_BUDGET)
-    n_rows = max([_SEGMENT_BYTES // (4 * base.hidden_size * max(1, len(names))), *map(len, portions)])
-    run = _Pass(base, list(depths), parts, cut, only, _buffers(names, min(n_rows, len(order)), base.hidden_size))
+    widths = [base.width_at(depth) for depth in depths for _ in parts]
+    n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths))), *map(len, portions)])
+    run = _Pass(base, list(depths), parts, cut, only, _buffers(names, widths, min(n_rows, len(order))))
     start = time.perf_counter()
     with progress.bar(label, int(lengths[order].sum())) as advance:
-        for rows in portions:
+        for rows, values in zip(portions, _ahead(ids, unique[order], portions), strict=True):
             if not run.has_room_for(len(rows)):
                 run.flush(shelf, keys)
-            run.add(order[rows], ids.take(unique[order[rows]]))
+            run.add(order[rows], values, lengths[order[rows]])
             advance(int(lengths[order[rows]].sum()))
         run.flush(shelf, keys)
     cut = run.cut
     seconds = time.perf_counter() - start
     wide = keys[inverse]
-    pooled = torch.empty(len(ids), len(depths), len(parts) * base.hidden_size)
-    for i, depth in enumerate(depths):
-        for part, columns in zip(parts, pooled[:, i].chunk(len(parts), dim=-1), strict=True):
+    pooled = [torch.empty(len(ids), len(parts) * base.width_at(depth)) for depth in depths]
+    for depth, whole in zip(depths, pooled, strict=True):
+        for part, columns in zip(parts, whole.chunk(len(parts), dim=-1), strict=True):
             shelf.dense(wide, f"{part}.{depth}", out=columns)
     tokens = None if cut is None else shelf.ragged(wide, _at_cut(cut))
     stop = max([*depths, cut or 0])
     return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds)
 
 
-def are_kept(ids: Ragged, cut: int, shelf: MemoryShelf) -> bool:
+def are_kept(ids: Sequences, cut: int, shelf: MemoryShelf) -> bool:
     """Whether a shelf has the token states of all n texts at the cut."""
-    unique, _ = _unique(ids)
-    return not shelf.missing(_keys(ids, unique), [_at_cut(cut)]).any()
+    return not shelf.missing(_unique(ids)[2], [_at_cut(cut)]).any()
+
+
+def _ahead(ids: Sequences, rows: Tensor, portions: list[Tensor]) -> Iterator[Tensor]:
+    """The values of each portion of the rows; while one is computed with, the next is made: images take time."""
+    coming: deque[Future[Tensor]] = deque()
+    with ThreadPoolExecutor(1) as worker:
+        for portion in portions:
+            coming.append(worker.submit(_values, ids, rows[portion]))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
+def _values(ids: Sequences, rows: Tensor) -> Tensor:
+    return ids.take(rows).values
 
 
 def shelf_for(base: Base) -> Shelf:
     """The cache's shelf for features of this base in its arithmetic, with the libraries that are installed."""
-    arithmetic = "bfloat16" if products_in_bf16(base) else "float32"
+    arithmetic = "bfloat16" if base.products_in_bf16 else "float32"
     decides = [
         fingerprint(base.folder),
         arithmetic,
@@ -169,11 +190,6 @@ def training_flops(base: Base, tokens: int, cut: int, depth: int, *, kept: bool)
     return 3 * forward_flops(base, tokens, cut, depth) + (0 if kept else forward_flops(base, tokens, 0, cut))
 
 
-def products_in_bf16(base: Base) -> bool:
-    """Whether the weights of the blocks' matrix products are bfloat16."""
-    return next(weight.dtype for weight in base.blocks[0].parameters() if weight.dim() == 2) == torch.bfloat16
-
-
 @dataclass
 class _Pass:
     """Computes batches and collects what the cache shall keep of them.
@@ -183,7 +199,7 @@ class _Pass:
     trunk pass over long texts held ten times the memory that it needs.
 
     Attributes:
-        dense: by name (capacity, hidden_size), the first `n` rows of which are filled.
+        dense: by name (capacity, width), the first `n` rows of which are filled.
     """
 
     base: Base
@@ -203,25 +219,26 @@ class _Pass:
         capacity = min((len(values) for values in self.dense.values()), default=self.n + n)
         return self.n + n <= capacity and self.token_bytes <= _SEGMENT_BYTES
 
-    def add(self, rows: Tensor, ids: Ragged) -> None:
+    def add(self, rows: Tensor, inputs: Tensor, lengths: Tensor) -> None:
         base, device = self.base, hardware.device()
         base.model.to(device).eval()
-        packing = Packing(ids.lengths.to(device))
+        packing = Packing(lengths.to(device))
         stops = sorted({*self.depths, *([] if self.cut is None else [self.cut])})
-        in_bf16 = products_in_bf16(base)
+        in_bf16 = base.products_in_bf16
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
-            hidden = embed(base, ids.values.to(device), packing)
+            hidden = base.embed(inputs.to(device), packing)
             done = 0
             for stop in stops:
                 only = self.only if stop == stops[-1] else None
-                hidden = run_blocks(base, hidden, packing, done, stop, only=only)
+                hidden = base.run_blocks(hidden, packing, done, stop, only=only)
                 done = stop
                 if stop == self.cut:
-                    self._keep_tokens(hidden.to(torch.bfloat16 if in_bf16 else torch.float32).cpu(), ids.lengths)
+                    states = hidden.to(torch.bfloat16 if in_bf16 else torch.float32).cpu()
+                    self._keep_tokens(states, base.lengths_of(hidden, packing).cpu())
                 if stop in self.depths:
-                    normed = normalise(base, hidden).float()
+                    normed = base.normalise(hidden).float()
                     for part in self.parts:
-                        pooled = normed if only else packing.pooled(normed, part)
+                        pooled = normed if only else base.pooled(normed, packing, part)
                         self.dense[f"{part}.{stop}"][self.n : self.n + len(rows)] = pooled
         self.rows.append(rows)
         self.n += len(rows)
@@ -246,36 +263,23 @@ class _Pass:
         self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
 
 
-def _buffers(names: list[str], n_rows: int, width: int) -> dict[str, Tensor]:
-    return {name: torch.empty(n_rows, width) for name in names}
+def _buffers(names: list[str], widths: list[int], n_rows: int) -> dict[str, Tensor]:
+    return {name: torch.empty(n_rows, width) for name, width in zip(names, widths, strict=True)}
 
 
 def _at_cut(cut: int) -> str:
     return f"tokens.{cut}"
 
 
-def _unique(ids: Ragged) -> tuple[Tensor, npt.NDArray[np.int64]]:
-    """Positions of the first of each set of identical sequences, and for every text which of these it is."""
-    values = ids.values.numpy()
-    bounds = ids.offsets.tolist()
-    first: dict[bytes, int] = {}
-    unique: list[int] = []
-    inverse = np.empty(len(ids), dtype=np.int64)
-    for i in range(len(ids)):
-        key = values[bounds[i] : bounds[i + 1]].tobytes()
-        if key not in first:
-            first[key] = len(unique)
-            unique.append(i)
-        inverse[i] = first[key]
-    return torch.tensor(unique, dtype=torch.int64), inverse
-
-
-def _keys(ids: Ragged, rows: Tensor) -> npt.NDArray[np.uint8]:
-    """(n, 16): what the cache knows each text by, a digest of its token ids."""
-    values = ids.values.numpy()
-    bounds = ids.offsets.tolist()
-    digests = [
-        hashlib.blake2b(values[bounds[row] : bounds[row + 1]].tobytes(), digest_size=16).digest()
-        for row in rows.tolist()
-    ]
-    return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)
+def _unique(ids: Sequences) -> tuple[Tensor, npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    """Of n inputs: positions of the first of each set of identical ones (m,); for every input which of these it is
+    (n,); and what the cache knows each of them by, (m, 16).
+    """
+    digests = ids.digests()
+    _, first, inverse = np.unique(digests.view("V16").ravel(), return_index=True, return_inverse=True)
+    # In the order in which they come.
+    order = np.argsort(first, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    first = first[order].astype(np.int64)
+    return torch.from_numpy(first), rank[inverse.ravel()].astype(np.int64), digests[first]

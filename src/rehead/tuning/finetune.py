@@ -79,7 +79,7 @@ def finetune(run: Run, resumption: Resumption | None = None) -> Finetuned:
     cut = found.depth - trained_blocks(ways[0], found.depth) if ways else found.depth
     keeps_tokens = bool(ways) and run.keeps_tokens(cut)
     features = run.features(head, cut if keeps_tokens else None)
-    logits = run.solve_probe(head, features.pooled.flatten(1))
+    logits = run.solve_probe(head, features.seen)
     ladder = Ladder(run, head, found.depth, features, logits, resumption)
     ladder.climb()
     run.clock.stop("tail")

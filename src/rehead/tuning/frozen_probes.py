@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rehead import hardware, likelihood
 from rehead.bases import loading
-from rehead.bases.tokens import encode
+from rehead.bases.reading import encode
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, strata
 from rehead.data.splits import Split, folds
@@ -93,8 +93,8 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     depth, pooling, seed = told["depth"], told["pool"], told["seed"]
     loaded = loading.load(told["base"], len(examples.label_names), seed, depth)
     trunk = loaded.with_products_in(hardware.native_dtype())
-    texts = encode(loaded, examples.texts, told["max_length"], told["long"])
+    texts = encode(loaded, examples.inputs, told["max_length"], told["long"])
     head = build(loaded, pooling, len(examples.label_names), seed)
     features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, shelf=shelf_for(trunk))
     loaded.model.to("cpu")
-    return Frozen(head, texts.by_text(features.pooled.flatten(1)), examples.labels)
+    return Frozen(head, texts.by_text(features.seen), examples.labels)

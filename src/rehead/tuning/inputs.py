@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from rehead import hardware
-from rehead.bases.cut import Base, embed, run_blocks
+from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
-from rehead.bases.ragged import Ragged
+from rehead.bases.ragged import Sequences
 from rehead.tuning.feature_cache import Pieces
-from rehead.tuning.features import products_in_bf16
 
 
 class Inputs(Protocol):
@@ -58,7 +57,7 @@ class Computed:
     """
 
     base: Base
-    ids: Ragged
+    ids: Sequences
     cut: int
     below: Tensor | None = None
 
@@ -72,14 +71,14 @@ class Computed:
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
         ids = self.ids.take(rows).values.to(hardware.device())
         if self.cut == 0:
-            return embed(self.base, ids, packing)
+            return self.base.embed(ids, packing)
         training = self.base.model.training
-        self.base.model.eval()
-        with torch.no_grad(), autocast(products_in_bf16(self.base)):
-            states = run_blocks(self.base, embed(self.base, ids, packing), packing, 0, self.cut)
-        self.base.model.train(training)
+        self.base.train(False)
+        with torch.no_grad(), autocast(self.base.products_in_bf16):
+            states = self.base.run_blocks(self.base.embed(ids, packing), packing, 0, self.cut)
+        self.base.train(training)
         # Rounded as those that are kept.
-        return states.to(torch.bfloat16 if products_in_bf16(self.base) else torch.float32).float()
+        return states.to(torch.bfloat16 if self.base.products_in_bf16 else torch.float32).float()
 
 
 def autocast(in_bf16: bool) -> torch.autocast:

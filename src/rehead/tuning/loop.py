@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base, normalise, run_blocks
+from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
 from rehead.errors import Interrupted, first_line
-from rehead.heads import Head, is_family_head, resolved
+from rehead.heads import Head, halves, is_family_head
 from rehead.tuning.checkpoint import Checkpoint, interruptible
 from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
@@ -105,12 +105,13 @@ class Tail:
         """
         pooling = self.head.pooling
         only = pooling if is_family_head(pooling) else None
+        parts = halves(pooling, self.base.whole)
         seen = [] if below is None else [below.to(hidden.device)]
         done = self.cut
         for stop in (read for read in self.head.reads if read > self.cut):
-            hidden = run_blocks(self.base, hidden, packing, done, stop, only=only, recompute=recompute)
-            normed = normalise(self.base, hidden).float()
-            seen.append(normed if only else packing.pooled(normed, resolved(pooling, self.base.family.causal)))
+            hidden = self.base.run_blocks(hidden, packing, done, stop, only=only, recompute=recompute)
+            normed = self.base.normalise(hidden).float()
+            seen += [normed] if only else [self.base.pooled(normed, packing, part) for part in parts]
             done = stop
         with torch.autocast(hidden.device.type, enabled=False):
             logits: Tensor = self.head(torch.cat(seen, dim=1))
@@ -141,7 +142,7 @@ class Tail:
 
     def switch(self, *, training: bool) -> None:
         """Turns dropout on or off, in what is frozen too: adapters train beside it."""
-        self.base.model.train(training)
+        self.base.train(training)
         self.head.train(training)
 
     @property

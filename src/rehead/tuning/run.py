@@ -12,8 +12,9 @@ from torch import Tensor
 
 from rehead import hardware, progress
 from rehead.bases import loading
-from rehead.bases.cut import Base, truncate
-from rehead.bases.tokens import Encoded, encode
+from rehead.bases.cut import Base
+from rehead.bases.reading import encode
+from rehead.bases.tokens import Encoded
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, class_counts, is_multilabel
 from rehead.errors import SettingError
@@ -57,16 +58,19 @@ class Run:
             )
         self.clock = Clock()
         self.settings = settings
-        self.train, self.validation = train, validation
-        self.n_train = len(train)
+        views = settings.views if train.pictures is not None else 1
+        self.train, self.validation = train.take(np.repeat(np.arange(len(train)), views)), validation
+        self.n_train = len(self.train)
         self.n_classes = len(train.label_names)
-        self.labels = np.concatenate([train.labels, validation.labels])
+        self.labels = np.concatenate([self.train.labels, validation.labels])
         depth = _checked_depth(settings)
         self.base = loading.load(settings.base, self.n_classes, settings.seed, depth)
         if settings.pool != "auto":
-            check_pooling(settings.pool, self.base.family.causal)
+            check_pooling(settings.pool, self.base.whole)
         self._check_blocks()
-        self.encoded: Encoded = encode(self.base, [*train.texts, *validation.texts], settings.max_length, settings.long)
+        chosen = torch.cat([torch.arange(views).repeat(len(train)), torch.zeros(len(validation), dtype=torch.int64)])
+        inputs = self.train.followed_by(validation).inputs
+        self.encoded: Encoded = encode(self.base, inputs, settings.max_length, settings.long, chosen)
         self.trunk_flops = self.trunk_seconds = 0.0
         self._say_truncated()
         self.clock.stop("load")
@@ -107,7 +111,7 @@ class Run:
     def candidates(self) -> list[tuple[str, int]]:
         """What pooling and depth may be, together."""
         auto = self.settings.pool == "auto"
-        poolings = list(candidates(self.base.family.causal)) if auto else [self.settings.pool]
+        poolings = list(candidates(self.base.whole)) if auto else [self.settings.pool]
         of_one_block = [(pooling, depth) for pooling in poolings if pooling != "layers" for depth in self.depths]
         of_layers = self._depths_of_layers() if auto or self.settings.pool == "layers" else []
         return of_one_block + [("layers", depth) for depth in of_layers]
@@ -118,9 +122,9 @@ class Run:
         return sorted({depths[-(-len(depths) * third // 3) - 1] for third in (1, 2, 3)})
 
     def truncate(self, depth: int) -> None:
-        truncate(self.base, depth)
+        self.base.truncate(depth)
         if self.frozen is not self.base:
-            truncate(self.frozen, depth)
+            self.frozen.truncate(depth)
 
     def search(self) -> Found:
         """Measures what is to be measured of depth and pooling."""
@@ -137,8 +141,8 @@ class Run:
         }
         features = {}
         for pooling, depth in candidates:
-            seen = passed.pooled[:, [depths.index(read) for read in read_after(pooling, depth)]].flatten(1)
-            features[pooling, depth] = part_of_both(seen, pooling) if pooled_as == "both" else seen
+            seen = torch.cat([passed.pooled[depths.index(read)] for read in read_after(pooling, depth)], dim=1)
+            features[pooling, depth] = part_of_both(seen, pooling, self.base.whole) if pooled_as == "both" else seen
         labels = self.labels[rows]
         found = search.choose(features, heads, labels, n_train, self._example_weights(labels[:n_train]))
         self.clock.stop("probe")
@@ -150,7 +154,7 @@ class Run:
         Where the cache has none, a quarter of the free memory may be taken. What is kept already needs none.
         """
         tokens = int(self.encoded.ids.lengths.sum())
-        n_bytes = tokens * self.base.hidden_size * hardware.native_dtype().itemsize
+        n_bytes = tokens * self.base.width_at(cut) * hardware.native_dtype().itemsize
         computing = forward_flops(self.base, tokens, 0, cut) / hardware.product_speed(hardware.native_dtype())
         if n_bytes / _READING_SPEED >= computing:
             return False
@@ -178,7 +182,7 @@ class Run:
         result = trunk_pass(
             self.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, shelf=self.shelf, label=label
         )
-        result = replace(result, pooled=texts.by_text(result.pooled))
+        result = replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
         hardware.give_back_freed_memory()
         self.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
         self.trunk_flops += result.forward_flops

@@ -32,6 +32,7 @@ class Settings:
         pool: one of `rehead.heads.POOLINGS`, or "auto".
         max_length: longest text, or window of one, in tokens.
         long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
+        views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`.
         recipe: of the blocks' training; its learning rate is overridden by `learning_rate`.
         learning_rate: None for what suits the way of tuning.
         budget: seconds from the start of the fit; with `auto` no way of tuning begins that would take longer.
@@ -44,6 +45,7 @@ class Settings:
     pool: str
     max_length: int
     long: str
+    views: int
     recipe: Recipe
     learning_rate: float | None
     budget: float

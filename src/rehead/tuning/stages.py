@@ -156,13 +156,14 @@ class Ladder:
 
         tokens = self._features.tokens
         n_frozen = sum(read <= tail.cut for read in self._head.reads)
-        below = self._features.pooled[:, :n_frozen].flatten(1)
+        below = torch.cat(self._features.pooled[:n_frozen], dim=1) if n_frozen else None
 
         def inputs(rows: torch.Tensor) -> Inputs:
             # Tokens were kept for the first way of tuning; the others begin at the text.
             if tail.cut and tokens is not None:
-                return Kept(tokens.take(rows), below[rows])
-            return Computed(run.frozen if tail.cut else tail.base, run.encoded.ids.take(rows), tail.cut, below[rows])
+                return Kept(tokens.take(rows), None if below is None else below[rows])
+            base = run.frozen if tail.cut else tail.base
+            return Computed(base, run.encoded.ids.take(rows), tail.cut, None if below is None else below[rows])
 
         return Labelled(inputs(train_rows), labels[train_rows]), Labelled(inputs(held_out_rows), labels[held_out_rows])
 

@@ -1,0 +1,66 @@
+"""Texts or images to what a base's trunk is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rehead.bases import tokens
+from rehead.bases.cut import Base
+from rehead.bases.pixels import Pixels
+from rehead.bases.tokens import Encoded
+from rehead.bases.vision import VisionBase
+from rehead.data.pictures import Picture, as_picture
+from rehead.errors import SettingError
+
+
+def encode(
+    base: Base,
+    inputs: Sequence[str] | Sequence[Picture],
+    max_length: int,
+    long: str = "truncate",
+    views: Tensor | None = None,
+) -> Encoded:
+    """What the trunk is given of n texts or images.
+
+    Args:
+        max_length, long: of texts; see `rehead.bases.tokens.encode`.
+        views: (n,) int64, which view of each image; see `rehead.bases.pixels.Transform.pixels`.
+
+    Raises:
+        SettingError: the base is for the other kind of input.
+    """
+    pictures = [given for given in inputs if isinstance(given, Picture)]
+    texts = [given for given in inputs if isinstance(given, str)]
+    if isinstance(base, VisionBase):
+        if texts:
+            raise SettingError(f"base {base.name!r} is for images, and these are texts; use --base smollm2 or minilm")
+        n = len(pictures)
+        chosen = torch.zeros(n, dtype=torch.int64) if views is None else views
+        pixels = Pixels(pictures, chosen, base.transform, base.tokens_an_image)
+        return Encoded(pixels, torch.ones(n, dtype=torch.int64), np.zeros(n, dtype=np.int64))
+    if pictures:
+        raise SettingError(f"base {base.name!r} is for texts, and these are images; use --base efficientnet-lite0")
+    return tokens.encode(base, texts, max_length, long)
+
+
+def save_reader(base: Base, folder: Path, max_length: int) -> None:
+    """Writes what `encode` needs when the base is loaded again: the tokenizer's files, or how images are prepared."""
+    if isinstance(base, VisionBase):
+        base.transform.save(folder)
+        return
+    base.tokenizer.model_max_length = tokens.longest_input(base, max_length)
+    base.tokenizer.save_pretrained(folder)
+
+
+def sample_for(base: Base) -> list[str] | list[Picture]:
+    """Inputs of no meaning, to compare what two copies of a classifier make of them."""
+    if not isinstance(base, VisionBase):
+        return ["", "a text", "one two three four five six seven eight nine ten"]
+    generator = np.random.default_rng(0)
+    images = [generator.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2)]
+    return [picture for i, image in enumerate(images) if (picture := as_picture(image, i)) is not None]

@@ -1,0 +1,229 @@
+"""Images: where they lie, what is wrong with them, and how they are opened. Looks at one image at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from rehead import progress
+from rehead.errors import DataError
+
+# By the name's ending.
+FORMATS = {
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".png": "PNG",
+    ".bmp": "BMP",
+    ".gif": "GIF",
+    ".webp": "WEBP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+# More pixels than a camera takes, fewer than fill the memory.
+LARGEST_PIXELS = 100_000_000
+# Side of the square that a difference hash is made of: 16 · 16 bits.
+_HASHED_SIDE = 16
+# Modes of more than 8 bits a channel, which `convert` would cut off at 255.
+_DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that is read when it is needed.
+
+    Attributes:
+        name: what it is called towards people: its path below the data's folder.
+        path: its file, or the archive that it is in; None where `content` has it.
+        member: its name in the archive.
+        content: its bytes, where they are in memory.
+    """
+
+    name: str
+    path: Path | None = None
+    member: str | None = None
+    content: bytes | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """The bytes of its file.
+
+        Raises:
+            DataError: it cannot be read any more.
+        """
+        if self.content is not None:
+            return self.content
+        assert self.path is not None
+        try:
+            if self.member is None:
+                return self.path.read_bytes()
+            with zipfile.ZipFile(self.path) as archive:
+                return archive.read(self.member)
+        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            raise DataError(f"{self.name} cannot be read ({error}); check {self.path}") from error
+
+    @cached_property
+    def digest(self) -> bytes:
+        """16 bytes that are equal for files with the same bytes."""
+        return hashlib.blake2b(self.read(), digest_size=16).digest()
+
+    @cached_property
+    def look(self) -> Look:
+        """What a first look says of it; the image is decoded once for that."""
+        return _look_at(self)
+
+    def image(self, at_least: int) -> Image.Image:
+        """The image upright, in three colours of 8 bits; transparent parts are white, of an animation the first.
+
+        Args:
+            at_least: pixels that the shorter side is needed in; large photographs are decoded no finer than that.
+
+        Raises:
+            DataError: it is no image, a damaged one, or one of more than `LARGEST_PIXELS`.
+        """
+        try:
+            with _opened(self.read()) as opened:
+                opened.draft("RGB", (at_least, at_least))
+                opened.load()
+                return _in_three_colours(ImageOps.exif_transpose(opened))
+        except _UNREADABLE as error:
+            raise DataError(f"{self.name} {_reason(error)}; remove or replace it") from error
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a first look at an image says.
+
+    Attributes:
+        problem: why it cannot be used; None if it can.
+        width, height: in pixels, as stored.
+        oddities: what was put right, in words, such as "animated".
+        hash: (4,) uint64, a difference hash: images that look alike differ in few bits.
+    """
+
+    problem: str | None
+    width: int = 0
+    height: int = 0
+    oddities: tuple[str, ...] = ()
+    hash: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(4, dtype=np.uint64))
+
+
+def _look_at(picture: Picture) -> Look:
+    try:
+        content = picture.read()
+        if not content:
+            return Look("empty file")
+        with _opened(content) as opened:
+            oddities = tuple(_oddities(picture.name, opened))
+            width, height = opened.size
+            opened.draft("L", (4 * _HASHED_SIDE, 4 * _HASHED_SIDE))
+            opened.load()
+            upright = _in_three_colours(ImageOps.exif_transpose(opened))
+        return Look(None, width, height, oddities, _difference_hash(upright))
+    except DataError as error:
+        return Look(str(error))
+    except _UNREADABLE as error:
+        return Look(_reason(error))
+
+
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def _opened(content: bytes) -> Image.Image:
+    with warnings.catch_warnings():
+        # Its size is checked here, before anything is decoded.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        opened = Image.open(io.BytesIO(content), formats=sorted(set(FORMATS.values())))
+    if opened.width * opened.height > LARGEST_PIXELS:
+        raise Image.DecompressionBombError
+    return opened
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, Image.DecompressionBombError):
+        return f"is larger than {LARGEST_PIXELS // 1_000_000} million pixels"
+    if isinstance(error, UnidentifiedImageError):
+        return "is no image in a format that is read (" + ", ".join(sorted(set(FORMATS.values()))) + ")"
+    return f"is a damaged image ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+
+
+def _oddities(name: str, opened: Image.Image) -> list[str]:
+    found = []
+    if getattr(opened, "n_frames", 1) > 1:
+        found.append("animated, the first picture is used")
+    if opened.mode == "CMYK":
+        found.append("in CMYK, converted")
+    if opened.mode in _DEEP:
+        found.append("of more than 8 bits, scaled")
+    if opened.getexif().get(0x0112, 1) != 1:
+        found.append("stored turned, put upright")
+    told = FORMATS.get(Path(name).suffix.lower())
+    if told and opened.format != told:
+        found.append(f"named {Path(name).suffix} but {opened.format}")
+    return found
+
+
+def _in_three_colours(image: Image.Image) -> Image.Image:
+    if image.mode in _DEEP:
+        values = np.asarray(image).astype(np.float64)
+        # 16 bits by their range; what has another one by its own.
+        top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else max(float(values.max(initial=0)), 1e-9)
+        image = Image.fromarray((255 * np.clip(values / top, 0, 1)).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
+        image = image.convert("RGBA")
+        paper = Image.new("RGBA", image.size, "white")
+        paper.alpha_composite(image)
+        image = paper
+    return image.convert("RGB")
+
+
+def _difference_hash(image: Image.Image) -> npt.NDArray[np.uint64]:
+    """Whether it grows brighter from each point to the next: 256 bits (Krawetz's dHash on a finer grid)."""
+    small = np.asarray(image.convert("L").resize((_HASHED_SIDE + 1, _HASHED_SIDE), Image.Resampling.BILINEAR)).astype(
+        int
+    )
+    bits = np.packbits((small[:, 1:] > small[:, :-1]).ravel())
+    return bits.view(np.uint64)
+
+
+def looked_at(pictures: Sequence[Picture]) -> list[str | None]:
+    """Why each of the images cannot be used, None where it can; all are opened, several at a time."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("looking at images", len(pictures)) as advance:
+        problems = []
+        for look in pool.map(lambda picture: picture.look, pictures):
+            problems.append(look.problem)
+            advance(1)
+    return problems
+
+
+def as_picture(given: Any, number: int) -> Picture | None:
+    """A path, an image of Pillow's or an array (height, width, 3) of uint8 as a picture; None for anything else."""
+    if isinstance(given, Picture):
+        return given
+    if isinstance(given, Path):
+        return Picture(str(given), given)
+    if isinstance(given, np.ndarray) and given.dtype == np.uint8:
+        given = Image.fromarray(given)
+    if isinstance(given, Image.Image):
+        content = io.BytesIO()
+        given.save(content, "PNG")
+        return Picture(f"image {number}", content=content.getvalue())
+    return None
+
+
+def require_usable(pictures: Sequence[Picture]) -> None:
+    """Raises DataError where one of the images cannot be used."""
+    for picture, problem in zip(pictures, looked_at(pictures), strict=True):
+        if problem is not None:
+            raise DataError(f"{picture.name} {problem}; remove or replace it")
