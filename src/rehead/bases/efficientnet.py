@@ -116,7 +116,7 @@ class _Convolution(nn.Module):
             height = width = 0
         weight, bias, groups = self.conv.weight, self.conv.bias, self.conv.groups
         states = self.norm(functional.conv2d(states, weight, bias, stride, (height // 2, width // 2), 1, groups))
-        return states if self.linear else functional.relu6(states)
+        return states if self.linear else functional.relu6(states, inplace=True)
 
 
 class _InvertedResidual(nn.Module):
