@@ -91,7 +91,10 @@ def test_truncated_model_is_the_one_with_fewer_stages(family: str, tmp_path: Pat
     if "depths" in shallow and family.startswith("convnext"):
         shallow["num_stages"] = 2  # type: ignore[assignment]
     plain = tiny_model(tiny_config(family, **shallow))
-    plain.load_state_dict(base.model.state_dict(), strict=False)
+    # ConvNeXt's last norm stands behind Transformers' own pooling and is not used here.
+    unused = ("layernorm.",) if family.startswith("convnext") else ()
+    weights = {name: values for name, values in base.model.state_dict().items() if not name.startswith(unused)}
+    assert set(plain.load_state_dict(weights, strict=False).missing_keys) <= {"layernorm.weight", "layernorm.bias"}
     expected = last_hidden_state(plain, pixels())
     torch.testing.assert_close(hidden[0].view(N, -1, base.width_at(2)), expected, rtol=1e-4, atol=1e-5)
 

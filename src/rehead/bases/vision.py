@@ -295,3 +295,5 @@ def _trim(config: Any, depth: int) -> None:
             setattr(config, name, depth)
     if hasattr(config, "stage_names"):
         config.stage_names = ["stem", *(f"stage{i}" for i in range(1, depth + 1))]
+        # Which of them the model as a backbone gives out; they must exist.
+        config._out_features, config._out_indices = [f"stage{depth}"], [depth]

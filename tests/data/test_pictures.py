@@ -1,0 +1,101 @@
+"""Images as they come: damaged, empty, huge, animated, turned, in other colours, under other names."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from rehead.data import pictures
+from rehead.data.duplicates import look_alike
+from rehead.data.pictures import Picture
+from rehead.errors import DataError
+from tests.tiny_images import encoded, image
+
+
+def look(content: bytes, name: str = "a.png") -> pictures.Look:
+    return Picture(name, content=content).look
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "empty file"),
+        (b"not an image", "is no image in a format that is read"),
+        (encoded(image("upright", 1))[:400], "is a damaged image"),
+        (encoded(image("upright", 1), "JPEG")[:500], "is a damaged image"),
+    ],
+)
+def test_what_is_no_whole_image_is_not_used(content: bytes, problem: str) -> None:
+    assert problem in str(look(content).problem)
+    if content:
+        with pytest.raises(DataError, match=r"^a\.png is"):
+            Picture("a.png", content=content).image(at_least=32)
+
+
+def test_more_pixels_than_fit_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 48 * 47)
+    assert "larger than" in str(look(encoded(image("upright", 1))).problem)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    assert "gone.png cannot be read" in str(Picture("gone.png", tmp_path / "gone.png").look.problem)
+
+
+def test_what_was_put_right_is_told() -> None:
+    plain = image("upright", 1)
+    frames = io.BytesIO()
+    plain.save(frames, "GIF", save_all=True, append_images=[image("upright", 2)])
+    assert any("animated" in oddity for oddity in look(frames.getvalue(), "a.gif").oddities)
+    assert any("CMYK" in oddity for oddity in look(encoded(plain.convert("CMYK"), "JPEG"), "a.jpg").oddities)
+    assert any("named .png but JPEG" in oddity for oddity in look(encoded(plain, "JPEG")).oddities)
+    deep = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64) * 16)
+    assert any("more than 8 bits" in oddity for oddity in look(encoded(deep)).oddities)
+    assert look(encoded(plain)).oddities == ()
+
+
+def test_image_stored_turned_is_upright() -> None:
+    plain = Image.new("RGB", (40, 20), "white")
+    plain.paste("black", (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    content = io.BytesIO()
+    plain.save(content, "PNG", exif=exif)
+    seen = Picture("a.png", content=content.getvalue()).image(at_least=20)
+    assert seen.size == (20, 40)
+    assert seen.getpixel((10, 5)) == (0, 0, 0)
+    assert seen.getpixel((10, 35)) == (255, 255, 255)
+
+
+def test_sixteen_bits_keep_their_shades() -> None:
+    ramp = np.linspace(0, 65535, 64).astype(np.uint16)
+    deep = Image.fromarray(np.tile(ramp, (64, 1)))
+    shades = np.asarray(Picture("a.png", content=encoded(deep)).image(at_least=64))[0, :, 0]
+    assert shades[0] == 0
+    assert shades[-1] == 255
+    assert (np.diff(shades.astype(int)) >= 0).all()
+
+
+def test_what_is_transparent_is_white() -> None:
+    glass = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
+    assert Picture("a.png", content=encoded(glass)).image(at_least=20).getpixel((3, 3)) == (255, 255, 255)
+
+
+def test_images_that_look_alike_are_found_and_others_are_not() -> None:
+    first, other = image("upright", 1, 96), image("lying", 2, 96)
+    smaller, darker = first.resize((70, 70)), first.point([value * 3 // 4 for value in range(256)] * 3)
+    shown = [Picture(str(i), content=encoded(each)) for i, each in enumerate((first, other, smaller, darker))]
+    groups = look_alike(shown)
+    assert groups[0] == groups[2] == groups[3]
+    assert groups[1] != groups[0]
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_an_image_or_a_reason(content: bytes) -> None:
+    found = look(content)
+    assert (found.problem is None) == (found.width > 0)

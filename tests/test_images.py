@@ -1,0 +1,154 @@
+"""From a folder of images to a saved classifier and back, with a tiny vision model; and with the real one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rehead
+from rehead import Classifier
+from rehead.data import parts as parts_of_data
+from rehead.data.parts import Sources
+from rehead.errors import DataError, SettingError
+from rehead.tuning.run import Run
+from rehead.workflow import fit
+from tests.tiny_images import image, save_folders
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import write_messages
+from tests.tiny_vision_models import save_tiny_vision_model
+
+InProcess = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_folders(tmp_path_factory.mktemp("data") / "stripes", 40)
+
+
+@pytest.fixture(scope="module")
+def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_vision_model(tmp_path_factory.mktemp("vit"), "vit")
+
+
+@pytest.fixture(scope="module")
+def saved(data: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("saved") / "model"
+    return folder, fit(str(data), Classifier(str(vit), tune="head"), folder).facts
+
+
+def test_facts_are_those_of_images(saved: tuple[Path, dict[str, Any]]) -> None:
+    folder, facts = saved
+    assert facts["what"] == "images"
+    assert facts["test"]["accuracy"] > 0.8
+    assert set(facts["baselines"]) == {"majority", "hog"}
+    assert facts["baselines"]["hog"]["accuracy"] > facts["baselines"]["majority"]["accuracy"]
+    card = (folder / "README.md").read_text()
+    assert "image-classification" in card
+    assert "Not a medical device" in card
+    page = (folder / "report.html").read_text()
+    assert "colours and edges + logistic regression" in page
+    assert page.count("data:image/jpeg;base64,") == min(20, round((1 - facts["test"]["accuracy"]) * facts["test"]["n"]))
+
+
+def test_saved_classifier_takes_paths_images_and_arrays(saved: tuple[Path, dict[str, Any]], data: Path) -> None:
+    model = rehead.load(str(saved[0]))
+    paths = sorted(data.rglob("*.png"))
+    by_path = model.predict_proba(paths)
+    opened = [Image.open(path) for path in paths]
+    np.testing.assert_allclose(model.predict_proba(opened), by_path, atol=1e-5)
+    np.testing.assert_allclose(model.predict_proba([np.asarray(each) for each in opened]), by_path, atol=1e-5)
+    assert (model.predict(paths) == [path.parent.name for path in paths]).mean() > 0.8
+
+
+def test_loaded_classifier_can_be_saved_again(saved: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    rehead.load(str(saved[0])).save(tmp_path / "again")
+    new = [image("upright", 99)]
+    again = rehead.load(str(tmp_path / "again"))
+    np.testing.assert_allclose(again.predict_proba(new), rehead.load(str(saved[0])).predict_proba(new), atol=1e-6)
+
+
+@pytest.mark.parametrize("family", ["resnet", "convnext", "rehead_efficientnet_lite", "dinov2"])
+@pytest.mark.parametrize("tune", ["head", "last-1", "full"])
+def test_every_family_and_way_of_tuning_is_saved_and_loads(family: str, tune: str, data: Path, tmp_path: Path) -> None:
+    base = save_tiny_vision_model(tmp_path / "base", family)
+    model = Classifier(str(base), tune=tune, depth=2, epochs=1, views=2)
+    facts = fit(str(data), model, tmp_path / "model").facts
+    assert (facts["tune"], facts["depth"]) == (tune, 2)
+    new = [image(kind, 77) for kind in ("upright", "lying")]
+    np.testing.assert_allclose(
+        rehead.load(str(tmp_path / "model")).predict_proba(new), model.predict_proba(new), atol=1e-5
+    )
+
+
+def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> None:
+    model = Classifier(str(vit), views=3)
+    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    run: Run = model.prepare(parts.train, parts.validation)
+    assert run.n_train == 3 * len(parts.train)
+    assert len(run.labels) == run.n_train + len(parts.validation)
+    views = run.encoded.ids.views.tolist()  # type: ignore[attr-defined]
+    assert views == [0, 1, 2] * len(parts.train) + [0] * len(parts.validation)
+    assert len(np.unique(run.encoded.ids.digests(), axis=0)) == len(run.labels)
+
+
+def test_commands_take_images(
+    saved: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path, in_process: InProcess
+) -> None:
+    model = saved[0]
+    code, out, _ = in_process("predict", model, data / "upright", "--json")
+    assert code == 0
+    answers = [json.loads(line) for line in out.splitlines()]
+    assert len(answers) == 40
+    assert np.mean([answer["label"] == "upright" for answer in answers]) > 0.8
+    code, out, _ = in_process("predict", model, data / "lying" / "000.png")
+    assert (code, out.split("\t")[2].strip()) == (0, "000.png")
+    code, _, _ = in_process("predict", model, data, "-o", tmp_path / "out.csv")
+    assert code == 0
+    assert (tmp_path / "out.csv").read_text().splitlines()[0].startswith("image,predicted")
+    code, out, _ = in_process("evaluate", model, data, "--json")
+    facts = json.loads(out)
+    assert facts["overlap"]["n"] > 0
+    code, out, _ = in_process("inspect", data, "--json")
+    assert json.loads(out)["rows"]["used"] == 80
+    assert code == 0
+
+
+def test_suspected_labels_of_images(saved: tuple[Path, dict[str, Any]], data: Path, in_process: InProcess) -> None:
+    code, out, err = in_process("inspect", saved[0], data, "--label-errors", "--json")
+    assert code == 0, err
+    assert json.loads(out)["examined"] == 80
+
+
+def test_python_takes_images_like_texts(data: Path, vit: Path) -> None:
+    paths = sorted(data.rglob("*.png"))
+    model = Classifier(str(vit), tune="head", depth=2, pool="mean").fit(paths, [path.parent.name for path in paths])
+    assert model.score(paths, [path.parent.name for path in paths]) > 0.8
+    with pytest.raises(DataError, match="cannot be read"):
+        Classifier(str(vit)).fit([*paths, Path("gone.png")], ["a"] * (len(paths) + 1))
+
+
+def test_base_for_the_other_kind_is_refused(data: Path, vit: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="is for texts, and these are images"):
+        fit(str(data), Classifier(str(save_tiny_model(tmp_path / "bert", "bert"))))
+    with pytest.raises(SettingError, match="is for images, and these are texts"):
+        fit(str(write_messages(tmp_path / "texts.csv")), Classifier(str(vit)))
+
+
+def test_cross_validation_of_images(data: Path, vit: Path, tmp_path: Path) -> None:
+    facts = fit(str(data), Classifier(str(vit), tune="head", depth=2), tmp_path / "model", n_folds=3).facts
+    assert facts["test"]["n"] == 80
+    assert len(facts["folds"]) == 3
+
+
+@pytest.mark.slow
+def test_flowers_with_the_real_weights(shared: Path, tmp_path: Path) -> None:
+    facts = fit(str(shared / "oxford17"), Classifier(tune="head"), tmp_path / "model").facts
+    assert facts["base"] == "efficientnet-lite0"
+    assert facts["test"]["accuracy"] > 0.93
+    assert facts["comparison"]["p_value"] < 0.001
