@@ -80,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     known = parser.add_subparsers(title="commands", required=True, metavar="COMMAND", parser_class=_Parser)
 
-    fit = _command(known, "fit", commands.fit, "fine-tune a classifier on labelled texts, evaluate and save it")
+    fit = _command(
+        known, "fit", commands.fit, "fine-tune a classifier on labelled texts or images, evaluate and save it"
+    )
     fit.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
     fit.add_argument(
         "--base",
@@ -140,9 +142,15 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
     fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
 
-    predict = _command(known, "predict", commands.predict, "classify a text, a file of texts, or the lines of stdin")
+    predict = _command(
+        known, "predict", commands.predict, "classify a text, a file of texts, the lines of stdin, or images"
+    )
     predict.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
-    predict.add_argument("input", metavar="INPUT", help="a text, a file, or - for one text a line from stdin")
+    predict.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a text, a file, an image, a folder of images, or - for one text a line from stdin",
+    )
     predict.add_argument("--text-column", metavar="C", help="column of the texts in a file")
     predict.add_argument("-o", "--output", metavar="FILE", help="write a .csv, .tsv, .jsonl or .parquet file")
 
@@ -166,9 +174,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--base", metavar="NAME", help="count this base's tokens, and what of them is cut off")
     inspect.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens of a text (%(default)s)")
 
-    explain = _command(known, "explain", commands.explain, "say which words a classifier's answer rests on")
+    explain = _command(known, "explain", commands.explain, "say which words, or parts of an image, an answer rests on")
     explain.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
-    explain.add_argument("text", metavar="TEXT")
+    explain.add_argument("text", metavar="INPUT", help="a text, or an image's file")
+    explain.add_argument("-o", "--output", metavar="FILE", help="of an image: the heat map (NAME.explained.png)")
     explain.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
     _add_columns(explain)
 

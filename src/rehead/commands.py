@@ -181,6 +181,10 @@ def explain(options: argparse.Namespace) -> None:
     if options.data:
         require_source(options.data)
     from rehead import printing
+
+    if _is_of_images(options.text):
+        _explain_image(options)
+        return
     from rehead.data.parts import Sources
     from rehead.explanation import explain
 
@@ -191,6 +195,22 @@ def explain(options: argparse.Namespace) -> None:
     )
     facts = explain(options.model, options.text, sources)
     _print_json(facts) if options.json else printing.explanation(facts)
+
+
+def _explain_image(options: argparse.Namespace) -> None:
+    if not Path(options.text).is_file():
+        raise DataError(f"{options.text}: no such file; check the path")
+    if options.data:
+        raise SettingError("--data is for texts; for an image leave it out")
+    from rehead.image_explanation import explain_image
+
+    output = options.output or f"{Path(options.text).stem}.explained.png"
+    facts = explain_image(options.model, options.text, output)
+    if options.json:
+        _print_json(facts)
+    else:
+        label = facts["label"]
+        print(f"{label} {facts['probabilities'][label]:.4f}\nheat map  {facts['heat_map']}")
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -347,6 +367,8 @@ def samples(options: argparse.Namespace) -> None:
         for name, sample in SAMPLES.items()
     }
     _print_catalogue(entries, options.json)
+    if not options.json:
+        print("sample:digits\t1,797 images of handwritten digits; CC BY 4.0; comes with scikit-learn")
 
 
 def cache(options: argparse.Namespace) -> None:

@@ -93,7 +93,7 @@ def contributions(
     result, at = [], 0
     for row, places in zip(probabilities, spans, strict=True):
         label = int(row.argmax())
-        weights = _log_odds(row[label]) - _log_odds(of_the_rest[at : at + len(places), label])
+        weights = log_odds(row[label]) - log_odds(of_the_rest[at : at + len(places), label])
         result.append([Piece(*place, float(weight)) for place, weight in zip(places, weights, strict=True)])
         at += len(places)
     return result, probabilities
@@ -114,7 +114,8 @@ def _spans(text: str, pieces: int) -> list[tuple[int, int]]:
     return [(words[run[0]][0], words[run[-1]][1]) for run in runs if len(run)]
 
 
-def _log_odds(p: Any) -> Any:
+def log_odds(p: Any) -> Any:
+    """Of probabilities, which may be 0 or 1."""
     clipped = np.clip(p, _LEAST, 1 - _LEAST)
     return np.log(clipped) - np.log1p(-clipped)
 

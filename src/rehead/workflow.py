@@ -33,6 +33,7 @@ from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.evaluation.scoring import Seen, calibration, measured
 from rehead.explanation import contributions, shades
 from rehead.facts import SETTINGS, peak_rss_bytes, rows, rows_used, saved, split_as_json, told_by
+from rehead.image_explanation import coloured, heat_map
 from rehead.label_study import of_training
 from rehead.tuning.estimate import estimate
 from rehead.tuning.finetune import Finetuned
@@ -261,12 +262,23 @@ def _report(
     mistakes = report.mistakes(probabilities, test)
     if explained_by is not None:
         first = mistakes[:_EXPLAINED]
+        if test.pictures is not None:
+            return report.render_html(facts, _with_heat_maps(explained_by, first) + mistakes[_EXPLAINED:], drawn)
         pieces, _ = contributions(explained_by, [mistake.text for mistake in first], _PIECES)
         shaded = [
             replace(mistake, shaded=shades(mistake.text, parts)) for mistake, parts in zip(first, pieces, strict=True)
         ]
         mistakes = [*shaded, *mistakes[_EXPLAINED:]]
     return report.render_html(facts, mistakes, drawn)
+
+
+def _with_heat_maps(model: artifact.Artifact, mistakes: list[report.Mistake]) -> list[report.Mistake]:
+    result = []
+    for mistake in mistakes:
+        assert mistake.picture is not None
+        weights, _ = heat_map(model, mistake.picture)
+        result.append(replace(mistake, coloured=report.thumbnail(coloured(mistake.picture, weights))))
+    return result
 
 
 def _cut_off(run: Run) -> list[Finding]:

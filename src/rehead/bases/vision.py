@@ -27,8 +27,8 @@ from rehead.bases.packing import Packing
 from rehead.bases.pixels import Transform
 from rehead.errors import BaseModelError, first_line
 
-# As many tokens' worth of a batch does an image of a convolutional network count for: of 4 to 64 images at a time, 8 are
-# fastest on two cores.
+# As many tokens' worth of a batch does an image of a convolutional network count for: of 4 to 64 images at a time, 8
+# are fastest on two cores.
 _TOKENS_OF_A_MAP = 256
 
 

@@ -25,8 +25,9 @@ _HASHES, _BANDS = 144, 24
 _SEED = 0
 # So many texts are hashed at a time.
 _HASHED = 4096
-# Of an image's hash, how many bits may differ where two look alike; so many images are compared with all at a time.
-_BITS, _COMPARED = 16, 256
+# Of an image's hash, how many bits may differ where two look alike, and how strongly their shades must be correlated; so
+# many images are compared with all at a time.
+_BITS, _CORRELATED, _COMPARED = 16, 0.98, 256
 
 
 def fingerprint(text: str | Picture) -> int:
@@ -87,9 +88,11 @@ def near_groups(texts: list[str]) -> Index:
 def look_alike(pictures: Sequence[Picture]) -> Index:
     """(n,) int64: images with the same number look nearly the same, or are linked by others that do.
 
-    They do if at most `_BITS` of the 256 bits of their difference hashes differ.
+    They do if at most `_BITS` of the 256 bits of their difference hashes differ, and if the shades of their small
+    copies are correlated by `_CORRELATED` too: of simple drawings many have like hashes.
     """
     hashes = np.stack([picture.look.hash for picture in pictures]) if pictures else np.zeros((0, 4), np.uint64)
+    shades = np.stack([picture.look.shades for picture in pictures]) if pictures else np.zeros((0, 1), np.float32)
     left, right = [], []
     for start in range(0, len(hashes), _COMPARED):
         part = hashes[start : start + _COMPARED]
@@ -97,6 +100,8 @@ def look_alike(pictures: Sequence[Picture]) -> Index:
         for word in range(hashes.shape[1]):
             differing += np.bitwise_count(part[:, word, None] ^ hashes[:, word])
         rows, others = np.nonzero(differing <= _BITS)
+        alike = (shades[start + rows] * shades[others]).sum(1) >= _CORRELATED
+        rows, others = rows[alike], others[alike]
         left.append(rows + start)
         right.append(others)
     pairs = (np.concatenate(left or [np.zeros(0, int)]), np.concatenate(right or [np.zeros(0, int)]))

@@ -4,14 +4,17 @@ image files, a Parquet file that holds them.
 
 from __future__ import annotations
 
+import io
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
 import pyarrow as arrow
 import pyarrow.parquet as parquet
+from PIL import Image
 
 from rehead.data import tables
 from rehead.data.examples import Table
@@ -26,6 +29,8 @@ PARTS = {
 }
 # A column names image files if so many of its cells do.
 _MOSTLY = 0.9
+# Pixels that a digit of 8 × 8 points becomes.
+_DIGIT_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -48,8 +53,14 @@ class Gallery:
         return dict(zip(self.table.lines, self.pictures, strict=True))
 
 
+# Images that come with scikit-learn, so that there is something to try without any file.
+DIGITS = "sample:digits"
+
+
 def holds_images(data: str) -> bool:
     """Whether DATA is one of images; looks at names and column types only."""
+    if data == DIGITS:
+        return True
     path = Path(data)
     if path.is_dir():
         return next(_files_of(path), None) is not None
@@ -81,6 +92,8 @@ def read(data: str, image_column: str | None = None, label_column: str | None = 
     Raises:
         DataError: there are no classes, or a column is missing.
     """
+    if data == DIGITS:
+        return _digits()
     path = Path(data)
     if path.is_dir():
         return _by_folder(data, [Picture(file.relative_to(path).as_posix(), file) for file in _files_of(path)])
@@ -141,6 +154,22 @@ def _by_folder(source: str, files: list[Picture]) -> Gallery:
         raise DataError(f"{source}: images but no sub-folders; put the images of each class into a folder of its own")
     table = Table(source, ["image", "label"], rows, list(range(1, len(rows) + 1)))
     return Gallery(table, "image", "label", files)
+
+
+def _digits() -> Gallery:
+    """1,797 handwritten digits of 8 × 8 points (Alpaydin and Kaynak, 1998; CC BY 4.0), enlarged."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    pictures: list[Picture] = []
+    rows: list[list[str | None]] = []
+    for number, (shades, label) in enumerate(zip(images.reshape(-1, 8, 8), labels, strict=True), start=1):
+        points = Image.fromarray((255 * (1 - shades / 16)).astype(np.uint8))
+        content = io.BytesIO()
+        points.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BICUBIC).save(content, "PNG")
+        pictures.append(Picture(f"digit {number}", content=content.getvalue()))
+        rows.append([f"digit {number}", str(label)])
+    return Gallery(Table(DIGITS, ["image", "label"], rows, list(range(1, len(rows) + 1))), "image", "label", pictures)
 
 
 def _from_table(path: Path, image_column: str | None, label_column: str | None) -> Gallery:

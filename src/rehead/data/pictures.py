@@ -110,6 +110,8 @@ class Look:
         width, height: in pixels, as stored.
         oddities: what was put right, in words, such as "animated".
         hash: (4,) uint64, a difference hash: images that look alike differ in few bits.
+        shades: (272,) float32 of length 1, a very small copy less its mean: those of images that look alike have a
+            product close to 1.
     """
 
     problem: str | None
@@ -117,6 +119,7 @@ class Look:
     height: int = 0
     oddities: tuple[str, ...] = ()
     hash: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(4, dtype=np.uint64))
+    shades: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(272, dtype=np.float32))
 
 
 def _look_at(picture: Picture) -> Look:
@@ -130,7 +133,7 @@ def _look_at(picture: Picture) -> Look:
             opened.draft("L", (4 * _HASHED_SIDE, 4 * _HASHED_SIDE))
             opened.load()
             upright = _in_three_colours(ImageOps.exif_transpose(opened))
-        return Look(None, width, height, oddities, _difference_hash(upright))
+        return Look(None, width, height, oddities, *_small_copies(upright))
     except DataError as error:
         return Look(str(error))
     except _UNREADABLE as error:
@@ -188,13 +191,15 @@ def _in_three_colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _difference_hash(image: Image.Image) -> npt.NDArray[np.uint64]:
-    """Whether it grows brighter from each point to the next: 256 bits (Krawetz's dHash on a finer grid)."""
+def _small_copies(image: Image.Image) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
+    """Whether it grows brighter from each point to the next, 256 bits (Krawetz's dHash on a finer grid); its shades."""
     small = np.asarray(image.convert("L").resize((_HASHED_SIDE + 1, _HASHED_SIDE), Image.Resampling.BILINEAR)).astype(
         int
     )
     bits = np.packbits((small[:, 1:] > small[:, :-1]).ravel())
-    return bits.view(np.uint64)
+    shades = small.astype(np.float32).ravel()
+    shades -= shades.mean()
+    return bits.view(np.uint64), shades / max(float(np.linalg.norm(shades)), 1e-6)
 
 
 def looked_at(pictures: Sequence[Picture]) -> list[str | None]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehead.data import tables
+from rehead.data import galleries, tables
 from rehead.data.examples import Table
 from rehead.errors import DataError
 from rehead.packages import Package, fetch
@@ -158,11 +158,13 @@ def require_source(data: str) -> None:
         DataError: there is no such sample or file.
     """
     name = data.removeprefix(PREFIX)
+    if data == galleries.DIGITS:
+        return
     if name == data:
         if not Path(data).exists():
             raise DataError(f"{data}: no such file; check the path")
     elif name not in SAMPLES and own_test(f"{PREFIX}{name.removesuffix(_TEST)}") != data:
-        raise DataError(f"no sample {name!r}; there are {', '.join(SAMPLES)} (see rehead samples)")
+        raise DataError(f"no sample {name!r}; there are {', '.join(SAMPLES)}, digits (see rehead samples)")
 
 
 def own_test(data: str) -> str | None:

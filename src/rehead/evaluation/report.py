@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from rehead import files
 from rehead.data.examples import Examples, named
@@ -31,6 +32,8 @@ class Mistake:
         shaded: the text in pieces, each with what its absence takes from the log odds of what was predicted; None where
             that was not looked at.
         image: a small copy as a data URL, where it is an image.
+        picture: the image itself.
+        coloured: what its parts contribute, likewise as a data URL; None where that was not looked at.
     """
 
     line: int
@@ -40,6 +43,8 @@ class Mistake:
     probability: float
     shaded: list[tuple[str, float]] | None = None
     image: str | None = None
+    picture: Picture | None = None
+    coloured: str | None = None
 
 
 def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mistake]:
@@ -62,14 +67,15 @@ def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mis
             label=test.named(i),
             predicted=named(predicted[i], test.label_names),
             probability=float(confidence[i]),
-            image=None if test.pictures is None else _thumbnail(test.pictures[i]),
+            image=None if test.pictures is None else thumbnail(test.pictures[i].image(at_least=_THUMBNAIL)),
+            picture=None if test.pictures is None else test.pictures[i],
         )
         for i in shown.tolist()
     ]
 
 
-def _thumbnail(picture: Picture) -> str:
-    image = picture.image(at_least=_THUMBNAIL)
+def thumbnail(image: Image.Image) -> str:
+    """A small copy as a data URL."""
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
