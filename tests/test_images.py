@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ import rehead
 from rehead import Classifier
 from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
+from rehead.data.pictures import Picture, as_picture
 from rehead.errors import DataError, SettingError
+from rehead.image_explanation import coloured, heat_map
 from rehead.tuning.run import Run
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
@@ -117,6 +120,62 @@ def test_commands_take_images(
     code, out, _ = in_process("inspect", data, "--json")
     assert json.loads(out)["rows"]["used"] == 80
     assert code == 0
+
+
+class Corner:
+    """Stands for a classifier that calls an image dark by how dark its upper left quarter is."""
+
+    labels = ("bright", "dark")
+
+    def scores(self, pictures: list[Picture]) -> Any:
+        shades = [np.asarray(each.image(at_least=64).convert("L").resize((64, 64)))[:32, :32] for each in pictures]
+        dark = np.array([1 - shade.mean() / 255 for shade in shades])
+        return SimpleNamespace(probabilities=np.stack([1 - dark, dark], axis=1))
+
+
+def test_heat_map_shows_the_part_that_the_answer_rests_on() -> None:
+    shades = np.full((64, 64, 3), 255, dtype=np.uint8)
+    shades[:32, :32] = 0
+    picture = as_picture(shades, 1)
+    assert picture is not None
+    weights, probabilities = heat_map(Corner(), picture)  # type: ignore[arg-type]
+    assert probabilities.tolist() == pytest.approx([0, 1], abs=0.02)
+    assert (weights[:4, :4] > 0.01).all()
+    assert weights[5:, 5:].max() < 1e-6
+    painted = np.asarray(coloured(picture, weights)).astype(int)
+    assert painted[40, 40, 1] > painted[40, 40, 0] + 20  # green
+    assert np.ptp(painted[-10, -10]) < 5  # grey
+
+
+def test_explain_writes_the_heat_map(
+    saved: tuple[Path, dict[str, Any]], data: Path, tmp_path: Path, in_process: InProcess
+) -> None:
+    file = tmp_path / "map.png"
+    code, out, err = in_process("explain", saved[0], data / "upright" / "000.png", "-o", file, "--json")
+    assert code == 0, err
+    facts = json.loads(out)
+    assert np.shape(facts["weights"]) == (8, 8)
+    assert Image.open(file).size == (256, 256)
+    code, _, err = in_process("explain", saved[0], tmp_path / "gone.png")
+    assert code == 2
+    assert "no such file" in err
+
+
+def test_full_report_colours_mistakes(data: Path, vit: Path, tmp_path: Path) -> None:
+    model = Classifier(str(vit), tune="head", depth=1, pool="mean")
+    wrong = save_folders(tmp_path / "wrong", 40)
+    (wrong / "lying").rename(wrong / "spare")
+    (wrong / "upright").rename(wrong / "lying")
+    (wrong / "spare").rename(wrong / "upright")
+    sources = Sources(str(data), test=str(wrong))
+    page = Path(fit(sources, model, tmp_path / "model", full_report=True).facts["report"]).read_text()
+    assert page.count("what speaks for the predicted class in green") == 10
+
+
+def test_digits_come_without_any_file() -> None:
+    parts = parts_of_data.prepare(Sources("sample:digits"), seed=0)
+    assert len(parts.pool) == 1797
+    assert parts.pool.label_names == tuple("0123456789")
 
 
 def test_suspected_labels_of_images(saved: tuple[Path, dict[str, Any]], data: Path, in_process: InProcess) -> None:

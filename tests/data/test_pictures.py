@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from rehead.data import pictures
 from rehead.data.duplicates import look_alike
@@ -93,6 +93,16 @@ def test_images_that_look_alike_are_found_and_others_are_not() -> None:
     groups = look_alike(shown)
     assert groups[0] == groups[2] == groups[3]
     assert groups[1] != groups[0]
+
+
+def test_simple_drawings_with_like_outlines_are_not_taken_for_one() -> None:
+    def blot(radius: int) -> Picture:
+        drawn = Image.new("L", (64, 64), 255)
+        ImageDraw.Draw(drawn).ellipse((32 - radius, 32 - radius, 32 + radius, 32 + radius), fill=0)
+        return Picture(str(radius), content=encoded(drawn))
+
+    groups = look_alike([blot(8), blot(20), blot(20)])
+    assert groups[0] != groups[1] == groups[2]
 
 
 @given(st.binary(max_size=300))

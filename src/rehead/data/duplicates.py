@@ -25,8 +25,8 @@ _HASHES, _BANDS = 144, 24
 _SEED = 0
 # So many texts are hashed at a time.
 _HASHED = 4096
-# Of an image's hash, how many bits may differ where two look alike, and how strongly their shades must be correlated; so
-# many images are compared with all at a time.
+# Of an image's hash, how many bits may differ where two look alike, and how strongly their shades must be correlated;
+# so many images are compared with all at a time.
 _BITS, _CORRELATED, _COMPARED = 16, 0.98, 256
 
 
