@@ -1,7 +1,7 @@
 """Images: `rehead fit --tune head` against a plain PyTorch loop with the same backbone on the same split.
 
-A folder with a sub-folder a class is divided as rehead divides it (seed 0); both learn from the same training images and
-are measured on the same test images. Wall time of the whole process, loading and test included; rehead's holds its
+A folder with a sub-folder a class is divided as rehead divides it (seed 0); both learn from the same training images
+and are measured on the same test images. Wall time of the whole process, loading and test included; rehead's holds its
 search, baselines, report and saving, too, with features cold.
 
     python benchmarks/images_vs_loop.py FOLDER [--runs 3] [--epochs 5] [--full] [--out FILE.md]

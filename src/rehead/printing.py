@@ -19,7 +19,9 @@ def evaluation(facts: dict[str, Any]) -> None:
     test, overlap = facts["test"], facts["overlap"]
     low, high = test["accuracy_ci"]
     of_all = "of all labels of a text together, " if facts["multilabel"] else ""
-    console.print(f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy {of_all}on {test['n']:,} test texts", end="")
+    console.print(
+        f"\n[bold]{test['accuracy']:.2%}[/bold] accuracy {of_all}on {test['n']:,} test {facts['what']}", end=""
+    )
     console.print(f", 95 % interval {low:.2%} to {high:.2%}")
     if facts.get("folds"):
         values = [fold["accuracy"] for fold in facts["folds"]]
@@ -33,7 +35,7 @@ def evaluation(facts: dict[str, Any]) -> None:
     if facts["comparison"]:
         console.print(f"[bold]{_capital(_told_of(facts))}[/bold]")
 
-    table = Table("on the same test texts", title_justify="left", box=None, pad_edge=False)
+    table = Table(f"on the same test {facts['what']}", title_justify="left", box=None, pad_edge=False)
     columns: dict[str, Any] = {"": test | {"baselines": facts["baselines"]}}
     if overlap and overlap["test_without"]:
         columns[" without overlap"] = overlap["test_without"] | {"baselines": overlap["baselines_without"]}
@@ -85,10 +87,13 @@ def _decisions(console: Console, told: dict[str, Any]) -> None:
         _thresholds(console, told)
         return
     if told["threshold"]:
-        values = {name: "none" if test[name] is None else f"{test[name]:.2%}" for name in ("precision", "recall")}
+        values = {
+            name: "none" if test[name] is None else f"{test[name]:.2%}"
+            for name in ("precision", "specificity", "recall")
+        }
         lines.append(
             f"{_plain(test['label'])} from a probability of {told['threshold']['at']:.4f} on: precision "
-            f"{values['precision']}, recall {values['recall']} on the test texts"
+            f"{values['precision']}, specificity {values['specificity']}, recall {values['recall']} on the test's"
         )
     if told["costs"]:
         lines.append(f"least expected cost: {test.get('cost', 0.0):.4f} a test text")

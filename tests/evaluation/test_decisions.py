@@ -136,7 +136,8 @@ def test_what_a_rule_comes_to_is_told() -> None:
     probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.45, 0.55, 0.0], [0.4, 0.3, 0.3]])
     labels = np.array([0, 1, 0, 2])
     told = Rule(threshold=(1, 0.5), abstain_below=0.5).tell(probabilities, labels, NAMES)
-    assert told == {"answered": 0.75, "accuracy": pytest.approx(2 / 3), "label": "spam", "precision": 0.5, "recall": 1}
+    expected = {"answered": 0.75, "accuracy": pytest.approx(2 / 3), "label": "spam", "precision": 0.5, "recall": 1}
+    assert told == {**expected, "specificity": pytest.approx(2 / 3)}
     costs = np.array([[0, 1, 1], [5, 0, 5], [1, 1, 0]])
     assert Rule(costs=costs).tell(probabilities, labels, NAMES)["cost"] == 0.5  # twice 1
 

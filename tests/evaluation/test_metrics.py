@@ -147,3 +147,11 @@ def test_areas_are_one_where_the_classes_are_told_apart(measured) -> None:
 def test_areas_of_a_class_without_examples_are_not_known() -> None:
     news = evaluate(certain(np.array([0, 1, 0])), np.array([0, 1, 1]), NAMES).per_class[2]
     assert (news.roc_auc, news.pr_auc, news.support) == (None, None, 0)
+
+
+def test_sensitivity_is_the_recall_at_which_one_in_twenty_others_is_taken_for_the_class() -> None:
+    scores = np.concatenate([np.linspace(0, 0.9, 100), np.linspace(0.05, 0.95, 10)])
+    labels = np.repeat([0, 1], [100, 10])
+    told = evaluate(np.stack([1 - scores, scores], axis=1), labels, ("benign", "malignant")).per_class[1]
+    # The five highest of the others lie above 0.9 * 94 / 99.
+    assert told.sensitivity == (scores[100:] > 0.9 * 94 / 99).mean()

@@ -72,8 +72,9 @@ class Rule:
 
         Returns:
             `answered`: share that it does not abstain from; `accuracy`: among these, None if there are none; with a
-            threshold `label`, `precision` and `recall`; with sets `coverage`: share of them that hold the true label,
-            and `set_size`: how many labels they hold on average; with costs `cost`: the mean.
+            threshold `label`, `precision`, `recall` (sensitivity) and `specificity`; with sets `coverage`: share of
+            them that hold the true label, and `set_size`: how many labels they hold on average; with costs `cost`: the
+            mean.
         """
         chosen = self.choose(probabilities)
         answered = chosen >= 0
@@ -85,10 +86,12 @@ class Rule:
             label = self.threshold[0]
             hits = int(((chosen == label) & (labels == label)).sum())
             said, there = int((chosen == label).sum()), int((labels == label).sum())
+            others = labels != label
             told |= {
                 "label": label_names[label],
                 "precision": hits / said if said else None,
                 "recall": hits / there if there else None,
+                "specificity": float((chosen[others] != label).mean()) if others.any() else None,
             }
         if self.set_above is not None:
             sets = self.sets(probabilities)

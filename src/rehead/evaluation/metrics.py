@@ -14,12 +14,15 @@ from sklearn.metrics import (
     matthews_corrcoef,
     precision_recall_fscore_support,
     roc_auc_score,
+    roc_curve,
 )
 
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, is_multilabel, of_class
 from rehead.evaluation.intervals import bootstrap, wilson
 
+# At which the sensitivity is told.
+SPECIFICITY = 0.95
 ECE_BINS = 15  # Guo et al., ICML 2017, §2
 
 
@@ -31,6 +34,8 @@ class PerClass:
         roc_auc: area under the receiver operating characteristic, this class against the rest; None where all
             examples are of this class or none is.
         pr_auc: average precision of this class against the rest; None likewise.
+        sensitivity: recall at a threshold where 95 % of the others are told from it (specificity), which is how
+            diagnostic tests are compared; None likewise.
     """
 
     label: str
@@ -40,6 +45,7 @@ class PerClass:
     support: int
     roc_auc: float | None
     pr_auc: float | None
+    sensitivity: float | None
 
 
 @dataclass(frozen=True)
@@ -126,26 +132,34 @@ def per_class(
     ids = list(range(len(label_names)))
     columns = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
     return [
-        PerClass(name, float(precision), float(recall), float(f1), int(support), roc_auc, pr_auc)
-        for name, precision, recall, f1, support, roc_auc, pr_auc in zip(
+        PerClass(name, float(precision), float(recall), float(f1), int(support), *areas)
+        for name, precision, recall, f1, support, *areas in zip(
             label_names, *columns, *_areas(probabilities, labels), strict=True
         )
     ]
 
 
-def _areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> tuple[list[float | None], list[float | None]]:
-    """Areas under the receiver operating characteristic and the precision-recall curve, one each a class."""
+def _areas(
+    probabilities: npt.NDArray[np.floating], labels: Labels
+) -> tuple[list[float | None], list[float | None], list[float | None]]:
+    """Areas under the receiver operating characteristic and the precision-recall curve, and the sensitivity, one each a
+    class.
+    """
     roc: list[float | None] = []
     precision_recall: list[float | None] = []
+    sensitivity: list[float | None] = []
     for label in range(probabilities.shape[1]):
         is_label = of_class(labels, label)
         if is_label.all() or not is_label.any():
             roc.append(None)
             precision_recall.append(None)
+            sensitivity.append(None)
             continue
         roc.append(float(roc_auc_score(is_label, probabilities[:, label])))
         precision_recall.append(float(average_precision_score(is_label, probabilities[:, label])))
-    return roc, precision_recall
+        false_rates, rates, _ = roc_curve(is_label, probabilities[:, label], drop_intermediate=False)
+        sensitivity.append(float(rates[false_rates <= 1 - SPECIFICITY].max()))
+    return roc, precision_recall, sensitivity
 
 
 def mean_of_known(values: list[float | None]) -> float | None:

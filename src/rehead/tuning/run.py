@@ -134,7 +134,7 @@ class Run:
         depths = sorted({read for pooling, depth in candidates for read in read_after(pooling, depth)})
         rows, n_train = search.sample_rows(self.n_train, len(self.labels), self.settings.seed)
         pooled_as = self.settings.pool if self.settings.pool != "auto" else "both"
-        passed = self._pass(rows, depths, pooled_as, f"trunk pass, {len(rows):,} texts to all depths")
+        passed = self._pass(rows, depths, pooled_as, f"trunk pass, {len(rows):,} {self.train.what} to all depths")
         self.clock.stop("trunk")
         heads = {
             where: build(self.base, where[0], self.n_classes, self.settings.seed, where[1]) for where in candidates
