@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import rehead
 from rehead import Classifier
+from rehead.bases.loading import load
 from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
 from rehead.data.pictures import Picture, as_picture
@@ -190,6 +192,31 @@ def test_python_takes_images_like_texts(data: Path, vit: Path) -> None:
     assert model.score(paths, [path.parent.name for path in paths]) > 0.8
     with pytest.raises(DataError, match="cannot be read"):
         Classifier(str(vit)).fit([*paths, Path("gone.png")], ["a"] * (len(paths) + 1))
+
+
+def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(data: Path, tmp_path: Path) -> None:
+    base = save_tiny_vision_model(tmp_path / "base", "resnet")
+    with pytest.raises(SettingError, match="--tune lora needs linear layers"):
+        fit(str(data), Classifier(str(base), tune="lora"))
+    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    run = Classifier(str(base), tune="auto").prepare(parts.train, parts.validation)
+    assert run.ways == ["last-1", "full"]
+
+
+def test_adapters_of_a_vision_transformer_are_saved_and_load(data: Path, vit: Path, tmp_path: Path) -> None:
+    model = Classifier(str(vit), tune="lora", depth=2, epochs=1)
+    assert fit(str(data), model, tmp_path / "model").facts["tune"] == "lora"
+    new = [image("upright", 5)]
+    np.testing.assert_allclose(
+        rehead.load(str(tmp_path / "model")).predict_proba(new), model.predict_proba(new), atol=1e-5
+    )
+
+
+def test_operations_of_convolutions_are_counted(data: Path, tmp_path: Path) -> None:
+    base = load("efficientnet-lite0", 2, 0)
+    # 407 million multiplications and additions are published for all of it, batch norms and classifier included.
+    an_image = base.flops_a_token(0, 8) * base.tokens_of(torch.ones(1))
+    assert an_image == pytest.approx(2 * 407e6, rel=0.1)
 
 
 def test_base_for_the_other_kind_is_refused(data: Path, vit: Path, tmp_path: Path) -> None:

@@ -164,6 +164,19 @@ class Base:
         """Token states (T, width) → one vector a text, (n, width)."""
         return packing.pooled(hidden, pooling)
 
+    def flops_a_token(self, start: int, stop: int) -> float:
+        """Operations of a forward pass through blocks [start, stop): 2 a weight (Kaplan et al. 2020, §2.1)."""
+        return 2.0 * sum(weight.numel() for block in self.blocks[start:stop] for weight in block.parameters())
+
+    def tokens_of(self, lengths: Tensor) -> int:
+        """What inputs that have so many states each, (n,), count for in `flops_a_token`."""
+        return int(lengths.sum())
+
+    @property
+    def takes_adapters(self) -> bool:
+        """Whether the blocks have layers that low-rank adapters can stand beside."""
+        return any(isinstance(module, nn.Linear | Conv1D) for module in self.blocks.modules())
+
     def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
         """(n,) int64: how many of the states (T, width) each input has."""
         return packing.lengths

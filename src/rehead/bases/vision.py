@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
 
 from rehead import progress
 from rehead.bases import efficientnet
@@ -215,6 +217,27 @@ class VisionBase(Base):
     def pooled(self, hidden: Tensor, packing: Packing, pooling: str) -> Tensor:
         states = hidden.view(len(packing.lengths), -1, hidden.shape[-1])
         return states[:, 0] if pooling == "cls" else states[:, self.vision.prefix :].mean(1)
+
+    def flops_a_token(self, start: int, stop: int) -> float:
+        """Counted on an image, of which each of the tokens that it is taken for has an equal share."""
+        return sum(self._flops_of_blocks[start:stop]) / self.tokens_an_image
+
+    @cached_property
+    def _flops_of_blocks(self) -> list[float]:
+        """Of convolutions and matrix products, for one image, by block."""
+        weight = next(self.model.parameters())
+        packing = Packing(torch.ones(1, dtype=torch.int64))
+        counts: list[float] = []
+        with torch.inference_mode():
+            hidden = self.embed(weight.new_zeros(1, 3, self.transform.size, self.transform.size), packing)
+            for number in range(len(self.blocks)):
+                with FlopCounterMode(display=False) as counter:
+                    hidden = self.run_blocks(hidden, packing, number, number + 1)
+                counts.append(float(counter.get_total_flops()))
+        return counts
+
+    def tokens_of(self, lengths: Tensor) -> int:
+        return len(lengths) * self.tokens_an_image
 
     def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
         n = len(packing.lengths)

@@ -29,6 +29,8 @@ PARTS = {
 }
 # A column names image files if so many of its cells do.
 _MOSTLY = 0.9
+# Bytes of a table that are looked at for names of images.
+_BEGINNING = 65536
 # Pixels that a digit of 8 × 8 points becomes.
 _DIGIT_SIDE = 64
 
@@ -70,7 +72,7 @@ def holds_images(data: str) -> bool:
         return bool(_members_of(path))
     if path.suffix.lower() == ".parquet":
         return _column_of_bytes(path) is not None
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
+    if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and _mentions_images(path):
         table = tables.read(path)
         return any(_names_images(table.column(name)) for name in table.columns)
     return False
@@ -222,6 +224,13 @@ def _label_among(table: Table, image_column: str) -> str:
     if len(names) == 1 or known:
         return (known or names)[0]
     raise DataError(f"{table.source}: which column has the labels? Say it with --label-column: {', '.join(names)}")
+
+
+def _mentions_images(path: Path) -> bool:
+    """Whether the beginning of a file holds the name of an image, so that most tables of texts are read once only."""
+    with path.open("rb") as file:
+        beginning = file.read(_BEGINNING).lower()
+    return any(ending.encode() in beginning for ending in FORMATS)
 
 
 def _names_images(cells: list[str | None]) -> bool:

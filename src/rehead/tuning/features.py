@@ -176,9 +176,8 @@ def batches(lengths: Tensor, token_budget: int) -> list[Tensor]:
 
 
 def forward_flops(base: Base, tokens: int, start: int, stop: int) -> float:
-    """Operations of a forward pass through blocks [start, stop): 2 a weight and token (Kaplan et al. 2020, §2.1)."""
-    weights = sum(weight.numel() for block in base.blocks[start:stop] for weight in block.parameters())
-    return 2.0 * weights * tokens
+    """Operations of a forward pass of so many tokens through blocks [start, stop)."""
+    return base.flops_a_token(start, stop) * tokens
 
 
 def training_flops(base: Base, tokens: int, cut: int, depth: int, *, kept: bool) -> float:

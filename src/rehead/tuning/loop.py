@@ -387,7 +387,7 @@ class _Training:
         self.tail.base.model.requires_grad_(False)
         self.tail.head.requires_grad_(False)
         tail = self.tail
-        tokens = int(self.examples.inputs.lengths.sum()) * self.step // self.steps_an_epoch
+        tokens = tail.base.tokens_of(self.examples.inputs.lengths) * self.step // self.steps_an_epoch
         kept = not isinstance(self.examples.inputs, Computed)
         self.history.flops = training_flops(tail.base, tokens, tail.cut, tail.depth, kept=kept)
 

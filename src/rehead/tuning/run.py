@@ -98,7 +98,7 @@ class Run:
         if asked == "auto":
             if self.settings.long == "chunks":
                 return []
-            return ["last-1", "lora", "full"]
+            return ["last-1", *(["lora"] if self.base.takes_adapters else []), "full"]
         return [] if asked == "head" else [asked]
 
     @property
@@ -204,6 +204,11 @@ class Run:
         return (len(labels) / (np.count_nonzero(counts) * counts[labels]))[:, None]
 
     def _check_blocks(self) -> None:
+        if self.settings.tune == "lora" and not self.base.takes_adapters:
+            raise SettingError(
+                f"--tune lora needs linear layers, and the blocks of base {self.settings.base!r} are convolutions; use "
+                "last-K or full"
+            )
         least, there = least_depth(self.settings.tune), len(self.base.blocks)
         if least > there:
             raise SettingError(
