@@ -100,6 +100,11 @@ def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> N
     views = run.encoded.ids.views.tolist()  # type: ignore[attr-defined]
     assert views == [0, 1, 2] * len(parts.train) + [0] * len(parts.validation)
     assert len(np.unique(run.encoded.ids.digests(), axis=0)) == len(run.labels)
+    rows, n_train = run.sample_rows()
+    assert n_train == len(parts.train)
+    assert [views[row] for row in rows] == [0] * len(rows)
+    assert (rows[:n_train] < run.n_train).all()
+    assert (rows[n_train:] >= run.n_train).all()
 
 
 def test_commands_take_images(

@@ -8,7 +8,6 @@ import torch
 
 from rehead import hardware
 from rehead.heads import read_after, width
-from rehead.tuning import search
 from rehead.tuning.features import forward_flops, training_flops
 from rehead.tuning.loop import activation_bytes
 from rehead.tuning.run import Run
@@ -57,7 +56,7 @@ def estimate(run: Run) -> Plan:
     trunk = forward_flops(base, tokens, 0, deepest)
     features = 4.0 * pooled_width * len(run.labels)
     if len(candidates) > 1:
-        rows, _ = search.sample_rows(run.n_train, len(run.labels), settings.seed)
+        rows, _ = run.sample_rows()
         features += 4.0 * one_width * len(rows) * len(run.depths)
         if way != "head":
             trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)

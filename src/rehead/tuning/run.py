@@ -58,8 +58,8 @@ class Run:
             )
         self.clock = Clock()
         self.settings = settings
-        views = settings.views if train.pictures is not None else 1
-        self.train, self.validation = train.take(np.repeat(np.arange(len(train)), views)), validation
+        self.views = settings.views if train.pictures is not None else 1
+        self.train, self.validation = train.take(np.repeat(np.arange(len(train)), self.views)), validation
         self.n_train = len(self.train)
         self.n_classes = len(train.label_names)
         self.labels = np.concatenate([self.train.labels, validation.labels])
@@ -68,7 +68,9 @@ class Run:
         if settings.pool != "auto":
             check_pooling(settings.pool, self.base.whole)
         self._check_blocks()
-        chosen = torch.cat([torch.arange(views).repeat(len(train)), torch.zeros(len(validation), dtype=torch.int64)])
+        chosen = torch.cat(
+            [torch.arange(self.views).repeat(len(train)), torch.zeros(len(validation), dtype=torch.int64)]
+        )
         inputs = self.train.followed_by(validation).inputs
         self.encoded: Encoded = encode(self.base, inputs, settings.max_length, settings.long, chosen)
         self.trunk_flops = self.trunk_seconds = 0.0
@@ -132,7 +134,7 @@ class Run:
         if len(candidates) == 1:
             return Found(*candidates[0])
         depths = sorted({read for pooling, depth in candidates for read in read_after(pooling, depth)})
-        rows, n_train = search.sample_rows(self.n_train, len(self.labels), self.settings.seed)
+        rows, n_train = self.sample_rows()
         pooled_as = self.settings.pool if self.settings.pool != "auto" else "both"
         passed = self._pass(rows, depths, pooled_as, f"trunk pass, {len(rows):,} {self.train.what} to all depths")
         self.clock.stop("trunk")
@@ -147,6 +149,13 @@ class Run:
         found = search.choose(features, heads, labels, n_train, self._example_weights(labels[:n_train]))
         self.clock.stop("probe")
         return found
+
+    def sample_rows(self) -> tuple[Index, int]:
+        """Rows that depth and pooling are chosen on, see `search.sample_rows`; of an image its first view."""
+        n_held_out = len(self.labels) - self.n_train
+        n = self.n_train // self.views
+        rows, n_train = search.sample_rows(n, n + n_held_out, self.settings.seed)
+        return np.where(rows < n, rows * self.views, rows - n + self.n_train), n_train
 
     def keeps_tokens(self, cut: int) -> bool:
         """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room.
