@@ -16,11 +16,13 @@ from PIL import Image
 import rehead
 from rehead import Classifier
 from rehead.bases.loading import load
+from rehead.bases.reading import encode
 from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
 from rehead.data.pictures import Picture, as_picture
 from rehead.errors import DataError, SettingError
 from rehead.image_explanation import coloured, heat_map
+from rehead.tuning.features import trunk_pass
 from rehead.tuning.run import Run
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
@@ -105,6 +107,24 @@ def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> N
     assert [views[row] for row in rows] == [0] * len(rows)
     assert (rows[:n_train] < run.n_train).all()
     assert (rows[n_train:] >= run.n_train).all()
+
+
+def test_views_are_averaged_in_prediction_where_that_is_asked_for(data: Path, vit: Path, tmp_path: Path) -> None:
+    model = Classifier(str(vit), tune="head", depth=2, pool="mean", views=3, average_views=True)
+    fit(str(data), model, tmp_path / "model")
+    loaded = rehead.load(str(tmp_path / "model"))
+    new = as_picture(image("upright", 7), 1)
+    assert new is not None
+    base, head = loaded.artifact_.base, loaded.artifact_.head
+    logits = []
+    for view in range(3):
+        encoded = encode(base, [new], 512, views=[[view]])
+        with torch.inference_mode():
+            logits.append(head(trunk_pass(base, encoded.ids, depths=[2], pooling="mean").seen))
+    expected = torch.softmax(torch.stack(logits).mean(0), dim=1)
+    np.testing.assert_allclose(loaded.predict_proba([new]), expected, atol=1e-5)
+    with pytest.raises(SettingError, match="--average-views goes with --tune head"):
+        fit(str(data), Classifier(str(vit), tune="last-1", views=2, average_views=True))
 
 
 def test_commands_take_images(

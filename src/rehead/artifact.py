@@ -105,7 +105,8 @@ class Artifact:
     def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
         settings = self.description
-        return predict(self.base, self.head, texts, settings["max_length"], settings["long"], self.multilabel)
+        views = settings["views"] if settings["average_views"] else 1
+        return predict(self.base, self.head, texts, settings["max_length"], settings["long"], self.multilabel, views)
 
 
 def require_replaceable(folder: Path) -> None:
@@ -249,4 +250,4 @@ def _read_description(path: Path) -> dict[str, Any]:
     if version != FORMAT or not complete:
         raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
     # Folders from before long texts could be anything but cut off, and texts have several labels, do not say so.
-    return {"long": "truncate", "multilabel": False, "views": 1, **description}
+    return {"long": "truncate", "multilabel": False, "views": 1, "average_views": False, **description}

@@ -53,6 +53,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         depth: how many of the base's blocks to keep; "auto" measures it.
         pool: `last` (decoders), `cls` (encoders), `mean`, `both`, `layers` (of several blocks), or "auto", which
             measures them.
+        views: of each training image, how many are learned from: as it is, mirrored, and changed at random.
+        average_views: whether as many are averaged in prediction, too.
         max_length: a text with more tokens is long.
         long: `truncate` uses the beginning of a long text, `head-tail` its beginning and its end, `chunks` all of it in
             windows of `max_length` tokens whose features are averaged (with `tune="head"` or "auto").
@@ -94,6 +96,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         class_weight: str | None = None,
         budget: float = BUDGET,
         views: int = 1,
+        average_views: bool = False,
         random_state: int = 0,
     ) -> None:
         self.base = base
@@ -109,6 +112,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.class_weight = class_weight
         self.budget = budget
         self.views = views
+        self.average_views = average_views
         self.random_state = random_state
 
     def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
@@ -263,6 +267,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             max_length=description["max_length"],
             long=description["long"],
             views=description["views"],
+            average_views=description["average_views"],
             **description["recipe"],
             random_state=description["seed"],
         )
@@ -303,6 +308,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             max_length=int(self.max_length),
             long=self.long,
             views=int(self.views),
+            average_views=bool(self.average_views),
             recipe=Recipe(
                 epochs=self.epochs,
                 batch_size=self.batch_size,
@@ -330,6 +336,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "max_length": int(self.max_length),
             "long": self.long,
             "views": int(self.views),
+            "average_views": bool(self.average_views),
             "labels": list(train.label_names),
             "multilabel": train.multilabel,
             "seed": int(self.random_state),

@@ -115,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument(
         "--views", type=int, default=1, metavar="N", help="of each training image, turned, cut (%(default)s)"
     )
+    fit.add_argument("--average-views", action="store_true", help="in prediction too; more accurate, N times as slow")
     fit.add_argument("--budget", default="60s", metavar="T", help="for auto: 90s, 10m, 2h in all (%(default)s)")
     fit.add_argument("--epochs", type=int, default=5, metavar="N", help="at most, for training blocks (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for training blocks (%(default)s)")

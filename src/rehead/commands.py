@@ -48,6 +48,7 @@ def fit(options: argparse.Namespace) -> None:
         max_length=options.max_length,
         long=options.long,
         views=options.views,
+        average_views=options.average_views,
         epochs=options.epochs,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,

@@ -57,11 +57,13 @@ def predict(
     max_length: int,
     long: str = "truncate",
     multilabel: bool = False,
+    views: int = 1,
 ) -> Scores:
     """Scores texts, or images; an empty text is scored as the padding token alone.
 
     Args:
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
+        views: of an image, how many are averaged.
     """
     head.eval()
     scorer = _Scorer(base, head, multilabel)
@@ -69,7 +71,7 @@ def predict(
     tokens_cut = np.zeros(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
-        encoded = encode(base, texts[part], max_length, long)
+        encoded = encode(base, texts[part], max_length, long, [range(views)] * len(texts[part]))
         probabilities[part] = likelihood.probabilities(scorer.logits(encoded), multilabel)
         tokens_cut[part] = encoded.tokens_cut
     return Scores(probabilities, tokens_cut, scorer.flops)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from rehead.bases import tokens
 from rehead.bases.cut import Base
@@ -23,13 +22,14 @@ def encode(
     inputs: Sequence[str] | Sequence[Picture],
     max_length: int,
     long: str = "truncate",
-    views: Tensor | None = None,
+    views: Sequence[Sequence[int]] | None = None,
 ) -> Encoded:
     """What the trunk is given of n texts or images.
 
     Args:
         max_length, long: of texts; see `rehead.bases.tokens.encode`.
-        views: (n,) int64, which view of each image; see `rehead.bases.pixels.Transform.pixels`.
+        views: of each image, which views of it; their features are averaged. By default the image as it is; see
+            `rehead.bases.pixels.Transform.pixels`.
 
     Raises:
         SettingError: the base is for the other kind of input.
@@ -39,10 +39,12 @@ def encode(
     if isinstance(base, VisionBase):
         if texts:
             raise SettingError(f"base {base.name!r} is for images, and these are texts; use --base smollm2 or minilm")
-        n = len(pictures)
-        chosen = torch.zeros(n, dtype=torch.int64) if views is None else views
-        pixels = Pixels(pictures, chosen, base.transform, base.tokens_an_image)
-        return Encoded(pixels, torch.ones(n, dtype=torch.int64), np.zeros(n, dtype=np.int64))
+        chosen = [[0]] * len(pictures) if views is None else views
+        shown = [picture for picture, of_one in zip(pictures, chosen, strict=True) for _ in of_one]
+        numbers = torch.tensor([view for of_one in chosen for view in of_one], dtype=torch.int64)
+        pixels = Pixels(shown, numbers, base.transform, base.tokens_an_image)
+        windows = torch.tensor([len(of_one) for of_one in chosen], dtype=torch.int64)
+        return Encoded(pixels, windows, np.zeros(len(pictures), dtype=np.int64))
     if pictures:
         raise SettingError(f"base {base.name!r} is for texts, and these are images; use --base efficientnet-lite0")
     return tokens.encode(base, texts, max_length, long)

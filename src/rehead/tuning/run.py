@@ -56,6 +56,10 @@ class Run:
                 f"--long chunks goes with --tune head, not {settings.tune}: blocks are trained on texts in one piece; "
                 "use --long head-tail"
             )
+        if settings.average_views and settings.tune not in ("head", "auto"):
+            raise SettingError(
+                f"--average-views goes with --tune head, not {settings.tune}: blocks are trained on one view at a time"
+            )
         self.clock = Clock()
         self.settings = settings
         self.views = settings.views if train.pictures is not None else 1
@@ -68,9 +72,8 @@ class Run:
         if settings.pool != "auto":
             check_pooling(settings.pool, self.base.whole)
         self._check_blocks()
-        chosen = torch.cat(
-            [torch.arange(self.views).repeat(len(train)), torch.zeros(len(validation), dtype=torch.int64)]
-        )
+        averaged = range(self.views if settings.average_views else 1)
+        chosen = [[view] for _ in range(len(train)) for view in range(self.views)] + [[*averaged]] * len(validation)
         inputs = self.train.followed_by(validation).inputs
         self.encoded: Encoded = encode(self.base, inputs, settings.max_length, settings.long, chosen)
         self.trunk_flops = self.trunk_seconds = 0.0
@@ -98,7 +101,7 @@ class Run:
         """The ways of tuning that may be tried, each costlier than the one before."""
         asked = self.settings.tune
         if asked == "auto":
-            if self.settings.long == "chunks":
+            if self.settings.long == "chunks" or self.settings.average_views:
                 return []
             return ["last-1", *(["lora"] if self.base.takes_adapters else []), "full"]
         return [] if asked == "head" else [asked]

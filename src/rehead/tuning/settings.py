@@ -33,6 +33,7 @@ class Settings:
         max_length: longest text, or window of one, in tokens.
         long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
         views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`.
+        average_views: whether as many views of an image are averaged in validation and prediction, too.
         recipe: of the blocks' training; its learning rate is overridden by `learning_rate`.
         learning_rate: None for what suits the way of tuning.
         budget: seconds from the start of the fit; with `auto` no way of tuning begins that would take longer.
@@ -46,6 +47,7 @@ class Settings:
     max_length: int
     long: str
     views: int
+    average_views: bool
     recipe: Recipe
     learning_rate: float | None
     budget: float
