@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from rehead.bases.gguf import converted
+from rehead.bases.conversion import converted
 from rehead.bases.loading import load, locate
 from rehead.errors import BaseModelError
 from tests.tiny_models import CONFIGS, N_BLOCKS, save_tiny_model

@@ -80,7 +80,7 @@ def test_restored_tfidf_predicts_what_scikit_learn_predicts_with_three_classes(t
 
 def test_tfidf_learns_words_that_separate(learned: Baselines) -> None:
     test = tiny_messages(20, 50)
-    assert learned.predict(test.texts)["tfidf"].tolist() == test.labels.tolist()
+    assert learned.predict(test)["tfidf"].tolist() == test.labels.tolist()
 
 
 def test_majority_is_the_most_frequent_training_class() -> None:
@@ -91,7 +91,7 @@ def test_majority_is_the_most_frequent_training_class() -> None:
 
 def test_majority_says_the_same_of_every_text(learned: Baselines) -> None:
     assert learned.majority == 0
-    assert learned.predict(["free prize", "lunch at noon", "home later"])["majority"].tolist() == [0, 0, 0]
+    assert learned.predict_majority(["free prize", "lunch at noon", "home later"]).tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])

@@ -132,7 +132,7 @@ def test_baselines_learn_one_regression_a_class_and_come_back() -> None:
     learned = baselines.learn(examples, examples)
     again = Baselines.from_tensors(learned.tensors())
     for one in (learned, again):
-        answers = one.predict(examples.texts)
+        answers = one.predict(examples)
         np.testing.assert_array_equal(answers["tfidf"], examples.labels)
         assert answers["majority"].shape == (120, 3)
     assert again.predict_majority([]).shape == (0, 3)
@@ -141,7 +141,7 @@ def test_baselines_learn_one_regression_a_class_and_come_back() -> None:
 def test_class_that_no_training_example_has_is_never_predicted() -> None:
     examples = texts_and_labels()
     without = examples.take(np.flatnonzero(examples.labels[:, 2] == 0))
-    predicted = baselines.learn(without, examples).predict(examples.texts)["tfidf"]
+    predicted = baselines.learn(without, examples).predict(examples)["tfidf"]
     assert not predicted[:, 2].any()
     assert predicted[:, 0].any()
 

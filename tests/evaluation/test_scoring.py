@@ -23,7 +23,7 @@ NONE_SEEN = Seen(np.zeros(20, bool), np.zeros(20, bool))
 
 def test_baselines_are_measured_on_the_same_texts() -> None:
     train = tiny_messages(40)
-    facts = measured(RIGHT, TEST, NONE_SEEN, learn(train, train).predict(TEST.texts))
+    facts = measured(RIGHT, TEST, NONE_SEEN, learn(train, train).predict(TEST))
     assert facts["test"]["accuracy"] == 1.0
     assert facts["baselines"]["tfidf"] == {"accuracy": 1.0, "macro_f1": 1.0}
     assert facts["baselines"]["majority"] == {"accuracy": 0.5, "macro_f1": pytest.approx(1 / 3)}
@@ -42,7 +42,7 @@ def test_texts_that_were_learned_from_are_left_out_of_the_second_measure() -> No
     wrong_when_seen = RIGHT.copy()
     wrong_when_seen[:5] = 1 - RIGHT[:5]
     train = tiny_messages(40)
-    facts = measured(wrong_when_seen, TEST, Seen(same, near), learn(train, train).predict(TEST.texts))
+    facts = measured(wrong_when_seen, TEST, Seen(same, near), learn(train, train).predict(TEST))
     overlap = facts["overlap"]
     assert (overlap["n"], overlap["near"], overlap["test_without"]["n"]) == (3, 2, 15)
     assert facts["test"]["accuracy"] == 0.75

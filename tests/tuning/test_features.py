@@ -11,7 +11,6 @@ from rehead import hardware, heads
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
-from rehead.bases.ragged import Ragged
 from rehead.bases.tokens import encode
 from rehead.tuning import features
 from rehead.tuning.features import are_kept, batches, shelf_for, trunk_pass
@@ -73,7 +72,8 @@ def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Base) 
     ids = encode(base, TEXTS, 64).ids
     alone = trunk_pass(base, ids, depths=[2, 4], pooling=own, cut=3)
     both = trunk_pass(base, ids, depths=[2, 4], pooling="both")
-    torch.testing.assert_close(alone.seen, both.pooled[0][:, : base.hidden_size], rtol=1e-4, atol=1e-5)
+    for narrow, wide in zip(alone.pooled, both.pooled, strict=True):
+        torch.testing.assert_close(narrow, wide[:, : base.hidden_size], rtol=1e-4, atol=1e-5)
 
 
 def test_cached_features_are_those_that_were_computed(base: Base, empty_cache: Path) -> None:
@@ -103,11 +103,11 @@ def test_pass_that_was_broken_off_goes_on_with_the_same_numbers(
     honest = features._Pass.add
     calls = []
 
-    def broken_off(self: features._Pass, rows: torch.Tensor, texts: Ragged) -> None:
+    def broken_off(self: features._Pass, rows: torch.Tensor, values: torch.Tensor, lengths: torch.Tensor) -> None:
         calls.append(len(rows))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        honest(self, rows, texts)
+        honest(self, rows, values, lengths)
 
     with monkeypatch.context() as patch:
         patch.setattr(features._Pass, "add", broken_off)
@@ -125,7 +125,7 @@ def test_shelf_is_that_of_weights_and_arithmetic(tmp_path: Path, empty_cache: Pa
     shallow = load(str(tmp_path / "a"), 3, seed=1, depth=2)
     copied = load(str(save_tiny_model(tmp_path / "b", "llama")), 2, seed=0)
     other = load(str(save_tiny_model(tmp_path / "c", "qwen3")), 2, seed=0)
-    keys = features._keys(ids, torch.arange(len(ids)))
+    keys = ids.digests()
     assert not shelf_for(copied).missing(keys, ["mean.4"]).any()
     assert not shelf_for(shallow).missing(keys, ["mean.4"]).any()
     assert shelf_for(other).missing(keys, ["mean.4"]).all()
