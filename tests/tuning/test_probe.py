@@ -5,7 +5,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from rehead.tuning import probe
-from rehead.tuning.probe import Probe, shallowest, solve
+from rehead.tuning.probe import solve
 
 
 def problem(n: int = 300, width: int = 20, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
@@ -92,27 +92,3 @@ def test_class_without_training_examples_is_allowed() -> None:
     two = labels < 2
     solved = solve(features[two], labels[two], (features[two], labels[two]), 3, intercept=True)
     assert solved.weight.shape == (3, features.shape[1])
-
-
-def probe_with(losses: list[float]) -> Probe:
-    return Probe(np.zeros((2, 1), np.float32), np.zeros(2, np.float32), 1.0, np.array(losses))
-
-
-def test_shallowest_within_one_standard_error_of_the_difference_is_chosen() -> None:
-    losses = {1: [0.5, 0.5, 0.5], 2: [0.1, 0.5, 0.4], 3: [0.1, 0.3, 0.5], 4: [0.1, 0.2, 0.6]}
-    # Depth 4 is best with 0.3 at par with depth 3; depth 2 is worse by 0.033 with a standard error of 0.145.
-    probes = {("last", depth): probe_with(values) for depth, values in losses.items()}
-    assert shallowest(probes) == ("last", 2)
-
-
-def test_difference_that_is_small_but_steady_counts() -> None:
-    # Each has a standard error of 0.4; their difference has none.
-    best = [0.1, 0.9, 0.1, 0.9]
-    probes = {("last", 1): probe_with([loss + 0.01 for loss in best]), ("last", 2): probe_with(best)}
-    assert shallowest(probes) == ("last", 2)
-
-
-def test_of_poolings_at_the_same_depth_the_best_is_taken() -> None:
-    worse, better = probe_with([0.25, 0.25]), probe_with([0.1, 0.3])
-    assert shallowest({("mean", 2): better, ("last", 2): worse}) == ("mean", 2)
-    assert shallowest({("mean", 2): worse, ("both", 2): better}) == ("both", 2)

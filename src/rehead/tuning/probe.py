@@ -3,7 +3,7 @@
 Minimises mean cross-entropy (where a text may have several labels, the sum of the classes' binary ones: each class has
 a regression of its own) + strength / 2 · |weights|² with L-BFGS, on features scaled to unit variance, for
 a path of strengths from strong to weak, each starting from the solution before it. Validation log loss
-chooses the strength and, within one standard error, the shallowest depth and its pooling.
+chooses the strength.
 
 Each weight is measured in units of its bound on the curvature (Böhning, Annals of the Institute of Statistical
 Mathematics 44, 1992). The features' principal components as a basis would make L-BFGS take fewer steps in theory; on a
@@ -12,7 +12,6 @@ language model's features it takes more (docs/LOG.md).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -140,26 +139,6 @@ def _best_on_the_path(
     weight = best[:-1].T / scale
     bias = best[-1] - weight @ mean
     return Probe(weight.astype(np.float32), bias.astype(np.float32), chosen, losses_of(best))
-
-
-def shallowest(probes: Mapping[tuple[str, int], Probe]) -> tuple[str, int]:
-    """The shallowest of the probes that are not worse than the best by more than one standard error.
-
-    The one-standard-error rule is from Breiman et al., *Classification and Regression Trees*, 1984, §3.4.3; the
-    error is that of the difference, example by example, because two probes err on the same examples.
-
-    Args:
-        probes: by pooling and depth; of several at the same depth, which cost the same, the best.
-    """
-    best = min(probes.values(), key=lambda probe: probe.log_loss)
-
-    def is_as_good(probe: Probe) -> bool:
-        worse_by = probe.losses - best.losses
-        n = len(worse_by)
-        return n < 2 or float(worse_by.mean()) <= float(worse_by.std(ddof=1)) / np.sqrt(n)
-
-    as_good = {where: probe for where, probe in probes.items() if is_as_good(probe)}
-    return min(as_good, key=lambda where: (where[1], as_good[where].log_loss))
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class Run:
             seen = torch.cat([passed.pooled[depths.index(read)] for read in read_after(pooling, depth)], dim=1)
             features[pooling, depth] = part_of_both(seen, pooling, self.base.whole) if pooled_as == "both" else seen
         labels = self.labels[rows]
-        found = search.choose(features, heads, labels, n_train, self._example_weights(labels[:n_train]))
+        found = search.choose(features, heads, labels, n_train, self._example_weights(labels), self.settings.seed)
         self.clock.stop("probe")
         return found
 

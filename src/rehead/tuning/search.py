@@ -1,9 +1,9 @@
-"""Which depth and which pooling: a probe for each, on some of the examples; validation decides."""
+"""Which depth and which pooling: a probe for each, on some of the examples, judged by examples that it has not seen."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rehead import hardware, progress
 from rehead.data.examples import Index
-from rehead.data.labels import Labels
+from rehead.data.labels import Labels, strata
+from rehead.data.splits import folds
 from rehead.heads import Head
 from rehead.tuning import probe
 from rehead.tuning.probe import Probe
@@ -23,6 +24,10 @@ from rehead.tuning.probe import Probe
 # Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
 # a probe's ranking of depths changes little beyond.
 TRAIN, VALIDATION = 800, 400
+# Where there are fewer to judge by, all examples are divided into so many parts, and as many as it takes are judged by.
+_FOLDS = 5
+# How many standard errors worse than the best a shallower one may be.
+_WITHIN = 0.5
 
 _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
@@ -33,7 +38,7 @@ class Found:
     """Which pooling and depth to use.
 
     Attributes:
-        profile: validation log loss by pooling and depth; empty where there was nothing to choose.
+        profile: held-out log loss by pooling and depth; empty where there was nothing to choose.
     """
 
     pooling: str
@@ -55,26 +60,73 @@ def choose(
     labels: Labels,
     n_train: int,
     weights: npt.NDArray[np.float64] | None,
+    seed: int,
 ) -> Found:
-    """Solves a probe for each pooling and depth and takes the shallowest that is as good as any.
+    """Solves probes for each pooling and depth and takes the shallowest that is as good as any.
+
+    They are judged by the validation examples, or, where these are few, by parts of all examples in turn: on 65
+    validation images the best depth is a matter of luck.
 
     Args:
         candidates: pooled features (n, width) by pooling and depth.
         heads: likewise.
         labels: (n,) class ids, or (n, n_classes); the first `n_train` are for training.
-        weights: of the training examples, see `probe.solve`.
+        weights: (n, 1) or (n, n_classes), see `probe.solve`.
+        seed: of the parts.
     """
+    divided = _divided(labels, n_train, seed)
 
-    def solved(where: tuple[str, int]) -> Probe:
-        return solve(heads[where], candidates[where], labels, n_train, probe.RANKED, weights)
+    def held_out_losses(where: tuple[str, int]) -> npt.NDArray[np.float64]:
+        losses = []
+        for train, held_out in divided:
+            rows = np.concatenate([train, held_out])
+            pooled = candidates[where][torch.from_numpy(rows)]
+            weighted = None if weights is None else weights[train]
+            losses.append(solve(heads[where], pooled, labels[rows], len(train), probe.RANKED, weighted).losses)
+        return np.concatenate(losses)
 
     depths = len({depth for _, depth in candidates})
-    probes = dict(zip(candidates, in_threads(solved, list(candidates), f"probing {depths} depths"), strict=True))
-    pooling, depth = probe.shallowest(probes)
+    results = in_threads(held_out_losses, list(candidates), f"probing {depths} depths")
+    losses = dict(zip(candidates, results, strict=True))
+    pooling, depth = shallowest(losses)
     profile: dict[str, dict[int, float]] = {}
-    for (name, at), result in probes.items():
-        profile.setdefault(name, {})[at] = result.log_loss
+    for (name, at), result in losses.items():
+        profile.setdefault(name, {})[at] = float(result.mean())
     return Found(pooling, depth, profile)
+
+
+def _divided(labels: Labels, n_train: int, seed: int) -> list[tuple[Index, Index]]:
+    """Which rows to learn from and which to judge by, as often as it takes."""
+    rows = np.arange(len(labels))
+    if len(labels) - n_train >= VALIDATION or len(labels) < 2 * _FOLDS:
+        return [(rows[:n_train], rows[n_train:])]
+    divided: list[tuple[Index, Index]] = []
+    for split in folds(strata(labels), _FOLDS, seed):
+        if sum(len(held_out) for _, held_out in divided) < VALIDATION:
+            divided.append((np.sort(np.concatenate([split.train, split.validation])), split.test))
+    return divided
+
+
+def shallowest(losses: Mapping[tuple[str, int], npt.NDArray[np.float64]]) -> tuple[str, int]:
+    """The shallowest that is not worse than the best by more than half a standard error.
+
+    After the one-standard-error rule of Breiman et al., *Classification and Regression Trees*, 1984, §3.4.3, but the
+    error is that of the difference, example by example, because two probes err on the same examples; and half of one,
+    because a whole one gave away 0.4 points of accuracy on Reuters' eight topics and half of one none.
+
+    Args:
+        losses: (n,) log loss of each held-out example, by pooling and depth; of several at the same depth, which cost
+            the same, the best is taken.
+    """
+    best = min(losses.values(), key=lambda values: float(values.mean()))
+
+    def is_as_good(values: npt.NDArray[np.float64]) -> bool:
+        worse_by = values - best
+        n = len(worse_by)
+        return n < 2 or float(worse_by.mean()) <= _WITHIN * float(worse_by.std(ddof=1)) / np.sqrt(n)
+
+    as_good = {where: float(values.mean()) for where, values in losses.items() if is_as_good(values)}
+    return min(as_good, key=lambda where: (where[1], as_good[where]))
 
 
 def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:

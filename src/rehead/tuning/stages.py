@@ -1,7 +1,7 @@
 """From the probe upwards: ways of tuning, each costlier than the one before, as long as they pay.
 
 Each starts from what was kept last. With `auto` it is kept only where it lowers the validation loss by more than one
-standard error of the difference, the rule by which depth is chosen too; otherwise the weights from before come back.
+standard error of the difference; otherwise the weights from before come back.
 """
 
 from __future__ import annotations

@@ -1,0 +1,41 @@
+"""The search for depth and pooling: by how much a shallower one may be worse, and what it is judged by."""
+
+import numpy as np
+import pytest
+
+from rehead.tuning import search
+from rehead.tuning.search import shallowest
+
+
+def test_shallowest_within_half_a_standard_error_of_the_difference_is_chosen() -> None:
+    # Depth 3 is best; depth 2 is worse by 0.033 and depth 1 by 0.1, with standard errors of 0.088 and 0.115.
+    losses = {1: [0.4, 0.3, 0.5], 2: [0.1, 0.5, 0.4], 3: [0.1, 0.3, 0.5]}
+    assert shallowest({("last", depth): np.array(values) for depth, values in losses.items()}) == ("last", 2)
+
+
+def test_difference_that_is_small_but_steady_counts() -> None:
+    # Each has a standard error of 0.4; their difference has none.
+    best = np.array([0.1, 0.9, 0.1, 0.9])
+    assert shallowest({("last", 1): best + 0.01, ("last", 2): best}) == ("last", 2)
+
+
+def test_of_poolings_at_the_same_depth_the_best_is_taken() -> None:
+    worse, better = np.array([0.25, 0.25]), np.array([0.1, 0.3])
+    assert shallowest({("mean", 2): better, ("last", 2): worse}) == ("mean", 2)
+    assert shallowest({("mean", 2): worse, ("both", 2): better}) == ("both", 2)
+
+
+@pytest.mark.parametrize(("n_train", "n", "parts"), [(800, 1200, 1), (800, 1199, 2), (500, 560, 4), (60, 70, 5)])
+def test_few_validation_examples_are_not_what_is_judged_by(n_train: int, n: int, parts: int) -> None:
+    labels = np.arange(n) % 3
+    divided = search._divided(labels, n_train, seed=0)
+    assert len(divided) == parts
+    for train, held_out in divided:
+        assert sorted([*train, *held_out]) == list(range(n))
+    judged = np.concatenate([held_out for _, held_out in divided])
+    assert len(set(judged)) == len(judged) >= min(n, search.VALIDATION)
+
+
+def test_too_few_examples_for_parts_are_judged_as_they_were_divided() -> None:
+    ((train, held_out),) = search._divided(np.array([0, 1, 0, 1, 0]), 4, seed=0)
+    assert (train.tolist(), held_out.tolist()) == ([0, 1, 2, 3], [4])
