@@ -27,7 +27,8 @@ from rehead.tuning import loop, probe
 from rehead.tuning.feature_cache import Pieces
 from rehead.tuning.features import Features, shelf_for, trunk_pass
 from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import Labelled, Recipe, Tail, train
+from rehead.tuning.loop import Recipe
+from rehead.tuning.tail import Labelled, Tail, train
 
 # Blocks of the base, and of what a depth search may keep of it.
 WHOLE, HALF = 30, 12

@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from rehead import hardware
+from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
-from rehead.heads import build
+from rehead.heads import Head, build
 from rehead.tuning import lora
 from rehead.tuning.features import trunk_pass
 from rehead.tuning.inputs import Computed
-from rehead.tuning.loop import Labelled, Recipe, Tail, train
+from rehead.tuning.loop import Recipe
+from rehead.tuning.tail import Labelled, Tail, train
 from tests.tiny_models import CONFIGS, DECODERS, WORDS, save_tiny_model
 
 LENGTHS = [3, 1, 5, 5, 2]
@@ -94,6 +96,10 @@ def test_speeds_are_remembered_for_each_machine(empty_cache: Path, monkeypatch: 
     assert len(measured) == 4
 
 
+def with_adapters(copied: Base, head: Head) -> Tail:
+    return Tail.of_adapters(copied, head, 4, lora.attach(copied, 0)[0])
+
+
 @pytest.mark.skipif(hardware.device().type == "cpu", reason="this machine has no accelerator that torch can use")
 @pytest.mark.parametrize("way", ["all blocks", "full", "lora"])
 @pytest.mark.parametrize("family", ["llama", "bert"])
@@ -113,7 +119,7 @@ def test_accelerator_computes_what_the_cpu_does(
         tail = {
             "all blocks": lambda base=base, head=head: Tail.of_blocks(base, head, 0, 4),
             "full": lambda base=base, head=head: Tail.of_everything(base, head, 4),
-            "lora": lambda base=base, head=head: lora.attach(lora.copy_of(base, torch.float32), head, 4, 0)[0],
+            "lora": lambda base=base, head=head: with_adapters(lora.copy_of(base, torch.float32), head),
         }[way]()
         labelled = Labelled(Computed(tail.base, ids, 0), torch.tensor([0, 1, 0, 1]))
         train(tail, labelled, labelled, Recipe(epochs=2, batch_size=2))

@@ -15,10 +15,12 @@ from rehead.bases.loading import load
 from rehead.bases.tokens import encode
 from rehead.errors import Interrupted, SettingError
 from rehead.tuning import loop
+from rehead.tuning import tail as tail_module
 from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.features import trunk_pass
 from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import History, Labelled, Recipe, Tail, train
+from rehead.tuning.loop import History, Recipe
+from rehead.tuning.tail import Labelled, Tail, train
 from tests.tiny_models import save_tiny_model
 
 SPAM, HAM = "free prize call now", "meet you at noon"
@@ -132,13 +134,13 @@ def test_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_weights(
 ) -> None:
     tail, data = setting
     start = tail.logits(data.inputs)
-    honest = loop._Training._loss
+    honest = tail_module._Classification.loss
     poisoned = 5
 
-    def spoiled(self: loop._Training, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        return honest(self, rows, lengths) * (float("nan") if poisoned in rows.tolist() else 1.0)
+    def spoiled(self: tail_module._Classification, rows: torch.Tensor) -> torch.Tensor:
+        return honest(self, rows) * (float("nan") if poisoned in rows.tolist() else 1.0)
 
-    monkeypatch.setattr(loop._Training, "_loss", spoiled)
+    monkeypatch.setattr(tail_module._Classification, "loss", spoiled)
     history = train(tail, data, data, Recipe(epochs=2, batch_size=4, learning_rate=1e-3))
     assert poisoned in history.lost_rows
     assert len(history.lost_rows) == 4
@@ -303,13 +305,16 @@ def test_a_loss_that_is_no_number_later_on_leaves_the_best_weights(
     epochs = train(shorter, data, data, RESUMED).validation_losses
     assert epochs[1] < epochs[0]
     poisoned, data = new_tail(folder)
-    honest = loop._Training._loss
+    honest = tail_module._Classification.loss
+    steps_an_epoch = -(-len(LABELS) // RESUMED.batch_size)
+    batches: list[torch.Tensor] = []
 
-    def no_number(self: loop._Training, rows: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        loss = honest(self, rows, lengths)
-        return loss * float("nan") if self.step == self.steps_an_epoch + 1 else loss
+    def no_number(self: tail_module._Classification, rows: torch.Tensor) -> torch.Tensor:
+        batches.append(rows)
+        loss = honest(self, rows)
+        return loss * float("nan") if len(batches) == steps_an_epoch + 2 else loss
 
-    monkeypatch.setattr(loop._Training, "_loss", no_number)
+    monkeypatch.setattr(tail_module._Classification, "loss", no_number)
     history = train(poisoned, data, data, RESUMED)
     assert history.stopped == "the loss was not a number"
     assert len(history.lost_rows) == RESUMED.batch_size

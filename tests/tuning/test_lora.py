@@ -11,7 +11,8 @@ from rehead.bases.loading import load
 from rehead.bases.tokens import encode
 from rehead.tuning import lora
 from rehead.tuning.inputs import Computed
-from rehead.tuning.loop import Labelled, Recipe, Tail, train
+from rehead.tuning.loop import Recipe
+from rehead.tuning.tail import Labelled, Tail, train
 from tests.tiny_models import CONFIGS, save_tiny_model
 from tests.tuning.test_loop import LABELS, TEXTS
 
@@ -28,7 +29,9 @@ def test_merged_weights_give_the_logits_of_the_adapters(
     untrained = Tail.of_blocks(base, head, 0, 4).logits(Computed(base, ids, 0))
     pretrained = {name: weight.clone() for name, weight in base.backbone.state_dict().items()}
 
-    tail, config = lora.attach(lora.copy_of(base, torch.float32), head, 4, seed=0)
+    copied = lora.copy_of(base, torch.float32)
+    weights, config = lora.attach(copied, seed=0)
+    tail = Tail.of_adapters(copied, head, 4, weights)
     inputs = Computed(tail.base, ids, 0)
     history = train(tail, Labelled(inputs, LABELS), Labelled(inputs, LABELS), Recipe(epochs=3, learning_rate=1e-2))
     assert history.best_epoch > 0
@@ -53,7 +56,8 @@ def test_merged_weights_give_the_logits_of_the_adapters(
 def test_only_adapters_and_head_are_trained(tmp_path: Path) -> None:
     base = load(str(save_tiny_model(tmp_path, "llama")), 2, seed=0)
     head = heads.build(base, "last", 2, seed=0)
-    tail, _ = lora.attach(lora.copy_of(base, torch.float32), head, 4, seed=0)
+    copied = lora.copy_of(base, torch.float32)
+    tail = Tail.of_adapters(copied, head, 4, lora.attach(copied, seed=0)[0])
     trained = sum(weight.numel() for weight in tail.weights())
     widths = [sum(layer.weight.shape) for layer in base.blocks.modules() if isinstance(layer, torch.nn.Linear)]
     assert trained == lora.RANK * sum(widths) + head.linear.weight.numel()

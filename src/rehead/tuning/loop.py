@@ -1,8 +1,7 @@
-"""Trains blocks [cut, depth), final norm and head: from the token states kept at the cut, or from the text.
+"""The training loop, whatever is trained: AdamW, linear warm-up and cosine decay, gradient clipping.
 
-The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054). AdamW, linear
-warm-up and cosine decay, gradient clipping; after each epoch the validation loss is measured, and the weights
-with the lowest one are kept, the probe's own included.
+After each epoch the validation loss is measured, and the weights with the lowest one are kept, those from before the
+training included.
 """
 
 from __future__ import annotations
@@ -11,20 +10,16 @@ import math
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from rehead import hardware, progress
-from rehead.bases.cut import Base
-from rehead.bases.packing import Packing
 from rehead.errors import Interrupted, first_line
-from rehead.heads import Head, halves, is_family_head
 from rehead.tuning.checkpoint import Checkpoint, interruptible
-from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
-from rehead.tuning.inputs import Computed, Inputs, autocast
-from rehead.tuning.objective import Objective
+from rehead.tuning.features import batches
 
 # A step's texts go through in portions of so many tokens, and their gradients add up.
 PORTION = 4096
@@ -60,102 +55,41 @@ class Recipe:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Tail:
-    """The blocks [cut, depth) of a base with its head, and what of them is trained.
+class Trainee(Protocol):
+    """What is trained: its weights, its examples, its loss."""
 
-    Attributes:
-        trained: holds the weights that change.
-    """
-
-    base: Base
-    head: Head
-    cut: int
-    depth: int
-    trained: nn.Module
-
-    @classmethod
-    def of_blocks(cls, base: Base, head: Head, cut: int, depth: int) -> Tail:
-        """Trains the blocks from the cut on, the final norm and the head.
-
-        Where the head reads frozen blocks too, the norm stays as it is: those states are kept as it made them.
-        """
-        norm = [base.norm] if head.reads[0] > cut else []
-        return cls(base, head, cut, depth, nn.ModuleList([*base.blocks[cut:depth], *norm, head]))
-
-    @classmethod
-    def of_everything(cls, base: Base, head: Head, depth: int) -> Tail:
-        """Trains the embedding too."""
-        return cls(base, head, 0, depth, nn.ModuleList([base.backbone, head]))
+    @property
+    def lengths(self) -> Tensor:
+        """(n,) int64, tokens of each training example."""
+        ...
 
     def weights(self) -> list[nn.Parameter]:
         """What is trained, each once; unfreezes it, and freezes the rest."""
-        wanted = list(dict.fromkeys(self.trained.parameters()))
-        self.base.model.requires_grad_(False)
-        for weight in wanted:
-            weight.requires_grad_(True)
-        return wanted
-
-    def forward(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
-        """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32.
-
-        Args:
-            below: (n, width) what the head reads of frozen blocks, up to the cut.
-            recompute: see `run_blocks`.
-        """
-        pooling = self.head.pooling
-        only = pooling if is_family_head(pooling) else None
-        parts = halves(pooling, self.base.whole)
-        seen = [] if below is None else [below.to(hidden.device)]
-        done = self.cut
-        for stop in (read for read in self.head.reads if read > self.cut):
-            hidden = self.base.run_blocks(hidden, packing, done, stop, only=only, recompute=recompute)
-            normed = self.base.normalise(hidden).float()
-            seen += [normed] if only else [self.base.pooled(normed, packing, part) for part in parts]
-            done = stop
-        with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.head(torch.cat(seen, dim=1))
-        return logits
-
-    def logits(self, inputs: Inputs) -> Tensor:
-        """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
-        device = self.to_device()
-        result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
-        was_training = self.head.training
-        self.switch(training=False)
-        order = torch.argsort(inputs.lengths, stable=True)
-        with torch.inference_mode(), autocast(self._in_bf16):
-            for places in batches(inputs.lengths[order], TOKEN_BUDGET):
-                rows = order[places]
-                packing = Packing(inputs.lengths[rows].to(device))
-                below = None if inputs.below is None else inputs.below[rows]
-                result[rows] = self.forward(inputs.hidden(rows, packing), packing, below).cpu()
-        self.switch(training=was_training)
-        return result
-
-    def to_device(self) -> torch.device:
-        """Brings what is trained and what is frozen to where it is computed, and says where that is."""
-        device = hardware.device()
-        self.base.model.to(device)
-        self.trained.to(device)
-        return device
+        ...
 
     def switch(self, *, training: bool) -> None:
-        """Turns dropout on or off, in what is frozen too: adapters train beside it."""
-        self.base.train(training)
-        self.head.train(training)
+        """Turns dropout on or off."""
+        ...
 
-    @property
-    def _in_bf16(self) -> bool:
-        return hardware.native_dtype() == torch.bfloat16
+    def weight_of(self, rows: Tensor) -> float:
+        """What the added losses of these examples are divided by."""
+        ...
 
+    def loss(self, rows: Tensor) -> Tensor:
+        """The losses of these examples added up, for the backward pass."""
+        ...
 
-@dataclass(frozen=True)
-class Labelled:
-    """Inputs of n texts with their labels, (n,) or (n, n_classes) int64 (see `rehead.data.labels`)."""
+    def validation_loss(self) -> float:
+        """Mean loss of the validation examples, by which the weights are chosen."""
+        ...
 
-    inputs: Inputs
-    labels: Tensor
+    def flops_an_epoch(self) -> float:
+        """Operations of one pass over the training examples, forward and backward."""
+        ...
+
+    def finish(self) -> None:
+        """Freezes all weights."""
+        ...
 
 
 @dataclass
@@ -178,12 +112,7 @@ class History:
 
 
 def train(
-    tail: Tail,
-    examples: Labelled,
-    validation: Labelled,
-    recipe: Recipe,
-    checkpoint: Checkpoint | None = None,
-    deadline: float | None = None,
+    trainee: Trainee, recipe: Recipe, checkpoint: Checkpoint | None = None, deadline: float | None = None
 ) -> History:
     """Trains in place and leaves the weights with the lowest validation loss.
 
@@ -197,7 +126,7 @@ def train(
         SettingError: the checkpoint belongs to another run.
     """
     hardware.keep_freed_memory()
-    run = _Training(tail, examples, validation, recipe, checkpoint)
+    run = _Training(trainee, recipe, checkpoint)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         run.start()
@@ -210,33 +139,24 @@ def train(
 class _Training:
     """One run of `train`."""
 
-    def __init__(
-        self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe, checkpoint: Checkpoint | None
-    ) -> None:
-        self.tail, self.examples, self.validation = tail, examples, validation
-        self.recipe, self.checkpoint = recipe, checkpoint
-        self.device = tail.to_device()
-        self.weights = tail.weights()
+    def __init__(self, trainee: Trainee, recipe: Recipe, checkpoint: Checkpoint | None) -> None:
+        self.trainee, self.recipe, self.checkpoint = trainee, recipe, checkpoint
+        self.weights = trainee.weights()
+        self.device = self.weights[0].device
         self.optimizer = _optimizer(self.weights, recipe)
-        self.steps_an_epoch = math.ceil(len(examples.labels) / recipe.batch_size)
+        self.lengths = trainee.lengths
+        self.steps_an_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
         self.step = 0
         self.history = History()
         self.best: list[Tensor] = []
         self.best_is_current = True
-        self.objective = Objective.of(
-            examples.labels,
-            tail.head.linear.out_features,
-            balanced=recipe.balanced,
-            label_smoothing=recipe.label_smoothing,
-        )
-        self.recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_memory() / 2
         self.saved_at = time.monotonic()
 
     def start(self) -> None:
         """Takes up the run on disk, or measures the loss to begin with."""
         state = self.checkpoint.read() if self.checkpoint else None
         if state is None:
-            self.history.validation_losses.append(self._validation_loss())
+            self.history.validation_losses.append(self.trainee.validation_loss())
             self.best = [weight.detach().clone() for weight in self.weights]
             return
         tensors, told = state
@@ -261,7 +181,7 @@ class _Training:
 
     def epochs(self, interruption: threading.Event, deadline: float | None) -> None:
         order = torch.Generator().manual_seed(self.recipe.seed)
-        n = len(self.examples.labels)
+        n = len(self.lengths)
         total = n * self.recipe.epochs
         with progress.bar("training", total) as advance:
             advance(min(total, self.step * self.recipe.batch_size))
@@ -301,12 +221,11 @@ class _Training:
         factor = _schedule(self.step, self.steps_an_epoch * self.recipe.epochs, self.recipe.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self.recipe.learning_rate
-        self.tail.switch(training=True)
-        lengths = self.examples.inputs.lengths[rows]
-        weight_of_batch = self.objective.weight_of(self.examples.labels[rows])
+        self.trainee.switch(training=True)
+        weight_of_batch = self.trainee.weight_of(rows)
         loss = 0.0
-        for portion in batches(lengths, PORTION):
-            portion_loss = self._loss(rows[portion], lengths[portion]) / weight_of_batch
+        for portion in batches(self.lengths[rows], PORTION):
+            portion_loss = self.trainee.loss(rows[portion]) / weight_of_batch
             portion_loss.backward()
             loss += portion_loss.item()
         norm = self._clip()
@@ -328,27 +247,15 @@ class _Training:
             nn.utils.clip_grads_with_norm_(self.weights, self.recipe.clip, norm)
         return float(norm)
 
-    def _loss(self, rows: Tensor, lengths: Tensor) -> Tensor:
-        packing = Packing(lengths.to(self.device))
-        with autocast(hardware.native_dtype() == torch.bfloat16):
-            inputs = self.examples.inputs
-            below = None if inputs.below is None else inputs.below[rows]
-            logits = self.tail.forward(inputs.hidden(rows, packing), packing, below, self.recompute)
-        return self.objective.total(logits, self.examples.labels[rows].to(self.device))
-
     def _end_epoch(self, epoch: int) -> None:
         history = self.history
-        history.validation_losses.append(self._validation_loss())
+        history.validation_losses.append(self.trainee.validation_loss())
         if history.validation_losses[-1] < history.validation_losses[history.best_epoch]:
             history.best_epoch = epoch
             for best, weight in zip(self.best, self.weights, strict=True):
                 best.copy_(weight.detach())
             self.best_is_current = True
         self._write_state()
-
-    def _validation_loss(self) -> float:
-        logits = self.tail.logits(self.validation.inputs).double()
-        return self.objective.without_smoothing().mean(logits, self.validation.labels)
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:
@@ -383,13 +290,9 @@ class _Training:
             for weight, best in zip(self.weights, self.best, strict=True):
                 weight.copy_(best)
         self.optimizer.zero_grad(set_to_none=True)
-        self.tail.switch(training=False)
-        self.tail.base.model.requires_grad_(False)
-        self.tail.head.requires_grad_(False)
-        tail = self.tail
-        tokens = tail.base.tokens_of(self.examples.inputs.lengths) * self.step // self.steps_an_epoch
-        kept = not isinstance(self.examples.inputs, Computed)
-        self.history.flops = training_flops(tail.base, tokens, tail.cut, tail.depth, kept=kept)
+        self.trainee.switch(training=False)
+        self.trainee.finish()
+        self.history.flops = self.trainee.flops_an_epoch() * self.step / self.steps_an_epoch
 
 
 def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
@@ -405,9 +308,3 @@ def _schedule(step: int, steps: int, warmup: float) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def activation_bytes(base: Base, cut: int, depth: int) -> float:
-    """About what one portion's activations take until its backward pass: in and out of each layer, 6 bytes a value."""
-    widths = sum(max(weight.shape) for block in base.blocks[:1] for weight in block.parameters())
-    return 6.0 * PORTION * widths * (depth - cut)

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rehead.bases.cut import Base
-from rehead.heads import Head
-from rehead.tuning.loop import Tail
 
 # The paper finds little beyond rank 8 on classification (§7.2), and trains with a rate ten times that of the weights.
 RANK = 8
@@ -37,18 +35,23 @@ class Adapters:
     config: Any
     tensors: dict[str, Tensor]
 
-    def save(self, folder: Path) -> None:
-        """Writes what `peft.PeftModel.from_pretrained` reads, for the backbone of the published model."""
+    def save(self, folder: Path, within: str = "") -> None:
+        """Writes what `peft.PeftModel.from_pretrained` reads, for the backbone of the published model.
+
+        Args:
+            within: where in the model that they are for the backbone is, with a dot at its end; it is that model itself
+                by default.
+        """
         from safetensors.torch import save_file
 
         folder.mkdir()
         self.config.save_pretrained(folder)
-        named = {f"base_model.model.{name}": tensor.contiguous() for name, tensor in self.tensors.items()}
+        named = {f"base_model.model.{within}{name}": tensor.contiguous() for name, tensor in self.tensors.items()}
         save_file(named, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
-def attach(frozen: Base, head: Head, depth: int, seed: int) -> tuple[Tail, Any]:
-    """A tail over all blocks whose weights are the adapters and the head, and peft's configuration.
+def attach(frozen: Base, seed: int) -> tuple[nn.ParameterList, Any]:
+    """Puts adapters beside all blocks' linear layers; returns their weights, and peft's configuration.
 
     Args:
         frozen: is changed; give a copy (`Base.with_products_in`).
@@ -75,7 +78,7 @@ def attach(frozen: Base, head: Head, depth: int, seed: int) -> tuple[Tail, Any]:
     adapters = nn.ParameterList(weight for name, weight in frozen.backbone.named_parameters() if ".lora_" in name)
     for weight in adapters:
         weight.data = weight.data.float()
-    return Tail(frozen, head, 0, depth, nn.ModuleList([adapters, head])), config
+    return adapters, config
 
 
 def merge(adapted: Base, base: Base, config: Any) -> Adapters:

@@ -24,10 +24,11 @@ from rehead.tuning import lora
 from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.features import Features, training_flops
 from rehead.tuning.inputs import Computed, Inputs, Kept
-from rehead.tuning.loop import History, Labelled, Tail, train
+from rehead.tuning.loop import History
 from rehead.tuning.lora import Adapters
 from rehead.tuning.run import Run
 from rehead.tuning.settings import Resumption, trained_blocks
+from rehead.tuning.tail import Labelled, Tail, train
 
 # Training reaches about this share of a plain matrix product's speed: measured on a small language model, where
 # optimizer, norms and short batches take the rest.
@@ -118,7 +119,8 @@ class Ladder:
         adapted = None
         if way == "lora":
             copied = lora.copy_of(run.base, hardware.native_dtype())
-            tail, adapted = lora.attach(copied, self._head, self._depth, run.settings.seed)
+            adapters, adapted = lora.attach(copied, run.settings.seed)
+            tail = Tail.of_adapters(copied, self._head, self._depth, adapters)
         elif way == "full":
             tail = Tail.of_everything(run.base, self._head, self._depth)
         else:

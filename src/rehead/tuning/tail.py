@@ -1,0 +1,192 @@
+"""Blocks [cut, depth), final norm and head as they are trained: from the token states kept at the cut, or the text.
+
+The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rehead import hardware
+from rehead.bases.cut import Base
+from rehead.bases.packing import Packing
+from rehead.heads import Head, halves, is_family_head
+from rehead.tuning import loop
+from rehead.tuning.checkpoint import Checkpoint
+from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
+from rehead.tuning.inputs import Computed, Inputs, autocast
+from rehead.tuning.loop import PORTION, History, Recipe
+from rehead.tuning.objective import Objective
+
+
+@dataclass(frozen=True)
+class Tail:
+    """The blocks [cut, depth) of a base with its head, and what of them is trained.
+
+    Attributes:
+        trained: holds the weights that change.
+    """
+
+    base: Base
+    head: Head
+    cut: int
+    depth: int
+    trained: nn.Module
+
+    @classmethod
+    def of_blocks(cls, base: Base, head: Head, cut: int, depth: int) -> Tail:
+        """Trains the blocks from the cut on, the final norm and the head.
+
+        Where the head reads frozen blocks too, the norm stays as it is: those states are kept as it made them.
+        """
+        norm = [base.norm] if head.reads[0] > cut else []
+        return cls(base, head, cut, depth, nn.ModuleList([*base.blocks[cut:depth], *norm, head]))
+
+    @classmethod
+    def of_everything(cls, base: Base, head: Head, depth: int) -> Tail:
+        """Trains the embedding too."""
+        return cls(base, head, 0, depth, nn.ModuleList([base.backbone, head]))
+
+    @classmethod
+    def of_adapters(cls, adapted: Base, head: Head, depth: int, adapters: nn.ParameterList) -> Tail:
+        """Trains what stands beside the frozen weights, see `rehead.tuning.lora`, and the head."""
+        return cls(adapted, head, 0, depth, nn.ModuleList([adapters, head]))
+
+    def weights(self) -> list[nn.Parameter]:
+        """What is trained, each once; unfreezes it, and freezes the rest."""
+        wanted = list(dict.fromkeys(self.trained.parameters()))
+        self.base.model.requires_grad_(False)
+        for weight in wanted:
+            weight.requires_grad_(True)
+        return wanted
+
+    def forward(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
+        """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32.
+
+        Args:
+            below: (n, width) what the head reads of frozen blocks, up to the cut.
+            recompute: see `run_blocks`.
+        """
+        pooling = self.head.pooling
+        only = pooling if is_family_head(pooling) else None
+        parts = halves(pooling, self.base.whole)
+        seen = [] if below is None else [below.to(hidden.device)]
+        done = self.cut
+        for stop in (read for read in self.head.reads if read > self.cut):
+            hidden = self.base.run_blocks(hidden, packing, done, stop, only=only, recompute=recompute)
+            normed = self.base.normalise(hidden).float()
+            seen += [normed] if only else [self.base.pooled(normed, packing, part) for part in parts]
+            done = stop
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = self.head(torch.cat(seen, dim=1))
+        return logits
+
+    def logits(self, inputs: Inputs) -> Tensor:
+        """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
+        device = self.to_device()
+        result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
+        was_training = self.head.training
+        self.switch(training=False)
+        order = torch.argsort(inputs.lengths, stable=True)
+        with torch.inference_mode(), autocast(self._in_bf16):
+            for places in batches(inputs.lengths[order], TOKEN_BUDGET):
+                rows = order[places]
+                packing = Packing(inputs.lengths[rows].to(device))
+                below = None if inputs.below is None else inputs.below[rows]
+                result[rows] = self.forward(inputs.hidden(rows, packing), packing, below).cpu()
+        self.switch(training=was_training)
+        return result
+
+    def to_device(self) -> torch.device:
+        """Brings what is trained and what is frozen to where it is computed, and says where that is."""
+        device = hardware.device()
+        self.base.model.to(device)
+        self.trained.to(device)
+        return device
+
+    def switch(self, *, training: bool) -> None:
+        """Turns dropout on or off, in what is frozen too: adapters train beside it."""
+        self.base.train(training)
+        self.head.train(training)
+
+    @property
+    def _in_bf16(self) -> bool:
+        return hardware.native_dtype() == torch.bfloat16
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Inputs of n texts with their labels, (n,) or (n, n_classes) int64 (see `rehead.data.labels`)."""
+
+    inputs: Inputs
+    labels: Tensor
+
+
+def train(
+    tail: Tail,
+    examples: Labelled,
+    validation: Labelled,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None = None,
+    deadline: float | None = None,
+) -> History:
+    """Trains a tail in place; see `rehead.tuning.loop.train`."""
+    return loop.train(_Classification(tail, examples, validation, recipe), recipe, checkpoint, deadline)
+
+
+class _Classification:
+    """A tail that learns the labels of texts; what `rehead.tuning.loop.train` takes."""
+
+    def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:
+        self._tail, self._examples, self._validation = tail, examples, validation
+        self._objective = Objective.of(
+            examples.labels,
+            tail.head.linear.out_features,
+            balanced=recipe.balanced,
+            label_smoothing=recipe.label_smoothing,
+        )
+        self._device = tail.to_device()
+        self._recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_memory() / 2
+
+    @property
+    def lengths(self) -> Tensor:
+        return self._examples.inputs.lengths
+
+    def weights(self) -> list[nn.Parameter]:
+        return self._tail.weights()
+
+    def switch(self, *, training: bool) -> None:
+        self._tail.switch(training=training)
+
+    def weight_of(self, rows: Tensor) -> float:
+        return self._objective.weight_of(self._examples.labels[rows])
+
+    def loss(self, rows: Tensor) -> Tensor:
+        inputs = self._examples.inputs
+        packing = Packing(inputs.lengths[rows].to(self._device))
+        with autocast(hardware.native_dtype() == torch.bfloat16):
+            below = None if inputs.below is None else inputs.below[rows]
+            logits = self._tail.forward(inputs.hidden(rows, packing), packing, below, self._recompute)
+        return self._objective.total(logits, self._examples.labels[rows].to(self._device))
+
+    def validation_loss(self) -> float:
+        logits = self._tail.logits(self._validation.inputs).double()
+        return self._objective.without_smoothing().mean(logits, self._validation.labels)
+
+    def finish(self) -> None:
+        self._tail.base.model.requires_grad_(False)
+        self._tail.head.requires_grad_(False)
+
+    def flops_an_epoch(self) -> float:
+        tail = self._tail
+        kept = not isinstance(self._examples.inputs, Computed)
+        return training_flops(tail.base, tail.base.tokens_of(self.lengths), tail.cut, tail.depth, kept=kept)
+
+
+def activation_bytes(base: Base, cut: int, depth: int) -> float:
+    """About what one portion's activations take until its backward pass: in and out of each layer, 6 bytes a value."""
+    widths = sum(max(weight.shape) for block in base.blocks[:1] for weight in block.parameters())
+    return 6.0 * PORTION * widths * (depth - cut)
