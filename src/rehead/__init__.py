@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rehead.errors import SettingError as SettingError
     from rehead.explanation import explain as explain
     from rehead.inspection import inspect as inspect
+    from rehead.instruction.workflow import instruct as instruct
+    from rehead.instruction.writer import Writer as Writer
     from rehead.workflow import evaluate as evaluate
     from rehead.workflow import fit as fit
 
@@ -24,6 +26,8 @@ _HOMES = {
     "evaluate": "rehead.workflow",
     "inspect": "rehead.inspection",
     "explain": "rehead.explanation",
+    "instruct": "rehead.instruction.workflow",
+    "Writer": "rehead.instruction.writer",
     "RheadError": "rehead.errors",
     "ArtifactError": "rehead.errors",
     "BaseModelError": "rehead.errors",

@@ -243,6 +243,8 @@ def _load_reference(path: Path) -> Reference | None:
 def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(path.read_text(encoding="utf-8"))
+        if "kind" in description:
+            raise ArtifactError(f"{path.parent} is a {description['kind']}, not a classifier; use rehead generate")
         version = description["format"]
         complete = description.keys() >= _REQUIRED
     except (ValueError, KeyError, TypeError, OSError) as error:

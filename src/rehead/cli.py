@@ -26,7 +26,7 @@ _ENVIRONMENT = {
     # packed texts hardly ever have the same shape: a hundred megabytes that nobody uses again.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64",
 }
-_DATA = "a file (CSV, TSV, JSON Lines, Parquet) or sample:NAME"
+_DATA = "a file (CSV, TSV, JSON Lines, Parquet), a folder or zip of images, or sample:NAME"
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -83,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     fit = _command(
         known, "fit", commands.fit, "fine-tune a classifier on labelled texts or images, evaluate and save it"
     )
-    fit.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
+    fit.add_argument("data", metavar="DATA", help=f"labelled texts or images: {_DATA}")
     fit.add_argument(
         "--base",
         metavar="NAME",
@@ -157,13 +157,16 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = _command(known, "evaluate", commands.evaluate, "measure a saved classifier on labelled texts")
     evaluate.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
-    evaluate.add_argument("data", metavar="DATA", help=f"labelled texts: {_DATA}")
+    evaluate.add_argument("data", metavar="DATA", help=f"labelled texts or images: {_DATA}")
     _add_columns(evaluate)
     evaluate.add_argument("--report", metavar="FILE", help="write an HTML report")
 
     inspect = _command(known, "inspect", commands.inspect, "find what is wrong with labelled texts, without training")
     inspect.add_argument(
-        "given", metavar="[MODEL] DATA", nargs="+", help=f"labelled texts: {_DATA}; and a saved classifier before them"
+        "given",
+        metavar="[MODEL] DATA",
+        nargs="+",
+        help=f"labelled texts or images: {_DATA}; and a saved classifier before them",
     )
     inspect.add_argument(
         "--label-errors", metavar="FILE", nargs="?", const="", help="with MODEL: rank labels that may be wrong"
@@ -181,6 +184,40 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("-o", "--output", metavar="FILE", help="of an image: the heat map (NAME.explained.png)")
     explain.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
     _add_columns(explain)
+
+    instruct = _command(known, "instruct", commands.instruct, "fine-tune a language model on requests and answers")
+    instruct.add_argument(
+        "data", metavar="DATA", help="JSON or JSON Lines: instruction and output; messages; prompt and completion"
+    )
+    instruct.add_argument("--base", metavar="NAME", default="smollm2", help="a decoder (%(default)s)")
+    instruct.add_argument("--tune", metavar="HOW", default="lora", help="last-K, lora or full (%(default)s)")
+    instruct.add_argument(
+        "--style",
+        choices=("auto", "chat", "alpaca", "phi"),
+        default="auto",
+        help="how requests are written down: auto is the base's chat template, or Alpaca's (%(default)s)",
+    )
+    instruct.add_argument("--epochs", type=int, default=3, metavar="N", help="at most (%(default)s)")
+    instruct.add_argument("--batch-size", type=int, default=8, metavar="N", help="(%(default)s)")
+    instruct.add_argument("--learning-rate", type=float, metavar="X", help="what suits --tune if not given")
+    instruct.add_argument(
+        "--max-length", type=int, default=1024, metavar="N", help="tokens of a conversation (%(default)s)"
+    )
+    instruct.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
+    instruct.add_argument("--resume", action="store_true", help="go on with an interrupted run to the same folder")
+    instruct.add_argument("-o", "--output", default="rehead-writer", metavar="DIR", help="(%(default)s)")
+
+    generate = _command(known, "generate", commands.generate, "let a language model answer a request")
+    generate.add_argument("model", metavar="MODEL", help="a folder that rehead instruct has written")
+    generate.add_argument("prompt", metavar="PROMPT", help="the request, or - to read it from stdin")
+    generate.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of the answer (%(default)s)")
+    generate.add_argument(
+        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the most probable (%(default)s)"
+    )
+    generate.add_argument(
+        "--top-p", type=float, default=1.0, metavar="P", help="of the most probable tokens only (%(default)s)"
+    )
+    generate.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
 
     _command(known, "bases", commands.bases, "list the pretrained models that rehead knows by name")
     _command(known, "samples", commands.samples, "list the data sets that rehead knows by name")

@@ -144,6 +144,59 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"\nreport  {facts['report']}")
 
 
+def instruct(options: argparse.Namespace) -> None:
+    from rehead import printing
+    from rehead.instruction.workflow import instruct as run
+
+    done = run(
+        options.data,
+        options.base,
+        tune=options.tune,
+        style=options.style,
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        max_length=options.max_length,
+        random_state=options.seed,
+        output=options.output,
+        resume=options.resume,
+    )
+    if options.json:
+        print(json.dumps(done.facts, ensure_ascii=False))
+    else:
+        printing.instruction(done.facts)
+
+
+def generate(options: argparse.Namespace) -> None:
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not prompt.strip():
+        raise SettingError("the prompt is empty; give a request")
+    import time
+
+    from transformers import TextStreamer
+
+    from rehead.instruction.generation import Sampling
+    from rehead.instruction.writer import Writer
+
+    sampling = Sampling(options.max_tokens, options.temperature, options.top_p, options.seed)
+    writer = Writer.load(options.model)
+    shown = None
+    if not options.json:
+        shown = TextStreamer(writer.base.tokenizer, skip_prompt=True, skip_special_tokens=True)
+    begun = time.perf_counter()
+    answer = writer.generate(
+        prompt,
+        max_tokens=sampling.max_tokens,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        seed=sampling.seed,
+        streamer=shown,
+    )
+    if options.json:
+        seconds = time.perf_counter() - begun
+        print(json.dumps({"answer": answer, "seconds": {"generate": seconds}}, ensure_ascii=False))
+
+
 def inspect(options: argparse.Namespace) -> None:
     from rehead.data.samples import require_source
 

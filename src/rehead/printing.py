@@ -241,6 +241,36 @@ def _shade(weight: float) -> str:
 _FAINT, _STRONG = 0.2, 1.0
 
 
+def instruction(facts: dict[str, Any]) -> None:
+    """What instruction fine-tuning came to."""
+    console = Console()
+    before, after = facts["before"], facts["test"]
+    rows = facts["rows"]
+    console.print(
+        f"[bold]loss {before['loss']:.3f} → {after['loss']:.3f}[/bold] a token of {rows['test']:,} test answers, "
+        f"perplexity {before['perplexity']:.2f} → {after['perplexity']:.2f}",
+        highlight=False,
+    )
+    console.print(
+        f"of {after['n']:,} answers {100 * before['exact_match']:.1f} → {100 * after['exact_match']:.1f} % are exactly "
+        f"as wanted, ROUGE-L {100 * before['rougeL']:.1f} → {100 * after['rougeL']:.1f}",
+        highlight=False,
+    )
+    if after["outside"] is not None:
+        console.print(f"{100 * after['outside']:.1f} % of the answers are none of the labels", highlight=False)
+    for sample in facts["samples"][:3]:
+        console.print(f"\n  request  {shortened(sample['request'])}", markup=False, highlight=False)
+        for name in ("wanted", "before", "after"):
+            console.print(f"  {name:<8} {shortened(sample[name])}", markup=False, highlight=False)
+    console.print(
+        f"\ntrained in {facts['seconds']['training']:.0f} s ({facts['tokens_a_second']:,.0f} tokens a second), "
+        f"epoch {facts['best_epoch']} kept",
+        highlight=False,
+    )
+    if facts.get("report"):
+        console.print(f"report: {facts['report']}", markup=False, highlight=False)
+
+
 def label_study(facts: dict[str, Any]) -> None:
     """Labels that are probably wrong, and what more of them would bring."""
     console = Console(highlight=False, soft_wrap=True)

@@ -73,16 +73,11 @@ def load_folder(
     Args:
         trained_head: the folder has to hold a trained head for `n_classes`, too.
     """
-    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import AutoModelForSequenceClassification
 
     if model_type_of(folder, name) in vision.FAMILIES:
         return vision.load_folder(folder, name, depth, seed)
     config = _read_config(folder, name)
-    if not any(folder.glob("*.safetensors")):
-        raise BaseModelError(
-            f"base {name!r}: {folder} has no .safetensors weights, and pickled ones are not read; save it again with "
-            "save_pretrained"
-        )
     family = FAMILIES[config.model_type]
     n_blocks = int(config.num_hidden_layers)
     if depth is not None and not 1 <= depth <= n_blocks:
@@ -92,11 +87,50 @@ def load_folder(
     config.num_labels = n_classes
     if hasattr(config, "classifier_pooling"):
         config.classifier_pooling = "cls"
+    model, tokenizer, info = _pretrained(AutoModelForSequenceClassification, folder, name, config, seed)
+    _require_weights(model, info, folder, trained_head)
+    set_padding(tokenizer, model.config, family.causal)
+    return Base(name, folder, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+
+
+def load_language_model(name: str) -> Base:
+    """Loads a decoder with the output layer that it was published with, in float32; its `model` is the causal one.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, or it is not a decoder.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = locate(name)
+    model_type = model_type_of(folder, name)
+    if model_type not in FAMILIES or not FAMILIES[model_type].causal:
+        raise BaseModelError(
+            f"base {name!r} is of the {model_type!r} family, which does not write; use smollm2 or another decoder"
+        )
+    config = _read_config(folder, name)
+    architectures = list(config.architectures or [])
+    model, tokenizer, info = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise BaseModelError(f"{folder} lacks weights of a language model ({lacking[0]}, ...); fetch or save it again")
+    set_padding(tokenizer, model.config, causal=True)
+    return Base(name, folder, model.eval(), tokenizer, int(config.num_hidden_layers), architectures)
+
+
+def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> tuple[Any, Any, Any]:
+    """Model, tokenizer, and what Transformers tells of the loading."""
+    from transformers import AutoTokenizer
+
+    if not any(folder.glob("*.safetensors")):
+        raise BaseModelError(
+            f"base {name!r}: {folder} has no .safetensors weights, and pickled ones are not read; save it again with "
+            "save_pretrained"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with progress.quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+            model, info = auto.from_pretrained(
                 folder,
                 config=config,
                 dtype=torch.float32,
@@ -109,9 +143,7 @@ def load_folder(
         raise BaseModelError(
             f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"
         ) from error
-    _require_weights(model, info, folder, trained_head)
-    set_padding(tokenizer, model.config, family.causal)
-    return Base(name, folder, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+    return model, tokenizer, info
 
 
 def fingerprint(folder: Path) -> str:

@@ -44,7 +44,7 @@ def read(path: Path, *, unlabelled: bool = False) -> Table:
         raise DataError(f"{path} is empty; give a file with one example a row")
     if content[:4] == b"PAR1":
         return _read_parquet(path)
-    text = _decode(content, path)
+    text = decode(content, path)
     if not text.strip():
         raise DataError(f"{path} is empty; give a file with one example a row")
     if text.lstrip()[0] == "{":
@@ -54,7 +54,7 @@ def read(path: Path, *, unlabelled: bool = False) -> Table:
     return _read_delimited(text, path, unlabelled)
 
 
-def _decode(content: bytes, path: Path) -> str:
+def decode(content: bytes, path: Path) -> str:
     """UTF-8, or UTF-16 where a byte order mark says so, or Windows-1252 as old files have it."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         encodings = ["utf-16"]

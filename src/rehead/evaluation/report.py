@@ -116,12 +116,12 @@ def figures(probabilities: npt.NDArray[np.float64], test: Examples, facts: dict[
 
 def render_html(facts: dict[str, Any], wrong: list[Mistake], drawn: Figures) -> str:
     """The report of a fit or an evaluation; `facts` as the command line's --json gives them."""
-    return _render("report.html.jinja", facts=facts, mistakes=wrong, drawn=drawn)
+    return render("report.html.jinja", facts=facts, mistakes=wrong, drawn=drawn)
 
 
 def render_model_card(facts: dict[str, Any]) -> str:
     """A model card with the hub's YAML header."""
-    return _render("model_card.md.jinja", facts=facts)
+    return render("model_card.md.jinja", facts=facts)
 
 
 def write(path: Path, content: str) -> None:
@@ -136,7 +136,8 @@ def write(path: Path, content: str) -> None:
         raise ArtifactError(f"cannot write {path} ({error.strerror or error}); give another file") from error
 
 
-def _render(template: str, **values: Any) -> str:
+def render(template: str, **values: Any) -> str:
+    """A template of this room's with its values; StrictUndefined makes a missing one a fault."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(

@@ -1,0 +1,1 @@
+"""The sibling of classification: fine-tuning a language model on requests and the answers that are wanted."""

@@ -1,0 +1,113 @@
+"""Trains a language model to write the answers: what `rehead.tuning.loop.train` is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rehead import hardware
+from rehead.bases.cut import Base
+from rehead.bases.packing import Packing
+from rehead.instruction.language_model import is_tied, summed_loss
+from rehead.instruction.tokens import Tokens
+from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
+from rehead.tuning.inputs import Computed, Inputs, autocast
+from rehead.tuning.tail import activation_bytes
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Conversations with what enters the trained blocks."""
+
+    tokens: Tokens
+    inputs: Inputs
+
+
+@dataclass(frozen=True)
+class Answering:
+    """Blocks [cut, depth) of a language model that learn to write answers; conversations lie packed, each on its own.
+
+    Attributes:
+        trained: holds the weights that change.
+    """
+
+    base: Base
+    cut: int
+    trained: nn.Module
+    examples: Answers
+    validation: Answers
+
+    @property
+    def lengths(self) -> Tensor:
+        return self.examples.tokens.ids.lengths
+
+    def weights(self) -> list[nn.Parameter]:
+        wanted = list(dict.fromkeys(self.trained.parameters()))
+        self.base.model.requires_grad_(False)
+        self.base.model.to(hardware.device())
+        for weight in wanted:
+            weight.requires_grad_(True)
+        return wanted
+
+    def switch(self, *, training: bool) -> None:
+        self.base.train(training)
+
+    def weight_of(self, rows: Tensor) -> float:
+        return float(self.examples.tokens.n_learned[rows].sum())
+
+    def loss(self, rows: Tensor) -> Tensor:
+        depth = len(self.base.blocks)
+        recompute = activation_bytes(self.base, self.cut, depth) > hardware.free_memory() / 2
+        return losses(self.base, self.examples, rows, self.cut, recompute=recompute)
+
+    def validation_loss(self) -> float:
+        return mean_loss(self.base, self.validation, self.cut)
+
+    def flops_an_epoch(self) -> float:
+        kept = not isinstance(self.examples.inputs, Computed)
+        tokens = int(self.lengths.sum())
+        blocks = training_flops(self.base, tokens, self.cut, len(self.base.blocks), kept=kept)
+        learned = int(self.examples.tokens.n_learned.sum())
+        return blocks + 6.0 * learned * self.base.hidden_size * int(self.base.config.vocab_size)
+
+    def finish(self) -> None:
+        self.base.model.requires_grad_(False)
+
+
+def trained_part(base: Base, cut: int) -> nn.Module:
+    """The blocks from the cut on and the final norm, and from 0 on the embedding and the output layer too."""
+    if cut:
+        return nn.ModuleList([*base.blocks[cut:], base.norm])
+    everything = [base.backbone]
+    return nn.ModuleList(everything if is_tied(base) else [*everything, base.model.get_output_embeddings()])
+
+
+def losses(base: Base, answers: Answers, rows: Tensor, cut: int, *, recompute: bool = False) -> Tensor:
+    """Cross-entropy of all learned tokens of these conversations, added up."""
+    tokens = answers.tokens
+    packing = Packing(tokens.ids.lengths[rows].to(hardware.device()))
+    with autocast(hardware.native_dtype() == torch.bfloat16):
+        hidden = answers.inputs.hidden(rows, packing)
+        hidden = base.run_blocks(hidden, packing, cut, len(base.blocks), recompute=recompute)
+        # A token is told from the state of the one before it.
+        places = tokens.learned.take(rows).values.nonzero().squeeze(1)
+        targets = tokens.ids.take(rows).values[places].to(hidden.device)
+        states = base.normalise(hidden[(places - 1).to(hidden.device)])
+        return summed_loss(base, states, targets)
+
+
+def mean_loss(base: Base, answers: Answers, cut: int = 0) -> float:
+    """Mean cross-entropy a learned token, in evaluation mode; its exponential is the perplexity."""
+    was_training = base.model.training
+    base.train(False)
+    base.model.to(hardware.device())
+    total = 0.0
+    lengths = answers.tokens.ids.lengths
+    order = torch.argsort(lengths, stable=True)
+    with torch.inference_mode():
+        for places in batches(lengths[order], TOKEN_BUDGET):
+            total += float(losses(base, answers, order[places], cut))
+    base.train(was_training)
+    return total / int(answers.tokens.n_learned.sum())

@@ -1,0 +1,112 @@
+"""Writes answers with Transformers' own generation, one at a time with each word as it comes, or many at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from rehead import hardware, progress
+from rehead.bases.cut import Base
+from rehead.errors import SettingError
+from rehead.instruction import styles
+from rehead.instruction.conversations import Message
+from rehead.instruction.tokens import prompt_ids
+
+# So many answers are written side by side.
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How an answer is chosen.
+
+    Attributes:
+        max_tokens: longest answer.
+        temperature: 0 always takes the most probable token; higher ones dare more.
+        top_p: only the most probable tokens that make up this share (Holtzman et al., ICLR 2020, arXiv 1904.09751).
+        seed: for temperatures above 0.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise SettingError(f"--max-tokens must be 1 or more, not {self.max_tokens}")
+        if not self.temperature >= 0:
+            raise SettingError(f"--temperature must be 0 or more, not {self.temperature}")
+        if not 0 < self.top_p <= 1:
+            raise SettingError(f"--top-p must be above 0 and at most 1, not {self.top_p}")
+
+    def as_options(self) -> dict[str, Any]:
+        """As Transformers' `generate` takes them."""
+        if self.temperature == 0:
+            return {"max_new_tokens": self.max_tokens, "do_sample": False, "temperature": None, "top_p": None}
+        return {
+            "max_new_tokens": self.max_tokens,
+            "do_sample": True,
+            "temperature": self.temperature,
+            "top_p": self.top_p,
+            "top_k": 0,
+        }
+
+
+def answer(base: Base, messages: Sequence[Message], style: str, sampling: Sampling, streamer: Any = None) -> str:
+    """The answer to the last of the messages.
+
+    Args:
+        streamer: of Transformers', given each token as it comes.
+    """
+    ids = torch.tensor([prompt_ids(base.tokenizer, messages, style)])
+    return _written(base, ids, torch.ones_like(ids), style, sampling, streamer)[0]
+
+
+def answers(base: Base, requests: Sequence[Sequence[Message]], style: str, sampling: Sampling) -> list[str]:
+    """The answers to n requests."""
+    prompts = [prompt_ids(base.tokenizer, request, style) for request in requests]
+    order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+    result = [""] * len(prompts)
+    with progress.bar("writing answers", len(prompts)) as advance:
+        for start in range(0, len(order), _BATCH):
+            rows = order[start : start + _BATCH]
+            width = max(len(prompts[i]) for i in rows)
+            ids = torch.full((len(rows), width), base.tokenizer.pad_token_id)
+            mask = torch.zeros(len(rows), width, dtype=torch.int64)
+            for place, i in enumerate(rows):  # answers begin where all requests end: padding stands before them
+                ids[place, width - len(prompts[i]) :] = torch.tensor(prompts[i])
+                mask[place, width - len(prompts[i]) :] = 1
+            for i, text in zip(rows, _written(base, ids, mask, style, sampling, None), strict=True):
+                result[i] = text
+            advance(len(rows))
+    return result
+
+
+def end_ids(base: Base, style: str) -> list[int]:
+    """Tokens that end an answer."""
+    ending = base.tokenizer.convert_tokens_to_ids(styles.ending(style, base.tokenizer))
+    return sorted({ending, base.tokenizer.eos_token_id})
+
+
+def _written(
+    base: Base, ids: torch.Tensor, mask: torch.Tensor, style: str, sampling: Sampling, streamer: Any
+) -> list[str]:
+    device = hardware.device()
+    base.train(False)
+    model = base.model.to(device)
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(sampling.seed)
+        written = model.generate(
+            input_ids=ids.to(device),
+            attention_mask=mask.to(device),
+            pad_token_id=base.tokenizer.pad_token_id,
+            eos_token_id=end_ids(base, style),
+            streamer=streamer,
+            **sampling.as_options(),
+        )
+    texts: list[str] = base.tokenizer.batch_decode(written[:, ids.shape[1] :].cpu(), skip_special_tokens=True)
+    return [text.strip() for text in texts]

@@ -1,0 +1,82 @@
+"""Conversations to token ids, and which of them are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rehead.bases.cut import Base
+from rehead.bases.ragged import Ragged
+from rehead.bases.tokens import longest_input
+from rehead.instruction import styles
+from rehead.instruction.conversations import Conversation, Message
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """n conversations.
+
+    Attributes:
+        ids: token ids.
+        learned: of each token, whether the model learns to write it (bool); never of a first one.
+        kept: (n,) int64, which of the given conversations these are: one whose answer does not fit is left out.
+        cut: how many of them lose their end.
+    """
+
+    ids: Ragged
+    learned: Ragged
+    kept: Tensor
+    cut: int
+
+    @property
+    def n_learned(self) -> Tensor:
+        """(n,) int64, learned tokens of each."""
+        return torch.segment_reduce(self.learned.values.float(), "sum", lengths=self.ids.lengths).long()
+
+    def take(self, rows: Tensor) -> Tokens:
+        """The given conversations, in that order."""
+        return Tokens(self.ids.take(rows), self.learned.take(rows), self.kept[rows], self.cut)
+
+
+def tokenise(base: Base, conversations: Sequence[Conversation], style: str, max_length: int) -> Tokens:
+    """Tokenises each segment on its own: an answer that is generated does not share a token with the request either.
+
+    Raises:
+        DataError: the chat template refuses a conversation.
+    """
+    limit = longest_input(base, max_length)
+    ids: list[list[int]] = []
+    learned: list[list[int]] = []
+    kept = []
+    cut = 0
+    for place, conversation in enumerate(conversations):
+        pieces = styles.written(conversation, style, base.tokenizer)
+        encoded = [_encoded(piece.text, style, base.tokenizer, first=i == 0) for i, piece in enumerate(pieces)]
+        of_all = [token for tokens in encoded for token in tokens]
+        mask = [int(piece.learned) for piece, tokens in zip(pieces, encoded, strict=True) for _ in tokens]
+        mask[:1] = [0]  # nothing stands before it to tell it from
+        if not any(mask[:limit]):
+            continue
+        cut += len(of_all) > limit
+        ids.append(of_all[:limit])
+        learned.append(mask[:limit])
+        kept.append(place)
+    masks = Ragged.from_lists(learned)
+    return Tokens(
+        Ragged.from_lists(ids), Ragged(masks.values.bool(), masks.offsets), torch.tensor(kept, dtype=torch.int64), cut
+    )
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message], style: str) -> list[int]:
+    """Token ids of what the model reads before it answers."""
+    return _encoded(styles.request(messages, style, tokenizer), style, tokenizer, first=True)
+
+
+def _encoded(text: str, style: str, tokenizer: Any, *, first: bool) -> list[int]:
+    # A chat template writes the token for the beginning itself.
+    encoded: list[int] = tokenizer(text, add_special_tokens=first and style != "chat", verbose=False)["input_ids"]
+    return encoded

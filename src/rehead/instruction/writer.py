@@ -1,0 +1,153 @@
+"""A fine-tuned language model: what writes answers, and what it is on disk.
+
+A folder that `transformers.AutoModelForCausalLM.from_pretrained` loads as it stands, with `rehead.json`, `README.md`,
+`report.html`, and a folder `adapter` where low-rank adapters were trained. Before it gets its name it is loaded
+again, and its logits must be those in memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rehead import artifact, files, hardware, progress
+from rehead.bases.cut import Base
+from rehead.bases.loading import load_language_model
+from rehead.bases.packing import Packing
+from rehead.errors import ArtifactError, RheadError
+from rehead.instruction import generation
+from rehead.instruction.conversations import ASSISTANT, USER, Message
+from rehead.instruction.generation import Sampling
+from rehead.instruction.language_model import next_token_logits
+from rehead.tuning.lora import Adapters
+
+KIND = "language model"
+_DESCRIPTION, _WEIGHTS, _ADAPTER = "rehead.json", "model.safetensors", "adapter"
+_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Writer:
+    """A language model that writes answers.
+
+    Attributes:
+        description: the content of rehead.json: base, tune, style, max_length, versions, measures, ...
+        adapters: of low-rank training; their effect is in the base's weights already.
+    """
+
+    base: Base
+    description: dict[str, Any]
+    adapters: Adapters | None = None
+
+    @property
+    def style(self) -> str:
+        return str(self.description["style"])
+
+    def generate(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        *,
+        max_tokens: int = 256,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        streamer: Any = None,
+    ) -> str:
+        """Writes an answer.
+
+        Args:
+            prompt: a request, or turns with `role` and `content`, the last of which is the user's.
+            max_tokens, temperature, top_p, seed: see `rehead.instruction.generation.Sampling`.
+            streamer: one of Transformers', given each token as it comes.
+        """
+        turns = [{"role": USER, "content": prompt}] if isinstance(prompt, str) else prompt
+        messages = [Message(turn["role"], turn["content"]) for turn in turns]
+        if not messages or messages[-1].role == ASSISTANT:
+            raise RheadError("there is nothing to answer; let the last turn be the user's")
+        sampling = Sampling(max_tokens, temperature, top_p, seed)
+        return generation.answer(self.base, messages, self.style, sampling, streamer)
+
+    def save(self, folder: str | Path, documents: Mapping[str, str] | None = None) -> None:
+        """Writes the folder, loads it again, compares logits, and only then gives it its name.
+
+        Args:
+            documents: further text files by name.
+
+        Raises:
+            ArtifactError: the folder must not or cannot be written, or the reloaded logits differ.
+        """
+        folder = Path(folder).resolve()
+        artifact.require_replaceable(folder)
+        expected = _sample_logits(self.base)
+        try:
+            with files.new_folder(folder) as partial:
+                self._write(partial, documents or {})
+                self._verify(partial, expected)
+        except OSError as error:
+            raise ArtifactError(
+                f"cannot write {folder} ({error.strerror or error}); give another folder with -o"
+            ) from error
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Writer:
+        """Loads what `save` has written.
+
+        Raises:
+            ArtifactError: the folder is something else, or its weights are not those that were saved.
+        """
+        folder = Path(folder)
+        try:
+            description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            description = None
+        if not isinstance(description, dict) or description.get("kind") != KIND:
+            raise ArtifactError(f"{folder} is no language model of rehead's; give a folder that rehead instruct wrote")
+        weights = folder / _WEIGHTS
+        if not weights.is_file() or files.sha256_of(weights) != description["weights_sha256"]:
+            raise ArtifactError(f"{weights} is not the file that was saved (SHA-256 differs); train or copy again")
+        return cls(load_language_model(str(folder)), description)
+
+    def _write(self, folder: Path, documents: Mapping[str, str]) -> None:
+        base = self.base
+        model = base.model.to("cpu")
+        model.generation_config.eos_token_id = generation.end_ids(base, self.style)
+        model.generation_config.pad_token_id = base.tokenizer.pad_token_id
+        with progress.quiet_transformers():
+            model.save_pretrained(folder, max_shard_size="1TB")
+            base.tokenizer.save_pretrained(folder)
+        if self.adapters:
+            self.adapters.save(folder / _ADAPTER, within=f"{model.base_model_prefix}.")
+        told = {
+            "format": artifact.FORMAT,
+            "kind": KIND,
+            **self.description,
+            "weights_sha256": files.sha256_of(folder / _WEIGHTS),
+        }
+        (folder / _DESCRIPTION).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        for name, content in documents.items():
+            (folder / name).write_text(content, encoding="utf-8")
+
+    def _verify(self, folder: Path, expected: torch.Tensor) -> None:
+        difference = float((_sample_logits(Writer.load(folder).base) - expected).abs().max())
+        if not difference <= _TOLERANCE:
+            raise ArtifactError(
+                f"the saved model's logits differ from those in memory by {difference:.2g}, so it was not kept; this "
+                "is a fault of rehead, please report it with the base's name"
+            )
+
+
+def _sample_logits(base: Base) -> torch.Tensor:
+    """(T, vocabulary) of a few tokens."""
+    ids = torch.arange(8) % base.config.vocab_size
+    device = hardware.device()
+    base.model.to(device)
+    base.train(False)
+    packing = Packing(torch.tensor([len(ids)], device=device))
+    with torch.inference_mode():
+        states = base.run_blocks(base.embed(ids.to(device), packing), packing, 0, len(base.blocks))
+        return next_token_logits(base, base.normalise(states)).cpu()
