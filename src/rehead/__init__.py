@@ -6,6 +6,7 @@ The public names, loaded when first used, so that `import rehead` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rehead.choosing.workflow import compare as compare
     from rehead.classifier import Classifier as Classifier
     from rehead.errors import ArtifactError as ArtifactError
     from rehead.errors import BaseModelError as BaseModelError
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "rehead.classifier",
+    "compare": "rehead.choosing.workflow",
     "fit": "rehead.workflow",
     "evaluate": "rehead.workflow",
     "inspect": "rehead.inspection",

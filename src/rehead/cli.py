@@ -185,6 +185,22 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
     _add_columns(explain)
 
+    compare = _command(known, "compare", commands.compare, "measure which approach your own labelled texts call for")
+    compare.add_argument("data", metavar="DATA", help="labelled texts: a file or sample:NAME")
+    compare.add_argument(
+        "--approaches", metavar="A,B", help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, ... (all)"
+    )
+    compare.add_argument(
+        "--base", metavar="A,B", default="smollm2,minilm", help="the first is tuned and asked, too (%(default)s)"
+    )
+    compare.add_argument("--budget", default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)")
+    _add_columns(compare)
+    compare.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")
+    compare.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens kept of a text (%(default)s)")
+    compare.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
+    compare.add_argument("--resume", action="store_true", help="go on with an interrupted comparison")
+    compare.add_argument("-o", "--output", default="rehead-comparison", metavar="DIR", help="(%(default)s)")
+
     instruct = _command(known, "instruct", commands.instruct, "fine-tune a language model on requests and answers")
     instruct.add_argument(
         "data", metavar="DATA", help="JSON or JSON Lines: instruction and output; messages; prompt and completion"

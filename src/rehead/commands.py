@@ -144,6 +144,36 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"\nreport  {facts['report']}")
 
 
+def compare(options: argparse.Namespace) -> None:
+    from rehead.data.samples import require_source
+
+    for data in filter(None, (options.data, options.test)):
+        require_source(data)
+    from rehead import printing
+    from rehead.choosing.approaches import TITLES
+    from rehead.choosing.workflow import compare as run
+    from rehead.data.parts import Sources
+
+    facts = run(
+        Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column),
+        names=_listed(options.approaches) if options.approaches else list(TITLES),
+        bases=_listed(options.base),
+        budget=duration(options.budget),
+        max_length=options.max_length,
+        random_state=options.seed,
+        output=options.output,
+        resume=options.resume,
+    )
+    if options.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        printing.comparison(facts)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def instruct(options: argparse.Namespace) -> None:
     from rehead import printing
     from rehead.instruction.workflow import instruct as run

@@ -241,6 +241,36 @@ def _shade(weight: float) -> str:
 _FAINT, _STRONG = 0.2, 1.0
 
 
+def comparison(facts: dict[str, Any]) -> None:
+    """The table of approaches, and what is recommended."""
+    console = Console()
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("approach", "accuracy", "macro F1", "p", "learning s", "TFLOP", "ms a text", "MB", "outside"):
+        table.add_column(name, justify="left" if name == "approach" else "right")
+    for row in facts["approaches"]:
+        low, high = row["accuracy_ci"]
+        cached = f" (+{row['cached_seconds']:.0f})" if row["cached_seconds"] >= 1 else ""
+        table.add_row(
+            Text(row["title"], style="bold" if row["name"] == facts["recommended"] else ""),
+            f"{100 * row['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})",
+            f"{row['macro_f1']:.3f}",
+            "" if row["p_value"] is None else f"{row['p_value']:.3f}",
+            f"{row['seconds']:.1f}{cached}",
+            f"{row['tflops']:.1f}",
+            f"{row['milliseconds']:.1f}",
+            f"{row['megabytes']:.0f}",
+            "" if row["outside"] is None else f"{100 * row['outside']:.0f} %",
+        )
+    console.print(table)
+    for name, reason in facts["not_tried"].items():
+        console.print(f"not tried: {name}: {reason}", markup=False, highlight=False)
+    console.print()
+    for i, sentence in enumerate(facts["reasons"]):
+        console.print(sentence, style="bold" if i == 0 else "", markup=False, highlight=False)
+    if facts.get("report"):
+        console.print(f"report: {facts['report']}", markup=False, highlight=False)
+
+
 def instruction(facts: dict[str, Any]) -> None:
     """What instruction fine-tuning came to."""
     console = Console()

@@ -7,7 +7,7 @@ the classifier, as numbers and words, so that any later evaluation shows them to
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,11 +75,21 @@ class Baselines:
         """(n,) class ids, or (n, n_classes)."""
         if not self.vocabulary:
             return self.predict_majority(texts)
-        vectorizer = _vectorizer(vocabulary=self.vocabulary)
-        vectorizer.idf_ = self.idf
-        logits = vectorizer.transform(texts) @ self.weight + self.bias
+        logits = self._logits(texts)
         predicted: Labels = (logits >= 0).astype(np.int64) if self.multilabel else logits.argmax(1)
         return predicted
+
+    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        """(n, n_classes) of the logistic regression."""
+        if not self.vocabulary:
+            return likelihood.probabilities(np.tile(self.bias, (len(texts), 1)), self.multilabel)
+        return likelihood.probabilities(self._logits(texts), self.multilabel)
+
+    def _logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        vectorizer = _vectorizer(vocabulary=self.vocabulary)
+        vectorizer.idf_ = self.idf
+        logits: npt.NDArray[np.float32] = vectorizer.transform(texts) @ self.weight + self.bias
+        return logits
 
     def predict(self, examples: Examples) -> dict[str, Labels]:
         """What each says, by name: (n,) class ids, or (n, n_classes)."""

@@ -43,6 +43,8 @@ _BINS = 10
 _CURVES = 6
 # More points than this make a file large and a curve no finer.
 _POINTS = 200
+# Seconds that are drawn of what took next to none: a logarithm knows no zero.
+_SHORTEST = 0.01
 
 
 def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
@@ -118,6 +120,47 @@ def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     return drawn[0]
 
 
+def by_compute(approaches: list[dict[str, Any]]) -> str:
+    """Accuracy of approaches by the seconds that they learned, features that were cached included."""
+    with _figure(1, width=6.5) as (axes, drawn):
+        for row in approaches:
+            seconds = max(_SHORTEST, row["seconds"] + row["cached_seconds"])
+            axes[0].errorbar(
+                seconds,
+                row["accuracy"],
+                yerr=[[row["accuracy"] - row["accuracy_ci"][0]], [row["accuracy_ci"][1] - row["accuracy"]]],
+                color=_ACCENT,
+                marker="o",
+                markersize=4,
+            )
+            axes[0].annotate(row["title"], (seconds, row["accuracy"]), (5, 5), textcoords="offset points", fontsize=8)
+        axes[0].set(xlabel="seconds of learning", ylabel="test accuracy", xscale="log")
+        axes[0].margins(x=0.25)
+    return drawn[0]
+
+
+def by_examples(comparison: dict[str, Any]) -> str:
+    """Accuracy by number of labelled examples; approaches that were not taught again with fewer are points or lines."""
+    styles = ["-", "--", "-.", ":"]
+    with _figure(1, width=6.5) as (axes, drawn):
+        curved = [row for row in comparison["approaches"] if row["curve"]]
+        for row, style in zip(curved, styles * len(curved), strict=False):
+            axes[0].plot(comparison["curve_sizes"], row["curve"], color=_ACCENT, linestyle=style, label=row["title"])
+        for row in comparison["approaches"]:
+            if row["curve"] is None and row["n_learned"]:
+                axes[0].scatter([row["n_learned"]], [row["accuracy"]], color=_SOFT, s=12)
+                axes[0].annotate(
+                    row["title"], (row["n_learned"], row["accuracy"]), (5, -8), textcoords="offset points", fontsize=7
+                )
+            elif row["curve"] is None:
+                axes[0].axhline(row["accuracy"], color=_SOFT, linestyle=":", linewidth=1, label=row["title"])
+        axes[0].set(xlabel="labelled examples", ylabel="accuracy", xscale="log")
+        axes[0].margins(x=0.2)
+        if axes[0].get_legend_handles_labels()[0]:
+            axes[0].legend(loc="lower right", fontsize=7)
+    return drawn[0]
+
+
 def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: int) -> dict[str, list[float]]:
     """Precision and recall of one class by the probability from which on it is predicted, from the least to the most.
 
@@ -132,11 +175,11 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
 
 
 @contextmanager
-def _figure(n: int) -> Iterator[tuple[list[Axes], list[str]]]:
-    """`n` plots side by side; the list that comes with them holds the drawing afterwards."""
+def _figure(n: int, width: float = 3.6) -> Iterator[tuple[list[Axes], list[str]]]:
+    """`n` plots side by side, each so many inches wide; the list with them holds the drawing afterwards."""
     drawn: list[str] = []
     with rc_context(_STYLE):
-        figure = Figure(figsize=(3.6 * n, 2.9), layout="constrained")
+        figure = Figure(figsize=(width * n, 2.9), layout="constrained")
         axes: Any = figure.subplots(1, n, squeeze=False)[0]
         yield list(axes), drawn
         file = io.StringIO()

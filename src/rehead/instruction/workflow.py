@@ -2,44 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 
-from rehead import artifact, hardware, progress
+from rehead import artifact, progress
 from rehead.bases.cut import Base
-from rehead.bases.loading import fingerprint, load_language_model
+from rehead.bases.loading import load_language_model
 from rehead.data.splits import stratified
 from rehead.errors import DataError, SettingError
 from rehead.evaluation import report
 from rehead.facts import peak_rss_bytes
 from rehead.instruction import conversations, generation, styles
-from rehead.instruction.answering import Answering, Answers, mean_loss, trained_part
+from rehead.instruction.answering import Answers, mean_loss
 from rehead.instruction.conversations import Conversation, Conversations
+from rehead.instruction.finetuning import Settings, finetune
 from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import label_set, measured
 from rehead.instruction.tokens import Tokens, tokenise
 from rehead.instruction.writer import Writer
-from rehead.tuning import lora
-from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import shelf_for, trunk_pass
-from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import History, Recipe, train
-from rehead.tuning.settings import Resumption, check_tune, trained_blocks
+from rehead.tuning.inputs import Computed
+from rehead.tuning.loop import History, Recipe
+from rehead.tuning.settings import Resumption, check_tune
 
 # Training, validation, test.
 FRACTIONS = (0.85, 0.05, 0.1)
-_LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
-_RATE_OF_BLOCKS = 2e-4
 # Answers to so many test requests are written, before and after, of at most so many tokens; so many are shown.
 _WRITTEN, _LONGEST, _SHOWN = 100, 128, 10
 
@@ -50,30 +44,6 @@ class Instructed:
 
     writer: Writer
     facts: dict[str, Any] = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One run.
-
-    Attributes:
-        tune: `last-K`, `lora` or `full`.
-        style: see `rehead.instruction.styles`.
-        max_length: of a conversation, in tokens.
-        learning_rate: None for what suits the way of tuning.
-    """
-
-    base: str
-    tune: str
-    style: str
-    max_length: int
-    recipe: Recipe
-    learning_rate: float | None
-    seed: int
-
-    @property
-    def rate(self) -> float:
-        return self.learning_rate or _LEARNING_RATES.get(self.tune, _RATE_OF_BLOCKS)
 
 
 def instruct(
@@ -116,7 +86,8 @@ def instruct(
         run = _Run(model, settings, train_part, validation_part, test_part)
         run.say_what_is_used(given)
         before = run.tested(model)
-        adapters, history, seconds = run.train(resumption)
+        tuned = finetune(model, settings, run.tokens[0], run.tokens[1], resumption)
+        history, seconds = tuned.history, tuned.seconds
         after = run.tested(model)
         facts: dict[str, Any] = {
             "model": None if output is None else str(Path(output).resolve()),
@@ -141,7 +112,7 @@ def instruct(
             "versions": {name: version(name) for name in ("rehead", "torch", "transformers", "peft")},
         }
         writer = Writer(
-            model, {key: value for key, value in facts.items() if key not in ("model", "samples")}, adapters
+            model, {key: value for key, value in facts.items() if key not in ("model", "samples")}, tuned.adapters
         )
         facts["seconds"]["total"] = time.perf_counter() - started
         facts["peak_rss_bytes"] = peak_rss_bytes()
@@ -247,58 +218,6 @@ class _Run:
             }
             for conversation, first, second in shown
         ]
-
-    def train(self, resumption: Resumption | None) -> tuple[lora.Adapters | None, History, float]:
-        """Trains the base in place; returns adapters if there are any, what happened, and the seconds it took."""
-        settings, base = self.settings, self.base
-        begun = time.perf_counter()
-        config = None
-        trained: nn.Module
-        cut = 0
-        if settings.tune == "lora":
-            trained_base = lora.copy_of(base, hardware.native_dtype())
-            trained, config = lora.attach(trained_base, settings.seed)
-        else:
-            trained_base = base
-            cut = 0 if settings.tune == "full" else len(base.blocks) - trained_blocks(settings.tune, len(base.blocks))
-            trained = trained_part(base, cut)
-        examples, validation = self._inputs(trained_base, cut)
-        answering = Answering(trained_base, cut, trained, examples, validation)
-        progress.say(f"training {settings.tune}: {sum(weight.numel() for weight in answering.weights()):,} weights")
-        recipe = replace(settings.recipe, learning_rate=settings.rate)
-        history = train(answering, recipe, self._checkpoint(resumption, cut))
-        trained_base.model.to("cpu")
-        adapters = None if config is None else lora.merge(trained_base, base, config)
-        return adapters, history, time.perf_counter() - begun
-
-    def _inputs(self, base: Base, cut: int) -> tuple[Answers, Answers]:
-        """Training and validation part with what enters the trained blocks."""
-        if not cut:
-            train_part, validation_part = (Answers(part, Computed(base, part.ids, 0)) for part in self.tokens[:2])
-            return train_part, validation_part
-        frozen = base.with_products_in(hardware.native_dtype())
-        parts = []
-        for part in self.tokens[:2]:
-            states = trunk_pass(frozen, part.ids, depths=[], pooling="mean", cut=cut, shelf=shelf_for(frozen)).tokens
-            parts.append(Answers(part, Computed(frozen, part.ids, cut) if states is None else Kept(states)))
-        return parts[0], parts[1]
-
-    def _checkpoint(self, resumption: Resumption | None, cut: int) -> Checkpoint | None:
-        if resumption is None:
-            return None
-        decides = [
-            self.settings,
-            self.style,
-            cut,
-            fingerprint(self.base.folder),
-            hardware.native_dtype(),
-            version("rehead"),
-        ]
-        digest = hashlib.sha256(repr([*decides, version("torch"), version("transformers")]).encode())
-        for tokens in self.tokens[:2]:
-            for values in (tokens.ids.values, tokens.ids.offsets, tokens.learned.values):
-                digest.update(values.numpy().tobytes())
-        return Checkpoint(resumption.folder, self.settings.tune, digest.hexdigest(), resumption.resume)
 
 
 def _check(settings: Settings) -> None:

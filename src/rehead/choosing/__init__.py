@@ -1,0 +1,1 @@
+"""Which approach a person's own data call for: several of them on the same examples, and what follows."""

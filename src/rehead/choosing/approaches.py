@@ -1,0 +1,352 @@
+"""The approaches that are compared: what each is called, how it learns, how it answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead import hardware, likelihood
+from rehead.bases.cut import Base
+from rehead.bases.loading import load_language_model
+from rehead.choosing.prompting import Prompts, log_odds
+from rehead.classifier import Classifier
+from rehead.data.examples import Examples, Index
+from rehead.data.splits import stratified
+from rehead.errors import SettingError
+from rehead.evaluation import baselines
+from rehead.instruction import generation, styles
+from rehead.instruction.finetuning import Settings, finetune
+from rehead.instruction.generation import Sampling
+from rehead.instruction.tokens import tokenise
+from rehead.tuning.features import forward_flops
+from rehead.tuning.loop import Recipe
+from rehead.tuning.stages import TRAINING_EFFICIENCY, expected_seconds
+
+TITLES = {
+    "majority": "most frequent class",
+    "tfidf": "TF-IDF + logistic regression",
+    "zero-shot": "zero-shot prompt",
+    "few-shot": "few-shot prompt",
+    "probe": "probe (classification head)",
+    "last-1": "last block and head",
+    "lora": "LoRA and head",
+    "full": "all weights and head",
+    "instruction": "instruction-tuned",
+    "setfit": "SetFit (contrastive)",
+}
+# Those that learn next to nothing of the machine's time.
+CHEAP = ("majority", "tfidf")
+# Those that answer in words: a new label is a new word in the prompt.
+IN_WORDS = ("zero-shot", "few-shot", "instruction")
+
+# A prompt shows so many examples of each class, and in all.
+_SHOWN_OF_A_CLASS, _SHOWN = 2, 16
+# Texts in prompts have so many tokens at most.
+_PROMPTED_TOKENS = 256
+# Prompts are tried on so many test texts at most, and not on fewer.
+_ASKED_AT_MOST, _ASKED_AT_LEAST = 500, 50
+# A pass through a language model reaches about this share of a plain matrix product's speed.
+_EFFICIENCY = 0.5
+# So many free answers are written, to see how many are none of the labels.
+_WRITTEN = 32
+# Texts of a class that is tried as a new one.
+_NEW = 32
+_INSTRUCTION_EPOCHS, _LEAST_TAUGHT = 2, 64
+
+
+@dataclass(frozen=True)
+class Learned:
+    """An approach that has learned.
+
+    Attributes:
+        scores: texts → (n, n_classes) probabilities.
+        n_learned: labelled examples that it learned from.
+        seconds: of learning.
+        flops: of learning, those of features in the cache too.
+        megabytes: of what has to be kept to answer.
+        tested: which of the test examples it is tried on; None for all.
+        outside: (texts) → share of free answers that are none of the labels; None where there are no free answers.
+        new_label: → recall of the rarest class where no example of it was shown; None where that was not tested.
+        cached_seconds: about what computing the features would have taken that were in the cache already.
+        model: a classifier, where that is what has learned.
+    """
+
+    scores: Callable[[Sequence[str]], npt.NDArray[np.float64]]
+    n_learned: int
+    seconds: float
+    flops: float
+    megabytes: float
+    tested: Index | None = None
+    outside: Callable[[Sequence[str]], float] | None = None
+    new_label: Callable[[], float | None] | None = None
+    cached_seconds: float = 0.0
+    model: Classifier | None = None
+
+
+class NotTriedError(Exception):
+    """An approach is not tried, and why; caught where approaches are run."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all approaches get.
+
+    Attributes:
+        bases: of the classifiers; a decoder among them is the one that is asked in words.
+        seed: for everything random.
+        seconds_left: of the budget.
+    """
+
+    train: Examples
+    validation: Examples
+    test: Examples
+    bases: tuple[str, ...]
+    writer: str
+    max_length: int
+    seed: int
+    seconds_left: Callable[[], float]
+
+
+class Approach(Protocol):
+    """Learns a task, or says why it is not tried."""
+
+    def __call__(self, task: Task) -> Learned: ...
+
+
+def majority(task: Task) -> Learned:
+    begun = time.perf_counter()
+    counts = np.bincount(task.train.labels, minlength=len(task.train.label_names))
+    shares = counts / counts.sum()
+    return Learned(lambda texts: np.tile(shares, (len(texts), 1)), len(task.train), time.perf_counter() - begun, 0, 0)
+
+
+def tfidf(task: Task) -> Learned:
+    begun = time.perf_counter()
+    learned = baselines.learn(task.train, task.validation)
+    assert isinstance(learned, baselines.Baselines)
+    n_bytes = sum(array.nbytes for array in learned.tensors().values())
+    seconds = time.perf_counter() - begun
+    return Learned(learned.probabilities, len(task.train), seconds, 0.0, n_bytes / 1e6)
+
+
+def classifier(base: str, tune: str) -> Approach:
+    """A classification head on a base, tuned in one of the ways."""
+
+    def learn(task: Task) -> Learned:
+        begun = time.perf_counter()
+        budget = max(1.0, task.seconds_left())
+        model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=budget)
+        run = model.prepare(task.train, task.validation)
+        if tune != "head":
+            needed = expected_seconds(run, tune, len(run.base.blocks))
+            if needed > budget:
+                raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
+        result = model.fit_examples(task.train, task.validation, run=run)
+        seconds = time.perf_counter() - begun
+        trunk = forward_flops(result.base, int(run.encoded.tokens.sum()), 0, result.depth)
+        cached = max(0.0, trunk - run.trunk_flops)
+        return Learned(
+            scores=lambda texts: model.predict_proba(list(texts)),
+            n_learned=len(task.train),
+            seconds=seconds,
+            flops=result.flops + cached,
+            megabytes=4 * result.parameters / 1e6,
+            cached_seconds=cached / (_EFFICIENCY * hardware.product_speed(hardware.native_dtype())),
+            model=model,
+        )
+
+    return learn
+
+
+def zero_shot(task: Task) -> Learned:
+    return _asked(task, None)
+
+
+def few_shot(task: Task) -> Learned:
+    """Shows the shortest-to-median training texts of each class, a few of each, before the request."""
+    generator = np.random.default_rng(task.seed)
+    n_classes = len(task.train.label_names)
+    of_a_class = max(1, min(_SHOWN_OF_A_CLASS, _SHOWN // n_classes))
+    lengths = np.array([len(text) for text in task.train.texts])
+    short = lengths <= np.median(lengths)
+    shown = [
+        row
+        for label in range(n_classes)
+        for row in generator.permutation(np.flatnonzero((task.train.labels == label) & short))[:of_a_class]
+    ]
+    return _asked(task, task.train.take(generator.permutation(shown)))
+
+
+def _asked(task: Task, shown: Examples | None) -> Learned:
+    begun = time.perf_counter()
+    base = load_language_model(task.writer)
+    style = styles.resolved("auto", base.tokenizer)
+    prompts = Prompts(base, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length), shown)
+    tested = _affordable_test(task, base, prompts, style)
+    n_shown = 0 if shown is None else len(shown)
+    learned = _in_words(task, base, prompts, style, n_shown, time.perf_counter() - begun, 0.0, tested)
+
+    def recall_of_a_new_label() -> float | None:
+        names = task.train.label_names
+        new = int(np.bincount(task.train.labels, minlength=len(names)).argmin())
+        of_it = [task.test.texts[row] for row in tested if task.test.labels[row] == new][:_NEW]
+        if not of_it:
+            return None
+        without = None if shown is None else shown.take(np.flatnonzero(shown.labels != new))
+        asked = Prompts(base, names, min(_PROMPTED_TOKENS, task.max_length), without)
+        return float((log_odds(base, asked, of_it, names, style).argmax(1) == new).mean())
+
+    return replace(learned, new_label=recall_of_a_new_label)
+
+
+def instruction(task: Task) -> Learned:
+    """Fine-tunes the language model to write the label, and asks it as it asks an untuned one."""
+    base = load_language_model(task.writer)
+    style = styles.resolved("auto", base.tokenizer)
+    prompts = Prompts(base, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length))
+    taught, checked = _affordable_examples(task, base, prompts, style)
+    settings = Settings(
+        base=task.writer,
+        tune="lora",
+        style=style,
+        max_length=task.max_length + _PROMPTED_TOKENS,
+        recipe=Recipe(epochs=_INSTRUCTION_EPOCHS, seed=task.seed),
+        learning_rate=None,
+        seed=task.seed,
+    )
+    conversations = [
+        [prompts.conversation(text, label, line) for text, label, line in _rows(part)] for part in (taught, checked)
+    ]
+    tokens = [tokenise(base, part, style, settings.max_length) for part in conversations]
+    tuned = finetune(base, settings, tokens[0], tokens[1])
+    tested = _affordable_test(task, base, prompts, style)
+    n_learned = len(taught) + len(checked)
+    return _in_words(task, base, prompts, style, n_learned, tuned.seconds, tuned.history.flops, tested)
+
+
+def setfit(base: str) -> Approach:
+    """Contrastive few-shot learning (Tunstall et al., arXiv 2209.11055) with the package of that name."""
+
+    def learn(task: Task) -> Learned:
+        try:
+            import setfit as package
+        except ImportError:
+            raise NotTriedError("the package setfit is not installed") from None
+        return _setfit(package, base, task)
+
+    return learn
+
+
+def _setfit(package: Any, base: str, task: Task) -> Learned:
+    from datasets import Dataset
+
+    from rehead.bases.loading import locate
+
+    begun = time.perf_counter()
+    names = list(task.train.label_names)
+    few = _drawn(task.train, 8 * len(names), task.seed)
+    model = package.SetFitModel.from_pretrained(str(locate(base)), labels=names)
+    arguments = package.TrainingArguments(batch_size=16, num_epochs=1, seed=task.seed)
+    data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
+    package.Trainer(model=model, args=arguments, train_dataset=data).train()
+    n_weights = sum(weight.numel() for weight in model.model_body.parameters())
+
+    def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
+
+    return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
+
+
+def of(name: str, task_bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
+    """The approaches that a name stands for: a probe is one on each base.
+
+    Raises:
+        SettingError: there is no such approach.
+    """
+    simple: dict[str, Approach] = {
+        "majority": majority,
+        "tfidf": tfidf,
+        "zero-shot": zero_shot,
+        "few-shot": few_shot,
+        "instruction": instruction,
+    }
+    if name in simple:
+        return [(name, simple[name])]
+    if name == "probe":
+        return [(f"probe:{base}", classifier(base, "head")) for base in task_bases]
+    if name in ("last-1", "lora", "full"):
+        return [(name, classifier(task_bases[0], name))]
+    if name == "setfit":
+        return [(name, setfit(task_bases[-1]))]
+    raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
+
+
+def _in_words(
+    task: Task, base: Base, prompts: Prompts, style: str, n_learned: int, seconds: float, flops: float, tested: Index
+) -> Learned:
+    names = task.train.label_names
+    longest = max(len(base.tokenizer(name)["input_ids"]) for name in names) + 8
+
+    def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        odds = log_odds(base, prompts, texts, names, style)
+        return likelihood.probabilities(odds, multilabel=False)
+
+    def outside(texts: Sequence[str]) -> float:
+        requests = [prompts.request(text) for text in texts[:_WRITTEN]]
+        written = generation.answers(base, requests, style, Sampling(max_tokens=longest))
+        return sum(answer not in names for answer in written) / len(written)
+
+    megabytes = 4 * sum(weight.numel() for weight in base.model.parameters()) / 1e6
+    return Learned(scores, n_learned, seconds, flops, megabytes, tested, outside)
+
+
+def _affordable_test(task: Task, base: Base, prompts: Prompts, style: str) -> Index:
+    """Which test examples are asked about, so that a quarter of what is left of the budget is enough."""
+    some = task.test.texts[:: max(1, len(task.test) // 16)][:16]
+    tokens = np.mean([sum(map(len, _pieces(base, prompts, text, style))) for text in some])
+    a_text = forward_flops(base, int(tokens) + 3 * len(task.test.label_names), 0, len(base.blocks))
+    speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
+    n = min(len(task.test), _ASKED_AT_MOST, int(0.25 * task.seconds_left() * speed / a_text))
+    if n < min(_ASKED_AT_LEAST, len(task.test)):
+        raise NotTriedError(
+            f"{a_text / speed:.1f} s a text are too many for the {task.seconds_left():.0f} s that are left"
+        )
+    generator = np.random.default_rng(task.seed)
+    rows: Index = np.sort(generator.permutation(len(task.test))[:n])
+    return rows
+
+
+def _affordable_examples(task: Task, base: Base, prompts: Prompts, style: str) -> tuple[Examples, Examples]:
+    """Training and validation examples to teach with, so that half of what is left of the budget is enough."""
+    some = task.train.texts[:: max(1, len(task.train) // 16)][:16]
+    tokens = float(np.mean([sum(map(len, _pieces(base, prompts, text, style))) for text in some]))
+    an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.blocks)) * _INSTRUCTION_EPOCHS
+    seconds = an_epoch / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
+    n = int(0.5 * task.seconds_left() / seconds)
+    if n < _LEAST_TAUGHT:
+        raise NotTriedError(
+            f"{seconds:.1f} s an example are too many for the {task.seconds_left():.0f} s that are left"
+        )
+    return _drawn(task.train, n, task.seed), _drawn(task.validation, max(16, n // 8), task.seed)
+
+
+def _pieces(base: Base, prompts: Prompts, text: str, style: str) -> list[list[int]]:
+    written = styles.request(prompts.request(text), style, base.tokenizer)
+    return [base.tokenizer(written, add_special_tokens=False)["input_ids"]]
+
+
+def _drawn(examples: Examples, n: int, seed: int) -> Examples:
+    """About n of the examples, each class in its share."""
+    if n >= len(examples):
+        return examples
+    share = n / len(examples)
+    return examples.take(stratified(examples.labels, seed, (1 - share, 0.0, share)).test)
+
+
+def _rows(examples: Examples) -> list[tuple[str, int, int]]:
+    return list(zip(examples.texts, examples.labels.tolist(), examples.lines.tolist(), strict=True))

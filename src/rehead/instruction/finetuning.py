@@ -1,0 +1,115 @@
+"""Trains a language model on tokenised conversations, in one of the ways of tuning."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+from torch import nn
+
+from rehead import hardware, progress
+from rehead.bases.cut import Base
+from rehead.bases.loading import fingerprint
+from rehead.instruction.answering import Answering, Answers, trained_part
+from rehead.instruction.tokens import Tokens
+from rehead.tuning import lora
+from rehead.tuning.checkpoint import Checkpoint
+from rehead.tuning.features import shelf_for, trunk_pass
+from rehead.tuning.inputs import Computed, Kept
+from rehead.tuning.loop import History, Recipe, train
+from rehead.tuning.settings import Resumption, trained_blocks
+
+_LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
+_RATE_OF_BLOCKS = 2e-4
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run.
+
+    Attributes:
+        tune: `last-K`, `lora` or `full`.
+        style: see `rehead.instruction.styles`.
+        max_length: of a conversation, in tokens.
+        learning_rate: None for what suits the way of tuning.
+    """
+
+    base: str
+    tune: str
+    style: str
+    max_length: int
+    recipe: Recipe
+    learning_rate: float | None
+    seed: int
+
+    @property
+    def rate(self) -> float:
+        return self.learning_rate or _LEARNING_RATES.get(self.tune, _RATE_OF_BLOCKS)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What training came to.
+
+    Attributes:
+        adapters: of `lora`; their effect is in the base's weights already.
+        seconds: that it took.
+    """
+
+    adapters: lora.Adapters | None
+    history: History
+    seconds: float
+
+
+def finetune(
+    base: Base, settings: Settings, examples: Tokens, validation: Tokens, resumption: Resumption | None = None
+) -> Tuned:
+    """Trains the base in place, in float32 weights.
+
+    Raises:
+        Interrupted: Ctrl-C during the training.
+        SettingError: what is to be resumed was begun with something else.
+    """
+    begun = time.perf_counter()
+    config = None
+    trained: nn.Module
+    trained_base, cut = base, 0
+    if settings.tune == "lora":
+        trained_base = lora.copy_of(base, hardware.native_dtype())
+        trained, config = lora.attach(trained_base, settings.seed)
+    else:
+        cut = 0 if settings.tune == "full" else len(base.blocks) - trained_blocks(settings.tune, len(base.blocks))
+        trained = trained_part(base, cut)
+    answering = Answering(
+        trained_base, cut, trained, *(_entering(trained_base, part, cut) for part in (examples, validation))
+    )
+    progress.say(f"training {settings.tune}: {sum(weight.numel() for weight in answering.weights()):,} weights")
+    recipe = replace(settings.recipe, learning_rate=settings.rate)
+    checkpoint = None if resumption is None else _checkpoint(base, settings, cut, (examples, validation), resumption)
+    history = train(answering, recipe, checkpoint)
+    trained_base.model.to("cpu")
+    adapters = None if config is None else lora.merge(trained_base, base, config)
+    return Tuned(adapters, history, time.perf_counter() - begun)
+
+
+def _entering(base: Base, tokens: Tokens, cut: int) -> Answers:
+    """Conversations with what enters the trained blocks: states that are kept, or the text."""
+    if not cut:
+        return Answers(tokens, Computed(base, tokens.ids, 0))
+    frozen = base.with_products_in(hardware.native_dtype())
+    states = trunk_pass(frozen, tokens.ids, depths=[], pooling="mean", cut=cut, shelf=shelf_for(frozen)).tokens
+    return Answers(tokens, Computed(frozen, tokens.ids, cut) if states is None else Kept(states))
+
+
+def _checkpoint(
+    base: Base, settings: Settings, cut: int, parts: tuple[Tokens, Tokens], resumption: Resumption
+) -> Checkpoint:
+    versions = [version(package) for package in ("rehead", "torch", "transformers", "peft")]
+    decides = [settings, cut, fingerprint(base.folder), hardware.native_dtype(), versions]
+    digest = hashlib.sha256(repr(decides).encode())
+    for tokens in parts:
+        for values in (tokens.ids.values, tokens.ids.offsets, tokens.learned.values):
+            digest.update(values.numpy().tobytes())
+    return Checkpoint(resumption.folder, settings.tune, digest.hexdigest(), resumption.resume)
