@@ -6,6 +6,7 @@ The public names, loaded when first used, so that `import rehead` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rehead.choosing.hyperparameters import search as search
     from rehead.choosing.workflow import compare as compare
     from rehead.classifier import Classifier as Classifier
     from rehead.errors import ArtifactError as ArtifactError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Classifier": "rehead.classifier",
     "compare": "rehead.choosing.workflow",
+    "search": "rehead.choosing.hyperparameters",
     "fit": "rehead.workflow",
     "evaluate": "rehead.workflow",
     "inspect": "rehead.inspection",

@@ -201,6 +201,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--resume", action="store_true", help="go on with an interrupted comparison")
     compare.add_argument("-o", "--output", default="rehead-comparison", metavar="DIR", help="(%(default)s)")
 
+    search = _command(known, "search", commands.search, "look for good settings, then fit with the best")
+    search.add_argument("data", metavar="DATA", help=f"labelled texts or images: {_DATA}")
+    search.add_argument("--trials", type=int, default=20, metavar="N", help="in all, earlier ones too (%(default)s)")
+    search.add_argument("--base", metavar="NAME", default="auto", help="as for fit (%(default)s)")
+    search.add_argument("--budget", metavar="T", help="no trial begins after 90s, 10m, 2h")
+    search.add_argument("--max-length", type=int, default=512, metavar="N", help="tokens kept of a text (%(default)s)")
+    search.add_argument("--storage", metavar="FILE", default="rehead-search.sqlite", help="of the trials (%(default)s)")
+    _add_columns(search)
+    search.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")
+    search.add_argument("--seed", type=int, default=0, metavar="N", help="(%(default)s)")
+    search.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="(%(default)s)")
+
     instruct = _command(known, "instruct", commands.instruct, "fine-tune a language model on requests and answers")
     instruct.add_argument(
         "data", metavar="DATA", help="JSON or JSON Lines: instruction and output; messages; prompt and completion"

@@ -245,20 +245,18 @@ def comparison(facts: dict[str, Any]) -> None:
     """The table of approaches, and what is recommended."""
     console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("approach", "accuracy", "macro F1", "p", "learning s", "TFLOP", "ms a text", "MB", "outside"):
-        table.add_column(name, justify="left" if name == "approach" else "right")
+    for name in ("approach", "accuracy", "95 % interval", "p", "seconds", "ms a text", "outside"):
+        table.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
     for row in facts["approaches"]:
         low, high = row["accuracy_ci"]
         cached = f" (+{row['cached_seconds']:.0f})" if row["cached_seconds"] >= 1 else ""
         table.add_row(
             Text(row["title"], style="bold" if row["name"] == facts["recommended"] else ""),
-            f"{100 * row['accuracy']:.1f} ({100 * low:.1f}–{100 * high:.1f})",
-            f"{row['macro_f1']:.3f}",
+            f"{100 * row['accuracy']:.1f} %",
+            f"{100 * low:.1f} to {100 * high:.1f}",
             "" if row["p_value"] is None else f"{row['p_value']:.3f}",
-            f"{row['seconds']:.1f}{cached}",
-            f"{row['tflops']:.1f}",
+            f"{row['seconds']:.0f}{cached}",
             f"{row['milliseconds']:.1f}",
-            f"{row['megabytes']:.0f}",
             "" if row["outside"] is None else f"{100 * row['outside']:.0f} %",
         )
     console.print(table)
@@ -269,6 +267,20 @@ def comparison(facts: dict[str, Any]) -> None:
         console.print(sentence, style="bold" if i == 0 else "", markup=False, highlight=False)
     if facts.get("report"):
         console.print(f"report: {facts['report']}", markup=False, highlight=False)
+
+
+def search(facts: dict[str, Any]) -> None:
+    """The best trials of a search."""
+    console = Console()
+    finished = [trial for trial in facts["trials"] if trial["state"] == "complete"]
+    console.print(f"{len(facts['trials'])} trials, {len(finished)} of them to their end; the best by validation loss:")
+    for trial in sorted(finished, key=lambda trial: trial["validation_log_loss"])[:5]:
+        settings = ", ".join(
+            f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial["settings"].items()
+        )
+        console.print(f"  {trial['validation_log_loss']:.4f}  {settings}", markup=False, highlight=False)
+    console.print()
 
 
 def instruction(facts: dict[str, Any]) -> None:

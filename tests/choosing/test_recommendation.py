@@ -49,8 +49,16 @@ def test_many_approaches_must_be_surer_of_themselves() -> None:
     # Seven texts more: p = 0.016, enough for one approach, not for one of eight.
     lucky = result("probe:a", 23)
     alone, _ = recommend([result("tfidf", 30), lucky])
-    crowded, _ = recommend([result("tfidf", 30), lucky, *(result(f"probe:{i}", 40 + i) for i in range(7))])
+    crowded, reasons = recommend([result("tfidf", 30), lucky, *(result(f"probe:{i}", 31) for i in range(7))])
     assert (alone, crowded) == ("probe:a", "tfidf")
+    assert "(p = 0.125 for 8 approaches)" in reasons[0]
+
+
+def test_what_is_clearly_worse_does_not_count_against_the_others() -> None:
+    # As Holm has it: what is rejected already is no longer among those that may be lucky.
+    hopeless = [result(f"zero-shot:{i}", 400) for i in range(7)]
+    name, _ = recommend([result("tfidf", 30), result("probe:a", 23), *hopeless])
+    assert name == "probe:a"
 
 
 def test_instruction_fine_tuning_is_compared_with() -> None:

@@ -30,14 +30,14 @@ from rehead.tuning.stages import TRAINING_EFFICIENCY, expected_seconds
 TITLES = {
     "majority": "most frequent class",
     "tfidf": "TF-IDF + logistic regression",
+    "probe": "probe",
     "zero-shot": "zero-shot prompt",
     "few-shot": "few-shot prompt",
-    "probe": "probe (classification head)",
     "last-1": "last block and head",
     "lora": "LoRA and head",
     "full": "all weights and head",
     "instruction": "instruction-tuned",
-    "setfit": "SetFit (contrastive)",
+    "setfit": "SetFit",
 }
 # Those that learn next to nothing of the machine's time.
 CHEAP = ("majority", "tfidf")

@@ -56,15 +56,15 @@ def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
     others = [result for result in results if result.name not in CHEAP]
     if not others:
         return cheap.name, [f"Use {cheap.title}: nothing else was tried."]
-    # Holm's correction: many approaches, one of which may be lucky.
-    better = _significantly_better(others, cheap)
+    corrected = corrected_p_values(others, cheap)
+    better = [other for other in others if gain(other, cheap) > 0 and corrected[other.name] < SIGNIFICANT]
     if not better:
         best = max(others, key=lambda other: gain(other, cheap))
         points = 100 * gain(best, cheap)
         if points <= 0:
             reason = f"none of the others is better; the best of them, {best.title}, is {-points:.1f} points behind"
         else:
-            told = _told(p_value(best, cheap))
+            told = _told(corrected[best.name]) + (f" for {len(others)} approaches" if len(others) > 1 else "")
             reason = f"the gain of {best.title}, {points:.1f} points, is within noise ({told})"
         return cheap.name, [f"Use {cheap.title}: {reason}.", *_freedom(results, cheap)]
     leader = max(better, key=lambda result: result.accuracy)
@@ -72,7 +72,7 @@ def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
     chosen = min(as_good, key=lambda result: (result.milliseconds, result.seconds))
     sentences = [
         f"Use {chosen.title}: {_percent(chosen)} against {_percent(cheap)} for {cheap.title} "
-        f"({_told(p_value(chosen, cheap))})."
+        f"({_told(corrected[chosen.name])})."
     ]
     if chosen is not leader:
         sentences.append(
@@ -82,15 +82,15 @@ def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
     return chosen.name, [*sentences, *_against_instruction(results, chosen), *_freedom(results, chosen)]
 
 
-def _significantly_better(others: Sequence[Result], cheap: Result) -> list[Result]:
-    ahead = [other for other in others if gain(other, cheap) > 0]
-    ordered = sorted(ahead, key=lambda other: p_value(other, cheap))
-    better = []
-    for rank, other in enumerate(ordered):
-        if p_value(other, cheap) * (len(others) - rank) >= SIGNIFICANT:
-            break
-        better.append(other)
-    return better
+def corrected_p_values(others: Sequence[Result], cheap: Result) -> dict[str, float]:
+    """By name, McNemar's p against the cheap one, corrected for trying several (Holm, Scand. J. Statistics 6, 1979)."""
+    ordered = sorted((p_value(other, cheap), other.name) for other in others)
+    corrected: dict[str, float] = {}
+    largest = 0.0
+    for rank, (p, name) in enumerate(ordered):
+        largest = max(largest, min(1.0, p * (len(ordered) - rank)))
+        corrected[name] = largest
+    return corrected
 
 
 def _against_instruction(results: Sequence[Result], chosen: Result) -> list[str]:

@@ -12,7 +12,7 @@ from rehead.data.examples import Examples
 Scores = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 
 # So many test texts are disturbed; of those that were learned with, this share is kept by the threshold.
-_DISTURBED, _KEPT = 300, 0.95
+ANSWERED, _KEPT = 300, 0.95
 # The share of words that a typo or an omission befalls.
 _SHARE = 0.1
 
@@ -70,7 +70,7 @@ DISTURBANCES = ("typos", "capitals", "omissions")
 
 def losses_of_accuracy(scores: Scores, test: Examples, seed: int) -> dict[str, float]:
     """How much lower the accuracy is on disturbed texts, in shares."""
-    some = test.take(np.sort(np.random.default_rng(seed).permutation(len(test))[:_DISTURBED]))
+    some = test.take(np.sort(np.random.default_rng(seed).permutation(len(test))[:ANSWERED]))
     honest = (scores(some.texts).argmax(1) == some.labels).mean()
     return {
         how: float(honest - (scores(disturbed(some.texts, how, seed)).argmax(1) == some.labels).mean())

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rehead import progress
 from rehead.bases.cut import Base
 from rehead.heads import Head, build, describe, parameters
-from rehead.tuning.loop import History
+from rehead.tuning.loop import History, Watch
 from rehead.tuning.lora import Adapters
 from rehead.tuning.run import Run
 from rehead.tuning.settings import Resumption, trained_blocks
@@ -62,8 +62,11 @@ class Finetuned:
     trunk_speed: float = 0.0
 
 
-def finetune(run: Run, resumption: Resumption | None = None) -> Finetuned:
+def finetune(run: Run, resumption: Resumption | None = None, watch: Watch | None = None) -> Finetuned:
     """Trains a classifier; validation chooses regularisation, depth, epoch and, with `auto`, the way of tuning.
+
+    Args:
+        watch: of the training of blocks, see `rehead.tuning.loop.train`.
 
     Raises:
         Interrupted: Ctrl-C during the training of blocks.
@@ -80,7 +83,7 @@ def finetune(run: Run, resumption: Resumption | None = None) -> Finetuned:
     keeps_tokens = bool(ways) and run.keeps_tokens(cut)
     features = run.features(head, cut if keeps_tokens else None)
     logits = run.solve_probe(head, features.seen)
-    ladder = Ladder(run, head, found.depth, features, logits, resumption)
+    ladder = Ladder(run, head, found.depth, features, logits, resumption, watch)
     ladder.climb()
     run.clock.stop("tail")
     kept = ladder.kept

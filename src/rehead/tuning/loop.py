@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,6 +54,10 @@ class Recipe:
     label_smoothing: float = 0.0
     balanced: bool = False
     seed: int = 0
+
+
+# See `train`.
+Watch = Callable[[int, float], None]
 
 
 class Trainee(Protocol):
@@ -112,7 +117,11 @@ class History:
 
 
 def train(
-    trainee: Trainee, recipe: Recipe, checkpoint: Checkpoint | None = None, deadline: float | None = None
+    trainee: Trainee,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None = None,
+    deadline: float | None = None,
+    watch: Watch | None = None,
 ) -> History:
     """Trains in place and leaves the weights with the lowest validation loss.
 
@@ -120,13 +129,14 @@ def train(
         checkpoint: where the state is kept; None keeps none.
         deadline: on the clock of time.perf_counter; no epoch begins that would end after it, if it takes as long as
             the one before; the first one always begins.
+        watch: called after each epoch with its number and the validation loss; what it raises ends the training.
 
     Raises:
         Interrupted: Ctrl-C; the state was kept if there is a checkpoint.
         SettingError: the checkpoint belongs to another run.
     """
     hardware.keep_freed_memory()
-    run = _Training(trainee, recipe, checkpoint)
+    run = _Training(trainee, recipe, checkpoint, watch)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         run.start()
@@ -139,8 +149,8 @@ def train(
 class _Training:
     """One run of `train`."""
 
-    def __init__(self, trainee: Trainee, recipe: Recipe, checkpoint: Checkpoint | None) -> None:
-        self.trainee, self.recipe, self.checkpoint = trainee, recipe, checkpoint
+    def __init__(self, trainee: Trainee, recipe: Recipe, checkpoint: Checkpoint | None, watch: Watch | None) -> None:
+        self.trainee, self.recipe, self.checkpoint, self.watch = trainee, recipe, checkpoint, watch
         self.weights = trainee.weights()
         self.device = self.weights[0].device
         self.optimizer = _optimizer(self.weights, recipe)
@@ -256,6 +266,8 @@ class _Training:
                 best.copy_(weight.detach())
             self.best_is_current = True
         self._write_state()
+        if self.watch:
+            self.watch(epoch, history.validation_losses[-1])
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:

@@ -24,7 +24,7 @@ from rehead.tuning import lora
 from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.features import Features, training_flops
 from rehead.tuning.inputs import Computed, Inputs, Kept
-from rehead.tuning.loop import History
+from rehead.tuning.loop import History, Watch
 from rehead.tuning.lora import Adapters
 from rehead.tuning.run import Run
 from rehead.tuning.settings import Resumption, trained_blocks
@@ -75,9 +75,10 @@ class Ladder:
         features: Features,
         logits: npt.NDArray[np.float32],
         resumption: Resumption | None,
+        watch: Watch | None = None,
     ) -> None:
         self._run, self._head, self._depth, self._features = run, head, depth, features
-        self._resumption = resumption
+        self._resumption, self._watch = resumption, watch
         self._chooses = run.settings.tune == "auto"
         self._targets = run.validation.labels
         self.logits = logits
@@ -131,7 +132,8 @@ class Ladder:
         train_inputs, held_out = self._inputs(tail)
         recipe = replace(run.settings.recipe, learning_rate=run.settings.rate_for(way))
         deadline = run.clock.begun + run.settings.budget if self._chooses else None
-        history = train(tail, train_inputs, held_out, recipe, self._checkpoint(way, tail, train_inputs), deadline)
+        checkpoint = self._checkpoint(way, tail, train_inputs)
+        history = train(tail, train_inputs, held_out, recipe, checkpoint, deadline, self._watch)
         self._warn_of_lost(way, history)
         logits = tail.logits(held_out.inputs).numpy()
         tail.trained.to("cpu")

@@ -18,7 +18,7 @@ from rehead.tuning import loop
 from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
-from rehead.tuning.loop import PORTION, History, Recipe
+from rehead.tuning.loop import PORTION, History, Recipe, Watch
 from rehead.tuning.objective import Objective
 
 
@@ -132,9 +132,10 @@ def train(
     recipe: Recipe,
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
+    watch: Watch | None = None,
 ) -> History:
     """Trains a tail in place; see `rehead.tuning.loop.train`."""
-    return loop.train(_Classification(tail, examples, validation, recipe), recipe, checkpoint, deadline)
+    return loop.train(_Classification(tail, examples, validation, recipe), recipe, checkpoint, deadline, watch)
 
 
 class _Classification:
