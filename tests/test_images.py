@@ -16,6 +16,7 @@ from PIL import Image
 import rehead
 from rehead import Classifier
 from rehead.bases.loading import load
+from rehead.bases.pixels import Pixels
 from rehead.bases.reading import encode
 from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
@@ -107,6 +108,28 @@ def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> N
     assert [views[row] for row in rows] == [0] * len(rows)
     assert (rows[:n_train] < run.n_train).all()
     assert (rows[n_train:] >= run.n_train).all()
+
+
+@pytest.mark.parametrize(("tune", "epochs_anew"), [("full", 2), ("last-1", 0)])
+def test_where_nothing_is_kept_every_epoch_has_views_of_its_own(
+    tune: str, epochs_anew: int, data: Path, vit: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[int] = []
+    honest = Pixels.changed
+
+    def noted(self: Pixels) -> Pixels:
+        changed = honest(self)
+        drawn.extend(changed.views.tolist())
+        return changed
+
+    monkeypatch.setattr(Pixels, "changed", noted)
+    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    model = Classifier(str(vit), tune=tune, depth=2, pool="mean", epochs=2, views=2)
+    model.fit_examples(parts.train, parts.validation)
+    # Training images alone, each twice an epoch; a chance repetition apart, no view comes up again.
+    assert len(drawn) == epochs_anew * 2 * len(parts.train)
+    assert all(view >= 2 for view in drawn)
+    assert len(set(drawn)) >= 0.95 * len(drawn)
 
 
 def test_views_are_averaged_in_prediction_where_that_is_asked_for(data: Path, vit: Path, tmp_path: Path) -> None:

@@ -191,7 +191,10 @@ def _parser() -> argparse.ArgumentParser:
         "--approaches", metavar="A,B", help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, ... (all)"
     )
     compare.add_argument(
-        "--base", metavar="A,B", default="smollm2,minilm", help="the first is tuned and asked, too (%(default)s)"
+        "--base",
+        metavar="A,B",
+        default="smollm2,minilm",
+        help="probes on each; the first is tuned, the first decoder asked (%(default)s)",
     )
     compare.add_argument("--budget", default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)")
     _add_columns(compare)

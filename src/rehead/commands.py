@@ -371,8 +371,8 @@ def _read_input(
 ) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
     """Rows with their original columns, the texts or images among them, and the text column's name."""
     path = Path(options.input)
-    if _is_of_images(options.input):
-        return _read_images(options.input)
+    if _is_of_images(options.input, options.text_column):
+        return _read_images(options.input, options.text_column)
     if options.input == "-":
         lines = [line.rstrip("\r\n") for line in sys.stdin]
         return [{"text": line} for line in lines], lines, "text"
@@ -392,31 +392,39 @@ def _read_input(
     return [{"text": options.input}], [options.input], "text"
 
 
-def _is_of_images(given: str) -> bool:
+def _is_of_images(given: str, column: str | None = None) -> bool:
     from rehead.data import galleries
     from rehead.data.pictures import FORMATS
 
+    if not given.strip() or given == "-":
+        return False
     try:
-        return Path(given).suffix.lower() in FORMATS or galleries.holds_images(given)
+        if Path(given).suffix.lower() in FORMATS:
+            # A text may end with the name of an image.
+            return Path(given).exists() or not any(character.isspace() for character in given)
+        return galleries.holds_images(given, column)
     except OSError:  # too long for a file's name, so it is a text
         return False
 
 
-def _read_images(source: str) -> tuple[list[dict[str, Any]], list[Picture], str]:
+def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture], str]:
+    """Rows with their original columns, and the images; those that cannot be used are named and left out."""
     from rehead.data import galleries
     from rehead.data.pictures import looked_at
 
-    if not Path(source).exists():
+    if source != galleries.DIGITS and not Path(source).exists():
         raise DataError(f"{source}: no such file; check the path")
-    pictures = galleries.unlabelled(source)
+    rows, pictures = galleries.unlabelled(source, column)
     problems = looked_at(pictures)
     for picture, problem in zip(pictures, problems, strict=True):
         if problem is not None:
             progress.warn(f"{picture.name} {problem}: it is not classified")
-    usable = [picture for picture, problem in zip(pictures, problems, strict=True) if problem is None]
+    usable = [i for i, problem in enumerate(problems) if problem is None]
     if not usable:
         raise DataError(f"{source}: no image there can be used; see the lines above")
-    return [{"image": picture.name} for picture in usable], usable, "image"
+    kept = [pictures[i] for i in usable]
+    name = next((name for name, value in rows[usable[0]].items() if value == kept[0].name), "image")
+    return [rows[i] for i in usable], kept, name
 
 
 def _is_path(given: str) -> bool:

@@ -94,5 +94,6 @@ def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
 
 def _small(picture: Picture) -> Image.Image:
     image = picture.image(at_least=_SIDE)
-    scale = _SIDE / min(image.size)
+    # A strip is not blown up.
+    scale = min(_SIDE / min(image.size), 4 * _SIDE / max(image.size))
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))

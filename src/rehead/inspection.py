@@ -13,7 +13,8 @@ from rehead.data.audit import class_counts, cut_off, length_histogram
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.findings import in_order
-from rehead.data.parts import Sources, gather
+from rehead.data.parts import Sources, gather, with_own_parts
+from rehead.errors import SettingError
 
 
 def inspect(sources: Sources | str, base: str | None = None, max_length: int = 512) -> dict[str, Any]:
@@ -28,11 +29,13 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
         RheadError: the data cannot be read, or the base cannot be loaded.
     """
     sources = Sources(sources) if isinstance(sources, str) else sources
-    material = gather(sources)
+    material = gather(with_own_parts(sources))
     pool, dropped = material.pool, dict(material.dropped)
     kept, repeated = drop_duplicates(pool)
     dropped |= repeated
     findings = material.findings
+    if base is not None and pool.pictures is not None:
+        raise SettingError("--base counts a text's tokens, and these are images; leave it out")
     if base is None:
         lengths = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
     else:
@@ -47,7 +50,9 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
             "dropped": {reason: len(lines) for reason, lines in dropped.items()},
         },
         "classes": class_counts(pool),
-        "lengths": {
+        "lengths": None
+        if pool.pictures is not None
+        else {
             "unit": "words" if base is None else f"tokens of {base}",
             "median": int(np.median(lengths)),
             "longest": int(lengths.max()),

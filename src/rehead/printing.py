@@ -177,15 +177,15 @@ def inspection(facts: dict[str, Any]) -> None:
         table.add_row(f"and {more:,} more", "")
     console.print()
     console.print(table)
-    lengths = facts["lengths"]
-    table = Table(lengths["unit"], box=None, pad_edge=False)
-    table.add_column("texts", justify="right")
-    table.add_column("")
-    most = max(lengths["histogram"].values())
-    for end, count in lengths["histogram"].items():
-        table.add_row(f"to {int(end):,}", f"{count:,}", "█" * round(30 * count / most))
-    console.print()
-    console.print(table)
+    if (lengths := facts["lengths"]) is not None:
+        table = Table(lengths["unit"], box=None, pad_edge=False)
+        table.add_column("texts", justify="right")
+        table.add_column("")
+        most = max(lengths["histogram"].values())
+        for end, count in lengths["histogram"].items():
+            table.add_row(f"to {int(end):,}", f"{count:,}", "█" * round(30 * count / most))
+        console.print()
+        console.print(table)
     console.print()
     for finding in facts["findings"]:
         colour = _COLOURS[finding["grade"]]

@@ -123,5 +123,12 @@ def test_mistakes_are_told(bases: list[str], data: str, tmp_path: Path) -> None:
         rehead.compare(data, names=["tfidf"], bases=bases, output=tmp_path / "full")
 
 
+def test_the_first_decoder_is_asked(bases: list[str], data: str) -> None:
+    facts = rehead.compare(data, names=["tfidf", "zero-shot", "last-1"], bases=bases[::-1])
+    assert [row["name"] for row in facts["approaches"]] == ["tfidf", "zero-shot", "last-1"]
+    facts = rehead.compare(data, names=["tfidf", "zero-shot"], bases=bases[1:])
+    assert facts["not_tried"] == {"zero-shot": "none of the bases is a language model"}
+
+
 def test_titles_name_the_base(bases: list[str]) -> None:
     assert workflow._title(f"probe:{bases[1]}") == "probe, encoder"

@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from rehead.data.pictures import Picture
 from rehead.errors import BaseModelError
 
 _FILE = "preprocessor_config.json"
+# From this side on ConvNeXt's image processor takes images whole.
+_SQUEEZED_FROM = 384
 # Of a view: the least share of the image's area that is kept, the largest turn in degrees, and how far brightness,
 # contrast and saturation go from where they were.
 _LEAST_AREA, _LARGEST_TURN, _STRONGEST = 0.6, 15.0, 0.2
@@ -57,6 +59,9 @@ class Transform:
             size, crop = told["size"], told.get("crop_size") or told["size"]
             shorter = _side(size) if told.get("do_center_crop") or "shortest_edge" in _keyed(size) else None
             side = _side(crop) if told.get("do_center_crop") else _side(size)
+            if "crop_pct" in told and not told.get("do_center_crop"):
+                # ConvNeXt's processor: small images are scaled to more and the middle is cut out, large ones squeezed.
+                shorter = int(side / float(told["crop_pct"] or 0.875)) if side < _SQUEEZED_FROM else None
             return cls(
                 side,
                 shorter,
@@ -148,6 +153,10 @@ class Pixels:
         """The given images, in that order."""
         places = rows.tolist()
         return Pixels([self.pictures[i] for i in places], self.views[rows], self.transform, self.tokens)
+
+    def changed(self) -> Pixels:
+        """Each in a view of its own, drawn by torch's random state."""
+        return replace(self, views=torch.randint(2, 2**16, (len(self),)))
 
     def digests(self) -> npt.NDArray[np.uint8]:
         """(n, 16): of each file's bytes, its view and the transform."""

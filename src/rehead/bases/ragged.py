@@ -42,6 +42,10 @@ class Sequences(Protocol):
         """(n, 16): what each is known by."""
         ...
 
+    def changed(self) -> Self:
+        """The same inputs as they might have been instead, by torch's random state; texts stay as they are."""
+        ...
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -88,6 +92,10 @@ class Ragged:
             hashlib.blake2b(values[start:stop].tobytes(), digest_size=16).digest() for start, stop in pairwise(bounds)
         ]
         return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)
+
+    def changed(self) -> Ragged:
+        """Texts stay as they are."""
+        return self
 
     def take(self, rows: Tensor) -> Ragged:
         """The given sequences, in that order."""

@@ -70,20 +70,6 @@ def _of_stages(config: Any) -> list[int]:
     return [int(width) for width in config.hidden_sizes]
 
 
-def _swin_embed(backbone: Any, pixels: Tensor) -> Tensor:
-    return _first(backbone.embeddings(pixels))
-
-
-def _swin_stage(stage: nn.Module, states: Tensor) -> Tensor:
-    side = math.isqrt(states.shape[1])
-    return _first(stage(states, (side, side)))
-
-
-def _swin_widths(config: Any) -> list[int]:
-    last = len(config.depths) - 1
-    return [int(config.embed_dim) * 2 ** min(stage + 1, last) for stage in range(last + 1)]
-
-
 # By `config.model_type`.
 FAMILIES = {
     efficientnet.MODEL_TYPE: VisionFamily(
@@ -108,7 +94,6 @@ FAMILIES = {
     "convnext": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
     "convnextv2": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
     "resnet": VisionFamily("encoder.stages", lambda model, pixels: model.embedder(pixels), True, _of_stages),
-    "swin": VisionFamily("encoder.layers", _swin_embed, False, _swin_widths, 0, "layernorm", _swin_stage),
 }
 # What a convolution and the batch norm behind it are called in a module that holds both.
 _CONVOLUTIONS = (("conv", "norm"), ("convolution", "normalization"))
@@ -149,7 +134,7 @@ class VisionBase(Base):
     @property
     def tokens_an_image(self) -> int:
         """What an image is taken for where batches are filled."""
-        if self.vision.maps or self.config.model_type == "swin":
+        if self.vision.maps:
             return _TOKENS_OF_A_MAP
         return (self.transform.size // int(self.config.patch_size)) ** 2 + self.vision.prefix
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from rehead import hardware, likelihood
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_language_model
-from rehead.choosing.prompting import Prompts, log_odds
+from rehead.bases.tokens import longest_input
+from rehead.choosing.prompting import Prompts, likelihoods, log_odds, shared
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples, Index
 from rehead.data.splits import stratified
@@ -22,7 +23,8 @@ from rehead.evaluation import baselines
 from rehead.instruction import generation, styles
 from rehead.instruction.finetuning import Settings, finetune
 from rehead.instruction.generation import Sampling
-from rehead.instruction.tokens import tokenise
+from rehead.instruction.tokens import prompt_ids, tokenise
+from rehead.tuning.estimate import estimate
 from rehead.tuning.features import forward_flops
 from rehead.tuning.loop import Recipe
 from rehead.tuning.stages import TRAINING_EFFICIENCY, expected_seconds
@@ -97,7 +99,8 @@ class Task:
     """What all approaches get.
 
     Attributes:
-        bases: of the classifiers; a decoder among them is the one that is asked in words.
+        bases: of the classifiers.
+        writer: the language model that is asked in words; None where no base is one.
         seed: for everything random.
         seconds_left: of the budget.
     """
@@ -106,7 +109,7 @@ class Task:
     validation: Examples
     test: Examples
     bases: tuple[str, ...]
-    writer: str
+    writer: str | None
     max_length: int
     seed: int
     seconds_left: Callable[[], float]
@@ -142,10 +145,9 @@ def classifier(base: str, tune: str) -> Approach:
         budget = max(1.0, task.seconds_left())
         model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=budget)
         run = model.prepare(task.train, task.validation)
-        if tune != "head":
-            needed = expected_seconds(run, tune, len(run.base.blocks))
-            if needed > budget:
-                raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
+        needed = estimate(run).seconds if tune == "head" else expected_seconds(run, tune, len(run.base.blocks))
+        if needed > budget:
+            raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
         result = model.fit_examples(task.train, task.validation, run=run)
         seconds = time.perf_counter() - begun
         trunk = forward_flops(result.base, int(run.encoded.tokens.sum()), 0, result.depth)
@@ -168,23 +170,21 @@ def zero_shot(task: Task) -> Learned:
 
 
 def few_shot(task: Task) -> Learned:
-    """Shows the shortest-to-median training texts of each class, a few of each, before the request."""
+    """Shows a few training texts of each class before the request, from the shorter half of each."""
     generator = np.random.default_rng(task.seed)
     n_classes = len(task.train.label_names)
     of_a_class = max(1, min(_SHOWN_OF_A_CLASS, _SHOWN // n_classes))
     lengths = np.array([len(text) for text in task.train.texts])
-    short = lengths <= np.median(lengths)
-    shown = [
-        row
-        for label in range(n_classes)
-        for row in generator.permutation(np.flatnonzero((task.train.labels == label) & short))[:of_a_class]
-    ]
-    return _asked(task, task.train.take(generator.permutation(shown)))
+    shown: list[int] = []
+    for label in np.unique(task.train.labels):
+        rows = np.flatnonzero(task.train.labels == label)
+        shown += generator.permutation(rows[lengths[rows] <= np.median(lengths[rows])])[:of_a_class].tolist()
+    return _asked(task, task.train.take(generator.permutation(shown)[:_SHOWN]))
 
 
 def _asked(task: Task, shown: Examples | None) -> Learned:
     begun = time.perf_counter()
-    base = load_language_model(task.writer)
+    base = _language_model(task)
     style = styles.resolved("auto", base.tokenizer)
     prompts = Prompts(base, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length), shown)
     tested = _affordable_test(task, base, prompts, style)
@@ -206,12 +206,14 @@ def _asked(task: Task, shown: Examples | None) -> Learned:
 
 def instruction(task: Task) -> Learned:
     """Fine-tunes the language model to write the label, and asks it as it asks an untuned one."""
-    base = load_language_model(task.writer)
+    base = _language_model(task)
     style = styles.resolved("auto", base.tokenizer)
     prompts = Prompts(base, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length))
     taught, checked = _affordable_examples(task, base, prompts, style)
+    # What is tried on is reckoned with before, so that no training is for nothing.
+    tested = _affordable_test(task, base, prompts, style)
     settings = Settings(
-        base=task.writer,
+        base=base.name,
         tune="lora",
         style=style,
         max_length=task.max_length + _PROMPTED_TOKENS,
@@ -223,10 +225,11 @@ def instruction(task: Task) -> Learned:
         [prompts.conversation(text, label, line) for text, label, line in _rows(part)] for part in (taught, checked)
     ]
     tokens = [tokenise(base, part, style, settings.max_length) for part in conversations]
+    if not all(len(part.ids) for part in tokens):
+        raise NotTriedError(f"no request with its answer fits into {settings.max_length} tokens")
     tuned = finetune(base, settings, tokens[0], tokens[1])
-    tested = _affordable_test(task, base, prompts, style)
-    n_learned = len(taught) + len(checked)
-    return _in_words(task, base, prompts, style, n_learned, tuned.seconds, tuned.history.flops, tested)
+    n_learned = sum(len(part.ids) for part in tokens)
+    return _in_words(task, base, prompts, style, n_learned, tuned.seconds, tuned.history.flops, tested, trained=True)
 
 
 def setfit(base: str) -> Approach:
@@ -286,14 +289,32 @@ def of(name: str, task_bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
     raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
 
 
+def _language_model(task: Task) -> Base:
+    if task.writer is None:
+        raise NotTriedError("none of the bases is a language model")
+    return load_language_model(task.writer)
+
+
 def _in_words(
-    task: Task, base: Base, prompts: Prompts, style: str, n_learned: int, seconds: float, flops: float, tested: Index
+    task: Task,
+    base: Base,
+    prompts: Prompts,
+    style: str,
+    n_learned: int,
+    seconds: float,
+    flops: float,
+    tested: Index,
+    *,
+    trained: bool = False,
 ) -> Learned:
     names = task.train.label_names
     longest = max(len(base.tokenizer(name)["input_ids"]) for name in names) + 8
 
     def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        odds = log_odds(base, prompts, texts, names, style)
+        if trained:
+            odds = likelihoods(base, [prompts.request(text) for text in texts], names, style)
+        else:
+            odds = log_odds(base, prompts, texts, names, style)
         return likelihood.probabilities(odds, multilabel=False)
 
     def outside(texts: Sequence[str]) -> float:
@@ -308,8 +329,13 @@ def _in_words(
 def _affordable_test(task: Task, base: Base, prompts: Prompts, style: str) -> Index:
     """Which test examples are asked about, so that a quarter of what is left of the budget is enough."""
     some = task.test.texts[:: max(1, len(task.test) // 16)][:16]
-    tokens = np.mean([sum(map(len, _pieces(base, prompts, text, style))) for text in some])
-    a_text = forward_flops(base, int(tokens) + 3 * len(task.test.label_names), 0, len(base.blocks))
+    written = [prompt_ids(base.tokenizer, prompts.request(text), style) for text in some]
+    n_shared = shared(written) if len(written) > 1 else 0
+    longest = max(map(len, written)) + _PROMPTED_TOKENS
+    if longest > longest_input(base, longest):
+        raise NotTriedError(f"prompts of {longest} tokens are longer than the model takes")
+    own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(task.test.label_names)
+    a_text = forward_flops(base, int(own), 0, len(base.blocks))
     speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
     n = min(len(task.test), _ASKED_AT_MOST, int(0.25 * task.seconds_left() * speed / a_text))
     if n < min(_ASKED_AT_LEAST, len(task.test)):
@@ -324,7 +350,7 @@ def _affordable_test(task: Task, base: Base, prompts: Prompts, style: str) -> In
 def _affordable_examples(task: Task, base: Base, prompts: Prompts, style: str) -> tuple[Examples, Examples]:
     """Training and validation examples to teach with, so that half of what is left of the budget is enough."""
     some = task.train.texts[:: max(1, len(task.train) // 16)][:16]
-    tokens = float(np.mean([sum(map(len, _pieces(base, prompts, text, style))) for text in some]))
+    tokens = float(np.mean([len(prompt_ids(base.tokenizer, prompts.request(text), style)) for text in some]))
     an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.blocks)) * _INSTRUCTION_EPOCHS
     seconds = an_epoch / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
     n = int(0.5 * task.seconds_left() / seconds)
@@ -333,11 +359,6 @@ def _affordable_examples(task: Task, base: Base, prompts: Prompts, style: str) -
             f"{seconds:.1f} s an example are too many for the {task.seconds_left():.0f} s that are left"
         )
     return _drawn(task.train, n, task.seed), _drawn(task.validation, max(16, n // 8), task.seed)
-
-
-def _pieces(base: Base, prompts: Prompts, text: str, style: str) -> list[list[int]]:
-    written = styles.request(prompts.request(text), style, base.tokenizer)
-    return [base.tokenizer(written, add_special_tokens=False)["input_ids"]]
 
 
 def _drawn(examples: Examples, n: int, seed: int) -> Examples:

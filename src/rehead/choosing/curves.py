@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
 from rehead import likelihood
 from rehead.choosing.approaches import Task
@@ -16,7 +17,7 @@ from rehead.tuning.frozen_probes import frozen_features
 
 # Examples of each class; each number is four times the one before.
 _LEAST, _FACTOR = 8, 4
-_REPEATS = 3
+REPEATS = 3
 
 
 def sizes(task: Task) -> list[int]:
@@ -48,7 +49,8 @@ def of_features(task: Task, model: Classifier) -> list[float]:
         both = np.concatenate([rows, held_out])
         pooled = frozen.pooled[both]
         solved = search.solve(frozen.head, pooled, everything.labels[both], len(rows), probe.RANKED, None)
-        seen = frozen.head.projection(frozen.pooled[held_out]).numpy()
+        with torch.inference_mode():
+            seen = frozen.head.projection(frozen.pooled[held_out]).numpy()
         scores = likelihood.probabilities(seen @ solved.weight.T + solved.bias, multilabel=False)
         return float((scores.argmax(1) == everything.labels[held_out]).mean())
 
@@ -74,7 +76,7 @@ def _curve(task: Task, accuracy: Callable[[Index], float]) -> list[float]:
     generator = np.random.default_rng(task.seed)
     means = []
     for size in sizes(task):
-        drawn = [_drawn(task, size, generator) for _ in range(_REPEATS)]
+        drawn = [_drawn(task, size, generator) for _ in range(REPEATS)]
         means.append(float(np.mean([accuracy(rows) for rows in drawn])))
     return [*means, accuracy(np.arange(len(task.train)))]
 

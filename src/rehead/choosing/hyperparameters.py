@@ -1,7 +1,7 @@
 """Looks for good settings with Optuna: how many blocks to keep and to train, pooling, learning rate, smoothing.
 
-Validation log loss decides; the test set is not looked at. Features come from the cache: all depths of a base are
-computed once. Trials are kept in an SQLite file, so that a search that was broken off goes on.
+Validation log loss decides; the test set is not looked at. Features that a trial has computed are in the cache for the
+others. Trials are kept in an SQLite file, so that a search that was broken off goes on.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from typing import Any
 from sklearn.base import clone
 
 from rehead import likelihood, progress
+from rehead.bases.loading import fingerprint
 from rehead.classifier import Classifier
+from rehead.data.duplicates import fingerprints
 from rehead.data.parts import Parts, Sources, prepare
-from rehead.errors import SettingError
+from rehead.errors import SettingError, first_line
 from rehead.heads import candidates
 from rehead.tuning.finetune import finetune
+from rehead.tuning.run import Run
 
 # Trained blocks cost a hundred times what a probe costs; of more than two nothing was gained in what was measured.
 _MOST_BLOCKS = 2
@@ -69,19 +72,23 @@ def search(
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     run = model.prepare(parts.train, parts.validation)
-    study = optuna.create_study(
-        storage=f"sqlite:///{Path(storage).resolve()}",
-        study_name=_digest(parts, model),
-        sampler=optuna.samplers.TPESampler(seed=model.random_state),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
-        direction="minimize",
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{Path(storage).resolve()}",
+            study_name=_digest(parts, model, run),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
+            direction="minimize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # SQLAlchemy's, of several classes
+        raise SettingError(f"--storage {storage} cannot be used ({first_line(error)}); give another file") from error
+    # Its first trials are random: those of a search that goes on must not be the same once more.
+    study.sampler = optuna.samplers.TPESampler(seed=model.random_state + len(study.trials))
     done = len(study.get_trials(states=_finished(optuna)))
     if done:
         progress.say(f"{done} trials are in {storage} already")
     study.optimize(
-        _objective(optuna, parts, model, len(run.base.blocks), run.base.whole),
+        _objective(optuna, parts, model, run),
         n_trials=max(0, n_trials - done),
         timeout=budget,
         callbacks=[lambda study, trial: _say(trial)],
@@ -95,11 +102,12 @@ def search(
     return Searched(best, {**facts, "storage": str(storage)})
 
 
-def _objective(
-    optuna: Any, parts: Parts, model: Classifier, n_blocks: int, whole: str | None
-) -> Callable[[Any], float]:
+def _objective(optuna: Any, parts: Parts, model: Classifier, base_run: Run) -> Callable[[Any], float]:
+    n_blocks, whole = len(base_run.base.blocks), base_run.base.whole
+    most = _MOST_BLOCKS if base_run.settings.long != "chunks" and not base_run.settings.average_views else 0
+
     def objective(trial: Any) -> float:
-        n_trained = trial.suggest_int("trained_blocks", 0, min(_MOST_BLOCKS, n_blocks))
+        n_trained = trial.suggest_int("trained_blocks", 0, min(most, n_blocks))
         # Depths as a distance from the end, so that each is possible whatever is trained.
         trial.suggest_int("depth", 1, n_blocks)
         trial.suggest_categorical("pool", [*candidates(whole), "layers"])
@@ -141,11 +149,13 @@ def _finished(optuna: Any) -> tuple[Any, ...]:
     return (states.COMPLETE, states.PRUNED)
 
 
-def _digest(parts: Parts, model: Classifier) -> str:
+def _digest(parts: Parts, model: Classifier, run: Run) -> str:
     """Of all that decides what a trial finds."""
-    digest = hashlib.sha256(repr([sorted(model.get_params().items()), version("rehead")]).encode())
+    versions = [version(package) for package in ("rehead", "torch", "transformers")]
+    decides = [sorted(model.get_params().items()), fingerprint(run.base.folder), versions]
+    digest = hashlib.sha256(repr(decides).encode())
     for part in (parts.train, parts.validation):
-        digest.update("\0".join(part.texts).encode())
+        digest.update(fingerprints(part.inputs).tobytes())
         digest.update(part.labels.tobytes())
     return digest.hexdigest()[:16]
 

@@ -64,7 +64,10 @@ class Prompts:
 
 
 def log_odds(base: Base, prompts: Prompts, texts: Sequence[str], names: Sequence[str], style: str) -> Array:
-    """(n, n_classes) calibrated log-likelihoods of the labels, each row up to a constant."""
+    """(n, n_classes) calibrated log-likelihoods of the labels, each row up to a constant.
+
+    For a model that was not trained on such answers: what a trained one prefers, the data have taught it.
+    """
     asked = [*texts, *_NOTHING]
     scores = likelihoods(base, [prompts.request(text) for text in asked], names, style)
     scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
@@ -82,8 +85,8 @@ def likelihoods(base: Base, requests: Sequence[Sequence[Message]], names: Sequen
     prompts = [prompt_ids(tokenizer, request, style) for request in requests]
     end = styles.ending(style, tokenizer)
     answers = [tokenizer(name + end, add_special_tokens=False)["input_ids"] for name in names]
-    shared = _shared(prompts)
-    rests = [ids[shared:] for ids in prompts]
+    n_shared = shared(prompts)
+    rests = [ids[n_shared:] for ids in prompts]
     order = sorted(range(len(rests)), key=lambda i: len(rests[i]))
     # A window of attention that is shorter than a prompt counts padding, too.
     window = getattr(base.config, "sliding_window", None) or math.inf
@@ -96,13 +99,13 @@ def likelihoods(base: Base, requests: Sequence[Sequence[Message]], names: Sequen
         autocast(hardware.native_dtype() == torch.bfloat16),
         progress.bar("asking", len(order)) as advance,
     ):
-        prefix = _Prefix(base, prompts[0][:shared])
+        prefix = _Prefix(base, prompts[0][:n_shared])
         start = 0
         while start < len(order):
             stop = start + 1
             while (
                 stop < len(order)
-                and (stop + 1 - start) * len(names) * len(rests[order[stop]]) <= _HELD_TOKENS
+                and (stop + 1 - start) * (n_shared + len(rests[order[stop]])) <= _HELD_TOKENS
                 and (pads or len(rests[order[stop]]) == len(rests[order[start]]))
             ):
                 stop += 1
@@ -136,6 +139,19 @@ class _Prefix:
         longest = max(map(len, answers))
         if longest == 1:
             return scores
+        # Few labels at a time: keys and values of the whole prompt are held for each.
+        some = max(1, _HELD_TOKENS // (n * (mask.shape[1] + longest)))
+        parts = [scores[:, at : at + some] for at in range(0, n_answers, some)]
+        told = [
+            part + self._following(answers[at * some : (at + 1) * some], longest, mask, cache)
+            for at, part in enumerate(parts)
+        ]
+        return torch.cat(told, dim=1)
+
+    def _following(self, answers: list[list[int]], longest: int, mask: Tensor, cache: Any) -> Tensor:
+        """(n, n_answers) log-likelihoods of the tokens behind the first of each answer."""
+        n, n_answers = len(mask), len(answers)
+        cache = copy.deepcopy(cache)
         padded = torch.tensor([answer + [0] * (longest - len(answer)) for answer in answers])
         there = torch.tensor([[1] * len(answer) + [0] * (longest - len(answer)) for answer in answers])
         if n_answers > 1:
@@ -146,7 +162,7 @@ class _Prefix:
         following = padded[:, 1:].repeat(n, 1).to(logits.device)
         told = logits.log_softmax(-1).gather(-1, following.unsqueeze(-1)).squeeze(-1)
         told = told * there[:, 1:].repeat(n, 1).to(logits.device)
-        return scores + told.sum(-1).view(n, n_answers)
+        return told.sum(-1).view(n, n_answers)
 
     def _run(self, ids: Tensor, mask: Tensor, cache: Any, keep: int = 1) -> tuple[Tensor, Any]:
         """Logits of the last `keep` places, (n, keep, vocabulary) float32, and keys and values of all."""
@@ -163,7 +179,7 @@ class _Prefix:
         return told.logits.float(), told.past_key_values
 
 
-def _shared(prompts: Sequence[list[int]]) -> int:
+def shared(prompts: Sequence[list[int]]) -> int:
     """How many tokens all prompts begin with; each keeps one of its own at least."""
     first, last = min(prompts), max(prompts)  # all others lie between these
     common = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))

@@ -68,7 +68,12 @@ def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
             reason = f"the gain of {best.title}, {points:.1f} points, is within noise ({told})"
         return cheap.name, [f"Use {cheap.title}: {reason}.", *_freedom(results, cheap)]
     leader = max(better, key=lambda result: result.accuracy)
-    as_good = [result for result in better if result is leader or p_value(leader, result) >= SIGNIFICANT]
+    as_good = [
+        result
+        for result in better
+        if result is leader
+        or not any(gain(other, result) > 0 and p_value(other, result) < SIGNIFICANT for other in better)
+    ]
     chosen = min(as_good, key=lambda result: (result.milliseconds, result.seconds))
     sentences = [
         f"Use {chosen.title}: {_percent(chosen)} against {_percent(cheap)} for {cheap.title} "

@@ -17,12 +17,14 @@ import numpy.typing as npt
 
 from rehead import artifact, files, narration, progress
 from rehead.bases.catalogue import DEFAULT
+from rehead.bases.families import FAMILIES
+from rehead.bases.loading import fingerprint, locate, model_type_of
 from rehead.choosing import approaches, curves, robustness
 from rehead.choosing.approaches import CHEAP, IN_WORDS, TITLES, Approach, Learned, NotTriedError, Task
 from rehead.choosing.recommendation import Result, p_value, recommend
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources, prepare
-from rehead.errors import ArtifactError, DataError, SettingError
+from rehead.errors import ArtifactError, DataError, RheadError, SettingError
 from rehead.evaluation import metrics, plots, report
 from rehead.evaluation.intervals import bootstrap, wilson
 from rehead.facts import peak_rss_bytes, rows_used
@@ -85,7 +87,7 @@ def compare(
 
     Args:
         names: of the approaches, see `rehead.choosing.approaches.TITLES`; they are tried in that order.
-        bases: probes are tried on each; the other heads on the first; the first is asked in words, too.
+        bases: probes are tried on each; the other heads on the first; the first decoder is asked in words.
         budget: seconds in all; what would take longer is not tried, prompts are tried on fewer texts.
         output: folder for comparison.json and report.html; nothing is written if None.
         resume: go on from where an interrupted comparison with the same `output` stood.
@@ -96,6 +98,10 @@ def compare(
     begun = time.perf_counter()
     sources = Sources(sources) if isinstance(sources, str) else sources
     wanted = [pair for name in names for pair in approaches.of(name, tuple(bases))]
+    if not bases:
+        raise SettingError("--base: name one at least")
+    if not any(name in CHEAP for name in names):
+        raise SettingError("--approaches: leave majority or tfidf in; the others are compared with them")
     if not budget > 0:
         raise SettingError(f"--budget must be above 0, not {budget}")
     if output is not None:
@@ -110,7 +116,7 @@ def compare(
         parts.validation,
         parts.test,
         tuple(bases),
-        bases[0],
+        _writer(bases),
         max_length,
         random_state,
         lambda: budget - (time.perf_counter() - begun),
@@ -137,6 +143,15 @@ def compare(
     return facts
 
 
+def _writer(bases: Sequence[str]) -> str | None:
+    """The first base that is a language model."""
+    for base in bases:
+        family = FAMILIES.get(model_type_of(locate(base), base))
+        if family is not None and family.causal:
+            return base
+    return None
+
+
 def _all_tried(
     task: Task, wanted: Sequence[tuple[str, Approach]], folder: Path | None, resume: bool
 ) -> tuple[list[Tried], dict[str, str]]:
@@ -150,7 +165,7 @@ def _all_tried(
         progress.say(f"{_title(name)} ({max(0, task.seconds_left()):.0f} s of the budget are left)")
         try:
             result = _tried(task, name, approach(task))
-        except NotTriedError as reason:
+        except (NotTriedError, RheadError) as reason:
             not_tried[name] = str(reason)
             progress.say(f"not tried: {reason}")
             continue
@@ -195,8 +210,11 @@ def _tried(task: Task, name: str, learned: Learned) -> Tried:
 
 
 def _curve(task: Task, name: str, learned: Learned) -> list[float] | None:
+    """None where learning again and again would take too much of what is left of the budget."""
     if name == "tfidf":
-        return curves.of_words(task)
+        often = curves.REPEATS * len(curves.totals(task))  # most of it with fewer examples
+        affordable = often * learned.seconds < 2 * _SHARE_FOR_NOISE * task.seconds_left()
+        return curves.of_words(task) if affordable else None
     if learned.model is not None and name.startswith("probe:"):
         return curves.of_features(task, learned.model)
     return None
@@ -205,9 +223,7 @@ def _curve(task: Task, name: str, learned: Learned) -> list[float] | None:
 def _told(task: Task, tried: Sequence[Tried]) -> dict[str, Any]:
     """The table, its p-values, how many examples are enough, and the recommendation."""
     results = {one.name: _result(task.test, one) for one in tried}
-    cheap = max((one for one in results.values() if one.name in CHEAP), key=lambda one: one.accuracy, default=None)
-    if cheap is None:
-        raise SettingError("--approaches: leave majority or tfidf in; the others are compared with them")
+    cheap = max((one for one in results.values() if one.name in CHEAP), key=lambda one: one.accuracy)
     best = max(one.accuracy for one in results.values())
     at = curves.totals(task)
     chosen, reasons = recommend(list(results.values()))
@@ -243,7 +259,9 @@ def _title(name: str) -> str:
 
 def _digest(task: Task, name: str) -> str:
     """Of all that decides what an approach finds, but for the time that it has."""
-    decides = [name, task.bases, task.writer, task.max_length, task.seed, version("rehead"), version("torch")]
+    models = [fingerprint(locate(base)) for base in task.bases]
+    versions = [version(package) for package in ("rehead", "torch", "transformers")]
+    decides = [name, models, task.writer, task.train.label_names, task.max_length, task.seed, versions]
     digest = hashlib.sha256(repr(decides).encode())
     for part in (task.train, task.validation, task.test):
         digest.update("\0".join(part.texts).encode())

@@ -93,20 +93,19 @@ def look_alike(pictures: Sequence[Picture]) -> Index:
     """
     hashes = np.stack([picture.look.hash for picture in pictures]) if pictures else np.zeros((0, 4), np.uint64)
     shades = np.stack([picture.look.shades for picture in pictures]) if pictures else np.zeros((0, 1), np.float32)
-    left, right = [], []
+    groups: Index = np.arange(len(hashes), dtype=np.int64)
     for start in range(0, len(hashes), _COMPARED):
         part = hashes[start : start + _COMPARED]
         differing = np.zeros((len(part), len(hashes)), dtype=np.uint16)
         for word in range(hashes.shape[1]):
             differing += np.bitwise_count(part[:, word, None] ^ hashes[:, word])
-        rows, others = np.nonzero(differing <= _BITS)
-        alike = (shades[start + rows] * shades[others]).sum(1) >= _CORRELATED
-        rows, others = rows[alike], others[alike]
-        left.append(rows + start)
-        right.append(others)
-    pairs = (np.concatenate(left or [np.zeros(0, int)]), np.concatenate(right or [np.zeros(0, int)]))
-    graph = coo_array((np.ones(len(pairs[0])), pairs), shape=(len(hashes), len(hashes)))
-    _, groups = connected_components(graph, directed=False)
+        alike = (differing <= _BITS) & (shades[start : start + len(part)] @ shades.T >= _CORRELATED)
+        rows, others = np.nonzero(alike)
+        # Only the groups are carried on: of images that all look alike there are as many pairs as their square.
+        pairs = (np.concatenate([rows + start, np.arange(len(hashes))]), np.concatenate([others, groups]))
+        graph = coo_array((np.ones(len(pairs[0]), dtype=np.uint8), pairs), shape=(len(hashes), len(hashes)))
+        _, linked = connected_components(graph, directed=False)
+        groups = np.unique(linked, return_index=True)[1][linked]  # each named by its first member
     numbers: dict[int, int] = {}
     return np.array([numbers.setdefault(int(group), len(numbers)) for group in groups], dtype=np.int64)
 

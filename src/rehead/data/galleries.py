@@ -5,8 +5,9 @@ image files, a Parquet file that holds them.
 from __future__ import annotations
 
 import io
+import os
 import zipfile
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -16,9 +17,10 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 from PIL import Image
 
+from rehead import progress
 from rehead.data import tables
 from rehead.data.examples import Table
-from rehead.data.pictures import FORMATS, Picture
+from rehead.data.pictures import FORMATS, Picture, shown
 from rehead.errors import DataError
 
 # Sub-folders with these names are parts of the data, if a training part is among them.
@@ -31,6 +33,9 @@ PARTS = {
 _MOSTLY = 0.9
 # Bytes of a table that are looked at for names of images.
 _BEGINNING = 65536
+# What the files of all formats begin with; and so many rows of a Parquet file are looked at.
+_BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
+_LOOKED_AT = 32
 # Pixels that a digit of 8 × 8 points becomes.
 _DIGIT_SIDE = 64
 
@@ -59,37 +64,58 @@ class Gallery:
 DIGITS = "sample:digits"
 
 
-def holds_images(data: str) -> bool:
-    """Whether DATA is one of images; looks at names and column types only."""
+def holds_images(data: str, column: str | None = None) -> bool:
+    """Whether DATA is one of images; looks at names, column types and the first bytes of cells only.
+
+    Args:
+        column: of a table: whether it is this one that holds them, if it is there; any column if None.
+    """
     if data == DIGITS:
         return True
     path = Path(data)
     if path.is_dir():
-        return next(_files_of(path), None) is not None
+        images, others = _files_of(path)
+        return len(images) > len(others)  # a folder of texts may hold a picture, too
     if not path.is_file():
         return False
     if path.suffix.lower() == ".zip":
-        return bool(_members_of(path))
+        return bool(_members_of(path)[0])
     if path.suffix.lower() == ".parquet":
-        return _column_of_bytes(path) is not None
+        found = _column_of_bytes(path, column)
+        return found is not None
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and _mentions_images(path):
-        table = tables.read(path)
-        return any(_names_images(table.column(name)) for name in table.columns)
+        table = tables.read(path, unlabelled=True)
+        judged = [column] if column in table.columns else table.columns
+        return any(_names_images(table.column(name)) for name in judged)
     return False
 
 
 def parts_of(data: str) -> dict[str, str]:
-    """Which of a folder's sub-folders are its parts: `train`, `validation`, `test` → folder; empty if it has none."""
+    """Which of a folder's sub-folders are its parts: `train`, `validation`, `test` → folder; empty if it has none.
+
+    They are parts only if all that hold images are: one of several classes may be called train.
+    """
     path = Path(data)
     if not path.is_dir():
         return {}
-    there = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
-    found = {part: str(there[name]) for part, names in PARTS.items() for name in names if name in there}
-    return found if "train" in found else {}
+    there = {child.name.lower(): child for child in path.iterdir() if child.is_dir() and _files_of(child)[0]}
+    found = {part: there[name] for part, names in PARTS.items() for name in names if name in there}
+    if "train" not in found or len(found) < len(there):
+        return {}
+    nested = any(len(file.relative_to(found["train"]).parts) > 1 for file in _files_of(found["train"])[0])
+    return {part: str(folder) for part, folder in found.items()} if nested else {}
 
 
-def read(data: str, image_column: str | None = None, label_column: str | None = None) -> Gallery:
+def read(
+    data: str,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    known: tuple[str | None, str | None] = (None, None),
+) -> Gallery:
     """Reads what `holds_images` has found to be images; none of them is opened yet.
+
+    Args:
+        known: names of the two columns that are preferred where they are there.
 
     Raises:
         DataError: there are no classes, or a column is missing.
@@ -98,53 +124,88 @@ def read(data: str, image_column: str | None = None, label_column: str | None = 
         return _digits()
     path = Path(data)
     if path.is_dir():
-        return _by_folder(data, [Picture(file.relative_to(path).as_posix(), file) for file in _files_of(path)])
+        if parts := parts_of(data):
+            raise DataError(f"{data} has the parts {', '.join(parts)}; give one of them, such as {parts['train']}")
+        return _by_folder(data, _pictures_in(path))
     if path.suffix.lower() == ".zip":
-        members = _members_of(path)
-        return _by_folder(data, [Picture(name, path, member) for name, member in members])
-    if path.suffix.lower() == ".parquet":
-        return _from_parquet(path, image_column, label_column)
-    return _from_table(path, image_column, label_column)
+        return _by_folder(data, _pictures_in(path))
+    table, image_column, pictures = _from_table_or_parquet(path, image_column, known[0])
+    if label_column is None and known[1] in table.columns:
+        label_column = known[1]
+    _require_columns(table, label_column)
+    return Gallery(table, image_column, label_column or _label_among(table, image_column), pictures)
 
 
-def unlabelled(data: str) -> list[Picture]:
-    """The images of a file or folder, in the order of their names, whatever folders they lie in."""
+def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture]]:
+    """The images of a file or folder, in the order of their names, whatever folders they lie in; with each the row
+    that it stands in, or its name.
+    """
     path = Path(data)
+    if data != DIGITS and (path.is_dir() or path.suffix.lower() == ".zip"):
+        pictures = _pictures_in(path)
+    elif path.suffix.lower() in FORMATS:
+        pictures = [Picture(shown(path.name), path)]
+    elif data == DIGITS:
+        pictures = _digits().pictures
+    else:
+        table, _, pictures = _from_table_or_parquet(path, image_column, None)
+        return [dict(zip(table.columns, row, strict=True)) for row in table.rows], pictures
+    return [{"image": picture.name} for picture in pictures], pictures
+
+
+def _pictures_in(path: Path) -> list[Picture]:
+    """The images of a folder or an archive; says what else is there."""
     if path.is_dir():
-        return [Picture(file.relative_to(path).as_posix(), file) for file in _files_of(path)]
-    if path.suffix.lower() == ".zip":
-        return [Picture(name, path, member) for name, member in _members_of(path)]
-    if path.suffix.lower() in FORMATS:
-        return [Picture(path.name, path)]
-    return read(data).pictures
+        images, others = _files_of(path)
+        pictures = [Picture(shown(file.relative_to(path).as_posix()), file) for file in images]
+        names = [file.name for file in others]
+    else:
+        members, names = _members_of(path)
+        pictures = [Picture(shown(name), path, member) for name, member in members]
+    if names:
+        endings = Counter(PurePosixPath(name).suffix.lower() or "none" for name in names)
+        told = ", ".join(f"{n:,} {ending}" for ending, n in endings.most_common(5))
+        progress.warn(
+            f"{path}: {len(names):,} files are not used, because they are not named as images are ({told}); convert "
+            f"those that are images to one of {', '.join(FORMATS)}"
+        )
+    return pictures
 
 
-def _files_of(folder: Path) -> Iterator[Path]:
-    """The image files in a folder and below, in the order of their paths; hidden ones are left out."""
-    found = (
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in FORMATS and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-    )
-    return iter(sorted(file for file in found if file.is_file()))
+def _files_of(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Images in a folder and below, links included, and other files, in the order of their paths; no hidden ones."""
+    found: list[Path] = []
+    visited: set[Path] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        if here.resolve() in visited:  # a link to a folder above
+            folders.clear()
+            continue
+        visited.add(here.resolve())
+        folders[:] = [each for each in folders if not each.startswith(".")]
+        found += [here / each for each in files if not each.startswith(".")]
+    found.sort()
+    images = [file for file in found if file.suffix.lower() in FORMATS and file.is_file()]
+    return images, [file for file in found if file.suffix.lower() not in FORMATS]
 
 
-def _members_of(archive: Path) -> list[tuple[str, str]]:
-    """Names below the folder that all of an archive is in, and names in the archive, of the images; in order."""
+def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
+    """Names below the folder that all of an archive is in, and names in the archive, of the images, in order; and the
+    names of what else is in it.
+    """
     try:
         with zipfile.ZipFile(archive) as opened:
             names = [name for name in opened.namelist() if not name.endswith("/")]
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} is not a zip file ({error}); make it anew") from error
-    images = sorted(
-        name
-        for name in names
-        if PurePosixPath(name).suffix.lower() in FORMATS
-        and not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-    )
+    names = [
+        name for name in names if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
+    ]
+    images = sorted(name for name in names if PurePosixPath(name).suffix.lower() in FORMATS)
+    others = [name for name in names if PurePosixPath(name).suffix.lower() not in FORMATS]
     tops = {PurePosixPath(name).parts[0] for name in images}
     nested = len(tops) == 1 and all(len(PurePosixPath(name).parts) > 2 for name in images)
-    return [("/".join(PurePosixPath(name).parts[1:]) if nested else name, name) for name in images]
+    return [("/".join(PurePosixPath(name).parts[1:]) if nested else name, name) for name in images], others
 
 
 def _by_folder(source: str, files: list[Picture]) -> Gallery:
@@ -152,7 +213,10 @@ def _by_folder(source: str, files: list[Picture]) -> Gallery:
     rows: list[list[str | None]] = [
         [picture.name, picture.name.split("/")[0] if "/" in picture.name else None] for picture in files
     ]
-    if not any(label for _, label in rows):
+    labels = {label for _, label in rows if label}
+    if labels and labels <= {name for names in PARTS.values() for name in names}:
+        raise DataError(f"{source}: its folders are parts ({', '.join(sorted(labels))}); unpack it and give the folder")
+    if not labels:
         raise DataError(f"{source}: images but no sub-folders; put the images of each class into a folder of its own")
     table = Table(source, ["image", "label"], rows, list(range(1, len(rows) + 1)))
     return Gallery(table, "image", "label", files)
@@ -174,28 +238,36 @@ def _digits() -> Gallery:
     return Gallery(Table(DIGITS, ["image", "label"], rows, list(range(1, len(rows) + 1))), "image", "label", pictures)
 
 
-def _from_table(path: Path, image_column: str | None, label_column: str | None) -> Gallery:
-    table = tables.read(path)
-    image_column = image_column or next(name for name in table.columns if _names_images(table.column(name)))
-    _require_columns(table, image_column, label_column)
-    label_column = label_column or _label_among(table, image_column)
-    pictures = [Picture(name or "", path.parent / (name or "")) for name in table.column(image_column)]
-    return Gallery(table, image_column, label_column, pictures)
+def _from_table_or_parquet(path: Path, column: str | None, known: str | None) -> tuple[Table, str, list[Picture]]:
+    """The table, which of its columns has the images' names, and the images.
+
+    Args:
+        column: it is this one; an error if it is not there.
+        known: it is this one, if it is there.
+    """
+    if path.suffix.lower() == ".parquet":
+        return _from_parquet(path, column)
+    table = tables.read(path, unlabelled=True)
+    _require_columns(table, column)
+    found = next((name for name in table.columns if _names_images(table.column(name))), None)
+    chosen = column or (known if known in table.columns else found)
+    assert chosen is not None  # `holds_images` has found one
+    names = table.column(chosen)
+    return table, chosen, [Picture(shown(name or ""), path.parent / (name or "")) for name in names]
 
 
-def _from_parquet(path: Path, image_column: str | None, label_column: str | None) -> Gallery:
+def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, list[Picture]]:
     content = parquet.read_table(path)
-    image_column = image_column or str(_column_of_bytes(path))
+    image_column = str(_column_of_bytes(path, image_column))
     others = [name for name in content.column_names if name != image_column]
     pictures = []
     for number, cell in enumerate(content.column(image_column).to_pylist(), start=1):
         data, told = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-        pictures.append(Picture(told or f"row {number}", content=data or b""))
+        pictures.append(Picture(shown(told or f"row {number}"), content=data or b""))
     columns = [[None if value is None else str(value) for value in content.column(name).to_pylist()] for name in others]
     rows = [[picture.name, *cells] for picture, *cells in zip(pictures, *columns, strict=True)]
     table = Table(str(path), [image_column, *others], rows, list(range(1, len(rows) + 1)))
-    _require_columns(table, image_column, label_column)
-    return Gallery(table, image_column, label_column or _label_among(table, image_column), pictures)
+    return table, image_column, pictures
 
 
 def _require_columns(table: Table, *names: str | None) -> None:
@@ -204,10 +276,12 @@ def _require_columns(table: Table, *names: str | None) -> None:
             raise DataError(f"{table.source} has no column {name!r}; its columns are {', '.join(table.columns)}")
 
 
-def _column_of_bytes(path: Path) -> str | None:
+def _column_of_bytes(path: Path, column: str | None) -> str | None:
+    """The column that holds images: their bytes begin as those of images do."""
     try:
         schema = parquet.read_schema(path)
-    except (OSError, arrow.ArrowInvalid):
+        first = next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
+    except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
         return None
 
     def is_bytes(kind: Any) -> bool:
@@ -215,7 +289,14 @@ def _column_of_bytes(path: Path) -> str | None:
             return any(kind.field(i).name == "bytes" for i in range(kind.num_fields))
         return bool(arrow.types.is_binary(kind) or arrow.types.is_large_binary(kind))
 
-    return next((field.name for field in schema if is_bytes(field.type)), None)
+    def begins_as_image(cell: Any) -> bool:
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        return isinstance(content, bytes) and content.startswith(_BEGINNINGS)
+
+    names = [field.name for field in schema if is_bytes(field.type) and column in (None, field.name)]
+    if first is None:
+        return None
+    return next((name for name in names if any(map(begins_as_image, first.column(name).to_pylist()))), None)
 
 
 def _label_among(table: Table, image_column: str) -> str:
@@ -234,5 +315,4 @@ def _mentions_images(path: Path) -> bool:
 
 
 def _names_images(cells: list[str | None]) -> bool:
-    there = [cell for cell in cells if cell]
-    return bool(there) and sum(Path(cell).suffix.lower() in FORMATS for cell in there) >= _MOSTLY * len(there)
+    return sum(Path(cell or "").suffix.lower() in FORMATS for cell in cells) >= _MOSTLY * max(1, len(cells))

@@ -138,6 +138,19 @@ def gather(sources: Sources) -> Material:
     return Material(pool, given.get("validation"), test, columns, rows_read, unusable, findings)
 
 
+def with_own_parts(sources: Sources, with_test: bool = True) -> Sources:
+    """Of a folder of images that is divided already: the training part as data, and the others as given ones."""
+    parts = galleries.parts_of(sources.data)
+    if not parts:
+        return sources
+    return replace(
+        sources,
+        data=parts["train"],
+        validation=sources.validation or parts.get("validation"),
+        test=sources.test or (parts.get("test") if with_test else None),
+    )
+
+
 def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
     """Reads all sources, audits them, drops duplicates and divides.
 
@@ -148,13 +161,7 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
     Args:
         with_test: whether a test part is needed; not where cross-validation tests on every example.
     """
-    if parts := galleries.parts_of(sources.data):
-        sources = replace(
-            sources,
-            data=parts["train"],
-            validation=sources.validation or parts.get("validation"),
-            test=sources.test or (parts.get("test") if with_test else None),
-        )
+    sources = with_own_parts(sources, with_test)
     if with_test and sources.test is None:
         sources = replace(sources, test=samples.own_test(sources.data))
     material = gather(sources)
@@ -214,7 +221,7 @@ def read_examples(
     Args:
         label_names: the classes, where they are known; then it is known whether a text may have several labels, too.
     """
-    if galleries.holds_images(data):
+    if galleries.holds_images(data, sources.text_column or known.text):
         return _read_images(data, sources, label_names, known)
     table = samples.read_any(data)
     text_column, label_column = (name if name in table.columns else None for name in known[:2])
@@ -235,7 +242,9 @@ def _read_images(
     data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
 ) -> tuple[Examples, Dropped, Columns, int]:
     """The same of images; those that cannot be used are named."""
-    gallery = galleries.read(data, sources.text_column or known.text, sources.label_column or known.label)
+    if sources.label_separator or known.separator:
+        raise DataError(f"{data}: an image has one label; leave --label-separator out")
+    gallery = galleries.read(data, sources.text_column, sources.label_column, known[:2])
     table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
     progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")
     examples, dropped = from_table(table, gallery.image_column, gallery.label_column, label_names)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import struct
 import warnings
 import zipfile
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,8 @@ FORMATS = {
 }
 # More pixels than a camera takes, fewer than fill the memory.
 LARGEST_PIXELS = 100_000_000
+# Bytes of a file, packed or not.
+LARGEST_BYTES = 500_000_000
 # Side of the square that a difference hash is made of: 16 · 16 bits.
 _HASHED_SIDE = 16
 # Modes of more than 8 bits a channel, which `convert` would cut off at 255.
@@ -66,11 +70,14 @@ class Picture:
             return self.content
         assert self.path is not None
         try:
-            if self.member is None:
-                return self.path.read_bytes()
-            with zipfile.ZipFile(self.path) as archive:
-                return archive.read(self.member)
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            if self.member is not None:
+                return _member(self.path, self.member)
+            if not self.path.is_file():  # a device or a pipe never ends
+                raise OSError("no such file")
+            if self.path.stat().st_size > LARGEST_BYTES:
+                raise OSError(_TOO_LARGE)
+            return self.path.read_bytes()
+        except (OSError, KeyError, ValueError, RuntimeError, EOFError, zlib.error, zipfile.BadZipFile) as error:
             raise DataError(f"{self.name} cannot be read ({error}); check {self.path}") from error
 
     @cached_property
@@ -99,6 +106,32 @@ class Picture:
                 return _in_three_colours(ImageOps.exif_transpose(opened))
         except _UNREADABLE as error:
             raise DataError(f"{self.name} {_reason(error)}; remove or replace it") from error
+
+
+_TOO_LARGE = f"more than {LARGEST_BYTES // 1_000_000} MB"
+
+
+def _member(archive: Path, name: str) -> bytes:
+    """The bytes of a file in an archive; what it unpacks to is looked at before it is unpacked."""
+    opened = _archive(archive, archive.stat().st_mtime_ns)
+    if opened.getinfo(name).file_size > LARGEST_BYTES:
+        raise OSError(_TOO_LARGE)
+    with opened.open(name) as file:
+        content = file.read(LARGEST_BYTES + 1)
+    if len(content) > LARGEST_BYTES:
+        raise OSError(_TOO_LARGE)
+    return content
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, changed: int) -> zipfile.ZipFile:
+    """An archive whose contents are listed once; several threads may read from it."""
+    return zipfile.ZipFile(path)
+
+
+def shown(name: str) -> str:
+    """A file's name as it can be written down: bytes that are no UTF-8 are replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
@@ -140,7 +173,11 @@ def _look_at(picture: Picture) -> Look:
         return Look(_reason(error))
 
 
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+# What Pillow raises for damaged files of one format or another.
+_UNREADABLE = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, OverflowError, MemoryError),
+    *(struct.error, zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
 
 
 def _opened(content: bytes) -> Image.Image:
@@ -179,7 +216,7 @@ def _oddities(name: str, opened: Image.Image) -> list[str]:
 
 def _in_three_colours(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP:
-        values = np.asarray(image).astype(np.float64)
+        values = np.asarray(image).astype(np.float32)
         # 16 bits by their range; what has another one by its own.
         top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else max(float(values.max(initial=0)), 1e-9)
         image = Image.fromarray((255 * np.clip(values / top, 0, 1)).round().astype(np.uint8))
@@ -217,12 +254,12 @@ def as_picture(given: Any, number: int) -> Picture | None:
     if isinstance(given, Picture):
         return given
     if isinstance(given, Path):
-        return Picture(str(given), given)
+        return Picture(shown(str(given)), given)
     if isinstance(given, np.ndarray) and given.dtype == np.uint8:
         given = Image.fromarray(given)
     if isinstance(given, Image.Image):
         content = io.BytesIO()
-        given.save(content, "PNG")
+        _in_three_colours(ImageOps.exif_transpose(given)).save(content, "PNG")
         return Picture(f"image {number}", content=content.getvalue())
     return None
 

@@ -8,25 +8,28 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from rehead import artifact, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_language_model
+from rehead.bases.tokens import longest_input
 from rehead.data.splits import stratified
 from rehead.errors import DataError, SettingError
 from rehead.evaluation import report
 from rehead.facts import peak_rss_bytes
 from rehead.instruction import conversations, generation, styles
 from rehead.instruction.answering import Answers, mean_loss
-from rehead.instruction.conversations import Conversation, Conversations
+from rehead.instruction.conversations import ASSISTANT, Conversation, Conversations
 from rehead.instruction.finetuning import Settings, finetune
 from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import label_set, measured
-from rehead.instruction.tokens import Tokens, tokenise
+from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
 from rehead.instruction.writer import Writer
 from rehead.tuning.inputs import Computed
 from rehead.tuning.loop import History, Recipe
@@ -97,7 +100,7 @@ def instruct(
             "style": run.style,
             "max_length": max_length,
             "seed": random_state,
-            "rows": _rows(given, train_part, validation_part, test_part),
+            "rows": run.rows(given),
             "tokens": run.told_of_tokens(),
             "recipe": {**asdict(recipe), "learning_rate": settings.rate},
             "validation_losses": history.validation_losses,
@@ -129,14 +132,18 @@ def instruct(
 def divided(
     given: Sequence[Conversation], seed: int
 ) -> tuple[list[Conversation], list[Conversation], list[Conversation]]:
-    """Training, validation and test part; conversations that begin with the same request stay together.
+    """Training, validation and test part; conversations that begin alike, up to the first answer, stay together.
 
     Raises:
         DataError: there are too few.
     """
-    requests = [repr([(message.role, message.whole.casefold()) for message in one.messages[:-1]]) for one in given]
-    _, groups = np.unique(requests, return_inverse=True)
-    split = stratified(np.zeros(len(given), np.int64), seed, FRACTIONS, groups.astype(np.int64))
+    numbers: dict[tuple[str, ...], int] = {}
+    beginnings = [
+        tuple(message.whole.casefold() for message in takewhile(lambda turn: turn.role != ASSISTANT, one.messages))
+        for one in given
+    ]
+    groups = np.array([numbers.setdefault(beginning, len(numbers)) for beginning in beginnings], dtype=np.int64)
+    split = stratified(np.zeros(len(given), np.int64), seed, FRACTIONS, groups)
     parts = tuple([given[row] for row in rows] for rows in (split.train, split.validation, split.test))
     if not all(parts):
         raise DataError(f"{len(given)} conversations are too few to learn from and to test on; give 20 or more")
@@ -164,7 +171,16 @@ class _Run:
         self.style = styles.resolved(settings.style, base.tokenizer)
         self.tokens = [self._tokens(part) for part in (train_part, validation_part, test_part)]
         self.labels = label_set([conversation.answer for conversation in train_part])
-        self.asked = test_part[:_WRITTEN]
+        lost = sum(len(part) for part in (train_part, validation_part, test_part)) - sum(map(len, self._kept))
+        self.too_long = {"whose answer does not fit (--max-length)": lost} if lost else {}
+        # Those to which an answer can be written within the model's reach.
+        room = longest_input(base, settings.max_length + _LONGEST) - _LONGEST
+        fitting = [
+            test_part[row]
+            for row in self.tokens[2].kept.tolist()
+            if len(prompt_ids(base.tokenizer, test_part[row].request, self.style)) <= room
+        ]
+        self.asked = fitting[:_WRITTEN]
 
     def _tokens(self, part: list[Conversation]) -> Tokens:
         tokens = tokenise(self.base, part, self.style, self.settings.max_length)
@@ -173,7 +189,7 @@ class _Run:
         return tokens
 
     def say_what_is_used(self, given: Conversations) -> None:
-        for reason, n in given.dropped.items():
+        for reason, n in (given.dropped | self.too_long).items():
             progress.warn(f"{n:,} of {given.read:,} rows are left out: {reason}")
         cut = sum(tokens.cut for tokens in self.tokens)
         if cut:
@@ -183,6 +199,15 @@ class _Run:
             f"{len(self.tokens[0].ids):,} conversations to learn from, {learned:,} tokens of answers; "
             f"{len(self.tokens[1].ids):,} to validate, {len(self.tokens[2].ids):,} to test; style {self.style}"
         )
+
+    @property
+    def _kept(self) -> list[Tensor]:
+        return [tokens.kept for tokens in self.tokens]
+
+    def rows(self, given: Conversations) -> dict[str, Any]:
+        counts = dict(zip(("train", "validation", "test"), map(len, self._kept), strict=True))
+        dropped = given.dropped | self.too_long
+        return {"read": given.read, "used": sum(counts.values()), **counts, "dropped": dropped}
 
     def told_of_tokens(self) -> dict[str, int]:
         train_tokens = self.tokens[0]
@@ -231,8 +256,3 @@ def _check(settings: Settings) -> None:
         raise SettingError(f"--learning-rate must be above 0, not {settings.learning_rate}")
     if settings.max_length < 2:
         raise SettingError(f"--max-length must be 2 or more, not {settings.max_length}")
-
-
-def _rows(given: Conversations, *parts: list[Conversation]) -> dict[str, Any]:
-    counts = dict(zip(("train", "validation", "test"), map(len, parts), strict=True))
-    return {"read": given.read, "used": sum(counts.values()), **counts, "dropped": given.dropped}

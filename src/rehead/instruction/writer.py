@@ -19,11 +19,13 @@ from rehead import artifact, files, hardware, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_language_model
 from rehead.bases.packing import Packing
-from rehead.errors import ArtifactError, RheadError
+from rehead.bases.tokens import longest_input
+from rehead.errors import ArtifactError, RheadError, SettingError
 from rehead.instruction import generation
 from rehead.instruction.conversations import ASSISTANT, USER, Message
 from rehead.instruction.generation import Sampling
 from rehead.instruction.language_model import next_token_logits
+from rehead.instruction.tokens import prompt_ids
 from rehead.tuning.lora import Adapters
 
 KIND = "language model"
@@ -70,6 +72,13 @@ class Writer:
         if not messages or messages[-1].role == ASSISTANT:
             raise RheadError("there is nothing to answer; let the last turn be the user's")
         sampling = Sampling(max_tokens, temperature, top_p, seed)
+        n_tokens = len(prompt_ids(self.base.tokenizer, messages, self.style))
+        room = longest_input(self.base, n_tokens + max_tokens)
+        if n_tokens + max_tokens > room:
+            raise SettingError(
+                f"the request has {n_tokens:,} tokens and the answer may have {max_tokens:,}, but the model takes "
+                f"{room:,} in all; shorten it or lower --max-tokens"
+            )
         return generation.answer(self.base, messages, self.style, sampling, streamer)
 
     def save(self, folder: str | Path, documents: Mapping[str, str] | None = None) -> None:

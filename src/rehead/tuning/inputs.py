@@ -54,12 +54,14 @@ class Computed:
 
     Attributes:
         base: goes to the device here and stays there.
+        anew: whether images are changed each time, see `Sequences.changed`.
     """
 
     base: Base
     ids: Sequences
     cut: int
     below: Tensor | None = None
+    anew: bool = False
 
     def __post_init__(self) -> None:
         self.base.model.to(hardware.device())
@@ -69,7 +71,8 @@ class Computed:
         return self.ids.lengths
 
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
-        ids = self.ids.take(rows).values.to(hardware.device())
+        taken = self.ids.take(rows)
+        ids = (taken.changed() if self.anew else taken).values.to(hardware.device())
         if self.cut == 0:
             return self.base.embed(ids, packing)
         training = self.base.model.training

@@ -162,14 +162,17 @@ class Ladder:
         n_frozen = sum(read <= tail.cut for read in self._head.reads)
         below = torch.cat(self._features.pooled[:n_frozen], dim=1) if n_frozen else None
 
-        def inputs(rows: torch.Tensor) -> Inputs:
+        def inputs(rows: torch.Tensor, anew: bool) -> Inputs:
             # Tokens were kept for the first way of tuning; the others begin at the text.
             if tail.cut and tokens is not None:
                 return Kept(tokens.take(rows), None if below is None else below[rows])
             base = run.frozen if tail.cut else tail.base
-            return Computed(base, run.encoded.ids.take(rows), tail.cut, None if below is None else below[rows])
+            ids = run.encoded.ids.take(rows)
+            return Computed(base, ids, tail.cut, None if below is None else below[rows], anew)
 
-        return Labelled(inputs(train_rows), labels[train_rows]), Labelled(inputs(held_out_rows), labels[held_out_rows])
+        # Where nothing is kept, views cost no more if they are others in each epoch.
+        examples = Labelled(inputs(train_rows, run.views > 1 and not tail.cut), labels[train_rows])
+        return examples, Labelled(inputs(held_out_rows, False), labels[held_out_rows])
 
     def _checkpoint(self, way: str, tail: Tail, examples: Labelled) -> Checkpoint | None:
         if self._resumption is None:
@@ -185,8 +188,7 @@ class Ladder:
         ]
         digest = hashlib.sha256(repr(decides).encode())
         digest.update(run.labels.tobytes())
-        for values in (run.encoded.ids.values, run.encoded.ids.offsets):
-            digest.update(values.numpy().tobytes())
+        digest.update(run.encoded.ids.digests().tobytes())
         return Checkpoint(self._resumption.folder, way, digest.hexdigest(), self._resumption.resume)
 
     def _is_better(self, logits: npt.NDArray[np.float32]) -> bool:
