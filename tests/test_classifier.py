@@ -64,7 +64,7 @@ def test_fit_leaves_the_settings_as_they_were(base: str) -> None:
     before = model.get_params()
     assert model.fit(TEXTS, LABELS).get_params() == before
     assert isinstance(model.depth_, int)
-    assert model.pool_ in ("last", "mean", "both")
+    assert model.pool_ in ("last", "mean", "both", "layers")
 
 
 def test_learns_classes_that_the_words_separate(fitted: Classifier) -> None:

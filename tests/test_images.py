@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 import rehead
-from rehead import Classifier
+from rehead import Classifier, given
 from rehead.bases.loading import load
-from rehead.bases.pixels import Pixels
+from rehead.bases.pixels import Pixels, Transform
 from rehead.bases.reading import encode
 from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
@@ -286,3 +286,24 @@ def test_flowers_with_the_real_weights(shared: Path, tmp_path: Path) -> None:
     assert facts["base"] == "efficientnet-lite0"
     assert facts["test"]["accuracy"] > 0.93
     assert facts["comparison"]["p_value"] < 0.001
+
+
+@pytest.mark.parametrize("text", ["look at http://x/cat.jpg", "", "cat"])
+def test_text_is_not_taken_for_an_image(text: str) -> None:
+    assert not given.is_of_images(text)
+
+
+def test_missing_image_is_named(saved: tuple[Path, dict[str, Any]], in_process: InProcess) -> None:
+    code, _, err = in_process("predict", saved[0], "nowhere/cat.jpg")
+    assert (code, err) == (2, "rehead: nowhere/cat.jpg: no such file; check the path\n")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"), [({}, 36), ({"crop_pct": 0.9}, 35), ({"size": {"shortest_edge": 400}}, None)]
+)
+def test_convnext_s_images_are_scaled_to_more_and_cut(
+    told: dict[str, Any], expected: int | None, tmp_path: Path
+) -> None:
+    settings = {"size": {"shortest_edge": 32}, "crop_pct": None, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps({**settings, **told}))
+    assert Transform.read(tmp_path, "base").shorter == expected

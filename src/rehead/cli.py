@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from rehead import commands, progress
+from rehead import choosing_commands, commands, progress
 from rehead.errors import RheadError
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
@@ -185,7 +185,9 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
     _add_columns(explain)
 
-    compare = _command(known, "compare", commands.compare, "measure which approach your own labelled texts call for")
+    compare = _command(
+        known, "compare", choosing_commands.compare, "measure which approach your own labelled texts call for"
+    )
     compare.add_argument("data", metavar="DATA", help="labelled texts: a file or sample:NAME")
     compare.add_argument(
         "--approaches", metavar="A,B", help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, ... (all)"
@@ -204,7 +206,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--resume", action="store_true", help="go on with an interrupted comparison")
     compare.add_argument("-o", "--output", default="rehead-comparison", metavar="DIR", help="(%(default)s)")
 
-    search = _command(known, "search", commands.search, "look for good settings, then fit with the best")
+    search = _command(known, "search", choosing_commands.search, "look for good settings, then fit with the best")
     search.add_argument("data", metavar="DATA", help=f"labelled texts or images: {_DATA}")
     search.add_argument("--trials", type=int, default=20, metavar="N", help="in all, earlier ones too (%(default)s)")
     search.add_argument("--base", metavar="NAME", default="auto", help="as for fit (%(default)s)")

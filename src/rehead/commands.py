@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from rehead import progress
 from rehead.errors import DataError, SettingError
+from rehead.given import is_of_images, read_input
 
 if TYPE_CHECKING:
-    from rehead.data.pictures import Picture
     from rehead.evaluation.decisions import Wanted
 
 
@@ -144,60 +144,6 @@ def evaluate(options: argparse.Namespace) -> None:
             print(f"\nreport  {facts['report']}")
 
 
-def compare(options: argparse.Namespace) -> None:
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)
-    from rehead import printing
-    from rehead.choosing.approaches import TITLES
-    from rehead.choosing.workflow import compare as run
-    from rehead.data.parts import Sources
-
-    facts = run(
-        Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column),
-        names=_listed(options.approaches) if options.approaches else list(TITLES),
-        bases=_listed(options.base),
-        budget=duration(options.budget),
-        max_length=options.max_length,
-        random_state=options.seed,
-        output=options.output,
-        resume=options.resume,
-    )
-    if options.json:
-        print(json.dumps(facts, ensure_ascii=False))
-    else:
-        printing.comparison(facts)
-
-
-def _listed(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
-def search(options: argparse.Namespace) -> None:
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)
-    from rehead import printing, workflow
-    from rehead.choosing.hyperparameters import search as run
-    from rehead.classifier import Classifier
-    from rehead.data.parts import Sources
-
-    sources = Sources(
-        options.data, test=options.test, text_column=options.text_column, label_column=options.label_column
-    )
-    model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
-    budget = None if options.budget is None else duration(options.budget)
-    found = run(sources, model, n_trials=options.trials, storage=options.storage, budget=budget)
-    fitted = workflow.fit(sources, found.model, options.output)
-    if options.json:
-        print(json.dumps({**fitted.facts, "search": found.facts}, ensure_ascii=False))
-    else:
-        printing.search(found.facts)
-        printing.evaluation(fitted.facts)
-
-
 def instruct(options: argparse.Namespace) -> None:
     from rehead import printing
     from rehead.instruction.workflow import instruct as run
@@ -290,7 +236,7 @@ def explain(options: argparse.Namespace) -> None:
         require_source(options.data)
     from rehead import printing
 
-    if _is_of_images(options.text):
+    if is_of_images(options.text):
         _explain_image(options)
         return
     from rehead.data.parts import Sources
@@ -328,7 +274,7 @@ def predict(options: argparse.Namespace) -> None:
     output = Path(options.output) if options.output else None
     if output:
         writing.require_writable(output)
-    rows, texts, column = _read_input(options)
+    rows, texts, column = read_input(options.input, options.text_column, Path(options.model))
     if not texts:
         raise DataError("no text on stdin; write one text a line")
     loaded = artifact.load(Path(options.model))
@@ -364,87 +310,6 @@ def predict(options: argparse.Namespace) -> None:
 
         for row, prediction in zip(rows, predictions, strict=True):
             print(f"{printing.answer(prediction)}\t{printing.shortened(row[column] or '')}")
-
-
-def _read_input(
-    options: argparse.Namespace,
-) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
-    """Rows with their original columns, the texts or images among them, and the text column's name."""
-    path = Path(options.input)
-    if _is_of_images(options.input, options.text_column):
-        return _read_images(options.input, options.text_column)
-    if options.input == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
-        return [{"text": line} for line in lines], lines, "text"
-    if _is_path(options.input):
-        from rehead.data import tables
-
-        table = tables.read(path, unlabelled=True)
-        trained_on = _trained_text_column(Path(options.model))
-        named = options.text_column or (trained_on if trained_on in table.columns else None)
-        column = tables.infer_text_column(table, named, None)
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        texts = [row[column] or "" for row in rows]
-        empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
-        if empty:
-            progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
-        return rows, texts, column
-    return [{"text": options.input}], [options.input], "text"
-
-
-def _is_of_images(given: str, column: str | None = None) -> bool:
-    from rehead.data import galleries
-    from rehead.data.pictures import FORMATS
-
-    if not given.strip() or given == "-":
-        return False
-    try:
-        if Path(given).suffix.lower() in FORMATS:
-            # A text may end with the name of an image.
-            return Path(given).exists() or not any(character.isspace() for character in given)
-        return galleries.holds_images(given, column)
-    except OSError:  # too long for a file's name, so it is a text
-        return False
-
-
-def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture], str]:
-    """Rows with their original columns, and the images; those that cannot be used are named and left out."""
-    from rehead.data import galleries
-    from rehead.data.pictures import looked_at
-
-    if source != galleries.DIGITS and not Path(source).exists():
-        raise DataError(f"{source}: no such file; check the path")
-    rows, pictures = galleries.unlabelled(source, column)
-    problems = looked_at(pictures)
-    for picture, problem in zip(pictures, problems, strict=True):
-        if problem is not None:
-            progress.warn(f"{picture.name} {problem}: it is not classified")
-    usable = [i for i, problem in enumerate(problems) if problem is None]
-    if not usable:
-        raise DataError(f"{source}: no image there can be used; see the lines above")
-    kept = [pictures[i] for i in usable]
-    name = next((name for name, value in rows[usable[0]].items() if value == kept[0].name), "image")
-    return [rows[i] for i in usable], kept, name
-
-
-def _is_path(given: str) -> bool:
-    """A file that is there, or what can only be meant as one: a data file's name without spaces."""
-    from rehead.data.writing import FORMATS
-
-    try:
-        if given and Path(given).exists():
-            return True
-    except OSError:  # too long for a file's name, so it is a text
-        return False
-    return Path(given).suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
-
-
-def _trained_text_column(model: Path) -> str | None:
-    try:
-        column: str | None = json.loads((model / "rehead.json").read_text(encoding="utf-8")).get("text_column")
-    except (OSError, ValueError):
-        return None  # loading the model will say what is wrong with it
-    return column
 
 
 def _require_free_columns(row: dict[str, Any], prediction: dict[str, Any], source: str) -> None:

@@ -293,11 +293,13 @@ def instruction(facts: dict[str, Any]) -> None:
         f"perplexity {before['perplexity']:.2f} → {after['perplexity']:.2f}",
         highlight=False,
     )
-    console.print(
-        f"of {after['n']:,} answers {100 * before['exact_match']:.1f} → {100 * after['exact_match']:.1f} % are exactly "
-        f"as wanted, ROUGE-L {100 * before['rougeL']:.1f} → {100 * after['rougeL']:.1f}",
-        highlight=False,
-    )
+    if after["n"]:
+        exact, alike = ((100 * before[name], 100 * after[name]) for name in ("exact_match", "rougeL"))
+        console.print(
+            f"of {after['n']:,} answers {exact[0]:.1f} → {exact[1]:.1f} % are exactly as wanted, ROUGE-L "
+            f"{alike[0]:.1f} → {alike[1]:.1f}",
+            highlight=False,
+        )
     if after["outside"] is not None:
         console.print(f"{100 * after['outside']:.1f} % of the answers are none of the labels", highlight=False)
     for sample in facts["samples"][:3]:

@@ -13,7 +13,7 @@ from rehead.choosing.approaches import Learned, Task
 from rehead.errors import ArtifactError, DataError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
 from tests.tiny_models import save_tiny_model
-from tests.tiny_texts import write_csv, write_messages
+from tests.tiny_texts import messages, write_csv, write_messages
 
 TEMPLATE = (
     "{% for message in messages %}<s> {{ message['content'] }}</s> {% endfor %}{% if add_generation_prompt %}<s> "
@@ -24,7 +24,7 @@ Command = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def bases(tmp_path: Path) -> list[str]:
-    decoder = save_tiny_language_model(tmp_path / "decoder", "llama", template=TEMPLATE)
+    decoder = save_tiny_language_model(tmp_path / "decoder", "llama", template=TEMPLATE, reach=512)
     return [str(decoder), str(save_tiny_model(tmp_path / "encoder", "bert"))]
 
 
@@ -66,7 +66,7 @@ def test_comparison_that_was_broken_off_goes_on(
 
     def broken_off(task: Task) -> Learned:
         learned.append("tfidf")
-        if len(learned) == 1:
+        if learned.count("tfidf") == 1:
             raise KeyboardInterrupt
         return honest(task)
 
@@ -112,9 +112,9 @@ def test_mistakes_are_told(bases: list[str], data: str, tmp_path: Path) -> None:
         rehead.compare(data, names=["magic"], bases=bases)
     with pytest.raises(SettingError, match="leave majority or tfidf in"):
         rehead.compare(data, names=["probe"], bases=bases)
-    tagged = write_csv(
-        tmp_path / "tagged.csv", ["text", "label"], [(f"free {i}", "a;b" if i % 2 else "a") for i in range(40)]
-    )
+    texts, labels = messages(60)
+    rows = zip(texts, (f"{label};b" if i % 3 else label for i, label in enumerate(labels)), strict=True)
+    tagged = write_csv(tmp_path / "tagged.csv", ["text", "label"], rows)
     with pytest.raises(DataError, match="one label each"):
         rehead.compare(str(tagged), bases=bases)
     (tmp_path / "full").mkdir()

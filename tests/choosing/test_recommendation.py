@@ -88,3 +88,13 @@ def test_approaches_are_compared_on_the_texts_that_both_were_tried_on() -> None:
 
 def test_nothing_else_was_tried() -> None:
     assert recommend([result("tfidf", 1)]) == ("tfidf", ["Use TFIDF: nothing else was tried."])
+
+
+def test_few_texts_do_not_make_a_worse_approach_as_good() -> None:
+    # The leader was tried on a hundred texts, where the probe's five more errors may be luck; on all they are not.
+    leader = result("instruction", 0, milliseconds=80.0)
+    leader.tested[100:] = False
+    full = result("full", 15, shift=500, milliseconds=50.0)
+    probe = result("probe:a", 50, shift=96)
+    name, _ = recommend([result("tfidf", 120), leader, full, probe])
+    assert name == "full"

@@ -9,9 +9,12 @@ import pyarrow as arrow
 import pytest
 from pyarrow import parquet
 
+import rehead
+from rehead import progress
 from rehead.data import galleries
 from rehead.data.parts import Sources, gather, prepare
-from rehead.errors import DataError
+from rehead.data.pictures import Picture
+from rehead.errors import DataError, SettingError
 from tests.tiny_images import encoded, image, save_folders
 from tests.tiny_texts import write_csv
 
@@ -121,3 +124,102 @@ def test_folder_without_classes_says_what_to_do(tmp_path: Path) -> None:
     image("lying", 1).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="a folder of its own"):
         galleries.read(str(tmp_path))
+
+
+def test_class_may_be_called_train(tmp_path: Path) -> None:
+    for kind in ("bus", "car", "train"):
+        (tmp_path / kind / "steam").mkdir(parents=True)
+        for i in range(6):
+            image("lying", i).save(tmp_path / kind / "steam" / f"{kind}{i}.png")
+    assert galleries.parts_of(str(tmp_path)) == {}
+    assert gather(Sources(str(tmp_path))).pool.label_names == ("bus", "car", "train")
+
+
+def test_parts_are_never_taken_for_classes(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        save_folders(tmp_path / "data" / part, 6)
+    with pytest.raises(DataError, match=r"has the parts train, test; give one of them"):
+        gather(Sources(str(tmp_path / "data")))
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for file in sorted((tmp_path / "data").rglob("*.png")):
+            archive.write(file, file.relative_to(tmp_path))
+    with pytest.raises(DataError, match=r"its folders are parts \(test, train\); unpack it"):
+        gather(Sources(str(tmp_path / "data.zip")))
+    facts = rehead.inspect(str(tmp_path / "data"))
+    assert set(facts["classes"]) == {"lying", "upright"}
+    assert facts["lengths"] is None
+    with pytest.raises(SettingError, match="these are images"):
+        rehead.inspect(str(tmp_path / "data"), base="minilm")
+
+
+def test_what_is_not_named_as_an_image_is_told_and_links_are_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", warnings.append)
+    save_folders(tmp_path / "elsewhere", 6)
+    data = save_folders(tmp_path / "data", 6)
+    (data / "linked").symlink_to(tmp_path / "elsewhere" / "lying")
+    (data / "loop").symlink_to(data)
+    (data / "lying" / "phone.HEIC").write_bytes(b"...")
+    (data / "notes").write_text("...")
+    assert gather(Sources(str(data))).pool.label_names == ("linked", "lying", "upright")
+    assert any("2 files are not used" in told and "1 .heic, 1 none" in told for told in warnings)
+
+
+def test_folder_of_texts_with_a_picture_is_not_one_of_images(tmp_path: Path) -> None:
+    for kind in ("ham", "spam"):
+        (tmp_path / kind).mkdir()
+        for i in range(3):
+            (tmp_path / kind / f"{i}.txt").write_text("text")
+    image("lying", 1).save(tmp_path / "ham" / "logo.png")
+    assert not galleries.holds_images(str(tmp_path))
+
+
+def test_column_that_is_asked_for_decides_what_a_table_holds(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "a.csv", ["text", "photo", "label"], [(f"hello {i}", "a.jpg", "x") for i in range(20)])
+    assert galleries.holds_images(str(table))
+    assert not galleries.holds_images(str(table), "text")
+    sparse = [(f"hello {i}", "a.jpg" if i == 3 else "", "x") for i in range(20)]
+    assert not galleries.holds_images(str(write_csv(tmp_path / "b.csv", ["text", "photo", "label"], sparse)))
+    assert not galleries.holds_images(str(write_csv(tmp_path / "c.csv", ["text"], [("see a.gif there",), ("or not",)])))
+
+
+def test_binary_column_of_texts_is_not_one_of_images(tmp_path: Path) -> None:
+    table = arrow.table({"text": [b"hello", b"there"], "label": ["a", "b"]})
+    parquet.write_table(table, tmp_path / "texts.parquet")
+    assert not galleries.holds_images(str(tmp_path / "texts.parquet"))
+
+
+def test_images_to_predict_keep_their_rows(tmp_path: Path) -> None:
+    save_folders(tmp_path, 2)
+    rows = [("7", "lying/000.png"), ("8", "upright/001.png")]
+    rows_found, pictures = galleries.unlabelled(str(write_csv(tmp_path / "new.csv", ["id", "file"], rows)))
+    assert rows_found == [{"id": "7", "file": "lying/000.png"}, {"id": "8", "file": "upright/001.png"}]
+    assert [picture.look.problem for picture in pictures] == [None, None]
+
+
+def test_broken_archives_lose_their_broken_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good, bad = encoded(image("lying", 1)), encoded(image("lying", 2))
+    with zipfile.ZipFile(tmp_path / "data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/good.png", good)
+        archive.writestr("b/bad.png", bad)
+        at = archive.getinfo("b/bad.png").header_offset
+    content = bytearray((tmp_path / "data.zip").read_bytes())
+    content[at + 60 : at + 90] = bytes(30)
+    (tmp_path / "data.zip").write_bytes(content)
+    by_name = {picture.name: picture.look for picture in galleries.read(str(tmp_path / "data.zip")).pictures}
+    assert by_name["a/good.png"].problem is None
+    assert "cannot be read" in str(by_name["b/bad.png"].problem)
+
+
+def test_files_that_unpack_to_too_much_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rehead.data.pictures.LARGEST_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/bomb.png", bytes(100_000))
+        archive.writestr("b/small.png", encoded(image("lying", 1, side=4)))
+    looks = [picture.look.problem for picture in galleries.read(str(tmp_path / "data.zip")).pictures]
+    assert "more than" in str(looks[0])
+    assert looks[1] is None
+    (tmp_path / "pipe.png").symlink_to("/dev/zero")
+    assert "no such file" in str(Picture("pipe.png", tmp_path / "pipe.png").look.problem)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from rehead.data import pictures
+from rehead.data import duplicates, pictures
 from rehead.data.duplicates import look_alike
 from rehead.data.pictures import Picture
 from rehead.errors import DataError
@@ -109,3 +109,37 @@ def test_simple_drawings_with_like_outlines_are_not_taken_for_one() -> None:
 def test_any_bytes_are_an_image_or_a_reason(content: bytes) -> None:
     found = look(content)
     assert (found.problem is None) == (found.width > 0)
+
+
+def test_many_images_that_look_alike_are_one_group_across_portions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(duplicates, "_COMPARED", 3)
+    shown = [Picture(f"{i}.png", content=encoded(image("lying", 1 if i % 2 else 10 + i))) for i in range(12)]
+    groups = look_alike(shown)
+    assert len(set(groups[1::2].tolist())) == 1
+    assert len(set(groups.tolist())) == 7
+    assert groups[0] == 0
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "HSV", "F", "I;16", "LA", "P"])
+def test_images_of_pillow_s_are_taken_in_any_mode(mode: str) -> None:
+    given = image("upright", 1).convert("L").convert("I").convert("I;16") if mode == "I;16" else image("upright", 1)
+    picture = pictures.as_picture(given if mode == "I;16" else given.convert(mode), 1)
+    assert picture is not None
+    assert picture.look.problem is None
+
+
+def test_image_of_pillow_s_is_put_upright_as_its_file_is(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image("upright", 1).crop((0, 0, 48, 30)).save(tmp_path / "turned.jpg", exif=turned)
+    by_path = pictures.as_picture(tmp_path / "turned.jpg", 1)
+    opened = pictures.as_picture(Image.open(tmp_path / "turned.jpg"), 1)
+    assert by_path is not None
+    assert opened is not None
+    assert by_path.image(30).size == opened.image(30).size == (30, 48)
+
+
+def test_names_that_are_no_text_can_be_written_down(tmp_path: Path) -> None:
+    name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
+    assert pictures.shown(name) == "caf\ufffd.png"
+    assert pictures.shown("café.png") == "café.png"

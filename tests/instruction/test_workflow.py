@@ -169,3 +169,29 @@ def test_settings_that_make_no_sense_are_refused(
 ) -> None:
     with pytest.raises(SettingError, match=message):
         rehead.instruct(data, base, **arguments)
+
+
+def test_what_does_not_fit_is_left_out_and_told(base: str, data: Path, tmp_path: Path) -> None:
+    long = json.dumps({"prompt": "the " * 70, "completion": "free"})
+    file = tmp_path / "long.jsonl"
+    file.write_text(data.read_text() + "\n" + "\n".join(long.replace("the the", f"the {i}", 1) for i in range(20)))
+    facts = rehead.instruct(file, base, epochs=1).facts
+    assert facts["rows"]["dropped"] == {"whose answer does not fit (--max-length)": 20}
+    assert facts["rows"]["used"] == 144 == sum(facts["rows"][part] for part in ("train", "validation", "test"))
+
+
+def test_request_that_is_longer_than_the_model_takes_is_refused(base: str, data: Path) -> None:
+    writer = rehead.instruct(data, base, epochs=1).writer
+    with pytest.raises(SettingError, match="tokens, and the model takes 64; shorten it"):
+        writer.generate("the " * 70)
+
+
+def test_conversations_that_go_on_stay_with_their_beginning() -> None:
+    turns = [Message("user" if i % 2 == 0 else "assistant", f"turn {i}") for i in range(6)]
+    given = []
+    for talk in range(30):
+        own = [Message(turn.role, f"{turn.content} of {talk}") for turn in turns]
+        given += [Conversation(tuple(own[:n]), 1) for n in (2, 4, 6)]
+    parts = divided(given, seed=0)
+    firsts = [{one.messages[0].content for one in part} for part in parts]
+    assert not firsts[0] & (firsts[1] | firsts[2])

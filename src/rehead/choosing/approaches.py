@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from rehead import hardware, likelihood
 from rehead.bases.cut import Base
-from rehead.bases.loading import load_language_model
+from rehead.bases.loading import load_language_model, locate
 from rehead.bases.tokens import longest_input
 from rehead.choosing.prompting import Prompts, likelihoods, log_odds, shared
 from rehead.classifier import Classifier
@@ -248,8 +248,6 @@ def setfit(base: str) -> Approach:
 def _setfit(package: Any, base: str, task: Task) -> Learned:
     from datasets import Dataset
 
-    from rehead.bases.loading import locate
-
     begun = time.perf_counter()
     names = list(task.train.label_names)
     few = _drawn(task.train, 8 * len(names), task.seed)
@@ -331,7 +329,7 @@ def _affordable_test(task: Task, base: Base, prompts: Prompts, style: str) -> In
     some = task.test.texts[:: max(1, len(task.test) // 16)][:16]
     written = [prompt_ids(base.tokenizer, prompts.request(text), style) for text in some]
     n_shared = shared(written) if len(written) > 1 else 0
-    longest = max(map(len, written)) + _PROMPTED_TOKENS
+    longest = max(map(len, written)) + max(len(base.tokenizer(name)["input_ids"]) for name in task.test.label_names)
     if longest > longest_input(base, longest):
         raise NotTriedError(f"prompts of {longest} tokens are longer than the model takes")
     own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(task.test.label_names)

@@ -84,7 +84,7 @@ def holds_images(data: str, column: str | None = None) -> bool:
         found = _column_of_bytes(path, column)
         return found is not None
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and _mentions_images(path):
-        table = tables.read(path, unlabelled=True)
+        table = _read_table(path)
         judged = [column] if column in table.columns else table.columns
         return any(_names_images(table.column(name)) for name in judged)
     return False
@@ -247,7 +247,7 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
     """
     if path.suffix.lower() == ".parquet":
         return _from_parquet(path, column)
-    table = tables.read(path, unlabelled=True)
+    table = _read_table(path)
     _require_columns(table, column)
     found = next((name for name in table.columns if _names_images(table.column(name))), None)
     chosen = column or (known if known in table.columns else found)
@@ -312,6 +312,20 @@ def _mentions_images(path: Path) -> bool:
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING).lower()
     return any(ending.encode() in beginning for ending in FORMATS)
+
+
+def _read_table(path: Path) -> Table:
+    """A table with or without labels; its first row names the columns where it stands above names of images."""
+    table = tables.read(path, unlabelled=True)
+    first, rest = table.rows[0], table.rows[1:]
+    if table.lines[0] > 1 or not rest:
+        return table
+    above = any(
+        Path(cell or "").suffix.lower() not in FORMATS and _names_images([row[i] for row in rest])
+        for i, cell in enumerate(first)
+    )
+    names = [cell or "" for cell in first]
+    return Table(table.source, names, rest, table.lines[1:]) if above else table
 
 
 def _names_images(cells: list[str | None]) -> bool:

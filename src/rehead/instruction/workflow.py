@@ -174,11 +174,12 @@ class _Run:
         lost = sum(len(part) for part in (train_part, validation_part, test_part)) - sum(map(len, self._kept))
         self.too_long = {"whose answer does not fit (--max-length)": lost} if lost else {}
         # Those to which an answer can be written within the model's reach.
-        room = longest_input(base, settings.max_length + _LONGEST) - _LONGEST
+        reach = longest_input(base, settings.max_length + _LONGEST)
+        self.longest = min(_LONGEST, reach // 2)
         fitting = [
             test_part[row]
             for row in self.tokens[2].kept.tolist()
-            if len(prompt_ids(base.tokenizer, test_part[row].request, self.style)) <= room
+            if len(prompt_ids(base.tokenizer, test_part[row].request, self.style)) + self.longest <= reach
         ]
         self.asked = fitting[:_WRITTEN]
 
@@ -226,7 +227,7 @@ class _Run:
         test = self.tokens[2]
         loss = mean_loss(base, Answers(test, Computed(base, test.ids, 0)))
         requests = [conversation.request for conversation in self.asked]
-        written = generation.answers(base, requests, self.style, Sampling(max_tokens=_LONGEST))
+        written = generation.answers(base, requests, self.style, Sampling(max_tokens=self.longest))
         wanted = [conversation.answer for conversation in self.asked]
         facts = {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), **measured(written, wanted, self.labels)}
         return _Tested(facts, written)

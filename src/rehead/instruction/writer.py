@@ -64,21 +64,19 @@ class Writer:
 
         Args:
             prompt: a request, or turns with `role` and `content`, the last of which is the user's.
-            max_tokens, temperature, top_p, seed: see `rehead.instruction.generation.Sampling`.
+            max_tokens: of the answer, at most; fewer where the model takes no more.
+            temperature, top_p, seed: see `rehead.instruction.generation.Sampling`.
             streamer: one of Transformers', given each token as it comes.
         """
         turns = [{"role": USER, "content": prompt}] if isinstance(prompt, str) else prompt
         messages = [Message(turn["role"], turn["content"]) for turn in turns]
         if not messages or messages[-1].role == ASSISTANT:
             raise RheadError("there is nothing to answer; let the last turn be the user's")
-        sampling = Sampling(max_tokens, temperature, top_p, seed)
         n_tokens = len(prompt_ids(self.base.tokenizer, messages, self.style))
-        room = longest_input(self.base, n_tokens + max_tokens)
-        if n_tokens + max_tokens > room:
-            raise SettingError(
-                f"the request has {n_tokens:,} tokens and the answer may have {max_tokens:,}, but the model takes "
-                f"{room:,} in all; shorten it or lower --max-tokens"
-            )
+        reach = longest_input(self.base, n_tokens + max(1, max_tokens))
+        if n_tokens >= reach:
+            raise SettingError(f"the request has {n_tokens:,} tokens, and the model takes {reach:,}; shorten it")
+        sampling = Sampling(min(max_tokens, reach - n_tokens), temperature, top_p, seed)
         return generation.answer(self.base, messages, self.style, sampling, streamer)
 
     def save(self, folder: str | Path, documents: Mapping[str, str] | None = None) -> None:

@@ -1,0 +1,62 @@
+"""The commands `compare` and `search`; see `rehead.commands`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from rehead.commands import duration
+
+
+def compare(options: argparse.Namespace) -> None:
+    from rehead.data.samples import require_source
+
+    for data in filter(None, (options.data, options.test)):
+        require_source(data)
+    from rehead import printing
+    from rehead.choosing.approaches import TITLES
+    from rehead.choosing.workflow import compare as run
+    from rehead.data.parts import Sources
+
+    facts = run(
+        Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column),
+        names=_listed(options.approaches) if options.approaches else list(TITLES),
+        bases=_listed(options.base),
+        budget=duration(options.budget),
+        max_length=options.max_length,
+        random_state=options.seed,
+        output=options.output,
+        resume=options.resume,
+    )
+    if options.json:
+        print(json.dumps(facts, ensure_ascii=False))
+    else:
+        printing.comparison(facts)
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def search(options: argparse.Namespace) -> None:
+    from rehead.data.samples import require_source
+
+    for data in filter(None, (options.data, options.test)):
+        require_source(data)
+    from rehead import printing, workflow
+    from rehead.choosing.hyperparameters import search as run
+    from rehead.classifier import Classifier
+    from rehead.data.parts import Sources
+
+    sources = Sources(
+        options.data, test=options.test, text_column=options.text_column, label_column=options.label_column
+    )
+    model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
+    budget = None if options.budget is None else duration(options.budget)
+    found = run(sources, model, n_trials=options.trials, storage=options.storage, budget=budget)
+    fitted = workflow.fit(sources, found.model, options.output)
+    if options.json:
+        print(json.dumps({**fitted.facts, "search": found.facts}, ensure_ascii=False))
+    else:
+        printing.search(found.facts)
+        printing.evaluation(fitted.facts)
