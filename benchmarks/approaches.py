@@ -52,7 +52,8 @@ def _section(facts: dict[str, Any]) -> list[str]:
     head = ["approach", "accuracy", "macro F1", "p", "tested on", "learned from", "seconds", "TFLOP", "ms a text", "MB"]
     head += ["outside", "labels for 95 % of the best", "lost by typos / capitals / omissions"]
     left_out = [f"Not tried: {name}, {reason}." for name, reason in facts["not_tried"].items()]
-    title = f"## {facts['data']}: {len(facts['labels'])} classes, {facts['rows']['train']:,} texts to learn from"
+    n_train = f"{facts['n_train']:,} of {facts['rows']['train']:,}"
+    title = f"## {facts['data']}: {len(facts['labels'])} classes, {n_train} texts to learn from"
     return [title, results.table(head, rows), " ".join(left_out), "\n".join(f"> {line}" for line in facts["reasons"])]
 
 

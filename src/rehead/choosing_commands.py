@@ -22,6 +22,7 @@ def compare(options: argparse.Namespace) -> None:
         Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column),
         names=_listed(options.approaches) if options.approaches else list(TITLES),
         bases=_listed(options.base),
+        n_examples=options.examples,
         budget=duration(options.budget),
         max_length=options.max_length,
         random_state=options.seed,

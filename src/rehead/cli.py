@@ -198,6 +198,7 @@ def _parser() -> argparse.ArgumentParser:
         default="smollm2,minilm",
         help="probes on each; the first is tuned, the first decoder asked (%(default)s)",
     )
+    compare.add_argument("--examples", type=int, metavar="N", help="learn from so many training texts at most (all)")
     compare.add_argument("--budget", default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)")
     _add_columns(compare)
     compare.add_argument("--test", metavar="DATA", help="test set of your own; else divided off DATA")

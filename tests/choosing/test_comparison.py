@@ -95,6 +95,15 @@ def test_what_does_not_fit_into_the_budget_is_told(
     assert "s an example are too many" in facts["not_tried"]["instruction"]
 
 
+def test_all_approaches_learn_from_as_many_examples_as_are_asked_for(bases: list[str], data: str) -> None:
+    facts = rehead.compare(data, names=["tfidf", "probe", "last-1"], bases=bases[1:], n_examples=40)
+    assert facts["n_train"] == 40
+    assert [row["n_learned"] for row in facts["approaches"]] == [40, 40, 40]
+    assert facts["curve_sizes"][-1] == 40
+    with pytest.raises(SettingError, match="--examples must be 20 or more"):
+        rehead.compare(data, bases=bases, n_examples=5)
+
+
 def test_command_prints_the_table(bases: list[str], data: str, tmp_path: Path, in_process: Command) -> None:
     arguments = ["compare", data, "--approaches", "majority,tfidf,probe", "--base", ",".join(bases)]
     code, out, _ = in_process(*arguments, "-o", tmp_path / "out")

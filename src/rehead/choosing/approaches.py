@@ -250,7 +250,7 @@ def _setfit(package: Any, base: str, task: Task) -> Learned:
 
     begun = time.perf_counter()
     names = list(task.train.label_names)
-    few = _drawn(task.train, 8 * len(names), task.seed)
+    few = drawn(task.train, 8 * len(names), task.seed)
     model = package.SetFitModel.from_pretrained(str(locate(base)), labels=names)
     arguments = package.TrainingArguments(batch_size=16, num_epochs=1, seed=task.seed)
     data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
@@ -356,10 +356,10 @@ def _affordable_examples(task: Task, base: Base, prompts: Prompts, style: str) -
         raise NotTriedError(
             f"{seconds:.1f} s an example are too many for the {task.seconds_left():.0f} s that are left"
         )
-    return _drawn(task.train, n, task.seed), _drawn(task.validation, max(16, n // 8), task.seed)
+    return drawn(task.train, n, task.seed), drawn(task.validation, max(16, n // 8), task.seed)
 
 
-def _drawn(examples: Examples, n: int, seed: int) -> Examples:
+def drawn(examples: Examples, n: int, seed: int) -> Examples:
     """About n of the examples, each class in its share."""
     if n >= len(examples):
         return examples

@@ -33,6 +33,7 @@ from rehead.tuning.settings import Resumption
 BUDGET = 600.0
 BASES = (DEFAULT, "minilm")
 _DESCRIPTION = "comparison.json"
+_LEAST_EXAMPLES = 20
 # Of the best accuracy: what the number of examples is told for.
 _ENOUGH = 0.95
 # Of what is left of the budget: what one approach may take to be tried with noise.
@@ -77,6 +78,7 @@ def compare(
     *,
     names: Sequence[str] = tuple(TITLES),
     bases: Sequence[str] = BASES,
+    n_examples: int | None = None,
     budget: float = BUDGET,
     max_length: int = 512,
     random_state: int = 0,
@@ -88,6 +90,8 @@ def compare(
     Args:
         names: of the approaches, see `rehead.choosing.approaches.TITLES`; they are tried in that order.
         bases: probes are tried on each; the other heads on the first; the first decoder is asked in words.
+        n_examples: learn from so many training examples at most, each class in its share, so that costly approaches
+            can be tried, too.
         budget: seconds in all; what would take longer is not tried, prompts are tried on fewer texts.
         output: folder for comparison.json and report.html; nothing is written if None.
         resume: go on from where an interrupted comparison with the same `output` stood.
@@ -102,6 +106,8 @@ def compare(
         raise SettingError("--base: name one at least")
     if not any(name in CHEAP for name in names):
         raise SettingError("--approaches: leave majority or tfidf in; the others are compared with them")
+    if n_examples is not None and n_examples < _LEAST_EXAMPLES:
+        raise SettingError(f"--examples must be {_LEAST_EXAMPLES} or more, not {n_examples}")
     if not budget > 0:
         raise SettingError(f"--budget must be above 0, not {budget}")
     if output is not None:
@@ -112,7 +118,7 @@ def compare(
     narration.say_what_is_used(parts)
     narration.say_findings(parts.findings)
     task = Task(
-        parts.train,
+        parts.train if n_examples is None else approaches.drawn(parts.train, n_examples, random_state),
         parts.validation,
         parts.test,
         tuple(bases),
@@ -128,6 +134,7 @@ def compare(
             "data": sources.data,
             "labels": list(task.train.label_names),
             "rows": rows_used(parts),
+            "n_train": len(task.train),
             "bases": list(bases),
             "budget": budget,
             "seed": random_state,
