@@ -75,7 +75,12 @@ def _draw(told: list[dict[str, Any]], file: Path) -> None:
                 below.plot([row["n_learned"]], [row["accuracy"]], linestyle="", **style)
             else:
                 below.axhline(row["accuracy"], color=style["color"], linestyle=":", linewidth=1)
-        above.set(title=facts["data"], xlabel="seconds of learning", ylabel="test accuracy", xscale="log")
+        above.set(
+            title=f"{facts['data']}, {facts['n_train']:,} examples",
+            xlabel="seconds of learning",
+            ylabel="test accuracy",
+            xscale="log",
+        )
         below.set(xlabel="labelled examples", ylabel="accuracy", xscale="log")
     handles: dict[str, Any] = {}
     for one in axes[0]:

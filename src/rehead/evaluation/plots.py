@@ -45,6 +45,7 @@ _CURVES = 6
 _POINTS = 200
 # Seconds that are drawn of what took next to none: a logarithm knows no zero.
 _SHORTEST = 0.01
+_MARKERS = "osD^v<>pX*"
 
 
 def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
@@ -123,19 +124,20 @@ def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
 def by_compute(approaches: list[dict[str, Any]]) -> str:
     """Accuracy of approaches by the seconds that they learned, features that were cached included."""
     with _figure(1, width=6.5) as (axes, drawn):
-        for row in approaches:
+        for row, marker in zip(approaches, _MARKERS * len(approaches), strict=False):
             seconds = max(_SHORTEST, row["seconds"] + row["cached_seconds"])
             axes[0].errorbar(
                 seconds,
                 row["accuracy"],
                 yerr=[[row["accuracy"] - row["accuracy_ci"][0]], [row["accuracy_ci"][1] - row["accuracy"]]],
                 color=_ACCENT,
-                marker="o",
-                markersize=4,
+                marker=marker,
+                markersize=5,
+                linestyle="",
+                label=row["title"],
             )
-            axes[0].annotate(row["title"], (seconds, row["accuracy"]), (5, 5), textcoords="offset points", fontsize=8)
         axes[0].set(xlabel="seconds of learning", ylabel="test accuracy", xscale="log")
-        axes[0].margins(x=0.25)
+        axes[0].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
     return drawn[0]
 
 
