@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
@@ -136,8 +137,8 @@ def by_compute(approaches: list[dict[str, Any]]) -> str:
                 linestyle="",
                 label=row["title"],
             )
-        axes[0].set(xlabel="seconds of learning", ylabel="test accuracy", xscale="log")
-        axes[0].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+        axes[0].set(xlabel="seconds of learning", ylabel="test accuracy")
+        _by_tenfold(axes[0])
     return drawn[0]
 
 
@@ -148,19 +149,24 @@ def by_examples(comparison: dict[str, Any]) -> str:
         curved = [row for row in comparison["approaches"] if row["curve"]]
         for row, style in zip(curved, styles * len(curved), strict=False):
             axes[0].plot(comparison["curve_sizes"], row["curve"], color=_ACCENT, linestyle=style, label=row["title"])
-        for row in comparison["approaches"]:
-            if row["curve"] is None and row["n_learned"]:
-                axes[0].scatter([row["n_learned"]], [row["accuracy"]], color=_SOFT, s=12)
-                axes[0].annotate(
-                    row["title"], (row["n_learned"], row["accuracy"]), (5, -8), textcoords="offset points", fontsize=7
-                )
-            elif row["curve"] is None:
+        others = [row for row in comparison["approaches"] if row["curve"] is None]
+        for row, marker in zip(others, _MARKERS * len(others), strict=False):
+            if row["n_learned"]:
+                place = [row["n_learned"]], [row["accuracy"]]
+                axes[0].plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row["title"])
+            else:
                 axes[0].axhline(row["accuracy"], color=_SOFT, linestyle=":", linewidth=1, label=row["title"])
-        axes[0].set(xlabel="labelled examples", ylabel="accuracy", xscale="log")
-        axes[0].margins(x=0.2)
-        if axes[0].get_legend_handles_labels()[0]:
-            axes[0].legend(loc="lower right", fontsize=7)
+        axes[0].set(xlabel="labelled examples", ylabel="accuracy")
+        _by_tenfold(axes[0])
     return drawn[0]
+
+
+def _by_tenfold(plot: Axes) -> None:
+    """A logarithmic axis with plain numbers, and the legend beside it."""
+    plot.set_xscale("log")
+    plot.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    plot.minorticks_off()
+    plot.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 
 
 def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: int) -> dict[str, list[float]]:
