@@ -241,11 +241,18 @@ def _shade(weight: float) -> str:
 _FAINT, _STRONG = 0.2, 1.0
 
 
+# Columns of a terminal from which on intervals are shown in the table of approaches.
+_WIDE = 100
+
+
 def comparison(facts: dict[str, Any]) -> None:
     """The table of approaches, and what is recommended."""
     console = Console()
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("approach", "accuracy", "95 % interval", "p", "seconds", "ms a text", "outside"):
+    columns = ["approach", "accuracy", "p", "seconds", "ms a text", "outside"]
+    if wide := console.width >= _WIDE:
+        columns.insert(2, "95 % interval")
+    for name in columns:
         table.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
     for row in facts["approaches"]:
         low, high = row["accuracy_ci"]
@@ -253,7 +260,7 @@ def comparison(facts: dict[str, Any]) -> None:
         table.add_row(
             Text(row["title"], style="bold" if row["name"] == facts["recommended"] else ""),
             f"{100 * row['accuracy']:.1f} %",
-            f"{100 * low:.1f} to {100 * high:.1f}",
+            *([f"{100 * low:.1f} to {100 * high:.1f}"] if wide else []),
             "" if row["p_value"] is None else f"{row['p_value']:.3f}",
             f"{row['seconds']:.0f}{cached}",
             f"{row['milliseconds']:.1f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,8 @@ _WRITTEN = 32
 # Texts of a class that is tried as a new one.
 _NEW = 32
 _INSTRUCTION_EPOCHS, _LEAST_TAUGHT = 2, 64
+# SetFit learns from pairs of examples, of which there are soon many.
+_SETFIT_OF_A_CLASS = 8
 
 
 @dataclass(frozen=True)
@@ -250,11 +253,20 @@ def _setfit(package: Any, base: str, task: Task) -> Learned:
 
     begun = time.perf_counter()
     names = list(task.train.label_names)
-    few = drawn(task.train, 8 * len(names), task.seed)
-    model = package.SetFitModel.from_pretrained(str(locate(base)), labels=names)
-    arguments = package.TrainingArguments(batch_size=16, num_epochs=1, seed=task.seed)
+    folder = locate(base)
+    if any(folder.glob("*.pkl")):
+        raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
+    generator = np.random.default_rng(task.seed)
+    of_classes = [np.flatnonzero(task.train.labels == label) for label in np.unique(task.train.labels)]
+    rows = [generator.permutation(of_class)[:_SETFIT_OF_A_CLASS] for of_class in of_classes]
+    few = task.train.take(np.sort(np.concatenate(rows)))
+    model = package.SetFitModel.from_pretrained(str(folder), labels=names)
     data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
-    package.Trainer(model=model, args=arguments, train_dataset=data).train()
+    with tempfile.TemporaryDirectory() as written:
+        arguments = package.TrainingArguments(
+            output_dir=written, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
+        )
+        package.Trainer(model=model, args=arguments, train_dataset=data).train()
     n_weights = sum(weight.numel() for weight in model.model_body.parameters())
 
     def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
