@@ -172,6 +172,7 @@ def generate(options: argparse.Namespace) -> None:
     if not prompt.strip():
         raise SettingError("the prompt is empty; give a request")
     import time
+    from dataclasses import asdict
 
     from transformers import TextStreamer
 
@@ -184,14 +185,7 @@ def generate(options: argparse.Namespace) -> None:
     if not options.json:
         shown = TextStreamer(writer.base.tokenizer, skip_prompt=True, skip_special_tokens=True)
     begun = time.perf_counter()
-    answer = writer.generate(
-        prompt,
-        max_tokens=sampling.max_tokens,
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        seed=sampling.seed,
-        streamer=shown,
-    )
+    answer = writer.generate(prompt, **asdict(sampling), streamer=shown)
     if options.json:
         seconds = time.perf_counter() - begun
         print(json.dumps({"answer": answer, "seconds": {"generate": seconds}}, ensure_ascii=False))

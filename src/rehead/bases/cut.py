@@ -79,10 +79,13 @@ class Base:
         """
         if dtype == torch.float32:
             return self
-        products = [module for module in self.model.modules() if isinstance(module, nn.Linear | Conv1D)]
         # A language model's output layer may be its embedding, and what enters the blocks stays float32.
         embedding = self.backbone.get_input_embeddings().weight
-        products = [module for module in products if module.weight is not embedding]
+        products = [
+            module
+            for module in self.model.modules()
+            if isinstance(module, nn.Linear | Conv1D) and module.weight is not embedding
+        ]
         weights = [weight for module in products for weight in module.parameters(recurse=False)]
         # Told to deepcopy as copied already: no float32 copy of them is ever made.
         converted = {id(weight): nn.Parameter(weight.detach().to(dtype), weight.requires_grad) for weight in weights}

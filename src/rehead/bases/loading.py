@@ -110,9 +110,7 @@ def load_language_model(name: str) -> Base:
     config = _read_config(folder, name)
     architectures = list(config.architectures or [])
     model, tokenizer, info = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
-    lacking = sorted(info["missing_keys"])
-    if lacking:
-        raise BaseModelError(f"{folder} lacks weights of a language model ({lacking[0]}, ...); fetch or save it again")
+    _require_weights(model, info, folder, trained_head=True)
     set_padding(tokenizer, model.config, causal=True)
     return Base(name, folder, model.eval(), tokenizer, int(config.num_hidden_layers), architectures)
 

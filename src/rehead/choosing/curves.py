@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
-from rehead import likelihood
 from rehead.choosing.approaches import Task
 from rehead.classifier import Classifier
 from rehead.data.examples import Index
+from rehead.data.splits import Split
 from rehead.evaluation import baselines
-from rehead.tuning import probe, search
 from rehead.tuning.frozen_probes import frozen_features
 
 # Examples of each class; each number is four times the one before.
@@ -42,17 +40,11 @@ def of_features(task: Task, model: Classifier) -> list[float]:
     told = model.artifact_.description
     everything = task.train.followed_by(task.validation)
     frozen = frozen_features(everything, told)
-    n_train = len(task.train)
+    held_out = np.arange(len(task.train), len(everything))
 
     def accuracy(rows: Index) -> float:
-        held_out = np.arange(n_train, len(everything))
-        both = np.concatenate([rows, held_out])
-        pooled = frozen.pooled[both]
-        solved = search.solve(frozen.head, pooled, everything.labels[both], len(rows), probe.RANKED, None)
-        with torch.inference_mode():
-            seen = frozen.head.projection(frozen.pooled[held_out]).numpy()
-        scores = likelihood.probabilities(seen @ solved.weight.T + solved.bias, multilabel=False)
-        return float((scores.argmax(1) == everything.labels[held_out]).mean())
+        predicted = frozen.tested(Split(rows, held_out, held_out)).argmax(1)
+        return float((predicted == everything.labels[held_out]).mean())
 
     return _curve(task, accuracy)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from rehead.instruction.language_model import is_tied, summed_loss
 from rehead.instruction.tokens import Tokens
 from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
+from rehead.tuning.loop import unfrozen
 from rehead.tuning.tail import activation_bytes
 
 
@@ -44,12 +46,8 @@ class Answering:
         return self.examples.tokens.ids.lengths
 
     def weights(self) -> list[nn.Parameter]:
-        wanted = list(dict.fromkeys(self.trained.parameters()))
-        self.base.model.requires_grad_(False)
         self.base.model.to(hardware.device())
-        for weight in wanted:
-            weight.requires_grad_(True)
-        return wanted
+        return unfrozen(self.trained, self.base.model)
 
     def switch(self, *, training: bool) -> None:
         self.base.train(training)
@@ -57,10 +55,12 @@ class Answering:
     def weight_of(self, rows: Tensor) -> float:
         return float(self.examples.tokens.n_learned[rows].sum())
 
+    @cached_property
+    def _recompute(self) -> bool:
+        return activation_bytes(self.base, self.cut, len(self.base.blocks)) > hardware.free_memory() / 2
+
     def loss(self, rows: Tensor) -> Tensor:
-        depth = len(self.base.blocks)
-        recompute = activation_bytes(self.base, self.cut, depth) > hardware.free_memory() / 2
-        return losses(self.base, self.examples, rows, self.cut, recompute=recompute)
+        return losses(self.base, self.examples, rows, self.cut, recompute=self._recompute)
 
     def validation_loss(self) -> float:
         return mean_loss(self.base, self.validation, self.cut)

@@ -13,7 +13,7 @@ from rehead.bases.cut import Base
 from rehead.errors import SettingError
 from rehead.instruction import styles
 from rehead.instruction.conversations import Message
-from rehead.instruction.tokens import prompt_ids
+from rehead.instruction.tokens import padded_before, prompt_ids
 
 # So many answers are written side by side.
 _BATCH = 16
@@ -62,8 +62,8 @@ def answer(base: Base, messages: Sequence[Message], style: str, sampling: Sampli
     Args:
         streamer: of Transformers', given each token as it comes.
     """
-    ids = torch.tensor([prompt_ids(base.tokenizer, messages, style)])
-    return _written(base, ids, torch.ones_like(ids), style, sampling, streamer)[0]
+    ids, mask = padded_before([prompt_ids(base.tokenizer, messages, style)], base.tokenizer.pad_token_id)
+    return _written(base, ids, mask, style, sampling, streamer)[0]
 
 
 def answers(base: Base, requests: Sequence[Sequence[Message]], style: str, sampling: Sampling) -> list[str]:
@@ -74,12 +74,7 @@ def answers(base: Base, requests: Sequence[Sequence[Message]], style: str, sampl
     with progress.bar("writing answers", len(prompts)) as advance:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            width = max(len(prompts[i]) for i in rows)
-            ids = torch.full((len(rows), width), base.tokenizer.pad_token_id)
-            mask = torch.zeros(len(rows), width, dtype=torch.int64)
-            for place, i in enumerate(rows):  # answers begin where all requests end: padding stands before them
-                ids[place, width - len(prompts[i]) :] = torch.tensor(prompts[i])
-                mask[place, width - len(prompts[i]) :] = 1
+            ids, mask = padded_before([prompts[i] for i in rows], base.tokenizer.pad_token_id)
             for i, text in zip(rows, _written(base, ids, mask, style, sampling, None), strict=True):
                 result[i] = text
             advance(len(rows))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -32,14 +33,10 @@ class Tokens:
     kept: Tensor
     cut: int
 
-    @property
+    @cached_property
     def n_learned(self) -> Tensor:
         """(n,) int64, learned tokens of each."""
         return torch.segment_reduce(self.learned.values.float(), "sum", lengths=self.ids.lengths).long()
-
-    def take(self, rows: Tensor) -> Tokens:
-        """The given conversations, in that order."""
-        return Tokens(self.ids.take(rows), self.learned.take(rows), self.kept[rows], self.cut)
 
 
 def tokenise(base: Base, conversations: Sequence[Conversation], style: str, max_length: int) -> Tokens:
@@ -74,6 +71,14 @@ def tokenise(base: Base, conversations: Sequence[Conversation], style: str, max_
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], style: str) -> list[int]:
     """Token ids of what the model reads before it answers."""
     return _encoded(styles.request(messages, style, tokenizer), style, tokenizer, first=True)
+
+
+def padded_before(sequences: Sequence[list[int]], padding: int) -> tuple[Tensor, Tensor]:
+    """(n, longest) ids that end together, for what is written behind them; and 1 where they are not padding."""
+    longest = max(map(len, sequences))
+    ids = torch.tensor([[padding] * (longest - len(row)) + row for row in sequences])
+    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in sequences])
+    return ids, mask
 
 
 def _encoded(text: str, style: str, tokenizer: Any, *, first: bool) -> list[int]:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from rehead import artifact, progress
 from rehead.bases.cut import Base
@@ -88,10 +87,10 @@ def instruct(
         model = load_language_model(base)
         run = _Run(model, settings, train_part, validation_part, test_part)
         run.say_what_is_used(given)
-        before = run.tested(model)
+        before = run.tested()
         tuned = finetune(model, settings, run.tokens[0], run.tokens[1], resumption)
         history, seconds = tuned.history, tuned.seconds
-        after = run.tested(model)
+        after = run.tested()
         facts: dict[str, Any] = {
             "model": None if output is None else str(Path(output).resolve()),
             "data": str(data),
@@ -167,11 +166,11 @@ class _Run:
         validation_part: list[Conversation],
         test_part: list[Conversation],
     ) -> None:
-        self.base, self.settings, self.test_part = base, settings, test_part
+        self.base, self.settings = base, settings
         self.style = styles.resolved(settings.style, base.tokenizer)
         self.tokens = [self._tokens(part) for part in (train_part, validation_part, test_part)]
         self.labels = label_set([conversation.answer for conversation in train_part])
-        lost = sum(len(part) for part in (train_part, validation_part, test_part)) - sum(map(len, self._kept))
+        lost = sum(len(part) for part in (train_part, validation_part, test_part)) - sum(self._counts)
         self.too_long = {"whose answer does not fit (--max-length)": lost} if lost else {}
         # Those to which an answer can be written within the model's reach.
         reach = longest_input(base, settings.max_length + _LONGEST)
@@ -202,13 +201,12 @@ class _Run:
         )
 
     @property
-    def _kept(self) -> list[Tensor]:
-        return [tokens.kept for tokens in self.tokens]
+    def _counts(self) -> list[int]:
+        return [len(tokens.ids) for tokens in self.tokens]
 
     def rows(self, given: Conversations) -> dict[str, Any]:
-        counts = dict(zip(("train", "validation", "test"), map(len, self._kept), strict=True))
-        dropped = given.dropped | self.too_long
-        return {"read": given.read, "used": sum(counts.values()), **counts, "dropped": dropped}
+        counts = dict(zip(("train", "validation", "test"), self._counts, strict=True))
+        return {"read": given.read, "used": sum(self._counts), **counts, "dropped": given.dropped | self.too_long}
 
     def told_of_tokens(self) -> dict[str, int]:
         train_tokens = self.tokens[0]
@@ -222,9 +220,9 @@ class _Run:
         epochs = max(1, len(history.validation_losses) - 1)
         return float(epochs * len(self.tokens[0].ids.values))
 
-    def tested(self, base: Base) -> _Tested:
-        """Loss on the test part, and the answers that are written to it."""
-        test = self.tokens[2]
+    def tested(self) -> _Tested:
+        """Loss on the test part, and the answers that are written to it, by the base as it is now."""
+        base, test = self.base, self.tokens[2]
         loss = mean_loss(base, Answers(test, Computed(base, test.ids, 0)))
         requests = [conversation.request for conversation in self.asked]
         written = generation.answers(base, requests, self.style, Sampling(max_tokens=self.longest))

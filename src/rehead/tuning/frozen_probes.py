@@ -51,7 +51,7 @@ class Frozen:
         """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
         splits = folds(strata(self.labels), _FOLDS, seed, groups)
         result = np.empty((len(self.labels), self.head.linear.out_features))
-        for split, probabilities in zip(splits, search.in_threads(self._tested, splits, "probing folds"), strict=True):
+        for split, probabilities in zip(splits, search.in_threads(self.tested, splits, "probing folds"), strict=True):
             result[split.test] = probabilities
         return result
 
@@ -69,12 +69,12 @@ class Frozen:
         wrong = [
             1 - float(are_right(self.labels[split.test], most_probable(probabilities, self.multilabel)).mean())
             for split, probabilities in zip(
-                splits, search.in_threads(self._tested, splits, "learning curve"), strict=True
+                splits, search.in_threads(self.tested, splits, "learning curve"), strict=True
             )
         ]
         return sizes, [wrong[i * _REPEATS : (i + 1) * _REPEATS] for i in range(len(sizes))]
 
-    def _tested(self, split: Split) -> npt.NDArray[np.float64]:
+    def tested(self, split: Split) -> npt.NDArray[np.float64]:
         """(n_test, n_classes) probabilities of the split's test examples."""
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]

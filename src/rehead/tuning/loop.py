@@ -97,6 +97,15 @@ class Trainee(Protocol):
         ...
 
 
+def unfrozen(trained: nn.Module, model: nn.Module) -> list[nn.Parameter]:
+    """The weights that `trained` holds, each once; unfreezes them, and freezes the rest of the model."""
+    wanted = list(dict.fromkeys(trained.parameters()))
+    model.requires_grad_(False)
+    for weight in wanted:
+        weight.requires_grad_(True)
+    return wanted
+
+
 @dataclass
 class History:
     """What the training did.

@@ -55,10 +55,6 @@ class Probe:
     strength: float
     losses: npt.NDArray[np.float64]
 
-    @property
-    def log_loss(self) -> float:
-        return float(self.losses.mean())
-
 
 def solve(
     features: Array,

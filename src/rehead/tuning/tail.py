@@ -57,11 +57,7 @@ class Tail:
 
     def weights(self) -> list[nn.Parameter]:
         """What is trained, each once; unfreezes it, and freezes the rest."""
-        wanted = list(dict.fromkeys(self.trained.parameters()))
-        self.base.model.requires_grad_(False)
-        for weight in wanted:
-            weight.requires_grad_(True)
-        return wanted
+        return loop.unfrozen(self.trained, self.base.model)
 
     def forward(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
         """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32.
