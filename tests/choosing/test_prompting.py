@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from rehead import hardware
 from rehead.bases.loading import load_language_model
 from rehead.choosing import prompting
-from rehead.choosing.prompting import Prompts, likelihoods, log_odds
+from rehead.choosing.prompting import Prompts, likelihoods
 from rehead.data.examples import Examples
 from rehead.instruction.conversations import Message
 from rehead.instruction.tokens import prompt_ids
@@ -55,8 +55,8 @@ def test_likelihoods_equal_those_of_transformers(
 
 def test_what_the_model_says_to_nothing_is_taken_off(tmp_path: Path) -> None:
     base = load_language_model(str(save_tiny_language_model(tmp_path, "llama", template=TEMPLATE)))
-    prompts = Prompts(base, NAMES, 32)
-    odds = log_odds(base, prompts, [*prompting._NOTHING], NAMES, "chat")
+    prompts = Prompts(base, "chat", NAMES, 32)
+    odds = prompts.log_odds([*prompting._NOTHING])
     raw = likelihoods(base, [prompts.request(text) for text in prompting._NOTHING], NAMES, "chat")
     shares = np.exp(raw - np.logaddexp.reduce(raw, axis=1, keepdims=True))
     np.testing.assert_allclose(odds, np.log(shares) - np.log(shares.mean(0)), atol=1e-5)
@@ -65,7 +65,7 @@ def test_what_the_model_says_to_nothing_is_taken_off(tmp_path: Path) -> None:
 def test_examples_stand_before_the_request_and_long_texts_are_cut(tmp_path: Path) -> None:
     base = load_language_model(str(save_tiny_language_model(tmp_path, "llama", template=TEMPLATE)))
     shown = Examples(["win cash", "noon"], np.array([0, 1]), NAMES, np.array([1, 2]), "rows")
-    prompts = Prompts(base, NAMES, 3, shown)
+    prompts = Prompts(base, "chat", NAMES, 3, shown)
     messages = prompts.request("free free free free free")
     assert [message.role for message in messages] == ["user", "assistant", "user", "assistant", "user"]
     assert messages[1].content == "free prize"

@@ -12,19 +12,18 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import hardware, likelihood
-from rehead.bases.cut import Base
 from rehead.bases.loading import load_language_model, locate
 from rehead.bases.tokens import longest_input
-from rehead.choosing.prompting import Prompts, likelihoods, log_odds, shared
+from rehead.choosing.prompting import Prompts, shared
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples, Index
-from rehead.data.splits import stratified
+from rehead.data.splits import of_each_class, stratified
 from rehead.errors import SettingError
 from rehead.evaluation import baselines
 from rehead.instruction import generation, styles
 from rehead.instruction.finetuning import Settings, finetune
 from rehead.instruction.generation import Sampling
-from rehead.instruction.tokens import prompt_ids, tokenise
+from rehead.instruction.tokens import Tokens, tokenise
 from rehead.tuning.estimate import estimate
 from rehead.tuning.features import forward_flops
 from rehead.tuning.loop import Recipe
@@ -187,52 +186,50 @@ def few_shot(task: Task) -> Learned:
 
 def _asked(task: Task, shown: Examples | None) -> Learned:
     begun = time.perf_counter()
-    base = _language_model(task)
-    style = styles.resolved("auto", base.tokenizer)
-    prompts = Prompts(base, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length), shown)
-    tested = _affordable_test(task, base, prompts, style)
+    prompts = replace(_prompts(task), examples=shown)
+    tested = _affordable_test(task, prompts)
     n_shown = 0 if shown is None else len(shown)
-    learned = _in_words(task, base, prompts, style, n_shown, time.perf_counter() - begun, 0.0, tested)
+    learned = _in_words(prompts, prompts.log_odds, n_shown, time.perf_counter() - begun, 0.0, tested)
 
     def recall_of_a_new_label() -> float | None:
-        names = task.train.label_names
-        new = int(np.bincount(task.train.labels, minlength=len(names)).argmin())
+        new = int(np.bincount(task.train.labels, minlength=len(prompts.names)).argmin())
         of_it = [task.test.texts[row] for row in tested if task.test.labels[row] == new][:_NEW]
         if not of_it:
             return None
         without = None if shown is None else shown.take(np.flatnonzero(shown.labels != new))
-        asked = Prompts(base, names, min(_PROMPTED_TOKENS, task.max_length), without)
-        return float((log_odds(base, asked, of_it, names, style).argmax(1) == new).mean())
+        return float((replace(prompts, examples=without).log_odds(of_it).argmax(1) == new).mean())
 
     return replace(learned, new_label=recall_of_a_new_label)
 
 
 def instruction(task: Task) -> Learned:
     """Fine-tunes the language model to write the label, and asks it as it asks an untuned one."""
-    base = _language_model(task)
-    style = styles.resolved("auto", base.tokenizer)
-    prompts = Prompts(base, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length))
-    taught, checked = _affordable_examples(task, base, prompts, style)
+    prompts = _prompts(task)
+    parts = _affordable_examples(task, prompts)
     # What is tried on is reckoned with before, so that no training is for nothing.
-    tested = _affordable_test(task, base, prompts, style)
+    tested = _affordable_test(task, prompts)
     settings = Settings(
-        base=base.name,
+        base=prompts.base.name,
         tune="lora",
-        style=style,
+        style=prompts.style,
         max_length=task.max_length + _PROMPTED_TOKENS,
         recipe=Recipe(epochs=_INSTRUCTION_EPOCHS, seed=task.seed),
         learning_rate=None,
         seed=task.seed,
     )
-    conversations = [
-        [prompts.conversation(text, label, line) for text, label, line in _rows(part)] for part in (taught, checked)
-    ]
-    tokens = [tokenise(base, part, style, settings.max_length) for part in conversations]
-    if not all(len(part.ids) for part in tokens):
-        raise NotTriedError(f"no request with its answer fits into {settings.max_length} tokens")
-    tuned = finetune(base, settings, tokens[0], tokens[1])
-    n_learned = sum(len(part.ids) for part in tokens)
-    return _in_words(task, base, prompts, style, n_learned, tuned.seconds, tuned.history.flops, tested, trained=True)
+    taught, checked = (_tokens(prompts, part, settings.max_length) for part in parts)
+    tuned = finetune(prompts.base, settings, taught, checked)
+    n_learned = len(taught.ids) + len(checked.ids)
+    return _in_words(prompts, prompts.likelihoods, n_learned, tuned.seconds, tuned.history.flops, tested)
+
+
+def _tokens(prompts: Prompts, examples: Examples, max_length: int) -> Tokens:
+    """Requests with their labels as answers."""
+    rows = zip(examples.texts, examples.labels.tolist(), examples.lines.tolist(), strict=True)
+    tokens = tokenise(prompts.base, [prompts.conversation(*row) for row in rows], prompts.style, max_length)
+    if not len(tokens.ids):
+        raise NotTriedError(f"no request with its answer fits into {max_length} tokens")
+    return tokens
 
 
 def setfit(base: str) -> Approach:
@@ -257,9 +254,7 @@ def _setfit(package: Any, base: str, task: Task) -> Learned:
     if any(folder.glob("*.pkl")):
         raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
     generator = np.random.default_rng(task.seed)
-    of_classes = [np.flatnonzero(task.train.labels == label) for label in np.unique(task.train.labels)]
-    rows = [generator.permutation(of_class)[:_SETFIT_OF_A_CLASS] for of_class in of_classes]
-    few = task.train.take(np.sort(np.concatenate(rows)))
+    few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
     model = package.SetFitModel.from_pretrained(str(folder), labels=names)
     data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
     with tempfile.TemporaryDirectory() as written:
@@ -299,52 +294,57 @@ def of(name: str, task_bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
     raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
 
 
-def _language_model(task: Task) -> Base:
+def _prompts(task: Task) -> Prompts:
+    """The language model with requests that show no examples."""
     if task.writer is None:
         raise NotTriedError("none of the bases is a language model")
-    return load_language_model(task.writer)
+    base = load_language_model(task.writer)
+    style = styles.resolved("auto", base.tokenizer)
+    return Prompts(base, style, task.train.label_names, min(_PROMPTED_TOKENS, task.max_length))
 
 
 def _in_words(
-    task: Task,
-    base: Base,
     prompts: Prompts,
-    style: str,
+    odds: Callable[[Sequence[str]], npt.NDArray[np.float64]],
     n_learned: int,
     seconds: float,
     flops: float,
     tested: Index,
-    *,
-    trained: bool = False,
 ) -> Learned:
-    names = task.train.label_names
-    longest = max(len(base.tokenizer(name)["input_ids"]) for name in names) + 8
+    """An approach that answers with the label of the highest `odds`, (n, n_classes) log-likelihoods of n texts."""
+    longest = _longest_name(prompts) + 8
 
     def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        if trained:
-            odds = likelihoods(base, [prompts.request(text) for text in texts], names, style)
-        else:
-            odds = log_odds(base, prompts, texts, names, style)
-        return likelihood.probabilities(odds, multilabel=False)
+        return likelihood.probabilities(odds(texts), multilabel=False)
 
     def outside(texts: Sequence[str]) -> float:
         requests = [prompts.request(text) for text in texts[:_WRITTEN]]
-        written = generation.answers(base, requests, style, Sampling(max_tokens=longest))
-        return sum(answer not in names for answer in written) / len(written)
+        written = generation.answers(prompts.base, requests, prompts.style, Sampling(max_tokens=longest))
+        return sum(answer not in prompts.names for answer in written) / len(written)
 
-    megabytes = 4 * sum(weight.numel() for weight in base.model.parameters()) / 1e6
+    megabytes = 4 * sum(weight.numel() for weight in prompts.base.model.parameters()) / 1e6
     return Learned(scores, n_learned, seconds, flops, megabytes, tested, outside)
 
 
-def _affordable_test(task: Task, base: Base, prompts: Prompts, style: str) -> Index:
+def _longest_name(prompts: Prompts) -> int:
+    """In tokens."""
+    return max(len(prompts.base.tokenizer(name)["input_ids"]) for name in prompts.names)
+
+
+def _some_prompts(prompts: Prompts, examples: Examples) -> list[list[int]]:
+    """Token ids of the requests about a few examples, by which the others are reckoned."""
+    return [prompts.ids(text) for text in examples.texts[:: max(1, len(examples) // 16)][:16]]
+
+
+def _affordable_test(task: Task, prompts: Prompts) -> Index:
     """Which test examples are asked about, so that a quarter of what is left of the budget is enough."""
-    some = task.test.texts[:: max(1, len(task.test) // 16)][:16]
-    written = [prompt_ids(base.tokenizer, prompts.request(text), style) for text in some]
+    base = prompts.base
+    written = _some_prompts(prompts, task.test)
     n_shared = shared(written) if len(written) > 1 else 0
-    longest = max(map(len, written)) + max(len(base.tokenizer(name)["input_ids"]) for name in task.test.label_names)
+    longest = max(map(len, written)) + _longest_name(prompts)
     if longest > longest_input(base, longest):
         raise NotTriedError(f"prompts of {longest} tokens are longer than the model takes")
-    own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(task.test.label_names)
+    own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(prompts.names)
     a_text = forward_flops(base, int(own), 0, len(base.blocks))
     speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
     n = min(len(task.test), _ASKED_AT_MOST, int(0.25 * task.seconds_left() * speed / a_text))
@@ -357,10 +357,10 @@ def _affordable_test(task: Task, base: Base, prompts: Prompts, style: str) -> In
     return rows
 
 
-def _affordable_examples(task: Task, base: Base, prompts: Prompts, style: str) -> tuple[Examples, Examples]:
+def _affordable_examples(task: Task, prompts: Prompts) -> tuple[Examples, Examples]:
     """Training and validation examples to teach with, so that half of what is left of the budget is enough."""
-    some = task.train.texts[:: max(1, len(task.train) // 16)][:16]
-    tokens = float(np.mean([len(prompt_ids(base.tokenizer, prompts.request(text), style)) for text in some]))
+    base = prompts.base
+    tokens = float(np.mean([len(ids) for ids in _some_prompts(prompts, task.train)]))
     an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.blocks)) * _INSTRUCTION_EPOCHS
     seconds = an_epoch / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
     n = int(0.5 * task.seconds_left() / seconds)
@@ -377,7 +377,3 @@ def drawn(examples: Examples, n: int, seed: int) -> Examples:
         return examples
     share = n / len(examples)
     return examples.take(stratified(examples.labels, seed, (1 - share, 0.0, share)).test)
-
-
-def _rows(examples: Examples) -> list[tuple[str, int, int]]:
-    return list(zip(examples.texts, examples.labels.tolist(), examples.lines.tolist(), strict=True))

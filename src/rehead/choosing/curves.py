@@ -9,7 +9,7 @@ import numpy as np
 from rehead.choosing.approaches import Task
 from rehead.classifier import Classifier
 from rehead.data.examples import Index
-from rehead.data.splits import Split
+from rehead.data.splits import Split, of_each_class
 from rehead.evaluation import baselines
 from rehead.tuning.frozen_probes import frozen_features
 
@@ -68,12 +68,6 @@ def _curve(task: Task, accuracy: Callable[[Index], float]) -> list[float]:
     generator = np.random.default_rng(task.seed)
     means = []
     for size in sizes(task):
-        drawn = [_drawn(task, size, generator) for _ in range(REPEATS)]
+        drawn = [of_each_class(task.train.labels, size, generator) for _ in range(REPEATS)]
         means.append(float(np.mean([accuracy(rows) for rows in drawn])))
     return [*means, accuracy(np.arange(len(task.train)))]
-
-
-def _drawn(task: Task, size: int, generator: np.random.Generator) -> Index:
-    labels = task.train.labels
-    rows = [generator.permutation(np.flatnonzero(labels == label))[:size] for label in np.unique(labels)]
-    return np.sort(np.concatenate(rows))

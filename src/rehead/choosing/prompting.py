@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ from rehead.bases.cut import Base
 from rehead.data.examples import Examples
 from rehead.instruction import styles
 from rehead.instruction.conversations import ASSISTANT, USER, Conversation, Message
-from rehead.instruction.tokens import prompt_ids
+from rehead.instruction.tokens import padded_before, prompt_ids
 from rehead.tuning.inputs import autocast
 
 Array = npt.NDArray[np.float64]
@@ -33,47 +35,63 @@ _HELD_TOKENS = 16_384
 _NOTHING = ("N/A", "", "[MASK]")
 
 
+@dataclass(frozen=True)
 class Prompts:
-    """Requests to classify a text, with or without examples before them.
+    """A language model that is asked to classify texts, with or without examples before the request.
 
-    Args:
-        examples: shown as earlier turns, in that order.
+    Attributes:
+        style: see `rehead.instruction.styles`.
+        names: of the classes.
         max_length: of a text, in tokens; a longer one is cut off.
+        examples: shown as earlier turns, in that order.
     """
 
-    def __init__(self, base: Base, label_names: tuple[str, ...], max_length: int, examples: Examples | None = None):
-        self._tokenizer, self._names, self._max_length = base.tokenizer, label_names, max_length
-        self._shown: list[Message] = []
-        if examples is not None:
-            for text, label in zip(examples.texts, examples.labels.tolist(), strict=True):
-                self._shown += [self._asked(text), Message(ASSISTANT, label_names[label])]
+    base: Base
+    style: str
+    names: tuple[str, ...]
+    max_length: int
+    examples: Examples | None = None
 
     def request(self, text: str) -> list[Message]:
         return [*self._shown, self._asked(text)]
 
     def conversation(self, text: str, label: int, line: int) -> Conversation:
         """With its answer, to learn from."""
-        return Conversation((*self.request(text), Message(ASSISTANT, self._names[label])), line)
+        return Conversation((*self.request(text), Message(ASSISTANT, self.names[label])), line)
+
+    def ids(self, text: str) -> list[int]:
+        """Token ids of what the model reads before it answers."""
+        return prompt_ids(self.base.tokenizer, self.request(text), self.style)
+
+    def likelihoods(self, texts: Sequence[str]) -> Array:
+        """(n, n_classes) log-likelihoods of the labels."""
+        return likelihoods(self.base, [self.request(text) for text in texts], self.names, self.style)
+
+    def log_odds(self, texts: Sequence[str]) -> Array:
+        """(n, n_classes) calibrated log-likelihoods of the labels, each row up to a constant.
+
+        For a model that was not trained on such answers: what a trained one prefers, the data have taught it.
+        """
+        scores = self.likelihoods([*texts, *_NOTHING])
+        scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
+        prior = np.logaddexp.reduce(scores[len(texts) :], axis=0) - np.log(len(_NOTHING))
+        calibrated: Array = scores[: len(texts)] - prior
+        return calibrated
+
+    @cached_property
+    def _shown(self) -> list[Message]:
+        if self.examples is None:
+            return []
+        rows = zip(self.examples.texts, self.examples.labels.tolist(), strict=True)
+        return [turn for text, label in rows for turn in (self._asked(text), Message(ASSISTANT, self.names[label]))]
 
     def _asked(self, text: str) -> Message:
-        cut = self._tokenizer(text, truncation=True, max_length=self._max_length, add_special_tokens=False)
-        if len(cut["input_ids"]) == self._max_length:
-            text = self._tokenizer.decode(cut["input_ids"])
-        about = f"Classify the text. Answer with one of these labels and nothing else: {', '.join(self._names)}."
+        tokenizer = self.base.tokenizer
+        cut = tokenizer(text, truncation=True, max_length=self.max_length, add_special_tokens=False)["input_ids"]
+        if len(cut) == self.max_length:
+            text = tokenizer.decode(cut)
+        about = f"Classify the text. Answer with one of these labels and nothing else: {', '.join(self.names)}."
         return Message(USER, about, f"Text: {text}")
-
-
-def log_odds(base: Base, prompts: Prompts, texts: Sequence[str], names: Sequence[str], style: str) -> Array:
-    """(n, n_classes) calibrated log-likelihoods of the labels, each row up to a constant.
-
-    For a model that was not trained on such answers: what a trained one prefers, the data have taught it.
-    """
-    asked = [*texts, *_NOTHING]
-    scores = likelihoods(base, [prompts.request(text) for text in asked], names, style)
-    scores -= np.logaddexp.reduce(scores, axis=1, keepdims=True)
-    prior = np.logaddexp.reduce(scores[len(texts) :], axis=0) - np.log(len(_NOTHING))
-    calibrated: Array = scores[: len(texts)] - prior
-    return calibrated
 
 
 def likelihoods(base: Base, requests: Sequence[Sequence[Message]], names: Sequence[str], style: str) -> Array:
@@ -128,7 +146,7 @@ class _Prefix:
     def scores(self, rests: list[list[int]], answers: list[list[int]]) -> Tensor:
         """(n, n_answers) log-likelihoods of answers (token ids) behind the rests of n requests."""
         n, n_answers = len(rests), len(answers)
-        ids, inside = _padded_before(rests, self._base.tokenizer.pad_token_id)
+        ids, inside = padded_before(rests, self._base.tokenizer.pad_token_id)
         mask = torch.cat([torch.ones(n, len(self._ids), dtype=torch.int64), inside], dim=1)
         cache = copy.deepcopy(self._cache)
         if cache is not None and n > 1:
@@ -141,17 +159,18 @@ class _Prefix:
             return scores
         # Few labels at a time: keys and values of the whole prompt are held for each.
         some = max(1, _HELD_TOKENS // (n * (mask.shape[1] + longest)))
-        parts = [scores[:, at : at + some] for at in range(0, n_answers, some)]
-        told = [
-            part + self._following(answers[at * some : (at + 1) * some], longest, mask, cache)
-            for at, part in enumerate(parts)
+        following = [
+            # The last of them may use up what the others copy.
+            self._following(
+                answers[at : at + some], longest, mask, copy.deepcopy(cache) if at + some < n_answers else cache
+            )
+            for at in range(0, n_answers, some)
         ]
-        return torch.cat(told, dim=1)
+        return scores + torch.cat(following, dim=1)
 
     def _following(self, answers: list[list[int]], longest: int, mask: Tensor, cache: Any) -> Tensor:
-        """(n, n_answers) log-likelihoods of the tokens behind the first of each answer."""
+        """(n, n_answers) log-likelihoods of the tokens behind the first of each answer; uses the cache up."""
         n, n_answers = len(mask), len(answers)
-        cache = copy.deepcopy(cache)
         padded = torch.tensor([answer + [0] * (longest - len(answer)) for answer in answers])
         there = torch.tensor([[1] * len(answer) + [0] * (longest - len(answer)) for answer in answers])
         if n_answers > 1:
@@ -184,11 +203,3 @@ def shared(prompts: Sequence[list[int]]) -> int:
     first, last = min(prompts), max(prompts)  # all others lie between these
     common = next((i for i, (one, other) in enumerate(zip(first, last, strict=False)) if one != other), len(first))
     return min(common, *(len(ids) - 1 for ids in prompts))
-
-
-def _padded_before(sequences: list[list[int]], padding: int) -> tuple[Tensor, Tensor]:
-    """(n, longest) ids that end together, and 1 where they are not padding."""
-    longest = max(map(len, sequences))
-    ids = torch.tensor([[padding] * (longest - len(row)) + row for row in sequences])
-    mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in sequences])
-    return ids, mask

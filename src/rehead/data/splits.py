@@ -93,6 +93,16 @@ def folds(labels: Index, n_folds: int, seed: int, groups: Index | None = None) -
     return splits
 
 
+def of_each_class(labels: Index, n: int, generator: np.random.Generator) -> Index:
+    """Positions, rising, of n examples of each class, drawn at random; of a class with fewer all it has.
+
+    Args:
+        labels: (n_examples,) class ids.
+    """
+    drawn = [generator.permutation(np.flatnonzero(labels == label))[:n] for label in np.unique(labels)]
+    return np.sort(np.concatenate(drawn))
+
+
 def joined(*groupings: Index) -> Index:
     """(n,) groups such that what any of the given ones, (n,) each, keeps together stays together."""
     from scipy.sparse import coo_array
