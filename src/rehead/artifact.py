@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,11 +43,11 @@ from rehead.predictor import Scores, predict
 from rehead.tuning.lora import Adapters
 
 FORMAT = 1
-_DESCRIPTION = "rehead.json"
-_WEIGHTS = "model.safetensors"
+DESCRIPTION = "rehead.json"
+WEIGHTS = "model.safetensors"
 _REFERENCE = "reference.safetensors"
 _HEAD_PREFIX = "rehead_head."
-_ADAPTER = "adapter"
+ADAPTER = "adapter"
 
 _REQUIRED = {
     *("base", "tune", "pool", "depth", "cut", "blocks_of_base", "max_length", "labels", "label_type", "temperature"),
@@ -109,8 +110,12 @@ class Artifact:
         return predict(self.base, self.head, texts, settings["max_length"], settings["long"], self.multilabel, views)
 
 
-def require_replaceable(folder: Path) -> None:
-    """Checks that a classifier may be saved as `folder`: it is new, empty or an older classifier, and writable.
+def require_replaceable(folder: Path, mark: str = DESCRIPTION, what: str = "not a rehead model") -> None:
+    """Checks that something may be saved as `folder`: it is new, empty or an older one of its kind, and writable.
+
+    Args:
+        mark: a file that tells one of its kind; a saved model by default.
+        what: a folder without it is.
 
     Raises:
         ArtifactError: it is something else, or it cannot be written.
@@ -118,10 +123,8 @@ def require_replaceable(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise ArtifactError(f"{folder} is a file; give another output folder with -o")
     try:
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / _DESCRIPTION).is_file():
-            raise ArtifactError(
-                f"{folder} exists and is not a rehead model, so it is not overwritten; give another folder with -o"
-            )
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / mark).is_file():
+            raise ArtifactError(f"{folder} exists and is {what}, so it is not overwritten; give another folder with -o")
         parent = next(parent for parent in folder.resolve().parents if parent.exists())
         if folder.exists() and not os.access(folder, os.W_OK):
             raise PermissionError(None, "it is read-only")
@@ -148,14 +151,36 @@ def save(
     folder = folder.resolve()
     require_replaceable(folder)
     expected = artifact.scores(sample).probabilities
+    with new_folder(folder) as partial:
+        _write(artifact, partial, documents)
+        _verify(partial, sample, expected)
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """As `files.new_folder`; what the system refuses is an ArtifactError."""
     try:
         with files.new_folder(folder) as partial:
-            _write(artifact, partial, documents)
-            _verify(partial, sample, expected)
+            yield partial
     except OSError as error:
         raise ArtifactError(
             f"cannot write {folder} ({error.strerror or error}); give another folder with -o"
         ) from error
+
+
+def write_words(folder: Path, description: Mapping[str, Any], documents: Mapping[str, str]) -> None:
+    """Writes rehead.json, with the weights' checksum added, and further text files by name."""
+    told = {**description, "weights_sha256": files.sha256_of(folder / WEIGHTS)}
+    (folder / DESCRIPTION).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, content in documents.items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def require_weights(folder: Path, description: Mapping[str, Any]) -> None:
+    """Raises ArtifactError where the weights are not those that rehead.json was written with."""
+    weights = folder / WEIGHTS
+    if not weights.is_file() or files.sha256_of(weights) != description["weights_sha256"]:
+        raise ArtifactError(f"{weights} is not the file that was saved (SHA-256 differs); train or copy again")
 
 
 def load(folder: Path) -> Artifact:
@@ -164,19 +189,17 @@ def load(folder: Path) -> Artifact:
     Raises:
         ArtifactError: the folder is not a saved classifier, or its weights are not those that were saved.
     """
-    if not (folder / _DESCRIPTION).is_file():
-        what = "no such folder" if not folder.exists() else f"no {_DESCRIPTION} in it, so it is not a rehead model"
+    if not (folder / DESCRIPTION).is_file():
+        what = "no such folder" if not folder.exists() else f"no {DESCRIPTION} in it, so it is not a rehead model"
         raise ArtifactError(f"{folder}: {what}; give a folder that rehead fit -o has written")
-    description = _read_description(folder / _DESCRIPTION)
-    weights = folder / _WEIGHTS
-    if not weights.is_file() or files.sha256_of(weights) != description["weights_sha256"]:
-        raise ArtifactError(f"{weights} is not the file that was saved (SHA-256 differs); train or copy again")
+    description = _read_description(folder / DESCRIPTION)
+    require_weights(folder, description)
     try:
         pooling, n_classes = description["pool"], len(description["labels"])
         base = load_folder(folder, description["base"], n_classes, seed=0, trained_head=is_family_head(pooling))
         head = build(base, pooling, n_classes, seed=0)
         if base.family_head(pooling) is None:
-            _load_head(weights, head)
+            _load_head(folder / WEIGHTS, head)
         reference = _load_reference(folder / _REFERENCE)
     except (RheadError, SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:
         raise ArtifactError(f"{folder} cannot be loaded ({str(error).splitlines()[0]}); train or copy again") from error
@@ -197,17 +220,14 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
             config.save_pretrained(folder)
             tensors = {**base.backbone.state_dict(), **_head_tensors(head)}
             contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, folder / _WEIGHTS, metadata={"format": "pt"})
+            save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
         save_reader(base, folder, artifact.description["max_length"])
     if artifact.reference:
         arrays = {"seen": artifact.reference.seen, **artifact.reference.baselines.tensors()}
         save_arrays(arrays, folder / _REFERENCE)
     if artifact.adapters:
-        artifact.adapters.save(folder / _ADAPTER)
-    description = {**artifact.description, "weights_sha256": files.sha256_of(folder / _WEIGHTS)}
-    (folder / _DESCRIPTION).write_text(json.dumps(description, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    for name, content in documents.items():
-        (folder / name).write_text(content, encoding="utf-8")
+        artifact.adapters.save(folder / ADAPTER)
+    write_words(folder, artifact.description, documents)
 
 
 def _verify(folder: Path, sample: Sequence[str] | Sequence[Picture], expected: npt.NDArray[np.float64]) -> None:
@@ -229,7 +249,7 @@ def _load_head(path: Path, head: Head) -> None:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(f"{_HEAD_PREFIX}{name}") for name in ("weight", "bias")}
     if tensors["weight"].shape != head.linear.weight.shape:
-        raise ArtifactError(f"the trained head in {path} does not fit the labels in {_DESCRIPTION}")
+        raise ArtifactError(f"the trained head in {path} does not fit the labels in {DESCRIPTION}")
     set_linear(head, tensors)
 
 

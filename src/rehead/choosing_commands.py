@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from rehead.commands import duration
 
+if TYPE_CHECKING:
+    from rehead.data.parts import Sources
+
 
 def compare(options: argparse.Namespace) -> None:
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)
+    sources = _sources(options)
     from rehead import printing
     from rehead.choosing.approaches import TITLES
     from rehead.choosing.workflow import compare as run
-    from rehead.data.parts import Sources
 
     facts = run(
-        Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column),
+        sources,
         names=_listed(options.approaches) if options.approaches else list(TITLES),
         bases=_listed(options.base),
         n_examples=options.examples,
@@ -40,18 +40,11 @@ def _listed(text: str) -> list[str]:
 
 
 def search(options: argparse.Namespace) -> None:
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)
+    sources = _sources(options)
     from rehead import printing, workflow
     from rehead.choosing.hyperparameters import search as run
     from rehead.classifier import Classifier
-    from rehead.data.parts import Sources
 
-    sources = Sources(
-        options.data, test=options.test, text_column=options.text_column, label_column=options.label_column
-    )
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
     budget = None if options.budget is None else duration(options.budget)
     found = run(sources, model, n_trials=options.trials, storage=options.storage, budget=budget)
@@ -61,3 +54,14 @@ def search(options: argparse.Namespace) -> None:
     else:
         printing.search(found.facts)
         printing.evaluation(fitted.facts)
+
+
+def _sources(options: argparse.Namespace) -> Sources:
+    """What is given; names that nothing has are refused before torch is imported, which takes seconds."""
+    from rehead.data.samples import require_source
+
+    for data in filter(None, (options.data, options.test)):
+        require_source(data)
+    from rehead.data.parts import Sources
+
+    return Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column)

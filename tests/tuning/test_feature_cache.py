@@ -10,18 +10,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rehead import progress
 from rehead.bases.ragged import Ragged, offsets_of
-from rehead.tuning import cache_room
+from rehead.tuning import cache_room, cache_segment
 from rehead.tuning.feature_cache import MemoryShelf, Shelf, open_shelf
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
@@ -304,6 +306,30 @@ def test_undamaged_segment_is_not_taken_for_a_damaged_one(said: Callable[[], lis
     path = add(open_shelf("ab", {}), [3, 4])
     rewritten(lambda tensors: None)(path)
     assert_holds(open_shelf("ab", {}), [3, 4])
+    assert said() == []
+
+
+def test_ctrl_c_while_a_segment_is_opened_is_not_taken_for_damage(
+    monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[str]]
+) -> None:
+    """Within torch a KeyboardInterrupt became a ValueError: Ctrl-C was lost, and a sound file removed."""
+    path = add(open_shelf("ab", {}), [1, 2])
+
+    def interrupted_within(*arguments: Any) -> Any:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ValueError("could not determine the shape of object type") from None
+        return safe_open(*arguments)
+
+    monkeypatch.setattr(cache_segment, "safe_open", interrupted_within)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest in the background ignores it
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            cache_segment.open_segment(path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert path.exists()
     assert said() == []
 
 

@@ -6,19 +6,16 @@ others. Trials are kept in an SQLite file, so that a search that was broken off 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sklearn.base import clone
 
 from rehead import likelihood, progress
-from rehead.bases.loading import fingerprint
+from rehead.choosing.identity import digest
 from rehead.classifier import Classifier
-from rehead.data.duplicates import fingerprints
 from rehead.data.parts import Parts, Sources, prepare
 from rehead.errors import SettingError, first_line
 from rehead.heads import candidates
@@ -72,10 +69,12 @@ def search(
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     run = model.prepare(parts.train, parts.validation)
+    decides = sorted(model.get_params().items())
+    name = digest(decides, [run.base.folder], (parts.train, parts.validation))
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{Path(storage).resolve()}",
-            study_name=_digest(parts, model, run),
+            study_name=name,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
             direction="minimize",
             load_if_exists=True,
@@ -147,17 +146,6 @@ def _say(trial: Any) -> None:
 def _finished(optuna: Any) -> tuple[Any, ...]:
     states = optuna.trial.TrialState
     return (states.COMPLETE, states.PRUNED)
-
-
-def _digest(parts: Parts, model: Classifier, run: Run) -> str:
-    """Of all that decides what a trial finds."""
-    versions = [version(package) for package in ("rehead", "torch", "transformers")]
-    decides = [sorted(model.get_params().items()), fingerprint(run.base.folder), versions]
-    digest = hashlib.sha256(repr(decides).encode())
-    for part in (parts.train, parts.validation):
-        digest.update(fingerprints(part.inputs).tobytes())
-        digest.update(part.labels.tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _optuna() -> Any:

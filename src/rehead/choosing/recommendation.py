@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,9 +50,14 @@ def gain(one: Result, other: Result) -> float:
     return float(one.right[both].mean() - other.right[both].mean())
 
 
+def best_cheap(results: Iterable[Result]) -> Result:
+    """The one that the others have to beat."""
+    return max((result for result in results if result.name in CHEAP), key=lambda result: result.accuracy)
+
+
 def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
     """The name of the approach to use, and why, in sentences; the first is the recommendation."""
-    cheap = max((result for result in results if result.name in CHEAP), key=lambda result: result.accuracy)
+    cheap = best_cheap(results)
     others = [result for result in results if result.name not in CHEAP]
     if not others:
         return cheap.name, [f"Use {cheap.title}: nothing else was tried."]

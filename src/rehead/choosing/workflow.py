@@ -18,13 +18,14 @@ import numpy.typing as npt
 from rehead import artifact, files, narration, progress
 from rehead.bases.catalogue import DEFAULT
 from rehead.bases.families import FAMILIES
-from rehead.bases.loading import fingerprint, locate, model_type_of
+from rehead.bases.loading import locate, model_type_of
 from rehead.choosing import approaches, curves, robustness
 from rehead.choosing.approaches import CHEAP, IN_WORDS, TITLES, Approach, Learned, NotTriedError, Task
-from rehead.choosing.recommendation import Result, p_value, recommend
+from rehead.choosing.identity import digest
+from rehead.choosing.recommendation import Result, best_cheap, p_value, recommend
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources, prepare
-from rehead.errors import ArtifactError, DataError, RheadError, SettingError
+from rehead.errors import DataError, RheadError, SettingError
 from rehead.evaluation import metrics, plots, report
 from rehead.evaluation.intervals import bootstrap, wilson
 from rehead.facts import peak_rss_bytes, rows_used
@@ -111,7 +112,7 @@ def compare(
     if not budget > 0:
         raise SettingError(f"--budget must be above 0, not {budget}")
     if output is not None:
-        _require_replaceable(Path(output))
+        artifact.require_replaceable(Path(output), _DESCRIPTION, "no comparison")
     parts = prepare(sources, random_state)
     if parts.train.multilabel or parts.train.pictures is not None:
         raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
@@ -164,8 +165,11 @@ def _all_tried(
 ) -> tuple[list[Tried], dict[str, str]]:
     tried: list[Tried] = []
     not_tried: dict[str, str] = {}
+    decides = [task.writer, task.max_length, task.seed]
+    parts = task.train, task.validation, task.test
+    common = None if folder is None else digest(decides, [locate(base) for base in task.bases], parts)
     for name, approach in wanted:
-        kept = None if folder is None else folder / f"{name.replace('/', '_')}-{_digest(task, name)}.json"
+        kept = None if folder is None else folder / f"{hashlib.sha256(f'{name} {common}'.encode()).hexdigest()}.json"
         if resume and kept is not None and kept.is_file():
             tried.append(Tried(**json.loads(kept.read_text(encoding="utf-8"))))
             continue
@@ -189,7 +193,7 @@ def _tried(task: Task, name: str, learned: Learned) -> Tried:
     seconds = time.perf_counter() - begun
     predicted = probabilities.argmax(1)
     # Disturbed texts are answered several times over.
-    again = robustness.ANSWERED * (1 + len(robustness.DISTURBANCES)) + len(task.validation)
+    again = robustness.ANSWERED * len(robustness.DISTURBANCES) + len(task.validation)
     quick = name not in IN_WORDS and again * seconds / len(test) < _SHARE_FOR_NOISE * task.seconds_left()
     drawn = bootstrap(probabilities, test.labels)
     return Tried(
@@ -210,7 +214,7 @@ def _tried(task: Task, name: str, learned: Learned) -> Tried:
         outside=None if learned.outside is None else learned.outside(test.texts),
         takes_new_labels=name in IN_WORDS,
         new_label_recall=None if learned.new_label is None else learned.new_label(),
-        lost_by=robustness.losses_of_accuracy(learned.scores, task.test, task.seed) if quick else None,
+        lost_by=robustness.losses_of_accuracy(learned.scores, test, predicted, task.seed) if quick else None,
         notices_other_subjects=robustness.noticed(learned.scores, task.validation) if quick else None,
         curve=_curve(task, name, learned),
     )
@@ -230,7 +234,7 @@ def _curve(task: Task, name: str, learned: Learned) -> list[float] | None:
 def _told(task: Task, tried: Sequence[Tried]) -> dict[str, Any]:
     """The table, its p-values, how many examples are enough, and the recommendation."""
     results = {one.name: _result(task.test, one) for one in tried}
-    cheap = max((one for one in results.values() if one.name in CHEAP), key=lambda one: one.accuracy)
+    cheap = best_cheap(results.values())
     best = max(one.accuracy for one in results.values())
     at = curves.totals(task)
     chosen, reasons = recommend(list(results.values()))
@@ -264,36 +268,10 @@ def _title(name: str) -> str:
     return f"{TITLES[kind]}, {Path(base).name}" if base else TITLES[kind]
 
 
-def _digest(task: Task, name: str) -> str:
-    """Of all that decides what an approach finds, but for the time that it has."""
-    models = [fingerprint(locate(base)) for base in task.bases]
-    versions = [version(package) for package in ("rehead", "torch", "transformers")]
-    decides = [name, models, task.writer, task.train.label_names, task.max_length, task.seed, versions]
-    digest = hashlib.sha256(repr(decides).encode())
-    for part in (task.train, task.validation, task.test):
-        digest.update("\0".join(part.texts).encode())
-        digest.update(part.labels.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def _require_replaceable(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _DESCRIPTION).is_file():
-        raise ArtifactError(f"{folder} exists and is no comparison, so it is not overwritten; give another with -o")
-    if folder.exists() and not folder.is_dir():
-        raise ArtifactError(f"{folder} is a file; give another output folder with -o")
-    if not folder.exists():
-        artifact.require_replaceable(folder)
-
-
 def _write(folder: Path, facts: dict[str, Any]) -> None:
     drawn = {"compute": plots.by_compute(facts["approaches"]), "curves": plots.by_examples(facts)}
-    try:
-        with files.new_folder(folder) as partial:
-            told = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
-            (partial / _DESCRIPTION).write_text(told, encoding="utf-8")
-            page = report.render("comparison.html.jinja", facts=facts, drawn=drawn)
-            (partial / "report.html").write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise ArtifactError(
-            f"cannot write {folder} ({error.strerror or error}); give another folder with -o"
-        ) from error
+    with artifact.new_folder(folder) as partial:
+        told = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
+        (partial / _DESCRIPTION).write_text(told, encoding="utf-8")
+        page = report.render("comparison.html.jinja", facts=facts, drawn=drawn)
+        (partial / "report.html").write_text(page, encoding="utf-8")

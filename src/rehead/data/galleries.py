@@ -81,8 +81,7 @@ def holds_images(data: str, column: str | None = None) -> bool:
     if path.suffix.lower() == ".zip":
         return bool(_members_of(path)[0])
     if path.suffix.lower() == ".parquet":
-        found = _column_of_bytes(path, column)
-        return found is not None
+        return _column_of_bytes(path, column) is not None
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and _mentions_images(path):
         table = _read_table(path)
         judged = [column] if column in table.columns else table.columns
@@ -98,7 +97,10 @@ def parts_of(data: str) -> dict[str, str]:
     path = Path(data)
     if not path.is_dir():
         return {}
-    there = {child.name.lower(): child for child in path.iterdir() if child.is_dir() and _files_of(child)[0]}
+    children = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
+    if not children.keys() & set(PARTS["train"]):
+        return {}  # most folders; what they hold need not be looked at
+    there = {name: child for name, child in children.items() if _files_of(child)[0]}
     found = {part: there[name] for part, names in PARTS.items() for name in names if name in there}
     if "train" not in found or len(found) < len(there):
         return {}

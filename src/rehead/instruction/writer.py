@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from rehead import artifact, files, hardware, progress
+from rehead import artifact, hardware, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_language_model
 from rehead.bases.packing import Packing
@@ -29,7 +29,6 @@ from rehead.instruction.tokens import prompt_ids
 from rehead.tuning.lora import Adapters
 
 KIND = "language model"
-_DESCRIPTION, _WEIGHTS, _ADAPTER = "rehead.json", "model.safetensors", "adapter"
 _TOLERANCE = 1e-4
 
 
@@ -91,14 +90,9 @@ class Writer:
         folder = Path(folder).resolve()
         artifact.require_replaceable(folder)
         expected = _sample_logits(self.base)
-        try:
-            with files.new_folder(folder) as partial:
-                self._write(partial, documents or {})
-                self._verify(partial, expected)
-        except OSError as error:
-            raise ArtifactError(
-                f"cannot write {folder} ({error.strerror or error}); give another folder with -o"
-            ) from error
+        with artifact.new_folder(folder) as partial:
+            self._write(partial, documents or {})
+            self._verify(partial, expected)
 
     @classmethod
     def load(cls, folder: str | Path) -> Writer:
@@ -109,14 +103,12 @@ class Writer:
         """
         folder = Path(folder)
         try:
-            description = json.loads((folder / _DESCRIPTION).read_text(encoding="utf-8"))
+            description = json.loads((folder / artifact.DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             description = None
         if not isinstance(description, dict) or description.get("kind") != KIND:
             raise ArtifactError(f"{folder} is no language model of rehead's; give a folder that rehead instruct wrote")
-        weights = folder / _WEIGHTS
-        if not weights.is_file() or files.sha256_of(weights) != description["weights_sha256"]:
-            raise ArtifactError(f"{weights} is not the file that was saved (SHA-256 differs); train or copy again")
+        artifact.require_weights(folder, description)
         return cls(load_language_model(str(folder)), description)
 
     def _write(self, folder: Path, documents: Mapping[str, str]) -> None:
@@ -128,16 +120,8 @@ class Writer:
             model.save_pretrained(folder, max_shard_size="1TB")
             base.tokenizer.save_pretrained(folder)
         if self.adapters:
-            self.adapters.save(folder / _ADAPTER, within=f"{model.base_model_prefix}.")
-        told = {
-            "format": artifact.FORMAT,
-            "kind": KIND,
-            **self.description,
-            "weights_sha256": files.sha256_of(folder / _WEIGHTS),
-        }
-        (folder / _DESCRIPTION).write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        for name, content in documents.items():
-            (folder / name).write_text(content, encoding="utf-8")
+            self.adapters.save(folder / artifact.ADAPTER, within=f"{model.base_model_prefix}.")
+        artifact.write_words(folder, {"format": artifact.FORMAT, "kind": KIND, **self.description}, documents)
 
     def _verify(self, folder: Path, expected: torch.Tensor) -> None:
         difference = float((_sample_logits(Writer.load(folder).base) - expected).abs().max())

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rehead import files, progress
+from rehead import files, interruption, progress
 from rehead.bases.ragged import Ragged
 from rehead.errors import first_line
 
@@ -82,7 +82,7 @@ def open_segment(path: Path) -> Segment | None:
         file is removed, and that is said. What was changed without a change in length is not found out.
     """
     try:
-        with safe_open(path, "pt") as file:
+        with interruption.deferred(), safe_open(path, "pt") as file:
             # On the CPU these are views of the mapped file, not copies.
             return _checked(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, RuntimeError):  # the second is what torch raises where there is no such file any more

@@ -7,10 +7,7 @@ and as metadata how far the run had come and what it was begun with.
 from __future__ import annotations
 
 import json
-import signal
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,26 +72,3 @@ class Checkpoint:
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise SettingError(f"--resume: {self.file} is damaged; run again without --resume") from error
         return tensors, progress
-
-
-@contextmanager
-def interruptible() -> Iterator[threading.Event]:
-    """Ctrl-C inside the block sets the event that is yielded, so that a step is not torn; a second one breaks off.
-
-    A process that ignores Ctrl-C, as a shell's background jobs do, goes on ignoring it.
-    """
-    asked = threading.Event()
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is signal.SIG_IGN:
-        yield asked
-        return
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from rehead import hardware, progress
 from rehead.errors import Interrupted, first_line
-from rehead.tuning.checkpoint import Checkpoint, interruptible
+from rehead.interruption import interruptible
+from rehead.tuning.checkpoint import Checkpoint
 from rehead.tuning.features import batches
 
 # A step's texts go through in portions of so many tokens, and their gradients add up.
