@@ -10,7 +10,7 @@ from rehead import hardware, predictor
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.heads import Head, build
-from rehead.predictor import predict
+from rehead.predictor import Predictor
 from tests.tiny_models import WORDS, save_tiny_model
 
 N = 40
@@ -42,19 +42,20 @@ def test_scores_are_those_of_the_plain_model(model: tuple[Base, Head]) -> None:
     base, head = model
     # The head of a `last` pooling is the Transformers model's own layer.
     assert head.linear.weight is base.model.score.weight
-    assert np.allclose(predict(base, head, TEXTS, 64).probabilities, of_transformers(base, TEXTS), atol=1e-6)
+    assert np.allclose(Predictor(base, head, 64).scores(TEXTS).probabilities, of_transformers(base, TEXTS), atol=1e-6)
 
 
 @pytest.mark.usefixtures("native_bf16")
 def test_few_texts_are_scored_in_float32(model: tuple[Base, Head]) -> None:
     base, head = model
-    assert np.allclose(predict(base, head, TEXTS[:19], 64).probabilities, of_transformers(base, TEXTS[:19]), atol=1e-6)
+    scores = Predictor(base, head, 64).scores(TEXTS[:19])
+    assert np.allclose(scores.probabilities, of_transformers(base, TEXTS[:19]), atol=1e-6)
 
 
 @pytest.mark.usefixtures("native_bf16")
 def test_many_texts_keep_their_labels_and_within_a_hundredth_their_probabilities(model: tuple[Base, Head]) -> None:
     base, head = model
-    fast, plain = predict(base, head, TEXTS, 64).probabilities, of_transformers(base, TEXTS)
+    fast, plain = Predictor(base, head, 64).scores(TEXTS).probabilities, of_transformers(base, TEXTS)
     assert (fast.argmax(1) == plain.argmax(1)).all()
     assert np.abs(fast - plain).max() <= 1e-2
 
@@ -66,10 +67,10 @@ def test_where_rounding_matters_is_decided_by_its_measured_size(
     base, head = model
     plain = of_transformers(base, TEXTS)
     monkeypatch.setattr(predictor, "_SAFETY", 0.0)  # as if no text were in danger
-    unchecked = predict(base, head, TEXTS, 64)
+    unchecked = Predictor(base, head, 64).scores(TEXTS)
     assert np.abs(unchecked.probabilities - plain).max() > 1e-5
     monkeypatch.setattr(predictor, "_SAFETY", 1e6)  # as if all were
-    checked = predict(base, head, TEXTS, 64)
+    checked = Predictor(base, head, 64).scores(TEXTS)
     assert np.allclose(checked.probabilities, plain, atol=1e-6)
     assert checked.flops > 1.9 * unchecked.flops * N / (N + predictor._SAMPLE)
 
@@ -77,9 +78,9 @@ def test_where_rounding_matters_is_decided_by_its_measured_size(
 @pytest.mark.usefixtures("native_bf16")
 def test_portions_make_no_difference(model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch) -> None:
     base, head = model
-    whole = predict(base, head, TEXTS, 5)
+    whole = Predictor(base, head, 5).scores(TEXTS)
     monkeypatch.setattr(predictor, "_CHUNK", 25)  # the second portion is too small for bfloat16
-    parts = predict(base, head, TEXTS, 5)
+    parts = Predictor(base, head, 5).scores(TEXTS)
     assert np.allclose(parts.probabilities, whole.probabilities, atol=1e-2)
     assert (parts.tokens_cut == whole.tokens_cut).all()
     assert parts.tokens_cut.sum() == sum(max(0, len(text.split()) - 5) for text in TEXTS)
@@ -87,6 +88,35 @@ def test_portions_make_no_difference(model: tuple[Base, Head], monkeypatch: pyte
 
 def test_repeated_texts_pass_once(model: tuple[Base, Head]) -> None:
     base, head = model
-    once, often = predict(base, head, TEXTS[:1], 64), predict(base, head, TEXTS[:1] * 9, 64)
+    once, often = Predictor(base, head, 64).scores(TEXTS[:1]), Predictor(base, head, 64).scores(TEXTS[:1] * 9)
     assert often.flops == once.flops
     assert np.allclose(often.probabilities, once.probabilities, atol=1e-6)
+
+
+@pytest.mark.usefixtures("native_bf16")
+def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(model: tuple[Base, Head]) -> None:
+    base, head = model
+    steady = Predictor(base, head, 64, steady=True)
+    plain = of_transformers(base, TEXTS)
+    n = predictor._SAMPLE
+    one_by_one = np.concatenate([steady.scores([text]).probabilities for text in TEXTS])
+    assert np.allclose(one_by_one[: n - 1], plain[: n - 1], atol=1e-6)
+    assert (one_by_one.argmax(1) == plain.argmax(1)).all()
+    assert np.abs(one_by_one - plain).max() <= 1e-2
+
+
+@pytest.mark.parametrize("in_bf16", [False, True])
+def test_features_are_what_the_head_sees(
+    in_bf16: bool, model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, head = model
+    monkeypatch.setattr(hardware, "native_dtype", lambda: torch.bfloat16 if in_bf16 else torch.float32)
+    monkeypatch.setattr(predictor, "_WORTHWHILE", 20)
+    monkeypatch.setattr(predictor, "_CHUNK", 25)
+    scores = Predictor(base, head, 64).scores(TEXTS, keep_features=True)
+    assert scores.features is not None
+    assert scores.features.shape == (N, base.hidden_size)
+    with torch.inference_mode():
+        logits = head(torch.from_numpy(scores.features)).double()
+    assert np.allclose(logits.softmax(1).numpy(), scores.probabilities, atol=1e-6)
+    assert Predictor(base, head, 64).scores(TEXTS).features is None

@@ -39,7 +39,7 @@ from rehead.evaluation.decisions import Rule
 from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import Head, build, is_family_head, set_linear
-from rehead.predictor import Scores, predict
+from rehead.predictor import Predictor, Scores
 from rehead.tuning.lora import Adapters
 
 FORMAT = 1
@@ -105,9 +105,21 @@ class Artifact:
 
     def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
+        return self.predictor().scores(texts)
+
+    def predictor(self, *, steady: bool = False, label: str | None = "predicting") -> Predictor:
+        """What scores texts or images; for its arguments see `Predictor`."""
         settings = self.description
-        views = settings["views"] if settings["average_views"] else 1
-        return predict(self.base, self.head, texts, settings["max_length"], settings["long"], self.multilabel, views)
+        return Predictor(
+            self.base,
+            self.head,
+            settings["max_length"],
+            settings["long"],
+            multilabel=self.multilabel,
+            views=settings["views"] if settings["average_views"] else 1,
+            steady=steady,
+            label=label,
+        )
 
 
 def require_replaceable(folder: Path, mark: str = DESCRIPTION, what: str = "not a rehead model") -> None:

@@ -6,6 +6,8 @@ sample it is measured how far bfloat16 moves the logits, and a text counts as sa
 its probabilities by more than a hundredth, and so not its label either.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -43,86 +45,121 @@ class Scores:
         probabilities: (n, n_classes) float64.
         tokens_cut: (n,) int64, how many tokens of each text were cut off.
         flops: operations in the blocks; identical texts pass once.
+        features: (n, width) float32, what the head saw; None unless they were asked for.
     """
 
     probabilities: npt.NDArray[np.float64]
     tokens_cut: npt.NDArray[np.int64]
     flops: float
+    features: npt.NDArray[np.float32] | None = None
 
 
-def predict(
-    base: Base,
-    head: Head,
-    texts: Sequence[str] | Sequence[Picture],
-    max_length: int,
-    long: str = "truncate",
-    multilabel: bool = False,
-    views: int = 1,
-) -> Scores:
-    """Scores texts, or images; an empty text is scored as the padding token alone.
+class Predictor:
+    """Scores texts or images with one base and head, as often as it is asked.
 
     Args:
+        max_length, long: of texts; see `rehead.bases.tokens.encode`.
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
         views: of an image, how many are averaged.
-    """
-    head.eval()
-    scorer = _Scorer(base, head, multilabel)
-    probabilities = np.empty((len(texts), head.linear.out_features))
-    tokens_cut = np.zeros(len(texts), dtype=np.int64)
-    for start in range(0, len(texts), _CHUNK):
-        part = slice(start, start + _CHUNK)
-        encoded = encode(base, texts[part], max_length, long, [range(views)] * len(texts[part]))
-        probabilities[part] = likelihood.probabilities(scorer.logits(encoded), multilabel)
-        tokens_cut[part] = encoded.tokens_cut
-    return Scores(probabilities, tokens_cut, scorer.flops)
-
-
-class _Scorer:
-    """Logits of texts, in bfloat16 where that is safe.
-
-    Attributes:
-        flops: operations in the blocks so far.
+        steady: whether it will be asked again and again, as in a server: bfloat16 then pays for few texts too.
+        label: what the progress bar says; None for no bar.
     """
 
-    def __init__(self, base: Base, head: Head, multilabel: bool) -> None:
-        self.flops = 0.0
+    def __init__(
+        self,
+        base: Base,
+        head: Head,
+        max_length: int,
+        long: str = "truncate",
+        *,
+        multilabel: bool = False,
+        views: int = 1,
+        steady: bool = False,
+        label: str | None = "predicting",
+    ) -> None:
+        head.eval()
         # Of a text's base that is itself; of a vision model a copy for inference.
         self._base = base.with_products_in(torch.float32)
-        self._head, self._multilabel = head, multilabel
+        self._head, self._max_length, self._long = head, max_length, long
+        self._multilabel, self._views, self._label = multilabel, views, label
+        self._least = 1 if steady else _WORTHWHILE
         self._fast: Base | None = None
-        self._error: float | None = None
+        self._drift, self._sampled = 0.0, 0
 
-    def logits(self, texts: Encoded) -> npt.NDArray[np.float32]:
-        """(n, n_classes) float32."""
-        if len(texts.windows) < _WORTHWHILE or hardware.native_dtype() == torch.float32:
+    def scores(self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool = False) -> Scores:
+        """Scores n texts, or images; an empty text is scored as the padding token alone."""
+        probabilities = np.empty((len(inputs), self._head.linear.out_features))
+        tokens_cut = np.zeros(len(inputs), dtype=np.int64)
+        flops, features = 0.0, []
+        for start in range(0, len(inputs), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            views = [range(self._views)] * len(inputs[part])
+            encoded = encode(self._base, inputs[part], self._max_length, self._long, views)
+            passed = self._passed(encoded)
+            probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
+            tokens_cut[part] = encoded.tokens_cut
+            flops += passed.flops
+            if keep_features:
+                features.append(passed.pooled.numpy())
+        return Scores(probabilities, tokens_cut, flops, np.concatenate(features) if features else None)
+
+    def _passed(self, texts: Encoded) -> _Passed:
+        """In bfloat16 where it is native, and in float32 where its rounding could matter."""
+        if len(texts.windows) < self._least or hardware.native_dtype() == torch.float32:
             return self._pass(self._base, texts)
         if self._fast is None:
             self._fast = self._base.with_products_in(hardware.native_dtype())
-        logits = self._pass(self._fast, texts)
-        if self._error is None:
-            self._error = self._measured_error(texts, logits)
-        again = np.flatnonzero(_is_unsafe(likelihood.probabilities(logits, self._multilabel), self._error))
+        passed = self._pass(self._fast, texts)
+        if self._sampled < _SAMPLE:
+            passed.flops += self._measure(texts, passed.logits)
+        probabilities = likelihood.probabilities(passed.logits, self._multilabel)
+        again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, self._error)))
         if len(again):
-            logits[again] = self._pass(self._base, texts.take(torch.from_numpy(again)))
-        return logits
+            exact = self._pass(self._base, texts.take(again))
+            passed.logits[again.numpy()] = exact.logits
+            passed.pooled[again] = exact.pooled
+            passed.flops += exact.flops
+        return passed
 
-    def _measured_error(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
-        """How far log odds may drift in bfloat16, from texts of all lengths: two logits of a text from each other, or
-        each by itself where there may be several labels.
+    @property
+    def _error(self) -> float:
+        """How far log odds may drift in bfloat16: two logits of a text from each other, or each by itself where there
+        may be several labels. Without limit as long as too few texts were looked at.
         """
-        by_length = torch.argsort(texts.tokens, stable=True)
-        rows = by_length[torch.linspace(0, len(by_length) - 1, _SAMPLE).long()]
-        drift = logits[rows.numpy()] - self._pass(self._base, texts.take(rows))
-        return _SAFETY * float(np.abs(drift).max() if self._multilabel else np.ptp(drift, axis=1).max())
+        return _SAFETY * self._drift if self._sampled >= _SAMPLE else np.inf
 
-    def _pass(self, base: Base, texts: Encoded) -> npt.NDArray[np.float32]:
-        features = trunk_pass(base, texts.ids, depths=self._head.reads, pooling=self._head.pooling, label="predicting")
-        self.flops += features.forward_flops
-        pooled: Tensor = texts.by_text(features.seen)
+    def _measure(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
+        """Compares with float32 on texts of all lengths; the operations that it took."""
+        by_length = torch.argsort(texts.tokens, stable=True)
+        n = min(_SAMPLE - self._sampled, len(by_length))
+        rows = by_length[torch.linspace(0, len(by_length) - 1, n).long()]
+        exact = self._pass(self._base, texts.take(rows))
+        drift = logits[rows.numpy()] - exact.logits
+        measured = float(np.abs(drift).max() if self._multilabel else np.ptp(drift, axis=1).max())
+        self._drift, self._sampled = max(self._drift, measured), self._sampled + n
+        return exact.flops
+
+    def _pass(self, base: Base, texts: Encoded) -> _Passed:
+        features = trunk_pass(base, texts.ids, depths=self._head.reads, pooling=self._head.pooling, label=self._label)
+        pooled = texts.by_text(features.seen)
         with torch.inference_mode():
-            logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu()
-        result: npt.NDArray[np.float32] = logits.numpy()
-        return result
+            logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
+        return _Passed(logits, pooled, features.forward_flops)
+
+
+@dataclass
+class _Passed:
+    """What a pass made of n texts.
+
+    Attributes:
+        logits: (n, n_classes) float32.
+        pooled: (n, width) float32.
+        flops: operations in the blocks.
+    """
+
+    logits: npt.NDArray[np.float32]
+    pooled: Tensor
+    flops: float
 
 
 def _is_unsafe(p: npt.NDArray[np.float64], error: float) -> npt.NDArray[np.bool_]:

@@ -34,14 +34,14 @@ def warn(message: str) -> None:
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(what: str | None, total: int) -> Iterator[Callable[[int], None]]:
     """Yields `advance(n)`; draws `what`, the share done and an estimate of the time left.
 
     Args:
-        what: what is being worked on, in a few words.
+        what: what is being worked on, in a few words; None draws nothing.
         total: the number of steps, tokens or bytes that make up the whole.
     """
-    if not _shown:
+    if not _shown or what is None:
         yield lambda _: None
         return
     from rich.console import Console

@@ -66,7 +66,7 @@ def trunk_pass(
     pooling: str,
     cut: int | None = None,
     shelf: Shelf | MemoryShelf | None = None,
-    label: str = "trunk pass",
+    label: str | None = "trunk pass",
 ) -> Features:
     """Runs texts through blocks [0, max(depths)) in evaluation mode, without gradients.
 
@@ -78,7 +78,7 @@ def trunk_pass(
         cut: keep all token states after this many blocks, unless the cache cannot be written to and they would take
             more than a quarter of the free memory.
         shelf: of the cache, made for this base; None keeps everything in memory.
-        label: what the progress bar says.
+        label: what the progress bar says; None for no bar.
     """
     hardware.keep_freed_memory()
     parts = halves(pooling, base.whole)
