@@ -13,6 +13,7 @@ from transformers import AutoModel, pipeline
 
 import rehead
 from rehead import ArtifactError, Classifier, artifact, files
+from rehead.description import DESCRIPTION, FORMAT
 from tests.tiny_models import CONFIGS, DECODERS, ENCODERS, SPECIAL, save_tiny_model
 from tests.tiny_texts import messages
 
@@ -20,7 +21,7 @@ TEXTS, LABELS = messages(40)
 # Of different lengths, some with words that the tokenizer does not know, one of these at the end. Each has the
 # letter a: Transformers reads a Qwen 2 tokenizer as Qwen's own kind, which knows no other piece of these words.
 SCORED = ["a", "meet you at a noon for a lunch at a home", "win cash now", "zebra call me", "later ok yes and a zebra"]
-WEIGHTS, DESCRIPTION = "model.safetensors", "rehead.json"
+WEIGHTS = "model.safetensors"
 
 
 def family_pooling(family: str) -> str:
@@ -235,8 +236,8 @@ def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_format_from_the_future_is_an_error_that_says_so(saved: Path) -> None:
-    rewrite_description(saved, format=artifact.FORMAT + 1)
-    with pytest.raises(ArtifactError, match=f"format {artifact.FORMAT + 1}.*update"):
+    rewrite_description(saved, format=FORMAT + 1)
+    with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}.*update"):
         artifact.load(saved)
 
 

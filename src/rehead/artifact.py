@@ -1,9 +1,9 @@
 """What a saved classifier is on disk, and the proof that it was saved right.
 
 A folder with `model.safetensors`, `config.json`, tokenizer files, `rehead.json`, `reference.safetensors`,
-`README.md` and `report.html`, and a folder `adapter` where low-rank adapters were trained. With `last` and `cls`
-pooling it is a Transformers sequence-classification model as it stands; with `mean` and `both` the backbone is, and
-the head lies beside it in the same file.
+`fingerprint.safetensors`, `README.md` and `report.html`, and a folder `adapter` where low-rank adapters were trained.
+With `last` and `cls` pooling it is a Transformers sequence-classification model as it stands; with `mean` and `both`
+the backbone is, and the head lies beside it in the same file.
 
 Before the folder gets its name it is loaded again, and its scores on a few texts must be those in memory.
 """
@@ -30,9 +30,12 @@ from safetensors.torch import save_file
 from rehead import files, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_folder
+from rehead.bases.plausibility import require_harmless
 from rehead.bases.reading import save_reader
 from rehead.data.pictures import Picture
-from rehead.errors import ArtifactError, RheadError
+from rehead.description import DESCRIPTION, read
+from rehead.drift.fingerprint import Fingerprint
+from rehead.errors import ArtifactError, RheadError, first_line
 from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import Rule
@@ -42,18 +45,13 @@ from rehead.heads import Head, build, is_family_head, set_linear
 from rehead.predictor import Predictor, Scores
 from rehead.tuning.lora import Adapters
 
-FORMAT = 1
-DESCRIPTION = "rehead.json"
 WEIGHTS = "model.safetensors"
 _REFERENCE = "reference.safetensors"
 _HEAD_PREFIX = "rehead_head."
 ADAPTER = "adapter"
 
-_REQUIRED = {
-    *("base", "tune", "pool", "depth", "cut", "blocks_of_base", "max_length", "labels", "label_type", "temperature"),
-    *("seed", "recipe", "validation_log_loss", "versions", "weights_sha256"),
-}
-
+# What code that expects something else in a file raises.
+_OF_OTHERS = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RuntimeError)
 # Memory and disk hold the same float32 numbers and go through the same code; what is left is rounding.
 _TOLERANCE = 1e-5
 
@@ -78,6 +76,7 @@ class Artifact:
         description: the content of rehead.json: labels, pool, depth, max_length, temperature, metrics, ...
         reference: None for a classifier that was trained without an evaluation.
         adapters: saved in a folder `adapter` of their own; their effect is in the base's weights already.
+        fingerprint: of what it was tested on; None likewise, and for one from before there were fingerprints.
     """
 
     base: Base
@@ -85,6 +84,7 @@ class Artifact:
     description: dict[str, Any]
     reference: Reference | None
     adapters: Adapters | None = None
+    fingerprint: Fingerprint | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -199,23 +199,29 @@ def load(folder: Path) -> Artifact:
     """Loads a saved classifier.
 
     Raises:
-        ArtifactError: the folder is not a saved classifier, or its weights are not those that were saved.
+        ArtifactError: the folder is not a saved classifier, its weights are not those that were saved, or something in
+            it is not to be trusted.
     """
-    if not (folder / DESCRIPTION).is_file():
-        what = "no such folder" if not folder.exists() else f"no {DESCRIPTION} in it, so it is not a rehead model"
-        raise ArtifactError(f"{folder}: {what}; give a folder that rehead fit -o has written")
-    description = _read_description(folder / DESCRIPTION)
+    description = read(folder)
     require_weights(folder, description)
     try:
+        require_harmless(folder)
         pooling, n_classes = description["pool"], len(description["labels"])
         base = load_folder(folder, description["base"], n_classes, seed=0, trained_head=is_family_head(pooling))
         head = build(base, pooling, n_classes, seed=0)
         if base.family_head(pooling) is None:
             _load_head(folder / WEIGHTS, head)
         reference = _load_reference(folder / _REFERENCE)
-    except (RheadError, SafetensorError, KeyError, ValueError, OSError, RuntimeError) as error:
-        raise ArtifactError(f"{folder} cannot be loaded ({str(error).splitlines()[0]}); train or copy again") from error
-    return Artifact(base, head, description, reference)
+        fingerprint = Fingerprint.load(folder)
+        if fingerprint:
+            fingerprint.require_for(n_classes, head.linear.in_features, folder)
+        loaded = Artifact(base, head, description, reference, fingerprint=fingerprint)
+        _ = loaded.rule
+    except ArtifactError:
+        raise
+    except (RheadError, SafetensorError, *_OF_OTHERS) as error:
+        raise ArtifactError(f"{folder} cannot be loaded ({first_line(error)}); train or copy again") from error
+    return loaded
 
 
 def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> None:
@@ -239,6 +245,8 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
         save_arrays(arrays, folder / _REFERENCE)
     if artifact.adapters:
         artifact.adapters.save(folder / ADAPTER)
+    if artifact.fingerprint:
+        artifact.fingerprint.save(folder)
     write_words(folder, artifact.description, documents)
 
 
@@ -270,18 +278,3 @@ def _load_reference(path: Path) -> Reference | None:
         return None
     arrays = load_arrays(path)
     return Reference(baselines.from_tensors(arrays), arrays["seen"])
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        description = json.loads(path.read_text(encoding="utf-8"))
-        if "kind" in description:
-            raise ArtifactError(f"{path.parent} is a {description['kind']}, not a classifier; use rehead generate")
-        version = description["format"]
-        complete = description.keys() >= _REQUIRED
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        raise ArtifactError(f"{path} is damaged; train or copy the model again") from error
-    if version != FORMAT or not complete:
-        raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
-    # Folders from before long texts could be anything but cut off, and texts have several labels, do not say so.
-    return {"long": "truncate", "multilabel": False, "views": 1, "average_views": False, **description}

@@ -27,6 +27,8 @@ from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.labels import Labels, strata
 from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
+from rehead.description import FORMAT
+from rehead.drift.fingerprint import Fingerprint
 from rehead.errors import DataError, SettingError
 from rehead.evaluation.calibration import temperature
 from rehead.evaluation.multilabel_decisions import MultilabelRule
@@ -225,6 +227,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         folder: str | Path,
         *,
         reference: Reference | None = None,
+        fingerprint: Fingerprint | None = None,
         facts: dict[str, Any] | None = None,
         documents: dict[str, str] | None = None,
     ) -> None:
@@ -233,6 +236,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Args:
             folder: a new folder, or one that holds a rehead model already, which is replaced.
             reference: what later evaluations compare with; by default what the classifier was loaded with.
+            fingerprint: what later inputs are compared with, likewise.
             facts: further entries of rehead.json.
             documents: further text files by name.
 
@@ -247,6 +251,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             description,
             reference or self._artifact.reference,
             self._artifact.adapters,
+            fingerprint or self._artifact.fingerprint,
         )
         artifact.save(complete, Path(folder), documents or {}, self._sample)
 
@@ -326,7 +331,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         import transformers
 
         return {
-            "format": artifact.FORMAT,
+            "format": FORMAT,
             "base": result.base.name,
             "tune": result.tune,
             "pool": result.head.pooling,

@@ -12,7 +12,15 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-from rehead import choosing_commands, commands, progress
+from rehead import (
+    choosing_commands,
+    commands,
+    drift_commands,
+    export_commands,
+    predict_commands,
+    progress,
+    serving_commands,
+)
 from rehead.errors import RheadError
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
@@ -144,16 +152,23 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("-o", "--output", default="rehead-model", metavar="DIR", help="where to save it (%(default)s)")
 
     predict = _command(
-        known, "predict", commands.predict, "classify a text, a file of texts, the lines of stdin, or images"
+        known, "predict", predict_commands.predict, "classify a text, tables of any length, lines of stdin, or images"
     )
     predict.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
     predict.add_argument(
         "input",
         metavar="INPUT",
-        help="a text, a file, an image, a folder of images, or - for one text a line from stdin",
+        help="a text; a table, a folder of them, or a pattern such as 'logs/*.csv'; sqlite:FILE, duckdb:FILE or "
+        "postgresql://...; an image or a folder of images; - for one text a line from stdin",
     )
-    predict.add_argument("--text-column", metavar="C", help="column of the texts in a file")
-    predict.add_argument("-o", "--output", metavar="FILE", help="write a .csv, .tsv, .jsonl or .parquet file")
+    predict.add_argument("--text-column", metavar="C", help="column of the texts")
+    predict.add_argument("--query", metavar="SQL", help="of a database: which rows; ORDER BY lets a run go on")
+    predict.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write a .csv, .tsv, .jsonl or .parquet file; the same command goes on where it was cut off",
+    )
 
     evaluate = _command(known, "evaluate", commands.evaluate, "measure a saved classifier on labelled texts")
     evaluate.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
@@ -184,6 +199,47 @@ def _parser() -> argparse.ArgumentParser:
     explain.add_argument("-o", "--output", metavar="FILE", help="of an image: the heat map (NAME.explained.png)")
     explain.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
     _add_columns(explain)
+
+    drift = _command(known, "drift", drift_commands.drift, "do new texts look like those the model was tested on?")
+    drift.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
+    drift.add_argument("data", metavar="DATA", help=f"labelled or not: {_DATA}")
+    drift.add_argument("--text-column", metavar="C", help="column of the texts")
+
+    export = _command(known, "export", export_commands.export, "write a model for other programs, and check it")
+    export.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
+    export.add_argument("--format", required=True, choices=("onnx", "transformers"), help="for whom")
+    export.add_argument("--int8", action="store_true", help="ONNX with weights of 8 bits, if the labels stay")
+    export.add_argument("--data", metavar="DATA", help="texts to check it on (those it was fitted on, if still there)")
+    export.add_argument("--text-column", metavar="C", help="column of the texts")
+    export.add_argument("-o", "--output", default="rehead-export", metavar="DIR", help="(%(default)s)")
+
+    serve = _command(known, "serve", serving_commands.serve, "answer over HTTP: an API, a page, and jobs on files")
+    serve.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="[NAME=]FOLDER[@WEIGHT]: folders of one name share its requests; @shadow is asked and not heard",
+    )
+    serve.add_argument("--host", default="127.0.0.1", metavar="H", help="0.0.0.0 for all the network (%(default)s)")
+    serve.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (%(default)s)")
+    serve.add_argument(
+        "--insecure", action="store_true", help="let other machines ask without a key ($REHEAD_API_KEYS)"
+    )
+    serve.add_argument("--jobs", default="rehead-jobs", metavar="DIR", help="of files to score (%(default)s)")
+    serve.add_argument("--max-body", type=float, default=16, metavar="MB", help="of a request (%(default)s)")
+    serve.add_argument("--max-upload", type=float, default=1024, metavar="MB", help="of a file (%(default)s)")
+    serve.add_argument("--max-texts", type=int, default=1000, metavar="N", help="of a request (%(default)s)")
+    serve.add_argument("--max-characters", type=int, default=100_000, metavar="N", help="of a text (%(default)s)")
+    serve.add_argument(
+        "--batch-tokens", type=int, default=1024, metavar="N", help="scored together, of several requests (%(default)s)"
+    )
+    serve.add_argument(
+        "--batch-wait", type=float, default=2.0, metavar="MS", help="that a request waits for others (%(default)s)"
+    )
+    serve.add_argument(
+        "--queue-tokens", type=int, default=200_000, metavar="N", help="that wait, before 429 (%(default)s)"
+    )
+    serve.add_argument("--log-texts", action="store_true", help="write texts into the log, too")
 
     compare = _command(
         known, "compare", choosing_commands.compare, "measure which approach your own labelled texts call for"

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rehead import progress
 from rehead.errors import DataError, SettingError
-from rehead.given import is_of_images, read_input
+from rehead.given import is_of_images
 
 if TYPE_CHECKING:
     from rehead.evaluation.decisions import Wanted
@@ -259,69 +258,6 @@ def _explain_image(options: argparse.Namespace) -> None:
     else:
         label = facts["label"]
         print(f"{label} {facts['probabilities'][label]:.4f}\nheat map  {facts['heat_map']}")
-
-
-def predict(options: argparse.Namespace) -> None:
-    from rehead import artifact
-    from rehead.data import writing
-
-    output = Path(options.output) if options.output else None
-    if output:
-        writing.require_writable(output)
-    rows, texts, column = read_input(options.input, options.text_column, Path(options.model))
-    if not texts:
-        raise DataError("no text on stdin; write one text a line")
-    loaded = artifact.load(Path(options.model))
-
-    scores = loaded.scores(texts)
-    predictions = [
-        {
-            **answer,
-            "probabilities": dict(zip(loaded.labels, row.tolist(), strict=True)),
-            "tokens_cut": int(cut),
-        }
-        for answer, row, cut in zip(
-            loaded.rule.answers(scores.probabilities, loaded.labels),
-            scores.probabilities,
-            scores.tokens_cut,
-            strict=True,
-        )
-    ]
-    if abstained := sum(prediction.get("label", "") is None for prediction in predictions):
-        progress.say(f"no label for {abstained:,} of {len(texts):,} texts: none is as probable as was asked for")
-    too_long = int((scores.tokens_cut > 0).sum())
-    if too_long:
-        progress.warn(f"{too_long:,} of {len(texts):,} texts are longer than the model takes and lost some of them")
-    if output:
-        _require_free_columns(rows[0], predictions[0], options.input)
-        writing.write(output, [_as_row(row, prediction) for row, prediction in zip(rows, predictions, strict=True)])
-        progress.say(f"{len(rows):,} predictions written to {output}")
-    elif options.json:
-        for prediction in predictions:
-            print(json.dumps(prediction, ensure_ascii=False))
-    else:
-        from rehead import printing
-
-        for row, prediction in zip(rows, predictions, strict=True):
-            print(f"{printing.answer(prediction)}\t{printing.shortened(row[column] or '')}")
-
-
-def _require_free_columns(row: dict[str, Any], prediction: dict[str, Any], source: str) -> None:
-    taken = sorted(row.keys() & _as_row({}, prediction).keys())
-    if taken:
-        raise DataError(f"{source} has a column {taken[0]!r} already, which predictions are written to; rename it")
-
-
-def _as_row(row: dict[str, Any], prediction: dict[str, Any]) -> dict[str, Any]:
-    probabilities = {f"p({name})": p for name, p in prediction["probabilities"].items()}
-    possible = {"possible": ";".join(prediction["possible"])} if "possible" in prediction else {}
-    return {
-        **row,
-        "predicted": ";".join(prediction["labels"]) if "labels" in prediction else prediction["label"],
-        **probabilities,
-        **possible,
-        "tokens_cut": prediction["tokens_cut"],
-    }
 
 
 def bases(options: argparse.Namespace) -> None:

@@ -20,6 +20,7 @@ from rehead.artifact import Artifact
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.parts import Columns, Sources, read_examples
+from rehead.predictor import Scoring
 from rehead.tuning.frozen_probes import frozen_features
 
 # A text of more words is taken apart into so many runs of words, so that no text takes longer than so many others.
@@ -76,7 +77,7 @@ def explain(folder: str | Path, text: str, sources: Sources | str | None = None)
 
 
 def contributions(
-    model: Artifact, texts: list[str], pieces: int = PIECES
+    model: Scoring, texts: list[str], pieces: int = PIECES
 ) -> tuple[list[list[Piece]], npt.NDArray[np.float64]]:
     """What the words of each text contribute to the class that is predicted for it, and all probabilities.
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from rehead import artifact, files
-from rehead.artifact import Artifact
 from rehead.data.pictures import Picture, as_picture
 from rehead.errors import ArtifactError
 from rehead.explanation import log_odds
+from rehead.predictor import Scoring
 
 # Squares a side; each is painted over with its neighbours up to half of their width, so that nothing lies on an edge.
 _GRID = 8
@@ -58,7 +58,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     }
 
 
-def heat_map(model: Artifact, picture: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """What each part contributes to the class that is predicted (8, 8), by row and column, and (n_classes,)
     probabilities.
     """

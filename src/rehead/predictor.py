@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -52,6 +53,12 @@ class Scores:
     tokens_cut: npt.NDArray[np.int64]
     flops: float
     features: npt.NDArray[np.float32] | None = None
+
+
+class Scoring(Protocol):
+    """What scores texts or images: a `Predictor`, or whatever asks one."""
+
+    def scores(self, inputs: Sequence[str] | Sequence[Picture], /) -> Scores: ...
 
 
 class Predictor:

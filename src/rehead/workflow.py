@@ -24,6 +24,8 @@ from rehead.data.examples import Examples
 from rehead.data.findings import Finding, in_order
 from rehead.data.labels import Labels
 from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
+from rehead.drift import sampling
+from rehead.drift.fingerprint import Fingerprint
 from rehead.errors import SettingError
 from rehead.evaluation import baselines, decisions, multilabel_decisions, report
 from rehead.evaluation.baselines import Baselines
@@ -139,7 +141,11 @@ def fit(
             }
             seen = fingerprints([*parts.train.inputs, *parts.validation.inputs])
             model.save(
-                output, reference=Reference(learned, seen), facts=saved(facts, parts.columns), documents=documents
+                output,
+                reference=Reference(learned, seen),
+                fingerprint=_fingerprint(model, result, parts, tested),
+                facts=saved(facts, parts.columns),
+                documents=documents,
             )
             facts["report"] = str(Path(output).resolve() / "report.html")
     facts["seconds"]["total"] = time.perf_counter() - start
@@ -149,24 +155,43 @@ def fit(
 
 @dataclass(frozen=True)
 class _Tested:
-    """What the test examples were given, by the classifier and by the baselines."""
+    """What the test examples were given, by the classifier and by the baselines.
+
+    Attributes:
+        features: (m, width) that the head saw of some of them; None where other classifiers were tested.
+    """
 
     test: Examples
     probabilities: npt.NDArray[np.float64]
     tokens_cut: npt.NDArray[np.int64]
     answers: dict[str, Labels]
     seen: Seen
+    features: npt.NDArray[np.float32] | None = None
 
 
 def _tested(model: Classifier, learned: Baselines | ImageBaselines, parts: Parts) -> _Tested:
-    scores = model.artifact_.scores(parts.test.inputs)
+    scores, features = sampling.scored(model.artifact_.predictor(), parts.test.inputs)
     seen = Seen(parts.in_training, parts.near_training)
-    return _Tested(parts.test, scores.probabilities, scores.tokens_cut, learned.predict(parts.test), seen)
+    return _Tested(parts.test, scores.probabilities, scores.tokens_cut, learned.predict(parts.test), seen, features)
 
 
 def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
     nothing = np.zeros(len(parts.pool), dtype=np.bool_)
     return _Tested(parts.pool, held_out.probabilities, held_out.tokens_cut, held_out.answers, Seen(nothing, nothing))
+
+
+def _fingerprint(model: Classifier, result: Finetuned, parts: Parts, tested: _Tested) -> Fingerprint:
+    """Of the validation and test examples, or where there is no test part of the validation examples alone."""
+    held_out = parts.validation
+    probabilities = likelihood.probabilities(result.validation_logits, held_out.multilabel)
+    features = tested.features
+    if features is None:
+        some = sampling.drawn(held_out.inputs, sampling.MOST_FEATURES)
+        _, features = sampling.scored(model.artifact_.predictor(), some)
+    else:
+        held_out = held_out.followed_by(tested.test)
+        probabilities = np.concatenate([probabilities, tested.probabilities])
+    return Fingerprint.of(parts.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel)
 
 
 def _rule(wanted: Wanted, result: Finetuned, parts: Parts) -> Rule | MultilabelRule:

@@ -12,6 +12,7 @@ from rehead.bases import conversion, vision
 from rehead.bases.catalogue import CATALOGUE
 from rehead.bases.cut import Base, trim_config
 from rehead.bases.families import FAMILIES
+from rehead.bases.plausibility import require_plausible
 from rehead.bases.tokens import set_padding
 from rehead.errors import BaseModelError, first_line
 from rehead.packages import fetch, folder_of
@@ -125,6 +126,7 @@ def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> t
             "save_pretrained"
         )
     try:
+        require_plausible(folder, config, lambda: auto.from_config(config, trust_remote_code=False))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with progress.quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -137,6 +139,8 @@ def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> t
                 trust_remote_code=False,
                 output_loading_info=True,
             )
+    except BaseModelError:
+        raise
     except Exception as error:  # safetensors, tokenizers and Transformers each raise classes of their own
         raise BaseModelError(
             f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"

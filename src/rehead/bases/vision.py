@@ -27,6 +27,7 @@ from rehead.bases.cut import Base
 from rehead.bases.families import HeadParts
 from rehead.bases.packing import Packing
 from rehead.bases.pixels import Transform
+from rehead.bases.plausibility import require_plausible
 from rehead.errors import BaseModelError, first_line
 
 # As many tokens' worth of a batch does an image of a convolutional network count for: of 4 to 64 images at a time, 8
@@ -210,11 +211,13 @@ class VisionBase(Base):
     @cached_property
     def _flops_of_blocks(self) -> list[float]:
         """Of convolutions and matrix products, for one image, by block."""
-        weight = next(self.model.parameters())
+        device = next(self.model.parameters()).device
         packing = Packing(torch.ones(1, dtype=torch.int64))
         counts: list[float] = []
-        with torch.inference_mode():
-            hidden = self.embed(weight.new_zeros(1, 3, self.transform.size, self.transform.size), packing)
+        # As in the trunk pass, where what enters is float32, whatever type the products have.
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.products_in_bf16):
+            blank = torch.zeros(1, 3, self.transform.size, self.transform.size, device=device)
+            hidden = self.embed(blank, packing)
             for number in range(len(self.blocks)):
                 with FlopCounterMode(display=False) as counter:
                     hidden = self.run_blocks(hidden, packing, number, number + 1)
@@ -265,6 +268,7 @@ def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> Vision
             )
         if depth is not None:
             _trim(config, depth)
+        require_plausible(folder, config, lambda: AutoModel.from_config(config, trust_remote_code=False))
         with progress.quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
             model, info = AutoModel.from_pretrained(

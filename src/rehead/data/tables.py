@@ -18,9 +18,11 @@ from rehead.errors import DataError, first_line
 
 # The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
 MAX_FIELD_CHARACTERS = 1_000_000
-_DELIMITERS = "\t,;|"
+DELIMITERS = "\t,;|"
+# csv's own limit is low, and one for all threads of the process; ours is checked below, with the row.
+CSV_LIMIT = 2**31 - 1
 # JSON can spell half a character, which no encoding can write.
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read(path: Path, *, unlabelled: bool = False) -> Table:
@@ -49,40 +51,53 @@ def read(path: Path, *, unlabelled: bool = False) -> Table:
         raise DataError(f"{path} is empty; give a file with one example a row")
     if text.lstrip()[0] == "{":
         return _read_json_lines(text, path)
-    if text.lstrip()[0] == "[" and (path.suffix == ".json" or _is_json(text)):
+    if text.lstrip()[0] == "[" and (path.suffix == ".json" or is_json(text)):
         raise DataError(f"{path} holds JSON arrays; write one JSON object a line (JSON Lines) instead")
     return _read_delimited(text, path, unlabelled)
 
 
 def decode(content: bytes, path: Path) -> str:
     """UTF-8, or UTF-16 where a byte order mark says so, or Windows-1252 as old files have it."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        encodings = ["utf-16"]
-    elif b"\0" in content:
-        raise DataError(f"{path} is binary; give a CSV, TSV, JSON Lines or Parquet file")
-    else:
-        encodings = ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
+    for encoding in encodings(content, path):
         try:
             text = content.decode(encoding)
         except UnicodeDecodeError as error:
-            _refuse_damaged_utf8(content, error, path)
+            if is_damaged_utf8(content):
+                number = content[: error.start].count(b"\n") + 1
+                wrong = f"byte 0x{content[error.start]:02x} is not UTF-8"
+                raise DataError(f"{path} row {number}: {wrong}; correct that row") from None
             continue
-        controls = sum(text.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1c\x1d\x1e\x1f")
-        if controls <= len(text) // 200:
+        if is_text(text):
             if encoding == "cp1252":
                 progress.warn(f"{path} is not UTF-8 and is read as Windows-1252")
             return text
     raise DataError(f"{path} is neither UTF-8 nor Windows-1252 text; convert it to UTF-8")
 
 
-def _refuse_damaged_utf8(content: bytes, error: UnicodeDecodeError, path: Path) -> None:
-    """Refuses UTF-8 with a few bad bytes, which Windows-1252 would turn into nonsense."""
+def encodings(content: bytes, path: Path) -> list[str]:
+    """The encodings that a file that begins so may have, the likeliest first.
+
+    Raises:
+        DataError: it is no text.
+    """
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return ["utf-16"]
+    if b"\0" in content:
+        raise DataError(f"{path} is binary; give a CSV, TSV, JSON Lines or Parquet file")
+    return ["utf-8-sig", "cp1252"]
+
+
+def is_damaged_utf8(content: bytes) -> bool:
+    """Whether it is UTF-8 with a few bad bytes, which Windows-1252 would turn into nonsense."""
     replaced = content.decode("utf-8-sig", errors="replace")
     bad = replaced.count("\ufffd")
-    if sum(ord(character) > 127 for character in replaced) - bad > bad:
-        number = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path} row {number}: byte 0x{content[error.start]:02x} is not UTF-8; correct that row")
+    return sum(ord(character) > 127 for character in replaced) - bad > bad
+
+
+def is_text(decoded: str) -> bool:
+    """Whether it has hardly any control characters."""
+    controls = sum(decoded.count(chr(code)) for code in range(32) if chr(code) not in "\t\n\r\f\v\x1c\x1d\x1e\x1f")
+    return controls <= len(decoded) // 200
 
 
 def _read_parquet(path: Path) -> Table:
@@ -93,7 +108,7 @@ def _read_parquet(path: Path) -> Table:
         # Through an open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") as file:
             table = pyarrow.parquet.read_table(file)
-        columns = [[_as_text(cell) for cell in column.to_pylist()] for column in table.columns]
+        columns = [[as_text(cell) for cell in column.to_pylist()] for column in table.columns]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({first_line(error)}); write it again") from error
     rows = [list(row) for row in zip(*columns, strict=True)]
@@ -119,14 +134,14 @@ def _read_json_lines(text: str, path: Path) -> Table:
         records.append(record)
         lines.append(number)
     columns = list(dict.fromkeys(key for record in records for key in record))
-    rows = [[_as_text(record.get(name)) for name in columns] for record in records]
+    rows = [[as_text(record.get(name)) for name in columns] for record in records]
     _check_cells(rows, lines, columns, path)
     return Table(str(path), columns, rows, lines)
 
 
 def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
     text = text.replace("\r\n", "\n").replace("\r", "\n")
-    csv.field_size_limit(len(text) + 1)  # csv's own limit is global and low; ours is checked below, with the row
+    csv.field_size_limit(CSV_LIMIT)
     longest = max(text.split("\n"), key=len)
     if len(longest) > MAX_FIELD_CHARACTERS:
         number = text[: text.index(longest)].count("\n") + 1
@@ -134,13 +149,13 @@ def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
             f"{path} row {number}: a line of {len(longest):,} characters, the limit is {MAX_FIELD_CHARACTERS:,}; "
             "break the file into one example a line or shorten the text"
         )
-    if unlabelled and (path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in _DELIMITERS)):
+    if unlabelled and holds_lines(text, path):
         return _read_lines(text, path)
-    delimiter = _delimiter(text, path)
-    rows, lines = _read_quoted(text, delimiter, path) if _is_quoted(text, delimiter) else _read_plain(text, delimiter)
+    delimiter = delimiter_of(text, path)
+    rows, lines = _read_quoted(text, delimiter, path) if is_quoted(text, delimiter) else _read_plain(text, delimiter)
     width = Counter(map(len, rows)).most_common(1)[0][0]
-    if _has_header(rows, unlabelled):
-        columns = [cell.strip() or f"column {i + 1}" for i, cell in enumerate(rows[0])]
+    if has_header(rows, unlabelled):
+        columns = column_names(rows[0])
         rows, lines = rows[1:], lines[1:]
         width = len(columns)
     else:
@@ -161,10 +176,25 @@ def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
     return Table(str(path), columns, [list(row) for row in rows], lines)
 
 
+def holds_lines(text: str, path: Path) -> bool:
+    """Whether each line is a text, rather than a row with more columns."""
+    return path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in DELIMITERS)
+
+
+def are_lines_quoted(text: str, path: Path) -> bool:
+    """Whether texts that are the only column are enclosed, where what a writer would enclose is in them."""
+    # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
+    return is_quoted(text, "\t", DELIMITERS if path.suffix.lower() in (".csv", ".tsv") else "\t")
+
+
+def column_names(header: list[str]) -> list[str]:
+    """The names in the first row; a column without one is numbered."""
+    return [cell.strip() or f"column {i + 1}" for i, cell in enumerate(header)]
+
+
 def _read_lines(text: str, path: Path) -> Table:
     """One text a line, or one quoted field a record; a first line that is a text column's name is a header."""
-    # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
-    if _is_quoted(text, "\t", _DELIMITERS if path.suffix.lower() in (".csv", ".tsv") else "\t"):
+    if are_lines_quoted(text, path):
         rows, lines = _read_quoted(text, "\t", path)
     else:
         # An empty line is a text too, so that the results line up with the file.
@@ -178,11 +208,11 @@ def _read_lines(text: str, path: Path) -> Table:
     return Table(str(path), names, [[*row] for row in rows], lines)
 
 
-def _delimiter(text: str, path: Path) -> str:
+def delimiter_of(text: str, path: Path) -> str:
     """The one of tab, comma, semicolon and bar that cuts most of the first lines in as many fields as the first."""
     lines = [line for line in text[:200_000].split("\n")[:200] if line.strip()]
     agreeing = {}
-    for delimiter in _DELIMITERS:
+    for delimiter in DELIMITERS:
         widths = [len(next(csv.reader([line], delimiter=delimiter))) for line in lines]
         if widths[0] > 1:
             agreeing[delimiter] = widths.count(widths[0])
@@ -194,7 +224,7 @@ def _delimiter(text: str, path: Path) -> str:
     return max(agreeing, key=lambda delimiter: agreeing[delimiter])
 
 
-def _is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
+def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
     """Whether the file follows RFC 4180, where quotation marks enclose fields, or has them as plain text.
 
     Args:
@@ -262,7 +292,7 @@ LABEL_NAMES = (
 )
 
 
-def _has_header(rows: list[list[str]], unlabelled: bool) -> bool:
+def has_header(rows: list[list[str]], unlabelled: bool) -> bool:
     """Whether the first row names the columns: two known names do; a first cell that comes up again is a value.
 
     A first row with no known name is a header only where labels are expected, which would come up again.
@@ -333,7 +363,8 @@ def _most_repeated(table: Table, taken: str | None) -> str | None:
     return min(candidates, key=lambda name: candidates[name]) if candidates else None
 
 
-def _as_text(cell: object) -> str | None:
+def as_text(cell: object) -> str | None:
+    """A value as the text of a cell; None for none, and for what is not a number."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
         return None
     if isinstance(cell, bytes):
@@ -343,7 +374,7 @@ def _as_text(cell: object) -> str | None:
     return str(cell)
 
 
-def _is_json(text: str) -> bool:
+def is_json(text: str) -> bool:
     """Whether the text, or its first line, is one JSON value."""
     for candidate in (text, text.strip().split("\n")[0]):
         try:
@@ -358,7 +389,7 @@ def _check_cells(rows: list[list[str | None]], lines: list[int], columns: list[s
     for row, number in zip(rows, lines, strict=True):
         for name, cell in zip(columns, row, strict=True):
             _check_length(cell, path, number, name)
-            if cell and _SURROGATE.search(cell):
+            if cell and SURROGATE.search(cell):
                 raise DataError(f"{path} row {number}: column {name!r} holds half a surrogate pair; remove it")
 
 

@@ -125,14 +125,21 @@ class Rule:
 
     @classmethod
     def from_json(cls, told: dict[str, Any], label_names: tuple[str, ...]) -> Rule:
-        threshold = told["threshold"]
-        return cls(
+        """What `to_json` made.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        threshold, costs = told["threshold"], told["costs"]
+        rule = cls(
             threshold and (label_names.index(threshold["label"]), float(threshold["at"])),
-            None if told["costs"] is None else np.array(told["costs"], dtype=np.float64),
+            None if costs is None else np.array(costs, dtype=np.float64),
             float(told["abstain_below"]),
-            told["set_above"],
-            told["coverage"],
+            *(None if told[name] is None else float(told[name]) for name in ("set_above", "coverage")),
         )
+        if rule.costs is not None and rule.costs.shape != (len(label_names), len(label_names)):
+            raise ValueError("the costs are not of these labels")
+        return rule
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from rehead.bases.cut import Base
 from rehead.bases.loading import load_language_model
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import longest_input
+from rehead.description import DESCRIPTION, FORMAT
 from rehead.errors import ArtifactError, RheadError, SettingError
 from rehead.instruction import generation
 from rehead.instruction.conversations import ASSISTANT, USER, Message
@@ -103,7 +104,7 @@ class Writer:
         """
         folder = Path(folder)
         try:
-            description = json.loads((folder / artifact.DESCRIPTION).read_text(encoding="utf-8"))
+            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             description = None
         if not isinstance(description, dict) or description.get("kind") != KIND:
@@ -121,7 +122,7 @@ class Writer:
             base.tokenizer.save_pretrained(folder)
         if self.adapters:
             self.adapters.save(folder / artifact.ADAPTER, within=f"{model.base_model_prefix}.")
-        artifact.write_words(folder, {"format": artifact.FORMAT, "kind": KIND, **self.description}, documents)
+        artifact.write_words(folder, {"format": FORMAT, "kind": KIND, **self.description}, documents)
 
     def _verify(self, folder: Path, expected: torch.Tensor) -> None:
         difference = float((_sample_logits(Writer.load(folder).base) - expected).abs().max())

@@ -1,0 +1,220 @@
+"""What is kept of a run beside its output, so that whatever ends it, the same command goes on.
+
+A folder with the results so far, the rows that could not be read, and `state.json`, which says up to where both are
+whole. That is replaced only after they are on the disk; what stands behind is cut off when the run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from rehead import files, progress
+from rehead.batch.sinks import Sink
+from rehead.batch.sources import bad_rows_file
+from rehead.errors import DataError, Interrupted, RheadError, SettingError
+from rehead.interruption import deferred
+
+# To be counted up when what is kept changes, so that no run goes on from what it cannot read.
+_FORMAT = 1
+_STATE, _RESULTS, _BAD, _WHOLE = "state.json", "results", "bad.jsonl", "whole"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Rows so far.
+
+    Attributes:
+        rows: that were scored.
+        bad: that could not be read.
+        empty: without a text; the first of them is in `first_empty`.
+        cut: with more tokens than the model takes.
+        abstained: without a label.
+    """
+
+    rows: int = 0
+    bad: int = 0
+    empty: int = 0
+    first_empty: str | None = None
+    cut: int = 0
+    abstained: int = 0
+
+
+@dataclass(frozen=True)
+class State:
+    """How far a run is.
+
+    Attributes:
+        identity: digests of what the results depend on, by name.
+        portions: how many are kept.
+        results_bytes, bad_bytes: what of the two files belongs to these.
+        digest: of the rows in them; empty where rows cannot change.
+        complete: whether these are all.
+    """
+
+    identity: dict[str, str]
+    portions: int = 0
+    results_bytes: int = 0
+    bad_bytes: int = 0
+    digest: str = ""
+    counts: Counts = field(default_factory=Counts)
+    complete: bool = False
+
+
+def identity_of(decisive: dict[str, str]) -> dict[str, str]:
+    """Digests of what the results of a run depend on, for `Journal.beside`."""
+    return {name: hashlib.sha256(f"{_FORMAT} {told}".encode()).hexdigest() for name, told in decisive.items()}
+
+
+class Journal:
+    """The state of one run, and the files that it speaks of."""
+
+    def __init__(self, folder: Path, output: Path, sink: Sink, state: State) -> None:
+        self._folder, self._output, self._sink = folder, output, sink
+        # What gets the output's name in the end.
+        self._final = folder / (_RESULTS if sink.assemble is None else _WHOLE)
+        self.state = state
+
+    @classmethod
+    @contextmanager
+    def beside(cls, output: Path, identity: dict[str, str], sink: Sink) -> Iterator[Journal]:
+        """The journal of the run to an output; goes on with an interrupted one that had the same identity.
+
+        Raises:
+            SettingError: another run to the same output is going on.
+            DataError: nothing can be written beside it.
+            Interrupted: for a Ctrl-C inside the block.
+        """
+        output = output.resolve()
+        folder = output.with_name(f".{output.name}.rehead-run")
+        lock = FileLock(folder / "lock")
+        try:
+            folder.mkdir(exist_ok=True)
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise SettingError(f"another run writes to {output}; wait for it, or give another file with -o") from None
+        except OSError as error:
+            raise _unwritable(output, error) from error
+        journal = cls(folder, output, sink, State(identity))
+        try:
+            journal._go_on(identity)
+            yield journal
+        except (KeyboardInterrupt, RheadError) as error:
+            if not journal.state.portions:
+                shutil.rmtree(folder, ignore_errors=True)
+            if isinstance(error, KeyboardInterrupt):
+                raise journal.interrupted() from None
+            raise
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            lock.release()
+
+    def interrupted(self) -> Interrupted:
+        """What to say when the run is broken off here."""
+        if not self.state.portions:
+            return Interrupted("interrupted; nothing was written")
+        rows = self.state.counts.rows
+        return Interrupted(f"interrupted; {rows:,} rows are kept, and the same command goes on from there")
+
+    def _go_on(self, identity: dict[str, str]) -> None:
+        """Takes up what is there, if that is of the same run."""
+        try:
+            told = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
+            state = State(**told | {"counts": Counts(**told["counts"])})
+        except FileNotFoundError:
+            self.begin_anew()
+            return
+        except (OSError, ValueError, TypeError, KeyError):
+            self.begin_anew("its state cannot be read")
+            return
+        others = [name for name in identity if state.identity.get(name) != identity[name]]
+        if others:
+            self.begin_anew(f"its {others[0]} was another")
+        elif not self._is_there(state):
+            self.begin_anew("its results are gone")
+        else:
+            self.state = state
+            progress.say(f"an interrupted run to {self._output} goes on behind {state.counts.rows:,} rows")
+
+    def _is_there(self, state: State) -> bool:
+        """Whether all that a state speaks of is; what was written after it is cut off."""
+        if state.complete:
+            return self._final.is_file() or self._output.is_file()
+        for name, size in ((_RESULTS, state.results_bytes), (_BAD, state.bad_bytes)):
+            path = self._folder / name
+            if not path.is_file() or path.stat().st_size < size:
+                return False
+            os.truncate(path, size)
+        return True
+
+    def begin_anew(self, why: str | None = None) -> None:
+        """Forgets all that is kept; says why, if there was anything."""
+        if why:
+            progress.warn(f"an interrupted run to {self._output} begins anew: {why}")
+        with self._writing():
+            (self._folder / _STATE).unlink(missing_ok=True)
+            (self._folder / _RESULTS).write_bytes(self._sink.beginning)
+            (self._folder / _BAD).write_bytes(b"")
+        self.state = State(self.state.identity, results_bytes=len(self._sink.beginning))
+
+    def keep(self, results: bytes, bad: bytes, counts: Counts, digest: str) -> None:
+        """Appends a portion; when this returns it is on the disk."""
+        with self._writing(), deferred():
+            for name, content in ((_RESULTS, results), (_BAD, bad)):
+                if content:
+                    with (self._folder / name).open("ab") as file:
+                        file.write(content)
+                        file.flush()
+                        os.fsync(file.fileno())
+            self._set(
+                replace(
+                    self.state,
+                    portions=self.state.portions + 1,
+                    results_bytes=self.state.results_bytes + len(results),
+                    bad_bytes=self.state.bad_bytes + len(bad),
+                    digest=digest,
+                    counts=counts,
+                )
+            )
+
+    def finish(self) -> None:
+        """Gives the output its name, and that of the rows that could not be read; removes an older one of these."""
+        with self._writing(), deferred():
+            if not self.state.complete:
+                if self._sink.assemble is not None:
+                    self._sink.assemble(self._folder / _RESULTS, self._final)
+                    with self._final.open("rb+") as file:
+                        os.fsync(file.fileno())
+                self._set(replace(self.state, complete=True))
+            # A run that was cut off here may have moved either of them already.
+            beside = bad_rows_file(self._output)
+            if not self.state.bad_bytes:
+                beside.unlink(missing_ok=True)
+            elif (self._folder / _BAD).exists():
+                (self._folder / _BAD).replace(beside)
+            if self._final.exists():
+                self._final.replace(self._output)
+
+    def _set(self, state: State) -> None:
+        files.write_file(self._folder / _STATE, json.dumps(asdict(state)).encode())
+        self.state = state
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise _unwritable(self._output, error) from error
+
+
+def _unwritable(output: Path, error: OSError) -> DataError:
+    return DataError(f"cannot write {output} ({error.strerror or error}); make room, or give another file with -o")

@@ -1,0 +1,210 @@
+"""Rows out of Parquet files, with the types of their columns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow
+import pyarrow.compute
+import pyarrow.parquet
+from pyarrow import RecordBatch
+
+from rehead.batch.dialects import PARQUET, require_kind
+from rehead.batch.lines import read_head, stamp_of
+from rehead.batch.portions import PORTION_CHARACTERS, BadRow, Portion
+from rehead.batch.records import problem_of_length
+from rehead.batch.text_files import different_columns
+from rehead.data import tables
+from rehead.data.examples import Table
+from rehead.errors import DataError, first_line
+
+# Columns are read from the disk so many bytes at a time, and not a row group of a million rows at once.
+_BUFFER = 2**20
+# Rows that are looked at to choose the text column.
+_SAMPLE = 1000
+# Of a bad row's cells, each is shown up to so many characters.
+_SHOWN = 500
+
+
+class ParquetFiles:
+    """Rows of Parquet files, one after the other. A `rehead.batch.sources.Source`.
+
+    Args:
+        files: and what each is called in results.
+        file_column: the name of a column that says which file a row is from; None for no such column.
+
+    Attributes:
+        schema: names and types of the columns, those of the first file.
+
+    Raises:
+        DataError: one cannot be read, their columns are not the same, or they have no rows.
+    """
+
+    changeable = False
+
+    def __init__(self, files: list[tuple[Path, str]], file_column: str | None) -> None:
+        self._files, self._file_column = files, file_column
+        self.identity = "".join(stamp_of(path) for path, _ in files)
+        self.total = 0
+        schema: pyarrow.Schema | None = None
+        sample: Table | None = None
+        for path, _ in files:
+            require_kind(read_head(path), PARQUET, files[0][0])
+            with _opened(path) as file:
+                schema = schema or _checked(file.schema_arrow, path)
+                _require_same(file.schema_arrow, path, schema, files[0][0])
+                self.total += file.metadata.num_rows
+                if sample is None and file.metadata.num_rows:
+                    sample = _sample(file, path)
+        if sample is None or schema is None:
+            raise DataError(f"{files[0][0]} has no rows; give a file with one example a row")
+        self.sample = sample
+        self.schema = schema.append(pyarrow.field(file_column, pyarrow.string())) if file_column else schema
+        self.columns = list(self.schema.names)
+        self._plain_schema = _without_dictionaries(self.schema)
+
+    def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
+        """All rows; a portion ends with each piece that the file comes in, and where texts are long, before."""
+        done = 0
+        for path, name in self._files:
+            before = done
+            with _opened(path) as file:
+                for batch in file.iter_batches(batch_size=n_rows):
+                    batch = self._plain(batch, name)
+                    yield from _cut(batch, text_column, name, done - before + 1, done)
+                    done += len(batch)
+
+    def _plain(self, batch: RecordBatch, name: str) -> RecordBatch:
+        """Without dictionaries, each of which would be written with every portion; and with the file's name."""
+        columns = [
+            column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
+            for column in batch.columns
+        ]
+        if self._file_column:
+            columns.append(pyarrow.array([name] * len(batch), pyarrow.string()))
+        return RecordBatch.from_arrays(columns, schema=self._plain_schema)
+
+
+def _without_dictionaries(schema: pyarrow.Schema) -> pyarrow.Schema:
+    fields = [
+        field.with_type(field.type.value_type) if pyarrow.types.is_dictionary(field.type) else field for field in schema
+    ]
+    return pyarrow.schema(fields)
+
+
+def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: int) -> Iterator[Portion]:
+    """Portions of a batch.
+
+    Args:
+        first: the number of its first row.
+        done: rows that were read before it.
+    """
+    problems = _problems(batch)
+    good = [row for row in range(len(batch)) if row not in problems]
+    usable = batch.take(pyarrow.array(good, pyarrow.int64())) if problems else batch
+    texts = [tables.as_text(cell) or "" for cell in usable.column(text_column).to_pylist()]
+    start = n_before = 0  # of the rows, and of those that are usable
+    while start < len(batch):
+        end, n, characters, bad = start, n_before, 0, []
+        while end < len(batch) and characters < PORTION_CHARACTERS:
+            if end in problems:
+                bad.append(BadRow(source, first + end, problems[end], _shown(batch.slice(end, 1))))
+            else:
+                characters += len(texts[n])
+                n += 1
+            end += 1
+        empty = [i for i in range(n_before, n) if not texts[i].strip()]
+        first_empty = f"{source} row {first + good[empty[0]]}" if empty else None
+        values = usable.slice(n_before, n - n_before)
+        yield Portion(texts[n_before:n], values, bad, len(empty), first_empty, done + end)
+        start, n_before = end, n
+
+
+def _problems(batch: RecordBatch) -> dict[int, str]:
+    """What is wrong with which rows of a batch."""
+    problems: dict[int, str] = {}
+    try:
+        batch.validate(full=True)
+    except pyarrow.ArrowInvalid:
+        for row in range(len(batch)):
+            try:
+                batch.slice(row, 1).validate(full=True)
+            except pyarrow.ArrowInvalid as error:
+                problems[row] = first_line(error)
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        if not _is_text(column.type):
+            continue
+        too_long = pyarrow.compute.greater(pyarrow.compute.binary_length(column), tables.MAX_FIELD_CHARACTERS)
+        for row in pyarrow.compute.indices_nonzero(too_long).to_pylist():
+            if row not in problems and (
+                problem := problem_of_length(name, len(tables.as_text(column[row].as_py()) or ""))
+            ):
+                problems[row] = problem
+    return problems
+
+
+def _is_text(kind: pyarrow.DataType) -> bool:
+    return any(
+        of_kind(kind)
+        for of_kind in (
+            pyarrow.types.is_string,
+            pyarrow.types.is_large_string,
+            pyarrow.types.is_binary,
+            pyarrow.types.is_large_binary,
+        )
+    )
+
+
+def _shown(row: RecordBatch) -> str:
+    """One row that cannot be used, as far as it can be shown."""
+    cells: dict[str, Any] = {}
+    for name, column in zip(row.schema.names, row.columns, strict=True):
+        if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
+            content = column.cast(pyarrow.large_binary())[0].as_py()
+            cell = None if content is None else content.decode("utf-8", errors="backslashreplace")
+        else:
+            cell = tables.as_text(column[0].as_py())
+        cells[name] = cell if cell is None else cell[:_SHOWN]
+    return json.dumps(cells, ensure_ascii=False)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """The file; what Arrow cannot read in it is a DataError."""
+    raw: BinaryIO
+    # Through an open file: pyarrow takes a path with a colon in it for an address.
+    with path.open("rb") as raw:
+        try:
+            yield pyarrow.parquet.ParquetFile(raw, buffer_size=_BUFFER)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise DataError(f"{path} is not a readable Parquet file ({first_line(error)}); write it again") from error
+
+
+def _sample(file: pyarrow.parquet.ParquetFile, path: Path) -> Table:
+    batch = next(file.iter_batches(batch_size=_SAMPLE))
+    bad = _problems(batch)
+    good = batch.take(pyarrow.array([row for row in range(len(batch)) if row not in bad], pyarrow.int64()))
+    columns = [[tables.as_text(cell) for cell in column.to_pylist()] for column in good.columns]
+    rows = [list(row) for row in zip(*columns, strict=True)]
+    return Table(str(path), list(batch.schema.names), rows, list(range(1, len(rows) + 1)))
+
+
+def _checked(schema: pyarrow.Schema, path: Path) -> pyarrow.Schema:
+    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    if twice is not None:
+        raise DataError(f"{path}: two columns are named {twice!r}; rename one of them")
+    return schema
+
+
+def _require_same(schema: pyarrow.Schema, path: Path, expected: pyarrow.Schema, first: Path) -> None:
+    if schema.names != expected.names:
+        raise different_columns(path, schema.names, first, expected.names)
+    for ours, theirs in zip(schema, expected, strict=True):
+        if ours.type != theirs.type:
+            raise DataError(
+                f"{path}: column {ours.name!r} is {ours.type}, and {theirs.type} in {first}; give files of one type"
+            )

@@ -1,0 +1,205 @@
+"""Scores a table of any length: reads, scores and keeps a portion at a time; goes on with a run that was cut off."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rehead import progress
+from rehead.batch import answers, sources
+from rehead.batch.journal import Counts, Journal, identity_of
+from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead
+from rehead.batch.sinks import Sink, sink_for
+from rehead.batch.sources import Source
+from rehead.data import tables, writing
+
+if TYPE_CHECKING:
+    from rehead.artifact import Artifact
+    from rehead.predictor import Scoring
+
+
+def score_table(
+    model: Artifact,
+    predictor: Scoring,
+    source: str,
+    output: Path,
+    *,
+    text_column: str | None = None,
+    query: str | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    stop: threading.Event | None = None,
+    portion_rows: int = PORTION_ROWS,
+) -> dict[str, Any]:
+    """Writes the rows of a table with what the model predicts of each.
+
+    Memory does not grow with the number of rows. A run that was interrupted, or killed, goes on where it was, if model,
+    source and settings are the same; what it writes is what an undisturbed run would have written.
+
+    Args:
+        model: its labels and its rule.
+        predictor: its `scores` is called once for each portion, by one thread.
+        source: a file (CSV, TSV, JSON Lines, Parquet, a text a line), a folder of tables, a pattern of names, or a
+            database (`sqlite:FILE`, `duckdb:FILE`, `postgresql://...`).
+        output: .csv, .tsv, .jsonl or .parquet; replaced when all is done. Rows that cannot be read are written beside
+            it, to a file with `.bad.jsonl` in the place of that.
+        text_column: found by its name, or its content, if not given.
+        query: of a database: which rows.
+        on_progress: called with what is done and the total, of rows or bytes, after each portion; a bar is drawn if
+            None.
+        stop: where it is set, the run ends behind the portion that is being scored.
+        portion_rows: rows that are scored together, at most.
+
+    Returns:
+        `rows` scored, `bad_rows` that could not be read, `bad_rows_file` with these (None if there are none); of the
+        rows scored `empty` ones without a text, where the first of these stands (`first_empty`), `cut` ones with too
+        long a text, `abstained` ones without a label; `output`; `resumed_rows` that an earlier run had scored;
+        `seconds` and `rows_a_second` of this one.
+
+    Raises:
+        DataError: the source cannot be read, or the output not be written.
+        SettingError: another run to the same output is going on.
+        Interrupted: `stop` was set, or Ctrl-C pressed; what is done is kept.
+    """
+    begun = time.perf_counter()
+    writing.require_writable(output)
+    with sources.opened(source, query, output) as opened:
+        column = _text_column(opened, text_column, model.description.get("text_column"))
+        added = answers.names_of(model)
+        answers.require_free(opened.columns, added, source)
+        identity = identity_of(
+            {
+                "model": json.dumps(model.description, sort_keys=True, default=str),
+                "input": opened.identity,
+                "text column": column,
+                "number of rows in a portion": str(portion_rows),
+                "version of rehead": version("rehead"),
+            }
+        )
+        sink = sink_for(output, opened.columns, opened.schema, added)
+        with Journal.beside(output, identity, sink) as journal:
+            if journal.state.complete:
+                resumed = journal.state.counts.rows
+            else:
+                run = _Run(model, predictor, opened, journal, sink, stop or threading.Event())
+                with _told(on_progress, opened.total) as tell:
+                    resumed = run.score(column, portion_rows, tell)
+                    tell(opened.total)
+            journal.finish()
+            counts = journal.state.counts
+    seconds = time.perf_counter() - begun
+    return {
+        "rows": counts.rows,
+        "bad_rows": counts.bad,
+        "bad_rows_file": str(sources.bad_rows_file(output)) if counts.bad else None,
+        "empty": counts.empty,
+        "first_empty": counts.first_empty,
+        "cut": counts.cut,
+        "abstained": counts.abstained,
+        "output": str(output),
+        "resumed_rows": resumed,
+        "seconds": seconds,
+        "rows_a_second": (counts.rows - resumed) / seconds,
+    }
+
+
+@dataclass(frozen=True)
+class _Run:
+    """The loop, and what it works with."""
+
+    model: Artifact
+    predictor: Scoring
+    source: Source
+    journal: Journal
+    sink: Sink
+    stop: threading.Event
+
+    def score(self, text_column: str, portion_rows: int, tell: Callable[[int], None]) -> int:
+        """Scores all that is not kept yet; how many rows were."""
+        digest = hashlib.sha256()
+        with closing(read_ahead(self.source.portions(text_column, portion_rows))) as portions:
+            if self._are_kept(portions, digest, tell):
+                resumed = self.journal.state.counts.rows
+                self._score(portions, digest, tell)
+                return resumed
+        self.journal.begin_anew("the query has other rows now, or in another order; ORDER BY a unique column keeps it")
+        with closing(read_ahead(self.source.portions(text_column, portion_rows))) as portions:
+            self._score(portions, hashlib.sha256(), tell)
+        return 0
+
+    def _are_kept(self, portions: Iterator[Portion], digest: hashlib._Hash, tell: Callable[[int], None]) -> bool:
+        """Passes by what an earlier run has kept; whether that is what comes now."""
+        n_kept = self.journal.state.portions
+        if not n_kept:
+            return True
+        for number, portion in zip(range(n_kept), portions, strict=False):
+            self._require_going_on()
+            if self.source.changeable:
+                portion.add_to(digest)
+            if number == 0 and portion.texts:
+                # What a predictor sees first decides how it rounds: it shall do as it did in the earlier run.
+                self.predictor.scores(portion.texts)
+            tell(portion.done)
+        return self._told(digest) == self.journal.state.digest
+
+    def _score(self, portions: Iterator[Portion], digest: hashlib._Hash, tell: Callable[[int], None]) -> None:
+        for portion in portions:
+            self._require_going_on()
+            if self.source.changeable:
+                portion.add_to(digest)
+            counts = self.journal.state.counts
+            results = b""
+            if portion.texts:
+                scores = self.predictor.scores(portion.texts)
+                answered = answers.answers_of(self.model, scores)
+                results = self.sink.encode(portion, [answers.as_columns(answer) for answer in answered])
+                counts = Counts(
+                    counts.rows + len(portion.texts),
+                    counts.bad,
+                    counts.empty + portion.empty,
+                    counts.first_empty or portion.first_empty,
+                    counts.cut + int((scores.tokens_cut > 0).sum()),
+                    counts.abstained + sum(map(answers.is_abstention, answered)),
+                )
+            counts = replace(counts, bad=counts.bad + len(portion.bad))
+            bad = "".join(row.to_json() for row in portion.bad).encode()
+            self.journal.keep(results, bad, counts, self._told(digest))
+            tell(portion.done)
+
+    def _told(self, digest: hashlib._Hash) -> str:
+        """As the journal keeps it: nothing where rows do not change."""
+        return digest.hexdigest() if self.source.changeable else ""
+
+    def _require_going_on(self) -> None:
+        if self.stop.is_set():
+            raise self.journal.interrupted()
+
+
+def _text_column(source: Source, named: str | None, trained_on: str | None) -> str:
+    """The one named, else the one that the model was trained on if it is there, else what looks like texts."""
+    known = trained_on if trained_on in source.sample.columns else None
+    return tables.infer_text_column(source.sample, named or known, None)
+
+
+@contextmanager
+def _told(on_progress: Callable[[int, int], None] | None, total: int) -> Iterator[Callable[[int], None]]:
+    """Yields what is called with how much is done."""
+    if on_progress is not None:
+        yield lambda done: on_progress(done, total)
+        return
+    with progress.bar("scoring", total) as advance:
+        before = 0
+
+        def tell(done: int) -> None:
+            nonlocal before
+            advance(done - before)
+            before = done
+
+        yield tell

@@ -1,0 +1,146 @@
+"""Where rows come from: a file, a folder of files, a pattern of their names, or a database."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from rehead import progress
+from rehead.batch import databases
+from rehead.batch.dialects import DELIMITED, PARQUET, kind_of
+from rehead.batch.lines import read_head
+from rehead.batch.portions import Portion
+from rehead.data.examples import Table
+from rehead.data.writing import FORMATS
+from rehead.errors import DataError, SettingError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# The column that says which file a row is from, where there are several.
+FILE_COLUMN = "file"
+
+
+class Source(Protocol):
+    """Rows that are read in portions.
+
+    Attributes:
+        columns: names of the original columns, in order.
+        schema: names and types of these, where they have types.
+        sample: the first rows, to choose the text column by.
+        total: of what is read, in rows or bytes.
+        identity: of what is read; another one, other rows.
+        changeable: whether the rows may be others next time although the identity is the same.
+    """
+
+    @property
+    def columns(self) -> list[str]: ...
+    @property
+    def schema(self) -> pyarrow.Schema | None: ...
+    @property
+    def sample(self) -> Table: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def identity(self) -> str: ...
+    @property
+    def changeable(self) -> bool: ...
+
+    def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
+        """All rows, from the first one; what bounds a portion is said by `rehead.batch.portions.portioned`."""
+        ...
+
+
+def is_table(given: str) -> bool:
+    """Whether INPUT is a table that can be read in portions, or several; looks at names alone."""
+    if databases.is_database(given):
+        return True
+    try:
+        path = Path(given)
+        if path.exists():
+            return path.is_file() or any(_is_table_file(file) for file in path.iterdir())
+    except OSError:  # too long for a file's name, so it is a text
+        return False
+    named_so = path.suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
+    return named_so or bool(_matching(given))
+
+
+@contextmanager
+def opened(given: str, query: str | None, output: Path) -> Iterator[Source]:
+    """The rows of INPUT, as long as it is open.
+
+    Args:
+        query: of a database: which rows.
+        output: where results go; in a folder of tables it is not one of them.
+
+    Raises:
+        DataError: something cannot be read, or several files do not have the same columns.
+        SettingError: a query without a database, or the other way round.
+    """
+    if databases.is_database(given):
+        with databases.opened(given, query) as asked:
+            yield asked
+        return
+    if query is not None:
+        raise SettingError(f"--query is for databases, and {given} is none; leave it out")
+    files = files_of(given, output)
+    if len(files) > 1:
+        progress.say(f"{given}: {len(files):,} tables")
+    column = FILE_COLUMN if len(files) > 1 else None
+    # A file that is empty says nothing about the others.
+    heads = (read_head(path) for path, _ in files)
+    kind = next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
+    rows: Source
+    if kind == PARQUET:
+        from rehead.batch.parquet_files import ParquetFiles
+
+        rows = ParquetFiles(files, column)
+    else:
+        from rehead.batch.text_files import TextFiles
+
+        rows = TextFiles(files, kind, column)
+    if rows.columns.count(FILE_COLUMN) > 1:
+        raise DataError(f"{given} has a column {FILE_COLUMN!r} already, which names of files are written to; rename it")
+    yield rows
+
+
+def files_of(given: str, output: Path) -> list[tuple[Path, str]]:
+    """The files that INPUT stands for, in the order of their names, and what each is called in results.
+
+    Raises:
+        DataError: there are none.
+    """
+    path = Path(given)
+    if path.is_dir():
+        ours = {output.resolve(), bad_rows_file(output).resolve()}
+        files = sorted(file for file in path.iterdir() if _is_table_file(file) and file.resolve() not in ours)
+        if not files:
+            raise DataError(f"{given}: no table lies in that folder; give one with {', '.join(FORMATS)} files")
+        return [(file, file.name) for file in files]
+    if path.exists():
+        return [(path, path.name)]
+    if not (files := _matching(given)):
+        what = "no file has such a name; check the pattern" if glob.has_magic(given) else "no such file; check the path"
+        raise DataError(f"{given}: {what}")
+    return [(file, str(file)) for file in files]
+
+
+def _matching(pattern: str) -> list[Path]:
+    """Files whose names fit a pattern."""
+    if not glob.has_magic(pattern):
+        return []
+    # Path.glob takes no absolute pattern.
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207
+    return sorted(path for name in found if (path := Path(name)).is_file())
+
+
+def _is_table_file(file: Path) -> bool:
+    return file.suffix.lower() in FORMATS and not file.name.startswith(".") and file.is_file()
+
+
+def bad_rows_file(output: Path) -> Path:
+    """Where rows go that cannot be read: beside the results."""
+    return output.with_suffix(".bad.jsonl")

@@ -1,0 +1,181 @@
+"""Compares observations with a fingerprint: five measures, each with a threshold that depends on how many there are.
+
+A measure's threshold is what it exceeds by chance once in a thousand samples of that size (`rehead.drift.distances`),
+and never less than its floor: of many inputs even a trifle is no chance, but it need not matter either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead.drift import distances
+from rehead.drift.distances import Distance
+from rehead.drift.distribution import Distribution
+from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.observations import Observations
+
+# Of fewer inputs nothing is said.
+LEAST = 100
+# A tenth of the inputs get another label; distribution functions are a tenth apart.
+_LABEL_FLOOR = _SHAPE_FLOOR = 0.1
+# A twentieth of the words more are unknown.
+_VOCABULARY_FLOOR = 0.05
+# Half of what it comes to where a quarter of text messages are news articles (docs/concepts/drift.md).
+_EMBEDDING_FLOOR = 0.01
+# Of more features than that, so many are compared: all pairs of them are looked at.
+_MOST_COMPARED = 2000
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One way in which inputs may differ from the reference.
+
+    Attributes:
+        value: the distance, 0 where there is none and at most 1.
+        threshold: more than that is drift.
+        reference, now: the mean there and here, of what has one.
+    """
+
+    value: float
+    threshold: float
+    reference: float | None = None
+    now: float | None = None
+
+    @property
+    def drifted(self) -> bool:
+        return self.value > self.threshold
+
+
+class Detector:
+    """Tells whether observations are such as the fingerprint's. It remembers thresholds, which take longest to find."""
+
+    def __init__(self, fingerprint: Fingerprint) -> None:
+        self.fingerprint = fingerprint
+        self._features = fingerprint.features.astype(np.float32)
+        self._chances: dict[tuple[str, int], float] = {}
+
+    def measures(self, observed: Observations) -> dict[str, Measure]:
+        """Those that apply, by name; none at all for fewer than `LEAST` inputs.
+
+        Names: `label` (what is predicted), `confidence` (how surely), `length` and `vocabulary` (of texts),
+        `embedding` (what the head sees).
+        """
+        if len(observed) < LEAST:
+            return {}
+        reference = self.fingerprint
+        result = {
+            "label": self._label(observed.labels),
+            "confidence": self._shape("confidence", reference.confidence, observed.confidence),
+        }
+        if reference.length is not None and observed.length is not None:
+            result["length"] = self._shape("length", reference.length, observed.length)
+        if reference.unknown is not None and observed.unknown is not None:
+            result["vocabulary"] = self._vocabulary(reference.unknown, observed.unknown)
+        features = observed.features[~np.isnan(observed.features[:, 0])]
+        if len(features) >= LEAST:
+            result["embedding"] = self._embedding(features)
+        return result
+
+    def _label(self, labels: npt.NDArray[np.bool_]) -> Measure:
+        """Source: Lipton et al., "Detecting and correcting for label shift with black box predictors", ICML 2018."""
+        reference, n = self.fingerprint, _rounded(len(labels))
+        now = labels.mean(axis=0, dtype=np.float64)
+        several, k = reference.multilabel, len(now)
+        distance = distances.largest_difference if several else distances.total_variation
+        if ("label", n) not in self._chances:
+            # As if each label had come up half a time more: one that never did need not be impossible.
+            smooth = (reference.label_shares * reference.n + 0.5) / (reference.n + (1 if several else k / 2))
+            seed = [n, 0]
+            self._chances["label", n] = (
+                distances.chance_of_labels(smooth, reference.n, n, seed)
+                if several
+                else distances.chance_of_shares(distance, smooth, reference.n, n, seed)
+            )
+        value = float(distance(reference.label_shares, now))
+        return Measure(value, max(_LABEL_FLOOR, self._chances["label", n]))
+
+    def _shape(self, name: str, reference: Distribution, values: npt.NDArray[np.float32]) -> Measure:
+        """Source: Rabanser et al., "Failing loudly", NeurIPS 2019: of all that they tried, this test of a classifier's
+        answers found most shifts.
+        """
+        distance = distances.kolmogorov_smirnov
+        chance = self._chance(name, reference, len(values), distance)
+        value = float(distance(reference.shares, reference.shares_of(values)))
+        return Measure(value, max(_SHAPE_FLOOR, chance), reference.mean, _mean(values))
+
+    def _vocabulary(self, reference: Distribution, values: npt.NDArray[np.float32]) -> Measure:
+        """Of the mean share of unknown words and not of its distribution, which is another one in longer texts.
+
+        That more words are known than before, as of texts that were learned from, does no harm.
+        """
+        chance = self._chance("vocabulary", reference, len(values), distances.rise(reference.centers))
+        now = _mean(values)
+        return Measure(max(0.0, now - reference.mean), max(_VOCABULARY_FLOOR, chance), reference.mean, now)
+
+    def _chance(self, name: str, reference: Distribution, n: int, distance: Distance) -> float:
+        n = _rounded(n)
+        if (name, n) not in self._chances:
+            seed = [n, *name.encode()]
+            self._chances[name, n] = distances.chance_of_shares(distance, reference.shares, reference.n, n, seed)
+        return self._chances[name, n]
+
+    def _embedding(self, features: npt.NDArray[np.float32]) -> Measure:
+        if len(features) > _MOST_COMPARED:
+            features = features[np.linspace(0, len(features) - 1, _MOST_COMPARED).astype(np.int64)]
+        n = _rounded(len(features))
+        if ("embedding", n) not in self._chances:
+            self._chances["embedding", n] = distances.chance_of_energy(self._features, n, [n, 1])
+        value = distances.energy(self._features, features)
+        return Measure(value, max(_EMBEDDING_FLOOR, self._chances["embedding", n]))
+
+
+def _mean(values: npt.NDArray[np.float32]) -> float:
+    return float(values.mean(dtype=np.float64))
+
+
+def _rounded(n: int) -> int:
+    """Down to two digits: the threshold hardly changes, is on the safe side, and need not be found anew for each n."""
+    unit = int(10 ** max(len(str(n)) - 2, 0))
+    return n // unit * unit
+
+
+def drifted(measures: Mapping[str, Measure]) -> bool | None:
+    """Whether any of them has; None where nothing was measured."""
+    return any(measure.drifted for measure in measures.values()) if measures else None
+
+
+def advice(measures: Mapping[str, Measure]) -> str:
+    """What to do about it, in a sentence."""
+    if not measures:
+        return f"These are too few to tell; come back with {LEAST} or more."
+    moved = [name for name, measure in measures.items() if measure.drifted]
+    if not moved:
+        return "The inputs are like those that the classifier was tested on; nothing needs to be done."
+    kinds = [name for name in moved if name in _KINDS]
+    if kinds:
+        return (
+            f"The inputs are of another kind than those that the classifier was tested on ({', '.join(kinds)}): label "
+            "a few hundred of them, see with rehead evaluate whether it is still good enough, and train again with "
+            "them if not."
+        )
+    if moved == ["label"]:
+        return (
+            "The inputs are of the same kind, but other labels are predicted than before: look at some of the label "
+            "that is predicted more often, and if they are right, only the mix has changed, for which thresholds "
+            "need to be chosen anew; if not, train again with new labels."
+        )
+    confidence = measures["confidence"]
+    assert confidence.now is not None
+    assert confidence.reference is not None
+    surer = "surer" if confidence.now > confidence.reference else "less sure"
+    return (
+        f"The classifier is {surer} than it was of its test examples: label a few hundred of the new inputs and see "
+        "with rehead evaluate whether it is still good enough."
+    )
+
+
+_KINDS = ("length", "vocabulary", "embedding")

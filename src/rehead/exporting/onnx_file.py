@@ -1,0 +1,146 @@
+"""ONNX files: written of a module, made smaller with 8-bit integers, run. All that needs the extra `onnx` is here."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rehead.bases.cut import Base
+from rehead.bases.pixels import Pixels
+from rehead.bases.vision import VisionBase
+from rehead.data.pictures import Picture
+from rehead.errors import SettingError
+from rehead.exporting.graphs import ImageGraph, TextGraph
+
+FILE = "model.onnx"
+OUTPUT = "logits"
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def require_installed() -> None:
+    """Raises SettingError where a package of the extra is missing."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SettingError(f"--format onnx needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
+
+
+def write(graph: TextGraph | ImageGraph, path: Path) -> None:
+    """Writes a module as an ONNX model in float32; its inputs are named as the module's, its output is `logits`.
+
+    Weights of more than 1.5 GB go to a file `model.onnx.data` beside it, because one ONNX file cannot hold them.
+    """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    with _silence(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            kwargs=graph.examples(),
+            input_names=list(graph.axes),
+            output_names=[OUTPUT],
+            dynamic_shapes=graph.axes,
+            verbose=False,
+        )
+        assert program is not None
+        # Among others the paths of this machine's source files, one for every node.
+        ClearMetadataAndDocStringPass()(program.model)
+        program.save(path)
+
+
+def quantise(folder: Path) -> None:
+    """Puts an ONNX model whose matrix products with weights are in 8-bit integers in the place of one in float32.
+
+    Weights are rounded once, with a scale for each output; what they are multiplied with is rounded as it comes, with
+    one scale for the whole batch. Weights have 7 bits: with 8, two products may overflow the 16 bits in which x86
+    processors without VNNI add them up, and the model would be another one there than where it was compared. The last
+    layer stays as it is: it is small, and no later one makes up for its errors.
+
+    Raises:
+        SettingError: there is no such product.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    before = list(folder.glob(f"{FILE}*"))
+    graph = onnx.load(folder / FILE, load_external_data=False).graph
+    last = next(node.name for node in graph.node if OUTPUT in node.output)
+    made = folder / "int8"
+    made.mkdir()
+    with _silence():
+        quantize_dynamic(
+            folder / FILE,
+            made / FILE,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            # The quantizer first makes a product and a sum of a layer with a bias.
+            nodes_to_exclude=[last, f"{last}_MatMul"],
+            use_external_data_format=len(before) > 1,
+        )
+    graph = onnx.load(made / FILE, load_external_data=False).graph
+    if not any(node.op_type == "MatMulInteger" for node in graph.node):
+        raise SettingError("--int8 is for matrix products, and this network has convolutions instead; leave it out")
+    for file in before:
+        file.unlink()
+    for file in made.iterdir():
+        file.rename(folder / file.name)
+    made.rmdir()
+
+
+class Runner:
+    """Texts or images → logits with an exported folder, by means of onnxruntime and, for texts, `tokenizers` alone.
+
+    Args:
+        base: of an image model, for how images become pixels.
+    """
+
+    def __init__(self, folder: Path, base: Base) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+        self._base = base
+        self._tokenizer = None if isinstance(base, VisionBase) else Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def __call__(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, n_classes) of a batch of n."""
+        logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], self._fed(inputs))[0]
+        return logits
+
+    def _fed(self, inputs: Sequence[str] | Sequence[Picture]) -> dict[str, npt.NDArray[Any]]:
+        if isinstance(self._base, VisionBase):
+            pictures = [given for given in inputs if isinstance(given, Picture)]
+            views = torch.zeros(len(pictures), dtype=torch.int64)
+            return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
+        assert self._tokenizer is not None
+        read = self._tokenizer.encode_batch(list(inputs))
+        ids = np.array([text.ids for text in read], dtype=np.int64)
+        mask = np.array([text.attention_mask for text in read], dtype=np.int64)
+        if not ids.size:  # texts of no tokens at all: a padding token stands for each
+            ids = np.full((len(read), 1), self._base.tokenizer.pad_token_id, dtype=np.int64)
+            mask = np.zeros_like(ids)
+        return {"input_ids": ids, "attention_mask": mask}
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Keeps torch's exporter and onnxruntime's quantizer from telling what they are about to do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

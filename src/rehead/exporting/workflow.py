@@ -1,0 +1,152 @@
+"""What `rehead export` does: writes a saved classifier for use without rehead, and compares before it is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rehead import artifact
+from rehead.artifact import WEIGHTS, Artifact
+from rehead.bases.reading import save_reader
+from rehead.bases.vision import VisionBase
+from rehead.errors import SettingError
+from rehead.exporting import comparison, documents, inputs, onnx_file, transformers_folder
+from rehead.exporting.comparison import Comparison, Reference
+from rehead.exporting.graphs import graph_of
+
+FORMATS = ("onnx", "transformers")
+
+
+def export(
+    model: str | Path,
+    form: str,
+    output: str | Path,
+    *,
+    int8: bool = False,
+    data: str | None = None,
+    text_column: str | None = None,
+) -> dict[str, Any]:
+    """Writes a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
+
+    Args:
+        model: a folder that `rehead fit` has written.
+        form: `onnx` or `transformers`.
+        output: a new folder, or an earlier export, which is replaced.
+        int8: with `onnx`: matrix products in 8-bit integers.
+        data: texts or images to compare on; what the classifier has learned from if None.
+        text_column: of `data`.
+
+    Returns:
+        what was written and how far it is from the classifier, as JSON can hold it.
+
+    Raises:
+        RheadError: a child of it, for whatever the user can mend; nothing is written then.
+    """
+    started = time.perf_counter()
+    model, output = Path(model), Path(output)
+    if form not in FORMATS:
+        raise SettingError(f"--format must be {' or '.join(FORMATS)}, not {form!r}")
+    if int8 and form != "onnx":
+        raise SettingError("--int8 is for --format onnx: Transformers has no such model; leave it out")
+    if form == "onnx":
+        onnx_file.require_installed()
+    artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
+    classifier = artifact.load(model)
+    _require_exportable(classifier)
+    if form == "transformers":
+        transformers_folder.require_family_head(classifier)
+    given, source = inputs.read(data, text_column, classifier.description, model)
+    expected = comparison.reference(classifier, given)
+    with artifact.new_folder(output.resolve()) as partial:
+        save_reader(classifier.base, partial, classifier.description["max_length"])
+        shutil.copyfile(model / "config.json", partial / "config.json")
+        if form == "onnx":
+            found = _write_onnx(classifier, partial, expected, int8)
+        else:
+            found = _write_transformers(classifier, partial, expected, model)
+        facts = {
+            "model": str(model.resolve()),
+            "output": str(output.resolve()),
+            "format": form,
+            "int8": int8,
+            "base": classifier.description["base"],
+            "what": "images" if isinstance(classifier.base, VisionBase) else "texts",
+            "data": source,
+            **_told(found, expected),
+            "bytes": sum(file.stat().st_size for file in partial.glob("model.*")),
+        }
+        _write_words(classifier, partial, facts)
+    facts["seconds"] = {"total": time.perf_counter() - started}
+    return facts
+
+
+def _require_exportable(classifier: Artifact) -> None:
+    told = classifier.description
+    if told["long"] != "truncate":
+        raise SettingError(
+            f"the classifier was fitted with --long {told['long']}, which is done before the network sees a text; only "
+            "what was fitted with --long truncate can be exported"
+        )
+    if told["average_views"]:
+        raise SettingError(
+            "the classifier averages views of an image that are made before the network sees them; only what was "
+            "fitted without --average-views can be exported"
+        )
+
+
+def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
+    """`model.onnx`, and a tokenizer that needs no more settings."""
+    base = classifier.base
+    if not isinstance(base, VisionBase):
+        _settle_tokenizer(classifier, folder)
+    onnx_file.write(graph_of(base, classifier.head), folder / onnx_file.FILE)
+    found = comparison.compared(expected, onnx_file.Runner(folder, base))
+    comparison.require_equal(found, classifier.description["base"])
+    if int8:
+        onnx_file.quantise(folder)
+        found = comparison.compared(expected, onnx_file.Runner(folder, base))
+        comparison.require_agreement(found, "images" if isinstance(base, VisionBase) else "texts")
+    return found
+
+
+def _settle_tokenizer(classifier: Artifact, folder: Path) -> None:
+    """Makes `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
+    from tokenizers import Tokenizer
+
+    padding = classifier.base.tokenizer
+    path = str(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.enable_truncation(documents.longest(classifier), direction=padding.truncation_side)
+    tokenizer.enable_padding(pad_id=padding.pad_token_id, pad_token=padding.pad_token, direction="right")
+    tokenizer.save(path)
+
+
+def _write_transformers(classifier: Artifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+    """The saved weights as they are: the head is the family's own."""
+    shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
+    found = comparison.compared(expected, transformers_folder.Runner(folder))
+    comparison.require_equal(found, classifier.description["base"])
+    return found
+
+
+def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
+    return {
+        "compared": found.compared,
+        "compared_alone": found.alone,
+        "same": found.same,
+        "agreement": found.agreement,
+        "largest_difference": {"probability": found.probability, "logit": found.logit},
+        "a_second": {"export": found.speed, "rehead": expected.speed},
+    }
+
+
+def _write_words(classifier: Artifact, folder: Path, facts: dict[str, Any]) -> None:
+    told = documents.description(classifier, facts["format"], facts["int8"]) | {
+        "checked": {key: facts[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
+    }
+    content = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    (folder / documents.DESCRIPTION).write_text(content, encoding="utf-8")
+    (folder / "README.md").write_text(documents.readme(classifier, facts["format"], facts), encoding="utf-8")

@@ -1,0 +1,216 @@
+"""The endpoints that answer at once: predictions, what is served, and how the server is."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import io
+import json
+from typing import Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.concurrency import run_in_threadpool
+
+from rehead.data.pictures import Picture, looked_at
+from rehead.errors import RheadError
+from rehead.explanation import contributions
+from rehead.image_explanation import coloured, heat_map
+from rehead.serving import logs, wire
+from rehead.serving.batching import FromThread
+from rehead.serving.models import Version
+from rehead.serving.refusals import Refusal, described
+from rehead.serving.settings import Limits
+from rehead.serving.state import state_of
+
+router = APIRouter()
+# So many digits of a probability go over the wire; the seventh is rounding.
+_DIGITS = 6
+# The report's own scripts and pictures, which are in it, and nothing else; kept apart from the page.
+_REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+)
+
+
+@router.post("/v1/predict", response_model=wire.Predictions, responses=described(400, 401, 403, 404, 413, 422, 429))
+async def predict(asked: wire.PredictRequest, request: Request) -> Response:
+    """Classifies texts, or images: their labels, the probability of each, and why if wanted."""
+    state = state_of(request)
+    version, shadows = state.models.routed(asked.model)
+    inputs = await _inputs(asked, version, state.settings.limits)
+    request.state.facts.update(model=version.name, version=version.id, inputs=len(inputs))
+    if state.settings.log_texts and not version.takes_images:
+        request.state.facts["texts"] = inputs
+    try:
+        predictions = await (_explained if asked.explain else _predicted)(version, inputs)
+    except RheadError as error:
+        raise Refusal(422, "not_scored", str(error)) from error
+    for shadow in shadows:
+        state.in_the_background(_shadow(shadow, inputs, predictions))
+    told = {"model": version.name, "version": version.id, "predictions": predictions}
+    return Response(json.dumps(told, ensure_ascii=False), media_type="application/json")
+
+
+async def _predicted(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
+    scores = await version.batcher.scores(inputs)
+    return [
+        {**answer, "probabilities": _by_label(version, row), "tokens_cut": int(cut)}
+        for answer, row, cut in zip(version.answers(scores), scores.probabilities, scores.tokens_cut, strict=True)
+    ]
+
+
+async def _explained(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
+    predictions = await _predicted(version, inputs)
+    asked = FromThread(version.batcher, asyncio.get_running_loop())
+    if version.takes_images:
+        reasons = await asyncio.gather(*(run_in_threadpool(_image_reasons, asked, image) for image in inputs))
+    else:
+        pieces, _ = await run_in_threadpool(contributions, asked, inputs)
+        reasons = [{"pieces": [wire.Piece(**vars(piece)).model_dump() for piece in of_one]} for of_one in pieces]
+    return [{**prediction, **reason} for prediction, reason in zip(predictions, reasons, strict=True)]
+
+
+def _image_reasons(asked: FromThread, image: Picture) -> dict[str, Any]:
+    weights, _ = heat_map(asked, image)
+    content = io.BytesIO()
+    coloured(image, weights).save(content, "PNG")
+    shown = base64.b64encode(content.getvalue()).decode("ascii")
+    return {"weights": weights.round(4).tolist(), "heat_map": f"data:image/png;base64,{shown}"}
+
+
+async def _shadow(version: Version, inputs: list[Any], heard: list[dict[str, Any]]) -> None:
+    """Asks a version that nobody hears, and counts whether it would have said the same."""
+    try:
+        answers = await _predicted(version, inputs)
+    except (Refusal, RheadError) as error:
+        logs.event("a shadow was not asked", version=version.id, reason=str(error))
+        return
+    for answer, other in zip(answers, heard, strict=True):
+        version.metrics.compared(all(answer.get(key) == other.get(key) for key in ("label", "labels")))
+
+
+async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) -> list[Any]:
+    kind, other = ("images", "texts") if version.takes_images else ("texts", "images")
+    given, wrong = getattr(asked, kind), getattr(asked, other)
+    if given is None or wrong is not None:
+        raise Refusal(422, "wrong_kind", f'model {version.name!r} classifies {kind}: send "{kind}" and nothing else')
+    inputs = [given] if isinstance(given, str) else given
+    most = limits.explained if asked.explain else limits.texts
+    if not 0 < len(inputs) <= most:
+        explained = " where they are explained" if asked.explain else ""
+        raise Refusal(422, "too_many", f"{kind}: from 1 to {most:,} a request{explained}, not {len(inputs):,}")
+    if version.takes_images:
+        return await run_in_threadpool(_pictures, inputs)
+    for number, text in enumerate(inputs):
+        if len(text) > limits.characters:
+            message = f"texts.{number} has {len(text):,} characters, the limit is {limits.characters:,}; shorten it"
+            raise Refusal(422, "too_long", message)
+    return inputs
+
+
+def _pictures(encoded: list[str]) -> list[Picture]:
+    pictures = []
+    for number, one in enumerate(encoded):
+        try:
+            content = base64.b64decode(one, validate=True)
+        except (binascii.Error, ValueError):
+            raise Refusal(422, "not_base64", f"images.{number} is not base64; send the file's bytes in it") from None
+        pictures.append(Picture(f"images.{number}", content=content))
+    for picture, problem in zip(pictures, looked_at(pictures), strict=True):
+        if problem is not None:
+            raise Refusal(422, "not_an_image", f"{picture.name} {problem}; send a JPEG or PNG")
+    return pictures
+
+
+def _by_label(version: Version, row: Any) -> dict[str, float]:
+    return {label: round(p, _DIGITS) for label, p in zip(version.artifact.labels, row.tolist(), strict=True)}
+
+
+@router.get("/v1/models", response_model=wire.ModelList, responses=described(401, 403))
+async def models(request: Request) -> dict[str, Any]:
+    """What is served."""
+    return {"models": [await run_in_threadpool(_facts, version) for version in state_of(request).models.versions]}
+
+
+Model = Query(None, max_length=64, description="its name; may be left out where one is served")
+
+
+@router.get("/v1/model", response_model=wire.ModelCard, responses=described(401, 403, 404, 422))
+async def model(request: Request, model: str | None = Model) -> dict[str, Any]:
+    """One model: labels, measures, card; of several that share the name, that with the largest share."""
+    version = state_of(request).models.main(model)
+    card = version.source.folder / "README.md"
+    facts = await run_in_threadpool(_facts, version)
+    return {**facts, "card": card.read_text(encoding="utf-8") if card.is_file() else ""}
+
+
+@router.get("/v1/model/report", response_class=HTMLResponse, responses=described(401, 403, 404, 422))
+async def report(request: Request, model: str | None = Model) -> Response:
+    """The report of the fit."""
+    version = state_of(request).models.main(model)
+    file = version.source.folder / "report.html"
+    if not file.is_file():
+        raise Refusal(404, "no_report", f"model {version.name!r} was saved without a report")
+    return FileResponse(file, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
+
+
+def _facts(version: Version) -> dict[str, Any]:
+    """For a thread: to tell of drift can take tenths of a second."""
+    told = version.artifact.description
+    return {
+        "name": version.name,
+        "version": version.id,
+        "weight": version.source.weight,
+        "kind": "images" if version.takes_images else "texts",
+        "labels": list(version.artifact.labels),
+        "several_labels": version.artifact.multilabel,
+        **{name: told[name] for name in ("base", "tune", "depth", "pool", "max_length")},
+        "has_report": (version.source.folder / "report.html").is_file(),
+        "test": told.get("test"),
+        "baselines": told.get("baselines"),
+        "drift": None if version.monitor is None else version.monitor.report(),
+    }
+
+
+@router.post("/v1/reload", response_model=wire.Reloaded, responses=described(401, 403, 422))
+async def reload(request: Request) -> dict[str, Any]:
+    """Loads all models again from their folders; requests go on being answered meanwhile."""
+    state = state_of(request)
+    try:
+        await state.models.load()
+    except RheadError as error:
+        raise Refusal(422, "not_loaded", f"the models stay as they were: {error}") from error
+    return {"versions": state.versions()}
+
+
+@router.get("/healthz", response_model=wire.Health)
+async def healthz() -> dict[str, str]:
+    """Whether the server runs."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz", response_model=wire.Health, responses=described(503))
+async def readyz(request: Request) -> dict[str, str]:
+    """Whether requests should be sent here: not while it shuts down."""
+    if state_of(request).draining:
+        raise Refusal(503, "shutting_down", "this server is shutting down; ask another")
+    return {"status": "ok"}
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}, **described(401, 403)},
+)
+async def metrics(request: Request) -> Response:
+    """What the server counts."""
+    content = await run_in_threadpool(state_of(request).metrics.exposition)
+    return Response(content, media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def description(request: Request) -> JSONResponse:
+    """What this server takes and gives."""
+    return JSONResponse(request.app.openapi())

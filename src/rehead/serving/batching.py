@@ -1,0 +1,208 @@
+"""Micro-batching: what several requests bring is scored together, a token budget at a time.
+
+One batch is scored at a time, in a thread of its own. While it is, requests gather; the next batch takes of each of
+them in turn, so that a large one does not keep small ones waiting. On an idle server a request waits a few milliseconds
+for company. What would wait too long is turned away at once, with the time after which to try again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead.predictor import Scores
+from rehead.serving.refusals import Refusal
+from rehead.serving.settings import Limits
+
+# Weight of the newest batch in the running mean of the speed.
+_NEWEST = 0.2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What was scored together, for whoever counts.
+
+    Attributes:
+        inputs: those that are somebody's own, not made up for an explanation; `scores` are theirs.
+        size: how many there were in all.
+        tokens: of all, roughly.
+    """
+
+    inputs: list[Any]
+    scores: Scores
+    size: int
+    tokens: int
+    seconds: float
+
+
+@dataclass(eq=False)
+class _Pending:
+    """A request of n inputs; they go into batches in order, and come back in order.
+
+    Attributes:
+        sizes: in tokens, as far as can be told without tokenising.
+        taken: how many of the inputs went into a batch.
+    """
+
+    inputs: Sequence[Any]
+    sizes: list[int]
+    observed: bool
+    answer: asyncio.Future[Scores]
+    arrived: float
+    taken: int = 0
+    probabilities: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    tokens_cut: list[int] = field(default_factory=list)
+
+    def receive(self, probabilities: npt.NDArray[np.float64], tokens_cut: int) -> None:
+        self.probabilities.append(probabilities)
+        self.tokens_cut.append(tokens_cut)
+        if len(self.probabilities) == len(self.inputs) and not self.answer.done():
+            self.answer.set_result(Scores(np.stack(self.probabilities), np.array(self.tokens_cut, np.int64), 0.0))
+
+    def fail(self, error: BaseException) -> None:
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Batcher:
+    """Scores what requests bring.
+
+    Args:
+        score: texts or images → their scores; called in `thread`, once at a time.
+        size_of: tokens of an input, roughly.
+        thread: where batches are scored; several batchers may share one.
+        scored: called in that thread after each batch.
+
+    Attributes:
+        queued_tokens: that are not scored yet.
+    """
+
+    def __init__(
+        self,
+        score: Callable[[list[Any]], Scores],
+        size_of: Callable[[Any], int],
+        thread: Executor,
+        limits: Limits,
+        scored: Callable[[Batch], None],
+    ) -> None:
+        self._score, self._size_of, self._thread, self._limits, self._scored = score, size_of, thread, limits, scored
+        self._waiting: deque[_Pending] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._speed: float | None = None
+        self.queued_tokens = 0
+
+    async def scores(self, inputs: Sequence[Any], *, observed: bool = True, bounded: bool = True) -> Scores:
+        """Scores of n inputs, 1 or more; `flops` and `features` are not told.
+
+        Args:
+            observed: whether they are somebody's own.
+            bounded: whether they may be turned away; what brings no more before it has its answer need not be.
+
+        Raises:
+            Refusal: too much is waiting.
+        """
+        sizes = [self._size_of(given) for given in inputs]
+        tokens = sum(sizes)
+        if bounded and self.queued_tokens and self.queued_tokens + tokens > self._limits.queue_tokens:
+            message = f"{self.queued_tokens:,} tokens are waiting already; try again later, or send less at a time"
+            raise Refusal(429, "overloaded", message, retry_after=self.expected_seconds)
+        pending = _Pending(inputs, sizes, observed, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._waiting.append(pending)
+        self.queued_tokens += tokens
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await pending.answer
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long what is waiting will take."""
+        return self.queued_tokens / self._speed if self._speed else 1.0
+
+    async def _work(self) -> None:
+        """Goes on while anything waits: of a batcher that nobody asks any more nothing is left to be closed."""
+        while self._waiting:
+            await self._company()
+            if batch := self._next_batch():
+                await self._run(batch)
+
+    async def _company(self) -> None:
+        """Waits until there is enough for a batch, or the first request has waited long enough."""
+        left = self._waiting[0].arrived + self._limits.batch_milliseconds / 1000 - time.monotonic()
+        if left > 0 and self.queued_tokens < self._limits.batch_tokens:
+            await asyncio.sleep(left)
+
+    def _next_batch(self) -> list[tuple[_Pending, int]]:
+        """Inputs, each with its number in its request: of each request in turn, up to the token budget."""
+        batch: list[tuple[_Pending, int]] = []
+        tokens = 0
+        while self._waiting:
+            pending = self._waiting[0]
+            if pending.answer.done():  # whoever asked has hung up, or a part of it failed
+                self._waiting.popleft()
+                self.queued_tokens -= sum(pending.sizes[pending.taken :])
+                continue
+            tokens += pending.sizes[pending.taken]
+            if batch and tokens > self._limits.batch_tokens:
+                break
+            batch.append((pending, pending.taken))
+            pending.taken += 1
+            self._waiting.rotate(-1)
+            if pending.taken == len(pending.inputs):
+                self._waiting.pop()
+        return batch
+
+    async def _run(self, batch: list[tuple[_Pending, int]]) -> None:
+        inputs = [pending.inputs[i] for pending, i in batch]
+        own = [row for row, (pending, _) in enumerate(batch) if pending.observed]
+        tokens = sum(pending.sizes[i] for pending, i in batch)
+        started = time.perf_counter()
+        try:
+            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._together, inputs, own, tokens)
+        except Exception as error:
+            for pending, _ in batch:
+                pending.fail(error)
+        else:
+            speed = tokens / (time.perf_counter() - started)
+            self._speed = speed if self._speed is None else _NEWEST * speed + (1 - _NEWEST) * self._speed
+            for (pending, _), probabilities, cut in zip(batch, scores.probabilities, scores.tokens_cut, strict=True):
+                pending.receive(probabilities, int(cut))
+        finally:
+            self.queued_tokens -= tokens
+
+    def _together(self, inputs: list[Any], own: list[int], tokens: int) -> Scores:
+        started = time.perf_counter()
+        scores = self._score(inputs)
+        theirs = Scores(
+            scores.probabilities[own],
+            scores.tokens_cut[own],
+            0.0,
+            None if scores.features is None else scores.features[own],
+        )
+        seconds = time.perf_counter() - started
+        self._scored(Batch([inputs[row] for row in own], theirs, len(inputs), tokens, seconds))
+        return scores
+
+
+class FromThread:
+    """Asks a batcher from another thread than the event loop's, as `Predictor.scores` is asked.
+
+    Args:
+        observed, bounded: see `Batcher.scores`.
+    """
+
+    def __init__(
+        self, batcher: Batcher, loop: asyncio.AbstractEventLoop, *, observed: bool = False, bounded: bool = True
+    ) -> None:
+        self._batcher, self._loop, self._observed, self._bounded = batcher, loop, observed, bounded
+
+    def scores(self, inputs: Sequence[Any]) -> Scores:
+        asked = self._batcher.scores(inputs, observed=self._observed, bounded=self._bounded)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()

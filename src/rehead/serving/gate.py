@@ -1,0 +1,135 @@
+"""What every request passes: its id, who may ask, how large it may be; and what is logged and counted of it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rehead.serving import logs
+from rehead.serving.metrics import Metrics
+from rehead.serving.refusals import Refusal, answer
+from rehead.serving.settings import KEYS, ServerSettings
+
+# What needs no key: whether the server is there, and the page, which asks for the key.
+OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"})
+UPLOADS = "/v1/files"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# Of a client that hung up, as nginx logs it.
+_HUNG_UP = 499
+
+
+class Gate:
+    """ASGI middleware around the application."""
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
+        self._app, self._settings, self._metrics = app, settings, metrics
+        self._keys = [_digest(key) for key in settings.keys]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        headers = Headers(scope=scope)
+        given = headers.get("x-request-id", "")
+        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        facts: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, facts=facts)
+        status = 0
+
+        async def sending(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message).update(
+                    {"X-Request-Id": request_id, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+                )
+            await send(message)
+
+        try:
+            self._check(scope, headers)
+            await self._app(scope, self._counted(scope, receive), sending)
+        except Refusal as refusal:
+            await answer(request_id, refusal)(scope, receive, sending)
+        except ClientDisconnect:
+            status = _HUNG_UP
+        except Exception as error:
+            logs.fault("a fault of rehead's own", error, request_id=request_id)
+            if status:
+                raise  # the answer has begun; breaking it off is all that is left
+            message = f"a fault of rehead's own: {type(error).__name__}; the server's log has more"
+            await answer(request_id, Refusal(500, "fault", message))(scope, receive, sending)
+        seconds = time.perf_counter() - started
+        path = getattr(scope.get("route"), "path", "other")
+        self._metrics.request(path, status, seconds)
+        logs.event(
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            path=path,
+            status=status,
+            milliseconds=round(1000 * seconds, 1),
+            **facts,
+        )
+
+    def _check(self, scope: Scope, headers: Headers) -> None:
+        """Raises Refusal before anything of the body is read."""
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+            # Browsers send what a page of another site asks for, with or without its right to read the answer.
+            raise Refusal(403, "other_origin", "requests from pages of other sites are not taken")
+        if self._settings.on_loopback and not self._keys and not _is_local(headers.get("host", "")):
+            # A site whose name was made to point here would otherwise be let in.
+            raise Refusal(403, "other_host", "this server is asked as localhost; set a key to ask it by another name")
+        if self._keys and scope["path"] not in OPEN and not self._is_known(headers):
+            raise Refusal(401, "unknown_key", f"send one of the server's keys ({KEYS}) as `Authorization: Bearer KEY`")
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length) > self._limit(scope):
+            raise Refusal(413, "too_large", self._too_large(scope))
+
+    def _is_known(self, headers: Headers) -> bool:
+        scheme, _, key = headers.get("authorization", "").partition(" ")
+        given = _digest(key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
+        # Each is compared, in constant time, so that nothing is told by how long it takes.
+        return sum(hmac.compare_digest(given, known) for known in self._keys) > 0
+
+    def _limit(self, scope: Scope) -> int:
+        limits = self._settings.limits
+        return limits.upload_bytes if scope["path"] == UPLOADS else limits.body_bytes
+
+    def _too_large(self, scope: Scope) -> str:
+        return f"the body has more than {self._limit(scope):,} bytes; send it in parts"
+
+    def _counted(self, scope: Scope, receive: Receive) -> Receive:
+        """Stops a body that says nothing of its length, or not the truth."""
+        left = self._limit(scope)
+
+        async def receiving() -> Message:
+            nonlocal left
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(413, self._too_large(scope))
+            return message
+
+        return receiving
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
+
+
+def _is_local(host: str) -> bool:
+    name: Iterable[str] = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    return name in ("localhost", "127.0.0.1", "[::1]")

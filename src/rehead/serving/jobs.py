@@ -1,0 +1,261 @@
+"""Jobs on files: what was uploaded, how far it is, and the results. Kept on disk, so that a restart loses none.
+
+A folder with `jobs.sqlite` and for each job a folder of its own with the upload and what becomes of it. One job runs at
+a time; one that was running when the server went down goes on where it stood.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from rehead.errors import Interrupted, RheadError, SettingError
+from rehead.serving import logs
+
+STATES = ("waiting", "running", "done", "failed", "cancelled")
+ENDED = ("done", "failed", "cancelled")
+# Of a file's name; what is in it is told from its content, and from the ending where that leaves a doubt.
+ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
+# Jobs that have ended are removed after so many seconds: 7 days.
+_KEPT = 7 * 24 * 3600
+_SCHEMA = """
+create table if not exists jobs (
+    id text primary key,
+    state text not null,
+    created real not null,
+    ended real,
+    model text not null,
+    name text not null,
+    text_column text,
+    format text not null,
+    done integer not null default 0,
+    total integer not null default 0,
+    facts text,
+    error text
+)
+"""
+_COLUMNS = "id, state, created, ended, model, name, text_column, format, done, total, facts, error"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A file to be scored.
+
+    Attributes:
+        created, ended: seconds since 1970.
+        model: by name.
+        name: of the file that was uploaded.
+        format: of the result: csv, tsv, jsonl or parquet.
+        done, total: of the work; in rows or in bytes.
+        facts: what is told of a job that is done.
+        error: of one that failed: what was wrong.
+    """
+
+    id: str
+    state: str
+    created: float
+    ended: float | None
+    model: str
+    name: str
+    text_column: str | None
+    format: str
+    done: int
+    total: int
+    facts: dict[str, Any] | None
+    error: str | None
+
+
+# Scores a job's file: (job, file, where the result goes, what to tell of progress, what says stop) → facts.
+Work = Callable[[Job, Path, Path, Callable[[int, int], None], threading.Event], dict[str, Any]]
+
+
+class Jobs:
+    """The jobs in a folder, and the thread that does them.
+
+    Args:
+        folder: made if it is not there.
+        work: what a job is.
+        ended: called with the state of each job that ends.
+
+    Raises:
+        SettingError: the folder cannot be used, or another server uses it.
+    """
+
+    def __init__(self, folder: Path, work: Work, ended: Callable[[str], None]) -> None:
+        self._folder, self._work, self._ended = folder.resolve(), work, ended
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self._folder / "lock")
+            self._lock.acquire(timeout=0)
+            self._database = sqlite3.connect(self._folder / "jobs.sqlite", check_same_thread=False)
+            self._database.execute("pragma journal_mode=wal")
+            self._database.execute("pragma synchronous=full")
+            self._database.execute(_SCHEMA)
+        except Timeout:
+            raise SettingError(f"--jobs {folder}: another server uses that folder; give another") from None
+        except (OSError, sqlite3.Error) as error:
+            raise SettingError(f"--jobs {folder} cannot be used ({error}); give another folder") from error
+        self._access = threading.Lock()
+        self._news = threading.Condition()
+        self._closing = False
+        self._stop, self._running = threading.Event(), ""
+        with self._writing() as database:
+            database.execute("update jobs set state = 'waiting' where state = 'running'")
+        self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+
+    def start(self) -> None:
+        """Begins with what is waiting."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops; what is running is kept as far as it is, and goes on when the folder is opened again."""
+        with self._news:
+            self._closing = True
+            self._stop.set()
+            self._news.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+        with self._access:
+            self._database.close()
+        self._lock.release()
+
+    @property
+    def uploads(self) -> Path:
+        """A folder on the same disk, for files that are being uploaded."""
+        return self._folder
+
+    def add(self, upload: Path, model: str, name: str, text_column: str | None, form: str) -> Job:
+        """Adds a job for a file, which is moved."""
+        number = secrets.token_hex(12)  # whoever does not know it cannot ask for it
+        (self._folder / number).mkdir()
+        upload.replace(self._file(number, name))
+        with self._writing() as database:
+            database.execute(
+                "insert into jobs (id, state, created, model, name, text_column, format) values (?, ?, ?, ?, ?, ?, ?)",
+                (number, "waiting", time.time(), model, name, text_column, form),
+            )
+        with self._news:
+            self._news.notify()
+        found = self.find(number)
+        assert found is not None
+        return found
+
+    def find(self, number: str) -> Job | None:
+        with self._access:
+            row = self._database.execute(f"select {_COLUMNS} from jobs where id = ?", (number,)).fetchone()  # noqa: S608
+        return None if row is None else _job(row)
+
+    def count(self, state: str) -> int:
+        """How many jobs are in a state."""
+        with self._access:
+            return int(self._database.execute("select count(*) from jobs where state = ?", (state,)).fetchone()[0])
+
+    def _file(self, number: str, name: str) -> Path:
+        ending = Path(name).suffix.lower()
+        return self._folder / number / f"upload{ending if ending in ENDINGS else ''}"
+
+    def result_of(self, job: Job) -> Path:
+        return self._folder / job.id / f"result.{job.format}"
+
+    def bad_rows_of(self, job: Job) -> Path:
+        """Rows that could not be read; there only if there were any."""
+        return self._folder / job.id / "result.bad.jsonl"
+
+    def cancel(self, number: str) -> None:
+        """Ends a job, and removes its files."""
+        with self._writing() as database:
+            database.execute(
+                "update jobs set state = 'cancelled', ended = coalesce(ended, ?) where id = ?", (time.time(), number)
+            )
+            # In the same breath, so that no job that has begun in between is stopped instead.
+            if self._running == number:
+                self._stop.set()
+                return
+        shutil.rmtree(self._folder / number, ignore_errors=True)
+
+    def _run(self) -> None:
+        while True:
+            self._forget_old()
+            with self._news:
+                if self._closing:
+                    return
+                job = self._next()
+                if job is None:
+                    self._news.wait(timeout=60)
+                    continue
+            self._do(job)
+
+    def _next(self) -> Job | None:
+        with self._writing() as database:
+            row = database.execute(
+                f"select {_COLUMNS} from jobs where state = 'waiting' order by created limit 1"  # noqa: S608
+            ).fetchone()
+            if row is None:
+                return None
+            self._stop.clear()
+            self._running = row[0]
+            database.execute("update jobs set state = 'running' where id = ?", (row[0],))
+            return _job(row)
+
+    def _do(self, job: Job) -> None:
+        state, facts, error = "done", None, None
+        file = self._file(job.id, job.name)
+        try:
+            facts = self._work(job, file, self.result_of(job), self._progress(job.id), self._stop)
+        except Interrupted:
+            state = "waiting" if self._closing else "cancelled"
+        except RheadError as refused:
+            # People see the name that they gave the file, not where it lies here.
+            state, error = "failed", str(refused).replace(str(file), job.name)
+        except Exception as fault:
+            logs.fault("a job failed by a fault of rehead's own", fault, job=job.id)
+            state, error = "failed", f"a fault of rehead's own: {type(fault).__name__}; the server's log has more"
+        with self._writing() as database:
+            self._running = ""
+            database.execute(
+                "update jobs set state = ?, ended = ?, facts = ?, error = ? where id = ? and state = 'running'",
+                (state, None if state == "waiting" else time.time(), facts and json.dumps(facts), error, job.id),
+            )
+            cancelled = database.execute("select state from jobs where id = ?", (job.id,)).fetchone()[0] == "cancelled"
+        if cancelled:
+            shutil.rmtree(self._folder / job.id, ignore_errors=True)
+        if state != "waiting":
+            self._ended("cancelled" if cancelled else state)
+        logs.event("job", job=job.id, state=state, file=job.name, error=error)
+
+    def _progress(self, number: str) -> Callable[[int, int], None]:
+        def tell(done: int, total: int) -> None:
+            with self._writing() as database:
+                database.execute("update jobs set done = ?, total = ? where id = ?", (done, total, number))
+
+        return tell
+
+    def _forget_old(self) -> None:
+        with self._writing() as database:
+            old = database.execute(
+                "select id from jobs where ended < ? and state in (?, ?, ?)", (time.time() - _KEPT, *ENDED)
+            ).fetchall()
+            for (number,) in old:
+                shutil.rmtree(self._folder / number, ignore_errors=True)
+                database.execute("delete from jobs where id = ?", (number,))
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with self._access, self._database:
+            yield self._database
+
+
+def _job(row: tuple[Any, ...]) -> Job:
+    *others, facts, error = row
+    return Job(*others, None if facts is None else json.loads(facts), error)

@@ -1,0 +1,195 @@
+"""The models of a server: by name, several versions of a name sharing its requests, and replaced while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rehead import artifact
+from rehead.artifact import Artifact
+from rehead.bases.vision import VisionBase
+from rehead.drift.monitor import Monitor
+from rehead.errors import SettingError
+from rehead.serving.batching import Batch, Batcher
+from rehead.serving.metrics import Metrics
+from rehead.serving.refusals import Refusal
+from rehead.serving.settings import Limits
+
+SHADOW = "shadow"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Characters of a token, and tokens that the tokenizer adds to a text: what a text's size is told from.
+_CHARACTERS_A_TOKEN, _ADDED = 4, 2
+
+
+@dataclass(frozen=True)
+class Source:
+    """A saved classifier that is to be served.
+
+    Attributes:
+        weight: of its share in the name's requests; 0 for a shadow, which is asked what the others are and not heard.
+    """
+
+    name: str
+    folder: Path
+    weight: float
+
+    @property
+    def is_shadow(self) -> bool:
+        return self.weight == 0
+
+
+def parse(given: Sequence[str]) -> list[Source]:
+    """The command line's MODEL arguments: `[NAME=]FOLDER[@WEIGHT|@shadow]`; the name is the folder's by default.
+
+    Raises:
+        SettingError: one of them makes no sense, or a name has shadows alone.
+    """
+    sources = [_source(one) for one in given]
+    for name in {source.name for source in sources}:
+        if all(source.is_shadow for source in sources if source.name == name):
+            raise SettingError(
+                f"model {name!r} is a shadow of nothing; give a folder without @{SHADOW} of that name too"
+            )
+    folders = [(source.name, source.folder.resolve()) for source in sources]
+    if len(set(folders)) < len(folders):
+        raise SettingError("the same folder is given twice under one name; give each once")
+    return sources
+
+
+def _source(given: str) -> Source:
+    name, equals, rest = given.partition("=")
+    if not equals or not _NAME.fullmatch(name):
+        name, rest = "", given
+    folder, at, share = rest.rpartition("@")
+    weight = 1.0
+    if at and not Path(rest).exists():
+        try:
+            weight = 0.0 if share == SHADOW else float(share)
+        except ValueError:
+            weight = -1.0
+        if not 0 < weight < float("inf") and share != SHADOW:
+            raise SettingError(f"{given}: behind @ there must be a weight above 0, or {SHADOW}, not {share!r}")
+    else:
+        folder = rest
+    name = name or Path(folder).absolute().name
+    if not _NAME.fullmatch(name):
+        raise SettingError(f"{given}: {name!r} cannot be a model's name; give one before the folder, as spam={folder}")
+    return Source(name, Path(folder), weight)
+
+
+class Version:
+    """A loaded classifier with its queue.
+
+    Attributes:
+        id: of its weights: the beginning of their SHA-256.
+        monitor: of drift; None for a classifier that was saved without a fingerprint.
+    """
+
+    def __init__(
+        self, source: Source, loaded: Artifact, limits: Limits, thread: ThreadPoolExecutor, metrics: Metrics
+    ) -> None:
+        self.source, self.artifact = source, loaded
+        self.id = str(loaded.description["weights_sha256"])[:12]
+        self.takes_images = isinstance(loaded.base, VisionBase)
+        self.monitor = None if loaded.fingerprint is None else Monitor(loaded.fingerprint)
+        self.metrics = metrics.of_version(source.name, self.id)
+        self._longest = int(loaded.description["max_length"])
+        predictor = loaded.predictor(steady=True, label=None)
+        keep = self.monitor is not None
+        self.batcher = Batcher(
+            lambda inputs: predictor.scores(inputs, keep_features=keep), self._size_of, thread, limits, self._count
+        )
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    def answers(self, scores: Any) -> list[dict[str, Any]]:
+        """For each input its label, or labels, by the rule that the classifier was saved with."""
+        answers = self.artifact.rule.answers(scores.probabilities, self.artifact.labels)
+        self.metrics.answered(answers)
+        return answers
+
+    def _size_of(self, given: Any) -> int:
+        if isinstance(self.artifact.base, VisionBase):
+            return self.artifact.base.tokens_an_image
+        return min(len(given) // _CHARACTERS_A_TOKEN + _ADDED, self._longest)
+
+    def _count(self, batch: Batch) -> None:
+        self.metrics.scored(batch)
+        if self.monitor is not None and batch.inputs:
+            self.monitor.observe(batch.inputs, batch.scores)
+
+
+class Models:
+    """What a server serves.
+
+    Args:
+        sources: what to load, also when it is loaded again.
+    """
+
+    def __init__(self, sources: Sequence[Source], limits: Limits, metrics: Metrics) -> None:
+        self._sources, self._limits, self._metrics = list(sources), limits, metrics
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._loader = ThreadPoolExecutor(1, thread_name_prefix="loading")
+        self._loading = asyncio.Lock()
+        self.versions: list[Version] = []
+
+    async def load(self) -> None:
+        """Loads all of them. What was served before goes on until then, and finishes what it has accepted.
+
+        Raises:
+            ArtifactError: a folder is no saved classifier; what was served before goes on.
+        """
+        async with self._loading:
+            self.versions = await asyncio.get_running_loop().run_in_executor(self._loader, self._read)
+            self._metrics.serve(self.versions)
+
+    def _read(self) -> list[Version]:
+        return [
+            Version(source, artifact.load(source.folder), self._limits, self._thread, self._metrics)
+            for source in self._sources
+        ]
+
+    def close(self) -> None:
+        """Lets go of the threads."""
+        self._thread.shutdown()
+        self._loader.shutdown()
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(version.name for version in self.versions))
+
+    def named(self, name: str | None) -> list[Version]:
+        """The versions of a name, shadows too; of the only one where None is given.
+
+        Raises:
+            Refusal: there is no such name, or several and none was given.
+        """
+        if name is None and len(self.names) == 1:
+            name = self.names[0]
+        found = [version for version in self.versions if version.name == name]
+        if not found:
+            served = ", ".join(self.names)
+            if name is None:
+                raise Refusal(422, "which_model", f'several models are served: {served}; say which with "model"')
+            raise Refusal(404, "unknown_model", f"there is no model {name[:64]!r}; served are: {served}")
+        return found
+
+    def main(self, name: str | None) -> Version:
+        """Of the versions of a name the one with the largest share of its requests; see `named`."""
+        return max(self.named(name), key=lambda version: version.source.weight)
+
+    def routed(self, name: str | None) -> tuple[Version, list[Version]]:
+        """The version that answers a request, drawn by weight, and those that are asked in its shadow."""
+        versions = self.named(name)
+        heard = [version for version in versions if not version.source.is_shadow]
+        weights = [version.source.weight for version in heard]
+        chosen = random.choices(heard, weights)[0]  # noqa: S311 - a share of the traffic, no secret
+        return chosen, [version for version in versions if version.source.is_shadow]

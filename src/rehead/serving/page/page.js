@@ -1,0 +1,340 @@
+"use strict";
+
+const TYPING_PAUSE = 250; // milliseconds without a key, after which a text is classified
+const POLL = 500; // milliseconds between two looks at a job
+const SHOWN_CLASSES = 10;
+const SHOWN_ROWS = 50;
+const FULL_COLOUR = 3; // change of the log odds from which on a word's colour grows no stronger
+
+const $ = (id) => document.getElementById(id);
+let models = [];
+let asked = 0; // number of the newest question: an older one's answer is not shown any more
+let job = 0;
+
+// Talking to the server
+
+class Refusal extends Error {}
+
+async function ask(path, options = {}) {
+  const key = sessionStorage.getItem("rehead-key");
+  const headers = { ...options.headers, ...(key ? { Authorization: `Bearer ${key}` } : {}) };
+  let response;
+  try {
+    response = await fetch(path, { ...options, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal("The server does not answer.");
+  }
+  if (response.ok) return response;
+  if (response.status === 401) {
+    $("key").hidden = false;
+    $("main").hidden = true;
+    $("key-given").focus();
+  }
+  const said = await response.json().catch(() => null);
+  throw new Refusal(said?.error?.message ?? `The server answers ${response.status}.`);
+}
+
+function trouble(error) {
+  if (error instanceof Refusal) $("trouble").textContent = error.message;
+  else if (error) throw error;
+  $("trouble").hidden = !error;
+}
+
+const served = () => models.find((model) => model.name === $("model").value);
+
+// What is served
+
+async function start() {
+  const told = await (await ask("/v1/models")).json();
+  $("key").hidden = true;
+  $("main").hidden = false;
+  models = told.models.filter((model) => model.weight > 0);
+  const names = [...new Set(models.map((model) => model.name))];
+  $("model").replaceChildren(...names.map((name) => new Option(name, name)));
+  document.querySelector(".model").hidden = names.length < 2;
+  await show();
+}
+
+async function show() {
+  const model = served();
+  const images = model.kind === "images";
+  $("texts").hidden = images;
+  $("files").hidden = images;
+  $("images").hidden = !images;
+  $("answer").hidden = true;
+  trouble(null);
+  $("about").textContent = `${model.name}: ${model.labels.length} labels, ${model.base}, version ${model.version}`;
+  const card = await (await ask(`/v1/model?model=${encodeURIComponent(model.name)}`)).json();
+  $("measures").replaceChildren(...measures(card));
+  $("card-text").textContent = card.card;
+  $("report").hidden = !card.has_report;
+  $("card").hidden = false;
+  if (!images) classify();
+}
+
+function measures(card) {
+  const percent = (share) => `${(100 * share).toFixed(1)} %`;
+  const rows = [["Labels", card.labels.join(", ")]];
+  const test = card.test;
+  if (test?.accuracy != null) {
+    const interval = test.accuracy_ci ? ` (95 % interval ${test.accuracy_ci.map(percent).join(" to ")})` : "";
+    rows.push(["Accuracy", `${percent(test.accuracy)}${interval} on ${test.n.toLocaleString("en")} test examples`]);
+  }
+  if (test?.macro_f1 != null) rows.push(["Macro F1", test.macro_f1.toFixed(3)]);
+  if (card.drift) {
+    const said = { true: "inputs differ from those of the training", false: "none seen" }[card.drift.drifted];
+    rows.push(["Drift", said ?? "too few inputs so far to tell"]);
+  }
+  return rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]);
+}
+
+function element(tag, text, className) {
+  const made = document.createElement(tag);
+  if (text !== undefined) made.textContent = text;
+  if (className) made.className = className;
+  return made;
+}
+
+// One text or image
+
+let typing;
+$("text").addEventListener("input", () => {
+  $("answer").classList.add("stale");
+  clearTimeout(typing);
+  typing = setTimeout(classify, TYPING_PAUSE);
+});
+
+let underway;
+async function predict(body) {
+  const number = ++asked;
+  underway?.abort();
+  underway = new AbortController();
+  try {
+    const response = await ask("/v1/predict", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ ...body, model: served().name, explain: true }),
+      signal: underway.signal,
+    });
+    const told = await response.json();
+    if (number !== asked) return null;
+    trouble(null);
+    return told.predictions[0];
+  } catch (error) {
+    if (error.name !== "AbortError" && number === asked) trouble(error);
+    return null;
+  }
+}
+
+async function classify() {
+  const text = $("text").value;
+  if (!text.trim()) {
+    asked++;
+    $("answer").hidden = true;
+    trouble(null);
+    return;
+  }
+  const prediction = await predict({ texts: [text] });
+  if (prediction) {
+    answer(prediction);
+    colour(text, prediction.pieces);
+  }
+}
+
+function answer(prediction) {
+  const several = prediction.labels !== undefined;
+  const chosen = several ? prediction.labels : [prediction.label];
+  const all = Object.entries(prediction.probabilities).sort((one, other) => other[1] - one[1]);
+  let said = chosen.filter((label) => label !== null).join(", ") || (several ? "no label" : "no answer: too unsure");
+  if (prediction.possible?.length > 1) said += ` (possible: ${prediction.possible.join(", ")})`;
+  if (prediction.tokens_cut) said += ` (of a part: the last ${prediction.tokens_cut} tokens were not read)`;
+  $("said").textContent = said;
+  $("bars").replaceChildren(
+    ...all.slice(0, SHOWN_CLASSES).map(([label, probability]) => {
+      const row = element("li", undefined, chosen.includes(label) ? "chosen" : "");
+      const bar = element("span", undefined, "bar");
+      bar.append(element("span"));
+      bar.firstChild.style.width = `${100 * probability}%`;
+      bar.setAttribute("aria-hidden", "true");
+      row.append(element("span", label, "name"), bar, element("span", `${(100 * probability).toFixed(1)} %`, "number"));
+      return row;
+    }),
+  );
+  $("why").hidden = true;
+  $("answer").classList.remove("stale");
+  $("answer").hidden = false;
+}
+
+function colour(text, pieces) {
+  const points = Array.from(text); // the server counts code points, JavaScript's strings do not
+  const parts = [];
+  let at = 0;
+  for (const { start, end, weight } of pieces) {
+    const mark = element("mark", points.slice(start, end).join(""));
+    const strength = Math.min(1, Math.abs(weight) / FULL_COLOUR);
+    mark.style.background = `rgba(var(--${weight > 0 ? "for" : "against"}), ${(0.55 * strength).toFixed(3)})`;
+    mark.title = `${weight > 0 ? "+" : ""}${weight.toFixed(2)} log odds`;
+    parts.push(points.slice(at, start).join(""), mark);
+    at = end;
+  }
+  $("pieces").replaceChildren(...parts, points.slice(at).join(""));
+  $("why").hidden = pieces.length === 0;
+}
+
+async function classifyImage(file) {
+  const shown = $("shown");
+  URL.revokeObjectURL(shown.src);
+  shown.src = URL.createObjectURL(file);
+  shown.hidden = false;
+  $("heat").hidden = true;
+  $("answer").classList.add("stale");
+  const content = await new Promise((resolve) => {
+    const reader = new FileReader();
+    reader.onload = () => resolve(reader.result.slice(reader.result.indexOf(",") + 1));
+    reader.readAsDataURL(file);
+  });
+  const prediction = await predict({ images: [content] });
+  if (!prediction) return;
+  answer(prediction);
+  $("heat").src = prediction.heat_map;
+  $("heat").alt = "The image, with what speaks for the answer in green and what speaks against it in red";
+  $("heat").hidden = false;
+}
+
+// A file
+
+async function upload(file) {
+  const number = ++job;
+  for (const id of ["job-result", "job-bad", "job-table"]) $(id).hidden = true;
+  $("job").hidden = false;
+  $("job-cancel").hidden = true;
+  $("job-progress").value = 0;
+  $("job-said").textContent = `Sending ${file.name}`;
+  const form = new FormData();
+  form.append("file", file);
+  form.append("model", served().name);
+  try {
+    let told = await (await ask("/v1/files", { method: "POST", body: form })).json();
+    $("job-cancel").hidden = false;
+    $("job-cancel").onclick = () => ask(`/v1/files/${told.id}`, { method: "DELETE" }).catch(trouble);
+    while (number === job && ["waiting", "running"].includes(told.state)) {
+      $("job-said").textContent = `${file.name}: ${told.state}, ${Math.floor(100 * told.progress)} %`;
+      $("job-progress").value = told.progress;
+      await new Promise((resolve) => setTimeout(resolve, POLL));
+      told = await (await ask(`/v1/files/${told.id}`)).json();
+    }
+    if (number !== job) return;
+    $("job-cancel").hidden = true;
+    $("job-progress").value = told.progress;
+    if (told.state !== "done") {
+      $("job-said").textContent = told.error ? `${file.name}: ${told.error}` : `${file.name}: ${told.state}`;
+      return;
+    }
+    const bad = told.facts.bad_rows ? `, ${told.facts.bad_rows} could not be read` : "";
+    $("job-said").textContent = `${file.name}: ${told.facts.rows.toLocaleString("en")} rows classified${bad}`;
+    const result = await download($("job-result"), told.result);
+    if (told.bad_rows) await download($("job-bad"), told.bad_rows);
+    if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
+  } catch (error) {
+    $("job-said").textContent = error.message;
+  }
+}
+
+async function download(link, path) {
+  const response = await ask(path);
+  const content = await response.blob();
+  URL.revokeObjectURL(link.href);
+  link.href = URL.createObjectURL(content);
+  const name = /filename\*=utf-8''([^;]+)|filename="([^"]+)"/i.exec(response.headers.get("Content-Disposition"));
+  link.download = name ? decodeURIComponent(name[1] ?? name[2]) : "result";
+  link.hidden = false;
+  return content;
+}
+
+async function table(content, name) {
+  const text = await content.slice(0, 200000).text();
+  const rows = name.endsWith(".jsonl") ? objects(text) : delimited(text, name.endsWith(".tsv") ? "\t" : ",");
+  const [head, ...body] = rows.slice(0, SHOWN_ROWS + 1).map((cells, number) => {
+    const row = element("tr");
+    row.append(...cells.map((cell) => element(number ? "td" : "th", cell)));
+    return row;
+  });
+  const shown = $("job-table").querySelector("table");
+  shown.replaceChildren(element("thead"), element("tbody"));
+  shown.tHead.append(head);
+  shown.tBodies[0].append(...body);
+  $("job-table").hidden = false;
+}
+
+function objects(text) {
+  const lines = text.split("\n").slice(0, SHOWN_ROWS).filter((line) => line.endsWith("}"));
+  const records = lines.map((line) => JSON.parse(line));
+  const names = Object.keys(records[0] ?? {});
+  return [names, ...records.map((record) => names.map((name) => {
+    const value = record[name];
+    return typeof value === "object" && value !== null ? JSON.stringify(value) : String(value ?? "");
+  }))];
+}
+
+function delimited(text, delimiter) {
+  const rows = [[]];
+  let cell = "";
+  let quoted = false;
+  for (let i = 0; i < text.length && rows.length <= SHOWN_ROWS + 1; i++) {
+    const character = text[i];
+    if (quoted && character === '"' && text[i + 1] === '"') cell += text[++i];
+    else if (character === '"') quoted = !quoted;
+    else if (!quoted && (character === delimiter || character === "\n")) {
+      rows.at(-1).push(cell.replace(/\r$/, ""));
+      cell = "";
+      if (character === "\n") rows.push([]);
+    } else cell += character;
+  }
+  return rows.filter((row) => row.length === rows[0].length);
+}
+
+// The report
+
+$("report").addEventListener("click", async () => {
+  const path = `/v1/model/report?model=${encodeURIComponent(served().name)}`;
+  if (!sessionStorage.getItem("rehead-key")) {
+    window.open(path, "_blank", "noopener");
+    return;
+  }
+  // A link cannot send the key, and what this page opens itself may not use the report's own styles and scripts.
+  try {
+    const link = element("a");
+    link.href = URL.createObjectURL(await (await ask(path)).blob());
+    link.download = `${served().name}.report.html`;
+    link.click();
+  } catch (error) {
+    trouble(error);
+  }
+});
+
+// Dropping
+
+for (const [id, take] of [["file", upload], ["image", classifyImage]]) {
+  const input = $(id);
+  const zone = input.closest(".drop");
+  input.addEventListener("change", () => input.files.length && take(input.files[0]));
+  zone.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    zone.classList.add("over");
+  });
+  zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+  zone.addEventListener("drop", (event) => {
+    event.preventDefault();
+    zone.classList.remove("over");
+    if (event.dataTransfer.files.length) take(event.dataTransfer.files[0]);
+  });
+}
+
+$("model").addEventListener("change", () => show().catch(trouble));
+$("key").addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("rehead-key", $("key-given").value.trim());
+  start().catch(trouble);
+});
+start().catch(trouble);

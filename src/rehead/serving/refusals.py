@@ -1,0 +1,97 @@
+"""What the server says to a request that it does not carry out: one shape for all, with what to do about it."""
+
+from __future__ import annotations
+
+import math
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+# What each status means here, as the API's description tells it.
+MEANINGS = {
+    400: "The request cannot be read.",
+    401: "An API key is needed, or this one is not known.",
+    403: "The request comes from another site's page.",
+    404: "There is no such model, job or page.",
+    405: "The path does not take this method.",
+    409: "The job is not in a state for that.",
+    413: "The request is larger than the server takes.",
+    422: "The request says something that cannot be carried out.",
+    429: "More is waiting than the server can take; try again after the time in Retry-After, in seconds.",
+    503: "The server is shutting down.",
+}
+
+
+class Fault(BaseModel):
+    """What is wrong with a request.
+
+    Attributes:
+        code: for programs: short and lasting.
+        message: for people: what, where and how to mend it.
+        request_id: under which the server's log has it.
+    """
+
+    code: str
+    message: str
+    request_id: str
+
+
+class Refused(BaseModel):
+    """The body of every answer from 400 on."""
+
+    error: Fault
+
+
+class Refusal(Exception):  # noqa: N818 - a request is refused; nothing is in error
+    """Raised anywhere below an endpoint; becomes the answer."""
+
+    def __init__(self, status: int, code: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.headers = {} if retry_after is None else {"Retry-After": str(max(1, math.ceil(retry_after)))}
+        if status == 401:
+            self.headers["WWW-Authenticate"] = "Bearer"
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, object]]:
+    """For an endpoint's `responses`: what it may refuse with."""
+    return {status: {"model": Refused, "description": MEANINGS[status]} for status in statuses}
+
+
+def answer(request_id: str, refusal: Refusal) -> JSONResponse:
+    """The refusal as a response."""
+    fault = Fault(code=refusal.code, message=refusal.message, request_id=request_id)
+    return JSONResponse(Refused(error=fault).model_dump(), refusal.status, refusal.headers)
+
+
+def install(app: FastAPI) -> None:
+    """Gives all that an application refuses, by itself or within an endpoint, the one shape."""
+
+    async def refused(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, Refusal)
+        return answer(request.state.request_id, error)
+
+    async def invalid(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        # The text that was sent is in the error too, and stays out of the answer.
+        where = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "json_invalid":
+            message = 'the body is not JSON; send an object such as {"texts": ["..."]}'
+            return answer(request.state.request_id, Refusal(400, "not_json", message))
+        message = f"{where}: {first['msg'].removeprefix('Value error, ')}; see /openapi.json"
+        return answer(request.state.request_id, Refusal(422, "invalid_request", message))
+
+    async def http(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
+        refusal = Refusal(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+        refusal.headers |= dict(error.headers or {})
+        return answer(request.state.request_id, refusal)
+
+    app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)

@@ -1,0 +1,155 @@
+"""Puts a server together, and runs it until it is told to stop: then it answers what it has accepted."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI, Security
+from fastapi.security import APIKeyHeader, HTTPBearer
+
+from rehead.errors import RheadError, SettingError
+from rehead.serving import api, files_api, logs, page, refusals
+from rehead.serving.gate import Gate
+from rehead.serving.jobs import Jobs
+from rehead.serving.metrics import Metrics
+from rehead.serving.models import Models, Source
+from rehead.serving.settings import ServerSettings
+from rehead.serving.state import State
+
+# Connections that wait to be taken; what comes beyond them is refused by the system.
+_BACKLOG = 2048
+# Seconds that a connection may be silent: longer than load balancers let one be, so that it is they who end it.
+_KEEP_ALIVE = 75
+
+
+def run(sources: Sequence[Source], settings: ServerSettings) -> None:
+    """Serves until SIGTERM or Ctrl-C. SIGHUP loads the models again.
+
+    Raises:
+        RheadError: the models cannot be loaded, or the address or the jobs' folder cannot be used.
+    """
+    logs.start()
+    asyncio.run(serve(sources, settings))
+
+
+async def serve(
+    sources: Sequence[Source],
+    settings: ServerSettings,
+    listening: Callable[[str, Callable[[], None]], None] | None = None,
+) -> None:
+    """As `run`, inside an event loop.
+
+    Args:
+        listening: called when requests are taken, with the server's address and what stops it.
+    """
+    with _listening(settings) as socket_:
+        metrics = Metrics()
+        models = Models(sources, settings.limits, metrics)
+        loop = asyncio.get_running_loop()
+        jobs = Jobs(settings.jobs, files_api.work(lambda: models, loop), metrics.job)
+        try:
+            await models.load()
+            state = State(settings, metrics, models, jobs)
+            server = _Server(
+                uvicorn.Config(
+                    application(state),
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    server_header=False,
+                    timeout_keep_alive=_KEEP_ALIVE,
+                )
+            )
+            stop = _stopper(server, state)
+            _obey_signals(loop, state, stop)
+            jobs.start()
+            host, port = socket_.getsockname()[:2]
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+            logs.event("listening", address=address, versions=state.versions())
+            if listening:
+                listening(address, lambda: loop.call_soon_threadsafe(stop))
+            await server.serve(sockets=[socket_])
+            await state.settle()
+        finally:
+            await asyncio.to_thread(jobs.close)
+            models.close()
+            logs.event("stopped")
+
+
+def application(state: State) -> FastAPI:
+    """The ASGI application."""
+    app = FastAPI(
+        title="rehead",
+        version="1",
+        description="Classifies texts, or images, with models that `rehead fit` has saved.",
+        # Their pages would load scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[
+            Security(HTTPBearer(auto_error=False, description="one of the server's keys, where it has any")),
+            Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="the same, in another header")),
+        ]
+        if state.settings.keys
+        else [],
+    )
+    app.state.rehead = state
+    refusals.install(app)
+    app.include_router(api.router)
+    app.include_router(files_api.router)
+    app.include_router(page.router)
+    app.add_middleware(Gate, settings=state.settings, metrics=state.metrics)
+    return app
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Ours are in `_obey_signals`; uvicorn's would end the process before the jobs are put away."""
+        yield
+
+
+def _stopper(server: uvicorn.Server, state: State) -> Callable[[], None]:
+    def stop() -> None:
+        # Whoever asks twice does not want to wait for the answers that are on their way.
+        server.force_exit = server.should_exit
+        server.should_exit = state.draining = True
+
+    return stop
+
+
+def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[[], None]) -> None:
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, lambda: state.in_the_background(_reload(state)))
+
+
+async def _reload(state: State) -> None:
+    try:
+        await state.models.load()
+    except RheadError as error:
+        logs.event("not reloaded", reason=str(error))
+    else:
+        logs.event("reloaded", versions=state.versions())
+
+
+@contextmanager
+def _listening(settings: ServerSettings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        taken = socket.create_server((settings.host, settings.port), family=family, backlog=_BACKLOG)
+    except OSError as error:
+        raise SettingError(
+            f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}); "
+            "give another --host or --port"
+        ) from error
+    with taken:
+        yield taken

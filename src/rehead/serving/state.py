@@ -1,0 +1,50 @@
+"""What the endpoints of one server share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request
+
+from rehead.serving.jobs import Jobs
+from rehead.serving.metrics import Metrics
+from rehead.serving.models import Models
+from rehead.serving.settings import ServerSettings
+
+
+@dataclass
+class State:
+    """Attributes:
+    draining: whether the server is shutting down.
+    """
+
+    settings: ServerSettings
+    metrics: Metrics
+    models: Models
+    jobs: Jobs
+    draining: bool = False
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def in_the_background(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does what no answer waits for."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)  # the event loop itself holds it weakly
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Returns when nothing is done in the background any more."""
+        await asyncio.gather(*self._tasks)
+
+    def versions(self) -> dict[str, list[str]]:
+        """By model, what is served of it."""
+        return {name: [version.id for version in self.models.named(name)] for name in self.models.names}
+
+
+def state_of(request: Request) -> State:
+    """Of the server that a request came to."""
+    state = request.app.state.rehead
+    assert isinstance(state, State)
+    return state

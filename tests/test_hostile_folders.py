@@ -1,0 +1,192 @@
+"""A model folder that somebody else has made is loaded, or refused in one line; nothing else, whatever is in it."""
+
+import json
+import os
+import pickle
+import resource
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rehead import Classifier, artifact, files
+from rehead.description import DESCRIPTION
+from rehead.errors import ArtifactError, RheadError
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import messages
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    base = save_tiny_model(folder / "base", "llama")
+    Classifier(str(base), tune="head", depth=2, pool="mean").fit(*messages(60)).save(folder / "model")
+    return folder / "model"
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+class Runs:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def describe(folder: Path, **changes: Any) -> None:
+    told = json.loads((folder / DESCRIPTION).read_text())
+    (folder / DESCRIPTION).write_text(json.dumps({**told, **changes}))
+
+
+def configure(folder: Path, name: str = "config.json", **changes: Any) -> None:
+    told = json.loads((folder / name).read_text())
+    (folder / name).write_text(json.dumps({**told, **changes}))
+
+
+def new_weights(folder: Path, content: bytes) -> None:
+    """With the checksum that they ought to have, which an attacker can compute, too."""
+    (folder / WEIGHTS).write_bytes(content)
+    describe(folder, weights_sha256=files.sha256_of(folder / WEIGHTS))
+
+
+def header(told: dict[str, Any], length: int | None = None) -> bytes:
+    content = json.dumps(told).encode()
+    return struct.pack("<Q", len(content) if length is None else length) + content
+
+
+GIANT = {"dtype": "F32", "shape": [2**40, 2**20], "data_offsets": [0, 2**62]}
+ATTACKS: dict[str, Callable[[Path], object]] = {
+    "a link to a file elsewhere": lambda folder: (folder / "notes.md").symlink_to("/etc/passwd"),
+    "a link to a folder elsewhere": lambda folder: (folder / "adapter").symlink_to("/etc"),
+    "a device": lambda folder: os.mkfifo(folder / "notes.txt"),
+    "pickled weights beside": lambda folder: (folder / "pytorch_model.bin").write_bytes(pickle.dumps([1])),
+    "code beside": lambda folder: (folder / "modeling.py").write_text("import os"),
+    "code of its own": lambda folder: configure(folder, auto_map={"AutoConfig": "modeling.Config"}),
+    "code for the tokenizer": lambda folder: configure(
+        folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokens.Slow", None]}, tokenizer_class="Slow"
+    ),
+    "pickled weights under the name": lambda folder: new_weights(folder, pickle.dumps([1] * 1000)),
+    "a header longer than the file": lambda folder: new_weights(folder, header({}, 2**60)),
+    "a header of a giant tensor": lambda folder: new_weights(folder, header({"model.embed_tokens.weight": GIANT})),
+    "no weights at all": lambda folder: new_weights(folder, header({})),
+    "an empty file": lambda folder: new_weights(folder, b""),
+    "a giant embedding": lambda folder: configure(folder, vocab_size=10**9),
+    "giant blocks": lambda folder: configure(folder, hidden_size=2**20, intermediate_size=2**20),
+    "blocks without end": lambda folder: configure(folder, num_hidden_layers=10**9),
+    "another family": lambda folder: configure(folder, model_type="bert"),
+    "a family that is none": lambda folder: configure(folder, model_type="../../bert"),
+    "no number of heads": lambda folder: configure(folder, num_attention_heads=0),
+    "JSON without end": lambda folder: (folder / DESCRIPTION).write_text("[" * 10**6),
+    "no JSON object": lambda folder: (folder / DESCRIPTION).write_text("[1]"),
+    "views without end": lambda folder: describe(folder, views=10**12, average_views=True),
+    "labels that are none": lambda folder: describe(folder, labels=[1, {}]),
+    "labels without end": lambda folder: describe(folder, labels=[str(i) for i in range(10**5)]),
+    "other arguments": lambda folder: describe(folder, recipe={"base": "elsewhere"}),
+    "a rule that is none": lambda folder: describe(folder, decisions={"threshold": {"label": "?", "at": "x"}}),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_what_an_attacker_made_is_refused_in_one_line(attack: str, folder: Path) -> None:
+    ATTACKS[attack](folder)
+    with pytest.raises(ArtifactError) as refused:
+        artifact.load(folder)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize("attack", ["a giant embedding", "giant blocks", "a header of a giant tensor"])
+def test_giants_take_no_memory(attack: str, folder: Path) -> None:
+    ATTACKS[attack](folder)
+    script = "import resource, sys; from rehead import cli; cli.main(['predict', sys.argv[1], 'a text'])"
+    done = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < 2e9
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl", "optimizer.pt", WEIGHTS])
+def test_nothing_is_unpickled(name: str, folder: Path, tmp_path: Path) -> None:
+    content = pickle.dumps(Runs(tmp_path / "ran"))
+    if name == WEIGHTS:
+        new_weights(folder, content)
+    else:
+        (folder / name).write_bytes(content)
+    with pytest.raises(ArtifactError):
+        artifact.load(folder)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_link_to_the_folder_itself_is_none_of_these(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "current").symlink_to(folder)
+    assert artifact.load(tmp_path / "current").labels == ("ham", "spam")
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_in_the_description_is_used_or_refused(data: st.DataObject, folder: Path, saved: Path) -> None:
+    told = json.loads((saved / DESCRIPTION).read_text())
+    name = data.draw(st.sampled_from(sorted(told)))
+    value = data.draw(VALUES)
+    (folder / DESCRIPTION).write_text(json.dumps({**told, name: value}))
+    used_or_refused(folder)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_in_the_configuration_is_used_or_refused(data: st.DataObject, folder: Path, saved: Path) -> None:
+    told = json.loads((saved / "config.json").read_text())
+    name = data.draw(st.sampled_from(sorted(told)))
+    (folder / "config.json").write_text(json.dumps({**told, name: data.draw(VALUES)}))
+    used_or_refused(folder)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_bytes_in_any_file_are_used_or_refused(data: st.DataObject, folder: Path, saved: Path) -> None:
+    name = data.draw(st.sampled_from(sorted(path.name for path in saved.iterdir() if path.is_file())))
+    content = bytearray((saved / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(content)))
+        content[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
+    (folder / name).write_bytes(content)
+    try:
+        if name == WEIGHTS:
+            describe(folder, weights_sha256=files.sha256_of(folder / WEIGHTS))
+        used_or_refused(folder)
+    finally:
+        shutil.rmtree(folder)
+        shutil.copytree(saved, folder)
+
+
+def used_or_refused(folder: Path) -> None:
+    """Anything else that is raised fails the test."""
+    said = ""
+    answers = []
+    try:
+        loaded = artifact.load(folder)
+        answers = loaded.rule.answers(loaded.scores(["win free cash"]).probabilities, loaded.labels)
+    except RheadError as refused:
+        said = str(refused)
+    assert len(answers) == 1 or (said and "\n" not in said)
