@@ -19,8 +19,10 @@ from rehead import files
 # Below this ratio the gain of bf16 does not pay for its eight bits of precision, and a noisy machine could
 # measure it either way; native support shows a ratio of 1.6 or more, emulation one below 1.
 _WORTHWHILE_SPEEDUP = 1.3
-# Rows, inner width and columns of the product that is timed: the size that a small language model's block has.
+# Rows, inner width and columns of the product that is timed: the size that a small language model's block has, and as
+# many rows as a batch of the trunk pass. An accelerator is through with the CPU's 2,048 before the next is launched.
 _PRODUCT = (2048, 576, 1536)
+_ROWS_ON_AN_ACCELERATOR = 65_536
 # Parameters of mallopt(3): from what size on memory comes from the system and goes back to it (32 MB is the most that
 # glibc takes); how much that is free at the end of the heap is kept; by how much the heap grows.
 _ALLOCATOR = {-3: 32 * 2**20, -1: 512 * 2**20, -2: 64 * 2**20}
@@ -59,6 +61,8 @@ def product_speed(dtype: torch.dtype) -> float:
     """Floating-point operations a second of a plain matrix product in this type; measured once in a process (50 ms)."""
     rows, inner, columns = _PRODUCT
     where = device()
+    if where.type != "cpu":
+        rows = _ROWS_ON_AN_ACCELERATOR
     left = torch.ones(rows, inner, dtype=dtype, device=where)
     weight = torch.ones(columns, inner, dtype=dtype, device=where)
     fastest = float("inf")
@@ -72,15 +76,36 @@ def product_speed(dtype: torch.dtype) -> float:
     return 2.0 * rows * inner * columns / fastest
 
 
-def free_memory() -> int:
-    """Bytes of memory that a program may still take: on the accelerator, or of the computer."""
+def free_device_memory() -> int:
+    """Bytes that tensors may still take where they are computed: on the accelerator, or of the computer."""
     if device().type == "cuda":
-        return int(torch.cuda.mem_get_info()[0])
+        # What torch holds of it without using it is free, too.
+        unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return int(torch.cuda.mem_get_info()[0]) + unused
+    return free_memory()
+
+
+def free_memory() -> int:
+    """Bytes of the computer's memory that a program may still take."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration):
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
+
+
+@contextmanager
+def exact_convolutions() -> Iterator[None]:
+    """Inside the block convolutions of float32 are computed in float32 on CUDA, too.
+
+    By default cuDNN rounds what they multiply to TF32, which moved features of images by a thousandth.
+    """
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 @lru_cache(maxsize=1)

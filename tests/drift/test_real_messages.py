@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 
-from rehead import Classifier, artifact
+from rehead import Classifier, artifact, drift_commands
 from rehead.artifact import Artifact
 from rehead.data import samples
 from rehead.drift import workflow
@@ -64,3 +66,14 @@ def test_texts_of_another_kind_are_drift(name: str, fitted: Fitted) -> None:
         assert facts["drifted"] is True
         for measure in ("length", "vocabulary", "embedding"):
             assert facts["measures"][measure]["drifted"], measure
+
+
+def test_the_command_takes_a_sample(
+    fitted: Fitted, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workflow, "_MOST", 150)
+    options = {"model": str(fitted.folder), "data": "sample:bbc", "text_column": None, "json": True}
+    drift_commands.drift(argparse.Namespace(**options))
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["n"] == 150
+    assert facts["drifted"] is True

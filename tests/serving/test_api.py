@@ -107,9 +107,9 @@ def test_what_the_model_did_not_see_is_told(client: httpx2.Client) -> None:
     [
         ({}, "wrong_kind", 'send "texts"'),
         ({"images": ["abcd"]}, "wrong_kind", 'send "texts"'),
-        ({"texts": []}, "too_many", "from 1 to 50"),
+        ({"texts": []}, "invalid_request", "at least 1 item"),
         ({"texts": ["a"] * 51}, "too_many", "not 51"),
-        ({"texts": ["a"] * 9, "explain": True}, "too_many", "from 1 to 8 a request where they are explained"),
+        ({"texts": ["a"] * 9, "explain": True}, "too_many", "8 a request at most where they are explained"),
         ({"texts": ["a", "b" * 2_001]}, "too_long", "texts.1 has 2,001 characters"),
         ({"texts": [1]}, "invalid_request", "body.texts"),
         ({"texts": ["a"], "modle": "spam"}, "invalid_request", "body.modle"),
@@ -134,7 +134,7 @@ def test_other_refusals_have_the_same_shape(client: httpx2.Client) -> None:
     half = client.post(
         "/v1/predict", content=b'{"texts": "half \\ud83d"}', headers={"Content-Type": "application/json"}
     )
-    assert "half" not in refused(half, 422, "invalid_request")
+    assert "texts.0 holds half a character" in refused(half, 422, "not_unicode")
 
 
 def test_large_bodies_are_refused_before_they_are_read(client: httpx2.Client) -> None:

@@ -13,7 +13,7 @@ from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
 from rehead.instruction.language_model import is_tied, summed_loss
 from rehead.instruction.tokens import Tokens
-from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
+from rehead.tuning.features import batches, token_budget, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
 from rehead.tuning.loop import unfrozen
 from rehead.tuning.tail import activation_bytes
@@ -57,7 +57,7 @@ class Answering:
 
     @cached_property
     def _recompute(self) -> bool:
-        return activation_bytes(self.base, self.cut, len(self.base.blocks)) > hardware.free_memory() / 2
+        return activation_bytes(self.base, self.cut, len(self.base.blocks)) > hardware.free_device_memory() / 2
 
     def loss(self, rows: Tensor) -> Tensor:
         return losses(self.base, self.examples, rows, self.cut, recompute=self._recompute)
@@ -107,7 +107,7 @@ def mean_loss(base: Base, answers: Answers, cut: int = 0) -> float:
     lengths = answers.tokens.ids.lengths
     order = torch.argsort(lengths, stable=True)
     with torch.inference_mode():
-        for places in batches(lengths[order], TOKEN_BUDGET):
+        for places in batches(lengths[order], token_budget(base)):
             total += float(losses(base, answers, order[places], cut))
     base.train(was_training)
     return total / int(answers.tokens.n_learned.sum())

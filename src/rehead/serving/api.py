@@ -7,10 +7,12 @@ import base64
 import binascii
 import io
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
@@ -26,6 +28,8 @@ from rehead.serving.settings import Limits
 from rehead.serving.state import state_of
 
 router = APIRouter()
+# JSON can spell half a character, which no tokenizer can read.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # So many digits of a probability go over the wire; the seventh is rounding.
 _DIGITS = 6
 # The report's own scripts and pictures, which are in it, and nothing else; kept apart from the page.
@@ -98,15 +102,17 @@ async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) 
         raise Refusal(422, "wrong_kind", f'model {version.name!r} classifies {kind}: send "{kind}" and nothing else')
     inputs = [given] if isinstance(given, str) else given
     most = limits.explained if asked.explain else limits.texts
-    if not 0 < len(inputs) <= most:
+    if len(inputs) > most:
         explained = " where they are explained" if asked.explain else ""
-        raise Refusal(422, "too_many", f"{kind}: from 1 to {most:,} a request{explained}, not {len(inputs):,}")
+        raise Refusal(422, "too_many", f"{kind}: {most:,} a request at most{explained}, not {len(inputs):,}")
     if version.takes_images:
         return await run_in_threadpool(_pictures, inputs)
     for number, text in enumerate(inputs):
         if len(text) > limits.characters:
             message = f"texts.{number} has {len(text):,} characters, the limit is {limits.characters:,}; shorten it"
             raise Refusal(422, "too_long", message)
+        if not text.isascii() and _SURROGATE.search(text):
+            raise Refusal(422, "not_unicode", f"texts.{number} holds half a character (a lone surrogate); remove it")
     return inputs
 
 
@@ -146,7 +152,11 @@ async def model(request: Request, model: str | None = Model) -> dict[str, Any]:
     return {**facts, "card": card.read_text(encoding="utf-8") if card.is_file() else ""}
 
 
-@router.get("/v1/model/report", response_class=HTMLResponse, responses=described(401, 403, 404, 422))
+@router.get(
+    "/v1/model/report",
+    response_class=Response,
+    responses={200: {"content": {"text/html": {}}, "description": "A page"}, **described(401, 403, 404, 422)},
+)
 async def report(request: Request, model: str | None = Model) -> Response:
     """The report of the fit."""
     version = state_of(request).models.main(model)
@@ -159,6 +169,7 @@ async def report(request: Request, model: str | None = Model) -> Response:
 def _facts(version: Version) -> dict[str, Any]:
     """For a thread: to tell of drift can take tenths of a second."""
     told = version.artifact.description
+    metrics = told.get("metrics") or {}
     return {
         "name": version.name,
         "version": version.id,
@@ -166,10 +177,11 @@ def _facts(version: Version) -> dict[str, Any]:
         "kind": "images" if version.takes_images else "texts",
         "labels": list(version.artifact.labels),
         "several_labels": version.artifact.multilabel,
-        **{name: told[name] for name in ("base", "tune", "depth", "pool", "max_length")},
+        "base": Path(told["base"]).name,  # of a folder, where it lies is nobody's business
+        **{name: told[name] for name in ("tune", "depth", "pool", "max_length")},
         "has_report": (version.source.folder / "report.html").is_file(),
-        "test": told.get("test"),
-        "baselines": told.get("baselines"),
+        "test": metrics.get("test"),
+        "baselines": metrics.get("baselines"),
         "drift": None if version.monitor is None else version.monitor.report(),
     }
 

@@ -225,7 +225,13 @@ class Jobs:
             self._running = ""
             database.execute(
                 "update jobs set state = ?, ended = ?, facts = ?, error = ? where id = ? and state = 'running'",
-                (state, None if state == "waiting" else time.time(), facts and json.dumps(facts), error, job.id),
+                (
+                    state,
+                    None if state == "waiting" else time.time(),
+                    None if facts is None else json.dumps(facts),
+                    error,
+                    job.id,
+                ),
             )
             cancelled = database.execute("select state from jobs where id = ?", (job.id,)).fetchone()[0] == "cancelled"
         if cancelled:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(max_length=64, description="of a model; may be left out where one is served")]
 
+Several = Annotated[list[str], Field(min_length=1)]
+
 
 class PredictRequest(BaseModel):
     """Texts, or images, to classify."""
@@ -17,8 +19,8 @@ class PredictRequest(BaseModel):
         json_schema_extra={"examples": [{"texts": ["WINNER! Call now to claim your prize"], "explain": True}]},
     )
 
-    texts: str | list[str] | None = Field(None, description="one text, or several; for a model of texts")
-    images: str | list[str] | None = Field(None, description="the bytes of files in base64; for a model of images")
+    texts: str | Several | None = Field(None, description="one text, or several; for a model of texts")
+    images: str | Several | None = Field(None, description="the bytes of files in base64; for a model of images")
     model: Name | None = None
     explain: bool = Field(False, description="say what each word, or part of an image, contributes")
 

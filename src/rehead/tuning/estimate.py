@@ -73,7 +73,7 @@ def estimate(run: Run) -> Plan:
         way, sum(weight.numel() for block in base.blocks[cut:deepest] for weight in block.parameters())
     )
     # What one portion of a training step keeps for its backward pass, unless it is recomputed.
-    activations = min(activation_bytes(base, cut, deepest), hardware.free_memory() / 2) if cut < deepest else 0
+    activations = min(activation_bytes(base, cut, deepest), hardware.free_device_memory() / 2) if cut < deepest else 0
     speed = hardware.product_speed(dtype)
     return Plan(
         tokens=tokens,

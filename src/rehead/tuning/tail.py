@@ -16,7 +16,7 @@ from rehead.bases.packing import Packing
 from rehead.heads import Head, halves, is_family_head
 from rehead.tuning import loop
 from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import TOKEN_BUDGET, batches, training_flops
+from rehead.tuning.features import batches, token_budget, training_flops
 from rehead.tuning.inputs import Computed, Inputs, autocast
 from rehead.tuning.loop import PORTION, History, Recipe, Watch
 from rehead.tuning.objective import Objective
@@ -88,7 +88,7 @@ class Tail:
         self.switch(training=False)
         order = torch.argsort(inputs.lengths, stable=True)
         with torch.inference_mode(), autocast(self._in_bf16):
-            for places in batches(inputs.lengths[order], TOKEN_BUDGET):
+            for places in batches(inputs.lengths[order], token_budget(self.base)):
                 rows = order[places]
                 packing = Packing(inputs.lengths[rows].to(device))
                 below = None if inputs.below is None else inputs.below[rows]
@@ -146,7 +146,7 @@ class _Classification:
             label_smoothing=recipe.label_smoothing,
         )
         self._device = tail.to_device()
-        self._recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_memory() / 2
+        self._recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_device_memory() / 2
 
     @property
     def lengths(self) -> Tensor:

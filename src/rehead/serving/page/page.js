@@ -4,6 +4,7 @@ const TYPING_PAUSE = 250; // milliseconds without a key, after which a text is c
 const POLL = 500; // milliseconds between two looks at a job
 const SHOWN_CLASSES = 10;
 const SHOWN_ROWS = 50;
+const LONG_NUMBER = /^\d[.]\d{4,}(e-\d+)?$/; // a probability, to more digits than anybody reads
 const FULL_COLOUR = 3; // change of the log odds from which on a word's colour grows no stronger
 
 const $ = (id) => document.getElementById(id);
@@ -257,7 +258,7 @@ async function table(content, name) {
   const rows = name.endsWith(".jsonl") ? objects(text) : delimited(text, name.endsWith(".tsv") ? "\t" : ",");
   const [head, ...body] = rows.slice(0, SHOWN_ROWS + 1).map((cells, number) => {
     const row = element("tr");
-    row.append(...cells.map((cell) => element(number ? "td" : "th", cell)));
+    row.append(...cells.map((cell) => element(number ? "td" : "th", LONG_NUMBER.test(cell) ? (+cell).toFixed(4) : cell)));
     return row;
   });
   const shown = $("job-table").querySelector("table");
