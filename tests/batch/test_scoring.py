@@ -32,6 +32,7 @@ from tests.batch.running import (
     write_ids_and_messages,
 )
 from tests.tiny_texts import messages
+from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
 
 @pytest.fixture
@@ -311,6 +312,18 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(
     monkeypatch.setattr(files, "write_file", written)
     assert resume(model, predictor, data, tmp_path / "out.csv")["resumed_rows"] == 8
     assert len(rows_of(tmp_path / "out.csv")) == 20
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(model: Artifact, predictor: Predictor) -> None:
+    with folder_for_everyone() as folder:
+        data = write_ids_and_messages(folder / "data.csv", 5)
+        make_read_only(folder)
+        try:
+            with without_root(), pytest.raises(DataError, match=r"cannot write .*out\.csv \(Permission denied\)"):
+                score_table(model, predictor, str(data), folder / "out.csv")
+        finally:
+            make_writable(folder)
+        assert [path.name for path in folder.iterdir()] == ["data.csv"]
 
 
 def test_one_run_at_a_time_writes_to_an_output(

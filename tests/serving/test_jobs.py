@@ -131,7 +131,7 @@ def test_live_requests_are_answered_while_a_file_is_scored(client: httpx2.Client
 
 
 def test_a_server_that_was_killed_goes_on_with_its_jobs(spam: Path, tmp_path: Path) -> None:
-    content, n = table(30_000), 30_000
+    content, n = table(8_000), 8_000
     with process(spam, "--jobs", tmp_path / "jobs") as server, httpx2.Client(base_url=server.address) as client:
         job = upload(client, content)
         later = upload(client, table(20), "later.csv")

@@ -80,14 +80,14 @@ def reference(classifier: Artifact, inputs: list[str] | list[Picture]) -> Refere
     started = time.perf_counter()
     # A copy for inference, as in `rehead.predictor`; never one in bfloat16.
     base, head = classifier.base.with_products_in(torch.float32), classifier.head.eval()
-    encoded = encode(base, [inputs[i] for i in order], told["max_length"], told["long"])  # type: ignore[arg-type]
+    encoded = encode(base, [inputs[i] for i in order], told["max_length"], told["long"])
     n = max(1, int((encoded.tokens.cumsum(0) <= _TOKENS).sum()))
     encoded = encoded.take(torch.arange(n))
     features = trunk_pass(base, encoded.ids, depths=head.reads, pooling=head.pooling, label="scoring")
     with torch.inference_mode():
         logits = head.to(hardware.device())(encoded.by_text(features.seen).to(hardware.device())).cpu().numpy()
     seconds = time.perf_counter() - started
-    return Reference(classifier, [inputs[i] for i in order[:n]], logits, n / seconds)  # type: ignore[arg-type]
+    return Reference(classifier, [inputs[i] for i in order[:n]], logits, n / seconds)
 
 
 def compared(expected: Reference, run: Run) -> Comparison:

@@ -263,5 +263,5 @@ class Jobs:
 
 
 def _job(row: tuple[Any, ...]) -> Job:
-    *others, facts, error = row
-    return Job(*others, None if facts is None else json.loads(facts), error)
+    fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
+    return Job(**{**fields, "facts": None if fields["facts"] is None else json.loads(fields["facts"])})

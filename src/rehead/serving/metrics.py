@@ -63,7 +63,7 @@ class Metrics:
         for version in self._versions:
             whose = [version.name, version.id]
             queued.add_metric(whose, version.batcher.queued_tokens)
-            report = version.monitor.report() if version.monitor else {"drifted": None}
+            report: dict[str, Any] = version.monitor.report() if version.monitor else {"drifted": None}
             if report["drifted"] is not None:
                 drifted.add_metric(whose, float(report["drifted"]))
                 for of, measure in report["measures"].items():

@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI, Security
@@ -41,7 +42,7 @@ def run(sources: Sequence[Source], settings: ServerSettings) -> None:
 async def serve(
     sources: Sequence[Source],
     settings: ServerSettings,
-    listening: Callable[[str, Callable[[], None]], None] | None = None,
+    listening: Callable[[str, Callable[[], object]], None] | None = None,
 ) -> None:
     """As `run`, inside an event loop.
 
@@ -73,7 +74,7 @@ async def serve(
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
             logs.event("listening", address=address, versions=state.versions())
             if listening:
-                listening(address, lambda: loop.call_soon_threadsafe(stop))
+                listening(address, partial(loop.call_soon_threadsafe, stop))
             await server.serve(sockets=[socket_])
             await state.settle()
         finally:
