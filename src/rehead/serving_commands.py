@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rehead import progress
 from rehead.errors import SettingError
 
 
@@ -37,4 +38,5 @@ def serve(options: argparse.Namespace) -> None:
             queue_tokens=options.queue_tokens,
         ),
     )
+    progress.show(False)  # the log is for programs
     server.run(parse(options.models), settings)

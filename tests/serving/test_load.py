@@ -17,7 +17,7 @@ from tests.tiny_texts import messages
 
 pytestmark = pytest.mark.slow
 
-REQUESTS, CONNECTIONS = 10_000, 64
+REQUESTS, CONNECTIONS, ROUNDS = 20_000, 64, 8
 BAD = [b"", b"{", b'{"texts": 1}', b'{"texts": []}', b"[]", b"\xff\xfe", b'{"texts": ["a"], "more": 1}', b"null"]
 
 
@@ -26,7 +26,7 @@ def resident_bytes(server: Process) -> int:
     return 1024 * int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS")))
 
 
-def test_ten_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> None:
+def test_twenty_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> None:
     """5 % are malformed, and 5 % of the clients hang up before they have their answer."""
     texts, _ = messages(400, start=2000)
     loaded = artifact.load(spam)
@@ -55,8 +55,8 @@ def test_ten_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> None:
         connection.close()
 
     async def everybody(server: Process) -> None:
-        for _ in range(5):
-            share = REQUESTS // CONNECTIONS // 5
+        for _ in range(ROUNDS):
+            share = REQUESTS // CONNECTIONS // ROUNDS
             await asyncio.gather(*(client(server, i + len(memory) * CONNECTIONS, share) for i in range(CONNECTIONS)))
             memory.append(resident_bytes(server))
 
@@ -64,11 +64,12 @@ def test_ten_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> None:
         asyncio.run(everybody(server))
         assert server.end(signal.SIGTERM) == 0
     asked = sum(statuses.values())
-    assert asked == REQUESTS // CONNECTIONS // 5 * 5 * CONNECTIONS
+    assert asked == REQUESTS // CONNECTIONS // ROUNDS * ROUNDS * CONNECTIONS
     assert {key for key in statuses if key[0] == "good"} == {("good", 200)}
     assert {key[1] for key in statuses if key[0] == "bad"} <= {400, 422}
     assert not [entry for entry in server.log if entry.get("status", 0) >= 500 or entry["event"] == "not JSON"]
-    assert memory[-1] < 1.1 * memory[1]
+    # What freed memory is kept for later grows with the first batches of each size, and then no more.
+    assert memory[-1] < 1.08 * memory[ROUNDS // 2 - 1]
 
 
 def test_more_than_it_can_take_is_turned_away_and_not_dropped(spam: Path, tmp_path: Path) -> None:
