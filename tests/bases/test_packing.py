@@ -36,11 +36,32 @@ def test_pooling_takes_each_text_for_itself(lengths: list[int]) -> None:
     torch.testing.assert_close(packing.pooled(values, "mean"), means)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "stretches"),
+    [
+        ([5, 8, 20, 30, 60, 150], [(0, 3), (3, 5), (5, 6)]),
+        ([30, 31, 40, 59], [(0, 4)]),  # little is padding
+        ([150, 5, 8, 20, 30, 70], [(0, 6)]),  # not in order
+        ([3, 4, 24], [(0, 3)]),
+        ([7], [(0, 1)]),
+    ],
+)
+def test_texts_of_similar_length_lie_side_by_side(lengths: list[int], stretches: list[tuple[int, int]]) -> None:
+    packing = Packing(torch.tensor(lengths))
+    found = [range(len(lengths))[texts] for _, texts, _ in packing.stretches]
+    assert [(part.start, part.stop) for part in found] == stretches
+    offsets = packing.offsets.tolist()
+    for (start, stop), (tokens, _, stretch) in zip(stretches, packing.stretches, strict=True):
+        assert range(sum(lengths))[tokens] == range(offsets[start], offsets[stop])
+        assert stretch.lengths.tolist() == lengths[start:stop]
+        assert len(stretch.stretches) == 1
+
+
 @pytest.mark.parametrize("short", [0, 96], ids=["fused", "plain"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("window", [None, 1, 3])
 @pytest.mark.parametrize("only", [None, "last", "cls"])
-@given(lengths=lengths_of_texts)
+@given(lengths=lengths_of_texts | lengths_of_texts.map(sorted))
 def test_attention_equals_that_of_each_text_alone(
     lengths: list[int], causal: bool, window: int | None, only: str | None, short: int
 ) -> None:
@@ -50,6 +71,7 @@ def test_attention_equals_that_of_each_text_alone(
     asking = {None: slice(None), "last": packing.last, "cls": packing.first}[only]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing_module, "_SHORT", short)
+        patch.setattr(packing_module, "_LEAST_STRETCH", 2)
         attended = attend(queries[asking], keys, values, packing, Attention(0.5, causal, window), only)
     alone = []
     for q, k, v in zip(queries.split(lengths), keys.split(lengths), values.split(lengths), strict=True):

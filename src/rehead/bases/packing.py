@@ -4,6 +4,8 @@ Whatever a block computes token by token, which is nearly all of it, needs no pa
 looks at several tokens of a text, so only queries, keys and values are brought into a padded layout for it.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -16,11 +18,16 @@ from torch.nn.functional import scaled_dot_product_attention
 from rehead.bases.ragged import offsets_of
 
 # Up to this length, two plain matrix products with the softmax between them take half the time of torch's fused
-# kernel, which is made for long texts (two cores, 2,048 tokens a batch: 1.7 against 3.2 ms at length 20).
+# kernel, which is made for long texts (two cores, 2,048 tokens a batch: 1.7 against 3.2 ms at length 20). On CUDA the
+# fused kernel is the faster one at all lengths: a sixth of the trunk pass over text messages (H200).
 _SHORT = 96
-# Of torch's kernels all but cuDNN's, which takes some 2 ms to prepare itself for each new shape, and packed batches
-# hardly ever have the same one.
+# Of torch's kernels all but cuDNN's, which prepares itself for each new shape, and packed batches hardly ever have the
+# same one: the trunk pass over articles took 2.7 instead of 0.9 s with it (H200).
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+# A batch whose padded places are so many times its tokens is taken apart where a text is more than so many times as
+# long as the first of its stretch, and longer than so many tokens.
+_WASTE, _SIMILAR, _LEAST_STRETCH = 1.5, 2, 24
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,29 @@ class Packing:
     def last(self) -> Tensor:
         """(n,) int64: the last token of each text."""
         return self.offsets[1:] - 1
+
+    @cached_property
+    def stretches(self) -> list[tuple[slice, slice, Packing]]:
+        """Texts of similar length side by side, as tokens, texts, and a packing of their own: attention pads each
+        stretch to its own longest text.
+
+        One stretch where little would be padding, where texts are not in order of length, and on an accelerator, which
+        fewer, larger products suit better.
+        """
+        whole = [(slice(None), slice(None), self)]
+        if self.lengths.device.type != "cpu" or self.longest * len(self.lengths) < _WASTE * int(self.lengths.sum()):
+            return whole
+        lengths, offsets = self.lengths.tolist(), self.offsets.tolist()
+        if lengths != sorted(lengths):
+            return whole
+        starts = [0]
+        for text, length in enumerate(lengths):
+            if length > max(_SIMILAR * lengths[starts[-1]], _LEAST_STRETCH):
+                starts.append(text)
+        return [
+            (slice(offsets[start], offsets[stop]), slice(start, stop), Packing(self.lengths[start:stop]))
+            for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)
+        ]
 
     @cached_property
     def _even(self) -> bool:
@@ -167,10 +197,18 @@ def attend(
     Returns:
         (T or n, heads · size).
     """
+    if len(packing.stretches) > 1:
+        parts = [
+            attend(queries[texts if only else tokens], keys[tokens], values[tokens], stretch, attention, only)
+            for tokens, texts, stretch in packing.stretches
+        ]
+        return torch.cat(parts)
     keys, values = packing.pad(keys), packing.pad(values)
     queries = packing.pad(queries) if only is None else queries.unsqueeze(1)
-    if packing.longest > _SHORT and only is None and not attention.softcap:
-        mask = packing.mask(attention.causal, attention.window)
+    fused = packing.longest > _SHORT or queries.device.type == "cuda"
+    if fused and only is None and not attention.softcap:
+        sees_all_before = attention.causal and (attention.window is None or attention.window >= packing.longest)
+        mask = None if sees_all_before else packing.mask(attention.causal, attention.window)
         return packing.unpad(_fused(queries, keys, values, mask, attention))
     unseen = packing.unseen(attention.causal, attention.window)
     if only is None:
@@ -207,9 +245,6 @@ def _plain(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, attent
 def _fused(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, attention: Attention) -> Tensor:
     """torch's kernel. Queries (n, asking, heads, size), keys and values (n, length, key heads, size), mask
     (n or 1, asking, length) → (n, asking, heads · size)."""
-    only_causal = attention.causal and (attention.window is None or attention.window >= keys.shape[1])
-    if only_causal:
-        mask = None
     shared = queries.shape[2] // keys.shape[2]
     if shared > 1 and queries.device.type == "cuda" and (mask is not None or queries.dtype == torch.float32):
         # Only the flash kernel, for 16-bit types and no mask, lets queries share keys there; otherwise torch would hold
@@ -221,7 +256,7 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, a
             keys.transpose(1, 2),
             values.transpose(1, 2),
             attn_mask=None if mask is None else mask.unsqueeze(1),
-            is_causal=only_causal,
+            is_causal=attention.causal and mask is None,
             dropout_p=attention.dropout,
             scale=attention.scale,
             enable_gqa=queries.shape[2] != keys.shape[2],

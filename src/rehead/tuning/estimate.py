@@ -11,7 +11,7 @@ from rehead.heads import read_after, width
 from rehead.tuning.features import forward_flops, training_flops
 from rehead.tuning.run import Run
 from rehead.tuning.settings import trained_blocks
-from rehead.tuning.stages import TRAINING_EFFICIENCY
+from rehead.tuning.stages import training_seconds
 from rehead.tuning.tail import activation_bytes
 
 # The trunk pass reaches about this share of a plain matrix product's speed.
@@ -79,7 +79,7 @@ def estimate(run: Run) -> Plan:
         tokens=tokens,
         trunk_flops=trunk,
         training_flops=training,
-        seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training / (TRAINING_EFFICIENCY * speed),
+        seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training_seconds(run, training, deepest - cut),
         # Pooled features are gathered and scaled.
         peak_memory_bytes=_LIBRARIES_BYTES
         + weights * (4 + copy)

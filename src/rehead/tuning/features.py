@@ -30,13 +30,14 @@ from rehead.tuning.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
 # Large enough for matrix products at full speed, small enough to stay in the CPU's caches: of 512 to 8,192, this was
 # the fastest on two cores.
 TOKEN_BUDGET = 2048
-# On CUDA, states in a batch (tokens times width): 58,000 tokens of SmolLM2, whose trunk pass is nine times as fast then
-# as with 2,048 and within a tenth of the fastest. As so many of a wider model's, they take 1.3 GB there.
+# On CUDA, values in a batch's states (tokens times width): 58,000 tokens of SmolLM2, whose trunk pass is 9 to 15 times
+# as fast with them as with 2,048, and within a seventh of what any number reaches (H200). They take 1.3 GB; so many
+# values of a wider model take about as much.
 _STATES_ON_CUDA = 2**25
 # So much is computed before it is written to the cache as one segment; writing takes as much again, twice.
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
