@@ -133,6 +133,14 @@ def _glibc() -> ctypes.CDLL | None:
     return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
 
 
+def batches_at_once() -> int:
+    """How many batches keep this machine busy, where each has as many threads as torch uses in this process."""
+    if device().type != "cpu":
+        return 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // torch.get_num_threads())
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Runs the block's small products in one thread.

@@ -8,6 +8,7 @@ its probabilities by more than a hundredth, and so not its label either.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,7 +63,7 @@ class Scoring(Protocol):
 
 
 class Predictor:
-    """Scores texts or images with one base and head, as often as it is asked.
+    """Scores texts or images with one base and head, as often as it is asked, by several threads at once if need be.
 
     Args:
         max_length, long: of texts; see `rehead.bases.tokens.encode`.
@@ -92,6 +93,7 @@ class Predictor:
         self._least = 1 if steady else _WORTHWHILE
         self._fast: Base | None = None
         self._drift, self._sampled = 0.0, 0
+        self._preparing = threading.Lock()
 
     def scores(self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool = False) -> Scores:
         """Scores n texts, or images; an empty text is scored as the padding token alone."""
@@ -114,11 +116,13 @@ class Predictor:
         """In bfloat16 where it is native, and in float32 where its rounding could matter."""
         if len(texts.windows) < self._least or hardware.native_dtype() == torch.float32:
             return self._pass(self._base, texts)
-        if self._fast is None:
-            self._fast = self._base.with_products_in(hardware.native_dtype())
+        with self._preparing:
+            if self._fast is None:
+                self._fast = self._base.with_products_in(hardware.native_dtype())
         passed = self._pass(self._fast, texts)
-        if self._sampled < _SAMPLE:
-            passed.flops += self._measure(texts, passed.logits)
+        with self._preparing:
+            if self._sampled < _SAMPLE:
+                passed.flops += self._measure(texts, passed.logits)
         probabilities = likelihood.probabilities(passed.logits, self._multilabel)
         again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, self._error)))
         if len(again):

@@ -1,8 +1,9 @@
 """Micro-batching: what several requests bring is scored together, a token budget at a time.
 
-One batch is scored at a time, in a thread of its own. While it is, requests gather; the next batch takes of each of
-them in turn, so that a large one does not keep small ones waiting. On an idle server a request waits a few milliseconds
-for company. What would wait too long is turned away at once, with the time after which to try again.
+Batches are scored in threads of their own, as many at once as keep the processor busy. While all of them are, requests
+gather; the next batch takes of each of them in turn, so that a large one does not keep small ones waiting. On an idle
+server a request waits a few milliseconds for company. What would wait too long is turned away at once, with the time after
+which to try again.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ class Batcher:
     """Scores what requests bring.
 
     Args:
-        score: texts or images → their scores; called in `thread`, once at a time.
+        score: texts or images → their scores; called in `threads`.
         size_of: tokens of an input, roughly.
-        thread: where batches are scored; several batchers may share one.
-        scored: called in that thread after each batch.
+        threads: where batches are scored; several batchers may share them.
+        at_once: how many batches are, at most.
+        scored: called in the batch's thread after each.
 
     Attributes:
         queued_tokens: that are not scored yet.
@@ -89,15 +91,18 @@ class Batcher:
         self,
         score: Callable[[list[Any]], Scores],
         size_of: Callable[[Any], int],
-        thread: Executor,
+        threads: Executor,
         limits: Limits,
         scored: Callable[[Batch], None],
+        at_once: int = 1,
     ) -> None:
-        self._score, self._size_of, self._thread, self._limits, self._scored = score, size_of, thread, limits, scored
+        self._score, self._size_of, self._threads, self._limits, self._scored = score, size_of, threads, limits, scored
         self._waiting: deque[_Pending] = deque()
         self._worker: asyncio.Task[None] | None = None
+        self._running: set[asyncio.Task[None]] = set()
+        self._at_once = at_once
         self._speed: float | None = None
-        self.queued_tokens = 0
+        self.queued_tokens = self._waiting_tokens = 0
 
     async def scores(self, inputs: Sequence[Any], *, observed: bool = True, bounded: bool = True) -> Scores:
         """Scores of n inputs, 1 or more; `flops` and `features` are not told.
@@ -117,6 +122,7 @@ class Batcher:
         pending = _Pending(inputs, sizes, observed, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(pending)
         self.queued_tokens += tokens
+        self._waiting_tokens += tokens
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await pending.answer
@@ -124,19 +130,24 @@ class Batcher:
     @property
     def expected_seconds(self) -> float:
         """How long what is waiting will take."""
-        return self.queued_tokens / self._speed if self._speed else 1.0
+        return self.queued_tokens / (self._speed * self._at_once) if self._speed else 1.0
 
     async def _work(self) -> None:
         """Goes on while anything waits: of a batcher that nobody asks any more nothing is left to be closed."""
         while self._waiting:
+            if len(self._running) >= self._at_once:
+                await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
+                continue
             await self._company()
             if batch := self._next_batch():
-                await self._run(batch)
+                task = asyncio.create_task(self._run(batch))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
 
     async def _company(self) -> None:
         """Waits until there is enough for a batch, or the first request has waited long enough."""
         left = self._waiting[0].arrived + self._limits.batch_milliseconds / 1000 - time.monotonic()
-        if left > 0 and self.queued_tokens < self._limits.batch_tokens:
+        if left > 0 and self._waiting_tokens < self._limits.batch_tokens:
             await asyncio.sleep(left)
 
     def _next_batch(self) -> list[tuple[_Pending, int]]:
@@ -147,12 +158,15 @@ class Batcher:
             pending = self._waiting[0]
             if pending.answer.done():  # whoever asked has hung up, or a part of it failed
                 self._waiting.popleft()
-                self.queued_tokens -= sum(pending.sizes[pending.taken :])
+                left = sum(pending.sizes[pending.taken :])
+                self.queued_tokens -= left
+                self._waiting_tokens -= left
                 continue
             tokens += pending.sizes[pending.taken]
             if batch and tokens > self._limits.batch_tokens:
                 break
             batch.append((pending, pending.taken))
+            self._waiting_tokens -= pending.sizes[pending.taken]
             pending.taken += 1
             self._waiting.rotate(-1)
             if pending.taken == len(pending.inputs):
@@ -165,7 +179,9 @@ class Batcher:
         tokens = sum(pending.sizes[i] for pending, i in batch)
         started = time.perf_counter()
         try:
-            scores = await asyncio.get_running_loop().run_in_executor(self._thread, self._together, inputs, own, tokens)
+            scores = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._together, inputs, own, tokens
+            )
         except Exception as error:
             for pending, _ in batch:
                 pending.fail(error)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rehead import artifact
+from rehead import artifact, hardware
 from rehead.artifact import Artifact
 from rehead.bases.vision import VisionBase
 from rehead.drift.monitor import Monitor
@@ -92,7 +92,7 @@ class Version:
     """
 
     def __init__(
-        self, source: Source, loaded: Artifact, limits: Limits, thread: ThreadPoolExecutor, metrics: Metrics
+        self, source: Source, loaded: Artifact, limits: Limits, threads: ThreadPoolExecutor, metrics: Metrics
     ) -> None:
         self.source, self.artifact = source, loaded
         self.id = str(loaded.description["weights_sha256"])[:12]
@@ -103,7 +103,12 @@ class Version:
         predictor = loaded.predictor(steady=True, label=None)
         keep = self.monitor is not None
         self.batcher = Batcher(
-            lambda inputs: predictor.scores(inputs, keep_features=keep), self._size_of, thread, limits, self._count
+            lambda inputs: predictor.scores(inputs, keep_features=keep),
+            self._size_of,
+            threads,
+            limits,
+            self._count,
+            hardware.batches_at_once(),
         )
 
     @property
@@ -136,7 +141,7 @@ class Models:
 
     def __init__(self, sources: Sequence[Source], limits: Limits, metrics: Metrics) -> None:
         self._sources, self._limits, self._metrics = list(sources), limits, metrics
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
+        self._threads = ThreadPoolExecutor(hardware.batches_at_once(), thread_name_prefix="scoring")
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         self._loading = asyncio.Lock()
         self.versions: list[Version] = []
@@ -153,13 +158,13 @@ class Models:
 
     def _read(self) -> list[Version]:
         return [
-            Version(source, artifact.load(source.folder), self._limits, self._thread, self._metrics)
+            Version(source, artifact.load(source.folder), self._limits, self._threads, self._metrics)
             for source in self._sources
         ]
 
     def close(self) -> None:
         """Lets go of the threads."""
-        self._thread.shutdown()
+        self._threads.shutdown()
         self._loader.shutdown()
 
     @property
