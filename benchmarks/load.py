@@ -62,8 +62,18 @@ async def open_loop(address: str, path: str, bodies: Sequence[bytes], rate: floa
 
     async def ask(due: float) -> None:
         nonlocal failed
-        connection = free.pop() if free else await _open(address)
-        failed += await _ask(connection, path, next(coming)) != 200
+        body = next(coming)
+        while free:
+            connection = free.pop()
+            try:
+                status = await _ask(connection, path, body)
+                break
+            except (OSError, asyncio.IncompleteReadError):
+                continue  # the server lets no connection be idle for long
+        else:
+            connection = await _open(address)
+            status = await _ask(connection, path, body)
+        failed += status != 200
         latencies.append(time.perf_counter() - begun - due)
         free.append(connection)
 

@@ -2,8 +2,8 @@
 
 Batches are scored in threads of their own, as many at once as keep the processor busy. While all of them are, requests
 gather; the next batch takes of each of them in turn, so that a large one does not keep small ones waiting. On an idle
-server a request waits a few milliseconds for company. What would wait too long is turned away at once, with the time after
-which to try again.
+server a request waits a few milliseconds for company. What would wait too long is turned away at once, with the time
+after which to try again.
 """
 
 from __future__ import annotations
