@@ -23,7 +23,7 @@ from rehead import Classifier, artifact, export_commands, likelihood
 from rehead.data.parts import Sources
 from rehead.errors import ArtifactError, DataError, RheadError, SettingError
 from rehead.evaluation.decisions import Rule
-from rehead.exporting import comparison, inputs, onnx_file
+from rehead.exporting import comparison, inputs, onnx_file, quantisation
 from rehead.exporting.workflow import export
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
@@ -250,15 +250,46 @@ def test_an_export_that_scores_otherwise_is_not_kept(
     assert not list(tmp_path.iterdir())
 
 
-def test_int8_model_has_its_products_in_integers(saved: Path, written: None, tmp_path: Path) -> None:
+def test_int8_model_has_its_products_and_embeddings_in_integers(
+    saved: Path, written: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
     facts = export(saved, "onnx", tmp_path / "onnx", int8=True)
-    operators = [node.op_type for node in onnx.load(tmp_path / "onnx" / "model.onnx").graph.node]
-    assert operators.count("MatMulInteger") >= 14
+    graph = onnx.load(tmp_path / "onnx" / "model.onnx").graph
+    assert sum(node.op_type == "MatMulInteger" for node in graph.node) == 14  # seven in each of two blocks
+    assert not any(
+        "embed_tokens" in weight.name and weight.data_type == 1 and weight.dims[1] > 1 for weight in graph.initializer
+    )
     assert facts["int8"]
     assert facts["agreement"] >= 0.995
     assert 0 < facts["largest_difference"]["probability"] < 0.2
     expected = rehead.load(saved).predict_proba(TEXTS)
     np.testing.assert_allclose(scores(tmp_path / "onnx", TEXTS), expected, atol=0.2)
+
+
+def test_rounded_embeddings_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
+    generator = np.random.default_rng(0)
+    table = np.concatenate([np.zeros((1, 8)), generator.normal(size=(39, 8)) * np.arange(1, 40)[:, None]]).astype(
+        np.float32
+    )
+    made = onnx.helper.make_model(
+        onnx.helper.make_graph(
+            [onnx.helper.make_node("Gather", ["table", "ids"], ["logits"], axis=0)],
+            "lookup",
+            [onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT64, ["n", "length"])],
+            [onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["n", "length", 8])],
+            [onnx.numpy_helper.from_array(table, "table")],
+        ),
+        opset_imports=[onnx.helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    quantisation._round_embeddings(made.graph)
+    ids = np.arange(40).reshape(4, 10)
+    (found,) = InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, {"ids": ids})
+    differences = np.abs(found - table[ids]).max(2)
+    assert (differences <= np.abs(table[ids]).max(2) / 254 * 1.001).all()
+    assert differences.max() > 0
 
 
 def test_int8_that_changes_labels_is_refused_and_leaves_nothing(

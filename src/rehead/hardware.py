@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ _WORTHWHILE_SPEEDUP = 1.3
 # many rows as a batch of the trunk pass. An accelerator is through with the CPU's 2,048 before the next is launched.
 _PRODUCT = (2048, 576, 1536)
 _ROWS_ON_AN_ACCELERATOR = 65_536
+# How much a thread that computes gives way to one that answers; 19 is the most.
+_NICE = 10
 # Parameters of mallopt(3): from what size on memory comes from the system and goes back to it (32 MB is the most that
 # glibc takes); how much that is free at the end of the heap is kept; by how much the heap grows.
 _ALLOCATOR = {-3: 32 * 2**20, -1: 512 * 2**20, -2: 64 * 2**20}
@@ -139,6 +142,15 @@ def batches_at_once() -> int:
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // torch.get_num_threads())
+
+
+def give_way() -> None:
+    """Lets the process's other threads go before the one that calls this, where the system knows such a thing.
+
+    On a machine whose cores all compute, whoever answers would otherwise wait for its turn.
+    """
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""ONNX files: written of a module, made smaller with 8-bit integers, run. All that needs the extra `onnx` is here."""
+"""ONNX files: written of a module, and run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(graph: TextGraph | ImageGraph, path: Path) -> None:
     """
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-    with _silence(), torch.no_grad():
+    with silence(), torch.no_grad():
         program = torch.onnx.export(
             graph,
             kwargs=graph.examples(),
@@ -53,47 +53,6 @@ def write(graph: TextGraph | ImageGraph, path: Path) -> None:
         # Among others the paths of this machine's source files, one for every node.
         ClearMetadataAndDocStringPass()(program.model)
         program.save(path)
-
-
-def quantise(folder: Path) -> None:
-    """Puts an ONNX model whose matrix products with weights are in 8-bit integers in the place of one in float32.
-
-    Weights are rounded once, with a scale for each output; what they are multiplied with is rounded as it comes, with
-    one scale for the whole batch. Weights have 7 bits: with 8, two products may overflow the 16 bits in which x86
-    processors without VNNI add them up, and the model would be another one there than where it was compared. The last
-    layer stays as it is: it is small, and no later one makes up for its errors.
-
-    Raises:
-        SettingError: there is no such product.
-    """
-    import onnx
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    before = list(folder.glob(f"{FILE}*"))
-    graph = onnx.load(folder / FILE, load_external_data=False).graph
-    last = next(node.name for node in graph.node if OUTPUT in node.output)
-    made = folder / "int8"
-    made.mkdir()
-    with _silence():
-        quantize_dynamic(
-            folder / FILE,
-            made / FILE,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            # The quantizer first makes a product and a sum of a layer with a bias.
-            nodes_to_exclude=[last, f"{last}_MatMul"],
-            use_external_data_format=len(before) > 1,
-        )
-    graph = onnx.load(made / FILE, load_external_data=False).graph
-    if not any(node.op_type == "MatMulInteger" for node in graph.node):
-        raise SettingError("--int8 is for matrix products, and this network has convolutions instead; leave it out")
-    for file in before:
-        file.unlink()
-    for file in made.iterdir():
-        file.rename(folder / file.name)
-    made.rmdir()
 
 
 class Runner:
@@ -134,7 +93,7 @@ class Runner:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Keeps torch's exporter and onnxruntime's quantizer from telling what they are about to do."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)

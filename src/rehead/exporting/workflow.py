@@ -13,7 +13,7 @@ from rehead.artifact import WEIGHTS, Artifact
 from rehead.bases.reading import save_reader
 from rehead.bases.vision import VisionBase
 from rehead.errors import SettingError
-from rehead.exporting import comparison, documents, inputs, onnx_file, transformers_folder
+from rehead.exporting import comparison, documents, inputs, onnx_file, quantisation, transformers_folder
 from rehead.exporting.comparison import Comparison, Reference
 from rehead.exporting.graphs import graph_of
 
@@ -106,7 +106,7 @@ def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: b
     found = comparison.compared(expected, onnx_file.Runner(folder, base))
     comparison.require_equal(found, classifier.description["base"])
     if int8:
-        onnx_file.quantise(folder)
+        quantisation.quantise(folder)
         found = comparison.compared(expected, onnx_file.Runner(folder, base))
         comparison.require_agreement(found, "images" if isinstance(base, VisionBase) else "texts")
     return found

@@ -141,7 +141,7 @@ class Models:
 
     def __init__(self, sources: Sequence[Source], limits: Limits, metrics: Metrics) -> None:
         self._sources, self._limits, self._metrics = list(sources), limits, metrics
-        self._threads = ThreadPoolExecutor(hardware.batches_at_once(), thread_name_prefix="scoring")
+        self._threads = ThreadPoolExecutor(hardware.batches_at_once(), "scoring", hardware.give_way)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         self._loading = asyncio.Lock()
         self.versions: list[Version] = []
