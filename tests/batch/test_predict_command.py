@@ -103,7 +103,10 @@ def test_a_text_is_written_as_before(in_process: Run, model_folder: Path, tmp_pa
 def started(folder: Path, output: Path) -> subprocess.Popen[str]:
     """The command, after it has kept two portions at least."""
     child = subprocess.Popen(
-        command(folder, output.with_name("data.csv"), "-o", output), stderr=subprocess.PIPE, text=True
+        command(folder, output.with_name("data.csv"), "-o", output),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
     )
     state = state_folder(output) / "state.json"
     while child.poll() is None:

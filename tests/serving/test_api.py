@@ -107,7 +107,7 @@ def test_what_the_model_did_not_see_is_told(client: httpx2.Client) -> None:
     [
         ({}, "wrong_kind", 'send "texts"'),
         ({"images": ["abcd"]}, "wrong_kind", 'send "texts"'),
-        ({"texts": []}, "invalid_request", "at least 1 item"),
+        ({"texts": []}, "invalid_request", "body.texts"),
         ({"texts": ["a"] * 51}, "too_many", "not 51"),
         ({"texts": ["a"] * 9, "explain": True}, "too_many", "8 a request at most where they are explained"),
         ({"texts": ["a", "b" * 2_001]}, "too_long", "texts.1 has 2,001 characters"),

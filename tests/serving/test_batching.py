@@ -41,20 +41,22 @@ def run(
     scenario: Callable[[Batcher], Coroutine[Any, Any, Any]],
     by: Callable[[list[str]], Scores] = score,
     scored: Callable[[Batch], None] = lambda batch: None,
+    at_once: int = 1,
     **limits: Any,
 ) -> Any:
-    async def inside(thread: ThreadPoolExecutor) -> Any:
-        return await scenario(Batcher(by, lambda text: int(text.split("-")[2]), thread, Limits(**limits), scored))
+    async def inside(threads: ThreadPoolExecutor) -> Any:
+        batcher = Batcher(by, lambda text: int(text.split("-")[2]), threads, Limits(**limits), scored, at_once)
+        return await scenario(batcher)
 
-    with ThreadPoolExecutor(1) as thread:
-        return asyncio.run(inside(thread))
+    with ThreadPoolExecutor(at_once) as threads:
+        return asyncio.run(inside(threads))
 
 
 REQUESTS = st.lists(st.lists(st.integers(1, 30), min_size=1, max_size=12), min_size=1, max_size=12)
 
 
-@given(REQUESTS, st.integers(1, 60))
-def test_each_request_gets_its_own_answers_in_order(requests: list[list[int]], budget: int) -> None:
+@given(REQUESTS, st.integers(1, 60), st.integers(1, 3))
+def test_each_request_gets_its_own_answers_in_order(requests: list[list[int]], budget: int, at_once: int) -> None:
     texts = [[f"t-{i + j / 100}-{size}" for j, size in enumerate(sizes)] for i, sizes in enumerate(requests)]
     batches: list[Batch] = []
 
@@ -63,12 +65,35 @@ def test_each_request_gets_its_own_answers_in_order(requests: list[list[int]], b
         assert batcher.queued_tokens == 0
         return answers
 
-    answers = run(scenario, scored=batches.append, batch_tokens=budget, batch_milliseconds=0)
+    answers = run(scenario, scored=batches.append, at_once=at_once, batch_tokens=budget, batch_milliseconds=0)
     for given_, answer in zip(texts, answers, strict=True):
         assert np.array_equal(answer.probabilities, score(given_).probabilities)
         assert answer.tokens_cut.tolist() == [len(text) for text in given_]
     assert all(batch.tokens <= budget or batch.size == 1 for batch in batches)
     assert sum(batch.size for batch in batches) == sum(map(len, texts))
+
+
+def test_batches_that_end_out_of_order_mix_nothing_up() -> None:
+    second, third = threading.Event(), threading.Event()
+
+    def by(inputs: list[str]) -> Scores:
+        """The first batch ends when the second has begun and the third has ended."""
+        if "t-0-10" in inputs:
+            assert second.wait(10)
+            assert third.wait(10)
+        elif "t-2-10" in inputs:
+            second.set()
+        elif "t-4-10" in inputs:
+            third.set()
+        return score(inputs)
+
+    texts = [f"t-{i}-10" for i in range(6)]
+
+    async def scenario(batcher: Batcher) -> Scores:
+        return await batcher.scores(texts)
+
+    answer = run(scenario, by, at_once=2, batch_tokens=20)
+    assert answer.probabilities.tolist() == score(texts).probabilities.tolist()
 
 
 def test_what_comes_while_a_batch_is_scored_goes_together() -> None:

@@ -74,7 +74,7 @@ def _weights(folder: Path) -> tuple[int, int]:
             with safe_open(file, framework="pt") as opened:
                 shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
-            raise BaseModelError(f"{file} cannot be read ({first_line(error)}); fetch or save it again") from error
+            raise BaseModelError(f"{file} cannot be loaded ({first_line(error)}); fetch or save it again") from error
         tensors += len(shapes)
         elements += sum(math.prod(shape) for shape in shapes)
     return tensors, elements

@@ -46,11 +46,12 @@ class Batch:
 
 @dataclass(eq=False)
 class _Pending:
-    """A request of n inputs; they go into batches in order, and come back in order.
+    """A request of n inputs; they go into batches in order, and come back in whatever order these end.
 
     Attributes:
         sizes: in tokens, as far as can be told without tokenising.
         taken: how many of the inputs went into a batch.
+        received: by number what came back of each: its probabilities, and how many of its tokens were cut off.
     """
 
     inputs: Sequence[Any]
@@ -59,14 +60,14 @@ class _Pending:
     answer: asyncio.Future[Scores]
     arrived: float
     taken: int = 0
-    probabilities: list[npt.NDArray[np.float64]] = field(default_factory=list)
-    tokens_cut: list[int] = field(default_factory=list)
+    received: dict[int, tuple[npt.NDArray[np.float64], int]] = field(default_factory=dict)
 
-    def receive(self, probabilities: npt.NDArray[np.float64], tokens_cut: int) -> None:
-        self.probabilities.append(probabilities)
-        self.tokens_cut.append(tokens_cut)
-        if len(self.probabilities) == len(self.inputs) and not self.answer.done():
-            self.answer.set_result(Scores(np.stack(self.probabilities), np.array(self.tokens_cut, np.int64), 0.0))
+    def receive(self, number: int, probabilities: npt.NDArray[np.float64], tokens_cut: int) -> None:
+        self.received[number] = probabilities, tokens_cut
+        if len(self.received) == len(self.inputs) and not self.answer.done():
+            in_order = [self.received[i] for i in range(len(self.inputs))]
+            cut = np.array([each[1] for each in in_order], np.int64)
+            self.answer.set_result(Scores(np.stack([each[0] for each in in_order]), cut, 0.0))
 
     def fail(self, error: BaseException) -> None:
         if not self.answer.done():
@@ -188,8 +189,8 @@ class Batcher:
         else:
             speed = tokens / (time.perf_counter() - started)
             self._speed = speed if self._speed is None else _NEWEST * speed + (1 - _NEWEST) * self._speed
-            for (pending, _), probabilities, cut in zip(batch, scores.probabilities, scores.tokens_cut, strict=True):
-                pending.receive(probabilities, int(cut))
+            for (pending, i), probabilities, cut in zip(batch, scores.probabilities, scores.tokens_cut, strict=True):
+                pending.receive(i, probabilities, int(cut))
         finally:
             self.queued_tokens -= tokens
 

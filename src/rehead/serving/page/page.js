@@ -11,6 +11,8 @@ const $ = (id) => document.getElementById(id);
 let models = [];
 let asked = 0; // number of the newest question: an older one's answer is not shown any more
 let job = 0;
+let tellLoaded;
+const loaded = new Promise((resolve) => (tellLoaded = resolve)); // nothing can be asked before it is known of whom
 
 // Talking to the server
 
@@ -54,6 +56,7 @@ async function start() {
   const names = [...new Set(models.map((model) => model.name))];
   $("model").replaceChildren(...names.map((name) => new Option(name, name)));
   document.querySelector(".model").hidden = names.length < 2;
+  tellLoaded();
   await show();
 }
 
@@ -109,6 +112,7 @@ $("text").addEventListener("input", () => {
 let underway;
 async function predict(body) {
   const number = ++asked;
+  await loaded;
   underway?.abort();
   underway = new AbortController();
   try {
@@ -212,6 +216,7 @@ async function upload(file) {
   $("job-cancel").hidden = true;
   $("job-progress").value = 0;
   $("job-said").textContent = `Sending ${file.name}`;
+  await loaded;
   const form = new FormData();
   form.append("file", file);
   form.append("model", served().name);
