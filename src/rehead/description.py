@@ -67,8 +67,9 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "versions": lambda value: isinstance(value, dict),
     "weights_sha256": lambda value: _text(value) and len(value) == 64,
     "decisions": lambda value: value is None or isinstance(value, dict),
+    "metrics": lambda value: value is None or isinstance(value, dict),
 }
-_OPTIONAL = {"decisions"}
+_OPTIONAL = {"decisions", "metrics"}
 
 
 def read(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Tokenising: what is cut is counted, and padding can be told from text."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,3 +124,18 @@ def test_features_of_a_text_are_the_mean_over_its_windows(decoder: Base) -> None
     assert encoded.windows.tolist() == [3, 1]
     features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [6.0, 3.0], [5.0, 5.0]])
     assert encoded.by_text(features).tolist() == [[3.0, 1.0], [5.0, 5.0]]
+
+
+def test_threads_do_not_change_how_each_other_cuts(tmp_path: Path) -> None:
+    """A tokenizer keeps how it cuts as a state of its own."""
+    base = base_of(tmp_path, "bert")
+    texts = ["free " * 3000, "win cash"]
+    expected = encode(base, texts, max_length=8)
+
+    def cut(_: int) -> tuple[list[int], list[int]]:
+        encoded = encode(base, texts, max_length=8)
+        return encoded.ids.lengths.tolist(), encoded.tokens_cut.tolist()
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(cut, range(100)))
+    assert found == [(expected.ids.lengths.tolist(), expected.tokens_cut.tolist())] * 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,8 @@ from rehead.bases.ragged import Ragged, Sequences, offsets_of
 
 # So many texts are tokenised at a time: a tokenizer holds a hundred times what becomes of a text.
 _PORTION = 1024
-
+# How a tokenizer cuts is a state of its own, which each call sets: two threads must not do so at once.
+_TOKENISING = threading.Lock()
 
 # What becomes of a text that is too long: its beginning is used, its beginning and its end, or all of it in windows.
 LONG = ("truncate", "head-tail", "chunks")
@@ -69,7 +71,9 @@ def encode(base: Base, texts: list[str], max_length: int, long: str = "truncate"
             the end (Sun et al., How to Fine-Tune BERT, arXiv 1905.05583, §5.3.1); `chunks` keeps all, in windows.
     """
     limit = longest_input(base, max_length)
-    portions = [_encode(base, texts[start : start + _PORTION], limit, long) for start in range(0, len(texts), _PORTION)]
+    starts = range(0, len(texts), _PORTION)
+    with _TOKENISING:
+        portions = [_encode(base, texts[start : start + _PORTION], limit, long) for start in starts]
     return Encoded(
         Ragged.concatenate([ids for ids, _, _ in portions]),
         torch.cat([torch.zeros(0, dtype=torch.int64), *(windows for _, windows, _ in portions)]),

@@ -193,7 +193,8 @@ async def reload(request: Request) -> dict[str, Any]:
     try:
         await state.models.load()
     except RheadError as error:
-        raise Refusal(422, "not_loaded", f"the models stay as they were: {error}") from error
+        logs.event("not reloaded", reason=str(error))
+        raise Refusal(422, "not_loaded", "the models stay as they were; the server's log says why") from error
     return {"versions": state.versions()}
 
 

@@ -50,7 +50,7 @@ async def upload(
     version = state.models.main(model)
     if version.takes_images:
         raise Refusal(422, "wrong_kind", f"model {version.name!r} classifies images; send them to /v1/predict")
-    if state.jobs.count("waiting") >= state.settings.limits.jobs:
+    if await run_in_threadpool(state.jobs.count, "waiting") >= state.settings.limits.jobs:
         raise Refusal(429, "overloaded", "too many files are waiting; try again later", retry_after=60)
     name = Path((file.filename or "file").replace("\\", "/")).name[:200] or "file"
     ending = Path(name).suffix.lower().removeprefix(".")
@@ -80,7 +80,7 @@ def _keep(file: UploadFile, jobs: Jobs) -> Path:
 async def job(request: Request, number: Number) -> dict[str, Any]:
     """How far a job is."""
     jobs = state_of(request).jobs
-    return _told(_found(jobs, number), jobs)
+    return _told(await run_in_threadpool(_found, jobs, number), jobs)
 
 
 @router.get(
@@ -94,7 +94,7 @@ async def job(request: Request, number: Number) -> dict[str, Any]:
 async def result(request: Request, number: Number) -> Response:
     """The rows of the file with what is predicted of each."""
     jobs = state_of(request).jobs
-    found = _done(jobs, number)
+    found = await run_in_threadpool(_done, jobs, number)
     name = f"{Path(found.name).stem}.predicted.{found.format}"
     return FileResponse(jobs.result_of(found), media_type=_MEDIA_TYPES[found.format], filename=name)
 
@@ -110,7 +110,7 @@ async def result(request: Request, number: Number) -> Response:
 async def bad_rows(request: Request, number: Number) -> Response:
     """The rows that could not be read."""
     jobs = state_of(request).jobs
-    found = _done(jobs, number)
+    found = await run_in_threadpool(_done, jobs, number)
     file = jobs.bad_rows_of(found)
     if not file.is_file():
         raise Refusal(404, "no_bad_rows", "all rows of that file could be read")
@@ -122,9 +122,9 @@ async def bad_rows(request: Request, number: Number) -> Response:
 async def cancel(request: Request, number: Number) -> dict[str, Any]:
     """Ends a job, and removes its file and its result."""
     jobs = state_of(request).jobs
-    _found(jobs, number)
+    await run_in_threadpool(_found, jobs, number)
     await run_in_threadpool(jobs.cancel, number)
-    return _told(_found(jobs, number), jobs)
+    return _told(await run_in_threadpool(_found, jobs, number), jobs)
 
 
 def _found(jobs: Jobs, number: str) -> Job:

@@ -7,9 +7,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Iterable
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -86,10 +84,10 @@ class Gate:
     def _check(self, scope: Scope, headers: Headers) -> None:
         """Raises Refusal before anything of the body is read."""
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != headers.get("host"):
             # Browsers send what a page of another site asks for, with or without its right to read the answer.
             raise Refusal(403, "other_origin", "requests from pages of other sites are not taken")
-        if self._settings.on_loopback and not self._keys and not _is_local(headers.get("host", "")):
+        if self._settings.on_loopback and not self._keys and not self._is_local(headers.get("host", "")):
             # A site whose name was made to point here would otherwise be let in.
             raise Refusal(403, "other_host", "this server is asked as localhost; set a key to ask it by another name")
         if self._keys and scope["path"] not in OPEN and not self._is_known(headers):
@@ -103,6 +101,10 @@ class Gate:
         given = _digest(key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
         # Each is compared, in constant time, so that nothing is told by how long it takes.
         return sum(hmac.compare_digest(given, known) for known in self._keys) > 0
+
+    def _is_local(self, host: str) -> bool:
+        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
+        return name in ("localhost", "127.0.0.1", "[::1]", self._settings.host)
 
     def _limit(self, scope: Scope) -> int:
         limits = self._settings.limits
@@ -128,8 +130,3 @@ class Gate:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()
-
-
-def _is_local(host: str) -> bool:
-    name: Iterable[str] = host.rsplit(":", 1)[0] if not host.endswith("]") else host
-    return name in ("localhost", "127.0.0.1", "[::1]")

@@ -7,19 +7,22 @@ a time; one that was running when the server went down goes on where it stood.
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import shutil
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from rehead import files
 from rehead.errors import Interrupted, RheadError, SettingError
 from rehead.serving import logs
 
@@ -29,6 +32,9 @@ ENDED = ("done", "failed", "cancelled")
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
 # Jobs that have ended are removed after so many seconds: 7 days.
 _KEPT = 7 * 24 * 3600
+# Seconds after which what the disk or the database has refused is tried again.
+_PAUSE = 10
+_NUMBER = re.compile("[0-9a-f]{24}")
 _SCHEMA = """
 create table if not exists jobs (
     id text primary key,
@@ -96,12 +102,15 @@ class Jobs:
         self._folder, self._work, self._ended = folder.resolve(), work, ended
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(self._folder / "lock")
+            self._lock = FileLock(self._folder / "lock", thread_local=False)
             self._lock.acquire(timeout=0)
             self._database = sqlite3.connect(self._folder / "jobs.sqlite", check_same_thread=False)
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
             self._database.execute(_SCHEMA)
+            with self._database:
+                self._database.execute("update jobs set state = 'waiting' where state = 'running'")
+            self._sweep()
         except Timeout:
             raise SettingError(f"--jobs {folder}: another server uses that folder; give another") from None
         except (OSError, sqlite3.Error) as error:
@@ -110,9 +119,16 @@ class Jobs:
         self._news = threading.Condition()
         self._closing = False
         self._stop, self._running = threading.Event(), ""
-        with self._writing() as database:
-            database.execute("update jobs set state = 'waiting' where state = 'running'")
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+
+    def _sweep(self) -> None:
+        """Removes what a server that was killed has left of uploads, and what belongs to no job."""
+        known = {row[0] for row in self._database.execute("select id from jobs where state != 'cancelled'")}
+        for left in self._folder.iterdir():
+            if left.name.startswith(files.PARTIAL) and left.is_file():
+                left.unlink(missing_ok=True)
+            elif _NUMBER.fullmatch(left.name) and left.name not in known:
+                shutil.rmtree(left, ignore_errors=True)
 
     def start(self) -> None:
         """Begins with what is waiting."""
@@ -139,12 +155,18 @@ class Jobs:
         """Adds a job for a file, which is moved."""
         number = secrets.token_hex(12)  # whoever does not know it cannot ask for it
         (self._folder / number).mkdir()
-        upload.replace(self._file(number, name))
-        with self._writing() as database:
-            database.execute(
-                "insert into jobs (id, state, created, model, name, text_column, format) values (?, ?, ?, ?, ?, ?, ?)",
-                (number, "waiting", time.time(), model, name, text_column, form),
-            )
+        try:
+            upload.replace(self._file(number, name))
+            with self._writing() as database:
+                database.execute(
+                    "insert into jobs (id, state, created, model, name, text_column, format) "
+                    "values (?, ?, ?, ?, ?, ?, ?)",
+                    (number, "waiting", time.time(), model, name, text_column, form),
+                )
+        except BaseException:
+            shutil.rmtree(self._folder / number, ignore_errors=True)
+            upload.unlink(missing_ok=True)
+            raise
         with self._news:
             self._news.notify()
         found = self.find(number)
@@ -185,16 +207,27 @@ class Jobs:
         shutil.rmtree(self._folder / number, ignore_errors=True)
 
     def _run(self) -> None:
-        while True:
-            self._forget_old()
-            with self._news:
-                if self._closing:
-                    return
-                job = self._next()
-                if job is None:
-                    self._news.wait(timeout=60)
-                    continue
-            self._do(job)
+        """Does jobs until the folder is closed; a full disk or a locked database makes it wait, not end."""
+        while not self._closing:
+            try:
+                self._forget_old()
+                with self._news:
+                    job = None if self._closing else self._next()
+                    if job is None:
+                        self._news.wait(timeout=0 if self._closing else 60)
+                        continue
+                self._do(job)
+            except (OSError, sqlite3.Error) as fault:
+                logs.fault("jobs cannot be kept; tried again in ten seconds", fault)
+                with self._news:
+                    self._news.wait(timeout=0 if self._closing else _PAUSE)
+                self._set_back()
+
+    def _set_back(self) -> None:
+        """What runs by the database and not in truth waits again; what is done of it is kept."""
+        self._running = ""
+        with suppress(sqlite3.Error), self._writing() as database:
+            database.execute("update jobs set state = 'waiting' where state = 'running'")
 
     def _next(self) -> Job | None:
         with self._writing() as database:
@@ -217,7 +250,8 @@ class Jobs:
             state = "waiting" if self._closing else "cancelled"
         except RheadError as refused:
             # People see the name that they gave the file, not where it lies here.
-            state, error = "failed", str(refused).replace(str(file), job.name)
+            told = str(refused).replace(str(file), job.name)
+            state, error = "failed", told.replace(f"{self._folder / job.id}{os.sep}", "")
         except Exception as fault:
             logs.fault("a job failed by a fault of rehead's own", fault, job=job.id)
             state, error = "failed", f"a fault of rehead's own: {type(fault).__name__}; the server's log has more"
@@ -242,7 +276,8 @@ class Jobs:
 
     def _progress(self, number: str) -> Callable[[int, int], None]:
         def tell(done: int, total: int) -> None:
-            with self._writing() as database:
+            # That it could not be told how far a job is must not end it.
+            with suppress(sqlite3.Error), self._writing() as database:
                 database.execute("update jobs set done = ?, total = ? where id = ?", (done, total, number))
 
         return tell
@@ -252,8 +287,9 @@ class Jobs:
             old = database.execute(
                 "select id from jobs where ended < ? and state in (?, ?, ?)", (time.time() - _KEPT, *ENDED)
             ).fetchall()
-            for (number,) in old:
-                shutil.rmtree(self._folder / number, ignore_errors=True)
+        for (number,) in old:
+            shutil.rmtree(self._folder / number, ignore_errors=True)
+            with self._writing() as database:
                 database.execute("delete from jobs where id = ?", (number,))
 
     @contextmanager

@@ -124,7 +124,8 @@ class Version:
     def _size_of(self, given: Any) -> int:
         if isinstance(self.artifact.base, VisionBase):
             return self.artifact.base.tokens_an_image
-        return min(len(given) // _CHARACTERS_A_TOKEN + _ADDED, self._longest)
+        tokens = len(given) // _CHARACTERS_A_TOKEN + _ADDED
+        return tokens if self.artifact.description["long"] == "chunks" else min(tokens, self._longest)
 
     def _count(self, batch: Batch) -> None:
         self.metrics.scored(batch)

@@ -88,7 +88,7 @@ def install(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
-        refusal = Refusal(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+        refusal = Refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
         refusal.headers |= dict(error.headers or {})
         return answer(request.state.request_id, refusal)
 

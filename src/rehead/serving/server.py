@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import threading
@@ -29,6 +30,9 @@ from rehead.serving.state import State
 _BACKLOG = 2048
 # Seconds that a connection may be silent: longer than load balancers let one be, so that it is they who end it.
 _KEEP_ALIVE = 75
+# Seconds within which what was accepted is answered when the server stops: a client that has fallen silent does not hold
+# it for ever.
+_GRACE = 60
 
 
 def run(sources: Sequence[Source], settings: ServerSettings) -> None:
@@ -71,6 +75,7 @@ async def serve(
                     lifespan="off",
                     server_header=False,
                     timeout_keep_alive=_KEEP_ALIVE,
+                    timeout_graceful_shutdown=_GRACE,
                 )
             )
             stop = _stopper(server, state)
@@ -124,8 +129,6 @@ class _Server(uvicorn.Server):
 
 def _stopper(server: uvicorn.Server, state: State) -> Callable[[], None]:
     def stop() -> None:
-        # Whoever asks twice does not want to wait for the answers that are on their way.
-        server.force_exit = server.should_exit
         server.should_exit = state.draining = True
 
     return stop
@@ -134,8 +137,15 @@ def _stopper(server: uvicorn.Server, state: State) -> Callable[[], None]:
 def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[[], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
+
+    def told() -> None:
+        if state.draining:
+            logs.event("stopped at once")
+            os._exit(130)  # what is done of a job is on the disk
+        stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, told)
     loop.add_signal_handler(signal.SIGHUP, lambda: state.in_the_background(_reload(state)))
 
 

@@ -85,6 +85,8 @@ def keys_from_environment() -> frozenset[str]:
         SettingError: one is so short that it can be guessed.
     """
     keys = frozenset(filter(None, (key.strip() for key in os.environ.get(KEYS, "").split(","))))
+    if not all(key.isascii() for key in keys):
+        raise SettingError(f"{KEYS}: a key has a character that no header can carry; use letters and digits")
     if any(len(key) < 16 for key in keys):
         raise SettingError(f"{KEYS}: a key has fewer than 16 characters; make one with `openssl rand -hex 24`")
     return keys

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
+from rehead.serving import logs
 from rehead.serving.jobs import Jobs
 from rehead.serving.metrics import Metrics
 from rehead.serving.models import Models
@@ -32,11 +33,16 @@ class State:
         """Does what no answer waits for."""
         task = asyncio.create_task(work)
         self._tasks.add(task)  # the event loop itself holds it weakly
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._settled)
+
+    def _settled(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logs.fault("a fault of rehead's own in the background", error)
 
     async def settle(self) -> None:
         """Returns when nothing is done in the background any more."""
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def versions(self) -> dict[str, list[str]]:
         """By model, what is served of it."""

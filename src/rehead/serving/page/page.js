@@ -66,6 +66,8 @@ async function show() {
   $("texts").hidden = images;
   $("files").hidden = images;
   $("images").hidden = !images;
+  asked++; // what is under way is of the model before
+  underway?.abort();
   $("answer").hidden = true;
   trouble(null);
   $("about").textContent = `${model.name}: ${model.labels.length} labels, ${model.base}, version ${model.version}`;
@@ -179,6 +181,7 @@ function colour(text, pieces) {
     const mark = element("mark", points.slice(start, end).join(""));
     const strength = Math.min(1, Math.abs(weight) / FULL_COLOUR);
     mark.style.background = `rgba(var(--${weight > 0 ? "for" : "against"}), ${(0.55 * strength).toFixed(3)})`;
+    if (weight < 0) mark.className = "less";
     mark.title = `${weight > 0 ? "+" : ""}${weight.toFixed(2)} log odds`;
     parts.push(points.slice(at, start).join(""), mark);
     at = end;
