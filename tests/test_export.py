@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,9 +18,9 @@ from tokenizers import Tokenizer
 from transformers import pipeline
 
 import rehead
-from rehead import Classifier, artifact, export_commands, likelihood
+from rehead import Classifier, artifact, likelihood
 from rehead.data.parts import Sources
-from rehead.errors import ArtifactError, DataError, RheadError, SettingError
+from rehead.errors import ArtifactError, DataError, SettingError
 from rehead.evaluation.decisions import Rule
 from rehead.exporting import comparison, inputs, onnx_file, quantisation
 from rehead.exporting.workflow import export
@@ -128,10 +127,11 @@ def assert_exports_the_same(model: Classifier, tmp_path: Path, data: Path) -> No
 
 @pytest.mark.parametrize(("family", "pool"), CASES)
 def test_onnx_model_gives_the_same_in_a_batch_with_padding_and_alone(
-    bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, pool: str
+    bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, pool: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     model = Classifier(bases(family), tune="head", depth=2, pool=pool).fit(TEXTS, LABELS)
     assert_exports_the_same(model, tmp_path, data)
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.slow
@@ -457,21 +457,25 @@ def test_long_texts_are_compared_as_far_as_the_tokens_go(
     np.testing.assert_allclose(likelihood.probabilities(found.logits, multilabel=False), expected, atol=1e-6)
 
 
-def arguments(model: Path, output: Path, **others: Any) -> argparse.Namespace:
-    options = {"format": "transformers", "int8": False, "data": None, "text_column": None, "json": False}
-    return argparse.Namespace(model=str(model), output=str(output), **(options | others))
-
-
 def test_command_prints_lines_or_one_json_object(
-    saved: Path, written: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    in_process: Callable[..., tuple[int, str, str]], saved: Path, written: None, tmp_path: Path
 ) -> None:
-    export_commands.export(arguments(saved, tmp_path / "out"))
-    printed = capsys.readouterr().out
+    code, printed, _ = in_process("export", saved, "--format", "transformers", "-o", tmp_path / "out")
+    assert code == 0
     assert "60 of 60 texts keep their labels (100.00%)" in printed
     assert str(tmp_path / "out") in printed
-    export_commands.export(arguments(saved, tmp_path / "out", format="onnx", json=True))
-    facts = json.loads(capsys.readouterr().out)
-    assert facts["format"] == "onnx"
+    code, printed, _ = in_process("export", saved, "--format", "onnx", "--json", "-o", tmp_path / "out")
+    facts = json.loads(printed)
+    assert (code, facts["format"]) == (0, "onnx")
     assert facts["a_second"]["export"] > 0
-    with pytest.raises(RheadError, match="no such file"):
-        export_commands.export(arguments(saved, tmp_path / "out", data="missing.csv"))
+
+
+def test_mistakes_end_the_command_with_one_line(
+    in_process: Callable[..., tuple[int, str, str]], saved: Path, tmp_path: Path
+) -> None:
+    for wrong in (["onnx", "--data", "missing.csv"], ["transformers", "--int8"]):
+        code, printed, said = in_process("export", saved, "--format", *wrong, "-o", tmp_path / "out")
+        assert (code, printed) == (2, "")
+        assert said.startswith("rehead: ")
+        assert said.count("\n") == 1
+    assert not list(tmp_path.iterdir())

@@ -68,8 +68,8 @@ def test_twenty_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> No
     assert {key for key in statuses if key[0] == "good"} == {("good", 200)}
     assert {key[1] for key in statuses if key[0] == "bad"} <= {400, 422}
     assert not [entry for entry in server.log if entry.get("status", 0) >= 500 or entry["event"] == "not JSON"]
-    # What freed memory is kept for later grows with the first batches of each size, and then no more.
-    assert memory[-1] < 1.08 * memory[ROUNDS // 2 - 1]
+    # Freed memory is kept for later: it grows less and less, with the first batches of each size in each thread.
+    assert memory[-1] < 1.06 * memory[3 * ROUNDS // 4 - 1]
 
 
 def test_more_than_it_can_take_is_turned_away_and_not_dropped(spam: Path, tmp_path: Path) -> None:

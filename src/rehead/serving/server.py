@@ -30,8 +30,8 @@ from rehead.serving.state import State
 _BACKLOG = 2048
 # Seconds that a connection may be silent: longer than load balancers let one be, so that it is they who end it.
 _KEEP_ALIVE = 75
-# Seconds within which what was accepted is answered when the server stops: a client that has fallen silent does not hold
-# it for ever.
+# Seconds within which what was accepted is answered when the server stops: a client that has fallen silent does not
+# hold it for ever.
 _GRACE = 60
 
 
