@@ -42,6 +42,19 @@ def shared() -> Path:
     return SHARED
 
 
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
+    """The folder of a family's tiny model, made when first asked for."""
+    from tests.tiny_models import save_tiny_model  # imports torch, which reads what is set above
+
+    parent = tmp_path_factory.mktemp("bases")
+
+    def of(family: str) -> str:
+        return str(parent / family if (parent / family).is_dir() else save_tiny_model(parent / family, family))
+
+    return of
+
+
 @pytest.fixture
 def in_process(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """The command in this process: exit code, stdout, stderr."""

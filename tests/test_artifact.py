@@ -41,17 +41,6 @@ def assert_pipeline_agrees(folder: Path, expected: np.ndarray, batch_size: int) 
 
 
 @pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The folder of a family's tiny model, made when first asked for."""
-    parent = tmp_path_factory.mktemp("bases")
-
-    def of(family: str) -> str:
-        return str(parent / family if (parent / family).is_dir() else save_tiny_model(parent / family, family))
-
-    return of
-
-
-@pytest.fixture(scope="module")
 def mean_classifier(bases: Callable[[str], str]) -> Classifier:
     return Classifier(bases("llama"), tune="head", depth=2, pool="mean").fit(TEXTS, LABELS)
 

@@ -26,7 +26,7 @@ from rehead.exporting import comparison, inputs, onnx_file, quantisation
 from rehead.exporting.workflow import export
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
-from tests.tiny_models import DECODERS, ENCODERS, save_tiny_model
+from tests.tiny_models import DECODERS, ENCODERS
 from tests.tiny_texts import messages, write_csv, write_messages
 from tests.tiny_vision_models import CONFIGS as VISION_CONFIGS
 from tests.tiny_vision_models import save_tiny_vision_model
@@ -52,17 +52,6 @@ CASES = [
     for family, poolings in POOLINGS.items()
     for pool in poolings
 ]
-
-
-@pytest.fixture(scope="module")
-def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
-    """The folder of a family's tiny model, made when first asked for."""
-    parent = tmp_path_factory.mktemp("bases")
-
-    def of(family: str) -> str:
-        return str(parent / family if (parent / family).is_dir() else save_tiny_model(parent / family, family))
-
-    return of
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +32,7 @@ from rehead.bases.cut import Base
 from rehead.bases.loading import load_folder
 from rehead.bases.plausibility import require_harmless
 from rehead.bases.reading import save_reader
+from rehead.bases.vision import VisionBase
 from rehead.data.pictures import Picture
 from rehead.description import DESCRIPTION, read
 from rehead.drift.fingerprint import Fingerprint
@@ -89,6 +90,11 @@ class Artifact:
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(self.description["labels"])
+
+    @property
+    def takes(self) -> Literal["texts", "images"]:
+        """What it classifies."""
+        return "images" if isinstance(self.base, VisionBase) else "texts"
 
     @property
     def multilabel(self) -> bool:

@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rehead import (
@@ -22,6 +23,7 @@ from rehead import (
     serving_commands,
 )
 from rehead.errors import RheadError
+from rehead.serving.settings import MEGABYTE, Limits, ServerSettings
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
 _ENVIRONMENT = {
@@ -220,24 +222,45 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         help="[NAME=]FOLDER[@WEIGHT]: folders of one name share its requests; @shadow is asked and not heard",
     )
-    serve.add_argument("--host", default="127.0.0.1", metavar="H", help="0.0.0.0 for all the network (%(default)s)")
-    serve.add_argument("--port", type=int, default=8000, metavar="N", help="0 takes a free one (%(default)s)")
+    settings, limits = ServerSettings(), Limits()
+    serve.add_argument("--host", default=settings.host, metavar="H", help="0.0.0.0 for all the network (%(default)s)")
+    serve.add_argument("--port", type=int, default=settings.port, metavar="N", help="0 takes a free one (%(default)s)")
     serve.add_argument(
         "--insecure", action="store_true", help="let other machines ask without a key ($REHEAD_API_KEYS)"
     )
-    serve.add_argument("--jobs", default="rehead-jobs", metavar="DIR", help="of files to score (%(default)s)")
-    serve.add_argument("--max-body", type=float, default=16, metavar="MB", help="of a request (%(default)s)")
-    serve.add_argument("--max-upload", type=float, default=1024, metavar="MB", help="of a file (%(default)s)")
-    serve.add_argument("--max-texts", type=int, default=1000, metavar="N", help="of a request (%(default)s)")
-    serve.add_argument("--max-characters", type=int, default=100_000, metavar="N", help="of a text (%(default)s)")
     serve.add_argument(
-        "--batch-tokens", type=int, default=1024, metavar="N", help="scored together, of several requests (%(default)s)"
+        "--jobs", default=settings.jobs, type=Path, metavar="DIR", help="of files to score (%(default)s)"
     )
     serve.add_argument(
-        "--batch-wait", type=float, default=2.0, metavar="MS", help="that a request waits for others (%(default)s)"
+        "--max-body", type=float, default=limits.body_bytes // MEGABYTE, metavar="MB", help="of a request (%(default)s)"
     )
     serve.add_argument(
-        "--queue-tokens", type=int, default=200_000, metavar="N", help="that wait, before 429 (%(default)s)"
+        "--max-upload",
+        type=float,
+        default=limits.upload_bytes // MEGABYTE,
+        metavar="MB",
+        help="of a file (%(default)s)",
+    )
+    serve.add_argument("--max-texts", type=int, default=limits.texts, metavar="N", help="of a request (%(default)s)")
+    serve.add_argument(
+        "--max-characters", type=int, default=limits.characters, metavar="N", help="of a text (%(default)s)"
+    )
+    serve.add_argument(
+        "--batch-tokens",
+        type=int,
+        default=limits.batch_tokens,
+        metavar="N",
+        help="scored together, of several requests (%(default)s)",
+    )
+    serve.add_argument(
+        "--batch-wait",
+        type=float,
+        default=limits.batch_milliseconds,
+        metavar="MS",
+        help="that a request waits for others (%(default)s)",
+    )
+    serve.add_argument(
+        "--queue-tokens", type=int, default=limits.queue_tokens, metavar="N", help="that wait, before 429 (%(default)s)"
     )
     serve.add_argument("--log-texts", action="store_true", help="write texts into the log, too")
 

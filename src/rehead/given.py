@@ -28,9 +28,7 @@ def read_input(
         from rehead.data import tables
 
         table = tables.read(path, unlabelled=True)
-        trained_on = _trained_text_column(model)
-        named = text_column or (trained_on if trained_on in table.columns else None)
-        column = tables.infer_text_column(table, named, None)
+        column = tables.text_column_of(table, text_column, _trained_text_column(model))
         rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
         texts = [row[column] or "" for row in rows]
         empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]

@@ -32,10 +32,9 @@ def predict(options: argparse.Namespace) -> None:
     if not databases.is_database(options.input):
         sources.files_of(options.input, output)  # before torch is imported, which takes seconds
     from rehead import artifact
-    from rehead.bases.vision import VisionBase
 
     loaded = artifact.load(Path(options.model))
-    if isinstance(loaded.base, VisionBase) and is_of_images(options.input, options.text_column):
+    if loaded.takes == "images" and is_of_images(options.input, options.text_column):
         _predict_at_once(options, output, loaded)
     else:
         _predict_table(options, output, loaded)

@@ -47,7 +47,7 @@ class Scores:
         probabilities: (n, n_classes) float64.
         tokens_cut: (n,) int64, how many tokens of each text were cut off.
         flops: operations in the blocks; identical texts pass once.
-        features: (n, width) float32, what the head saw; None unless they were asked for.
+        features: (m, width) float32, what the head saw of the inputs that this was asked of; None where of none.
     """
 
     probabilities: npt.NDArray[np.float64]
@@ -95,8 +95,16 @@ class Predictor:
         self._drift, self._sampled = 0.0, 0
         self._preparing = threading.Lock()
 
-    def scores(self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool = False) -> Scores:
-        """Scores n texts, or images; an empty text is scored as the padding token alone."""
+    def scores(
+        self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool | npt.NDArray[np.int64] = False
+    ) -> Scores:
+        """Scores n texts, or images; an empty text is scored as the padding token alone.
+
+        Args:
+            keep_features: whether to tell what the head saw: of all inputs, or of those with these numbers.
+        """
+        kept = np.zeros(len(inputs), dtype=np.bool_)
+        kept[keep_features] = True
         probabilities = np.empty((len(inputs), self._head.linear.out_features))
         tokens_cut = np.zeros(len(inputs), dtype=np.int64)
         flops, features = 0.0, []
@@ -108,8 +116,8 @@ class Predictor:
             probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
             tokens_cut[part] = encoded.tokens_cut
             flops += passed.flops
-            if keep_features:
-                features.append(passed.pooled.numpy())
+            if kept.any():
+                features.append(passed.pooled.numpy()[kept[part]])
         return Scores(probabilities, tokens_cut, flops, np.concatenate(features) if features else None)
 
     def _passed(self, texts: Encoded) -> _Passed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from rehead import progress
 from rehead.errors import SettingError
@@ -19,7 +18,7 @@ def serve(options: argparse.Namespace) -> None:
         raise SettingError(f"a server needs {error.name}; pip install 'rehead[serve]'") from None
     from rehead.serving import server
     from rehead.serving.models import parse
-    from rehead.serving.settings import Limits, ServerSettings, keys_from_environment
+    from rehead.serving.settings import MEGABYTE, Limits, ServerSettings, keys_from_environment
 
     settings = ServerSettings(
         host=options.host,
@@ -27,10 +26,10 @@ def serve(options: argparse.Namespace) -> None:
         keys=keys_from_environment(),
         insecure=options.insecure,
         log_texts=options.log_texts,
-        jobs=Path(options.jobs),
+        jobs=options.jobs,
         limits=Limits(
-            body_bytes=int(options.max_body * 2**20),
-            upload_bytes=int(options.max_upload * 2**20),
+            body_bytes=int(options.max_body * MEGABYTE),
+            upload_bytes=int(options.max_upload * MEGABYTE),
             texts=options.max_texts,
             characters=options.max_characters,
             batch_tokens=options.batch_tokens,

@@ -170,9 +170,11 @@ class _Tested:
 
 
 def _tested(model: Classifier, learned: Baselines | ImageBaselines, parts: Parts) -> _Tested:
-    scores, features = sampling.scored(model.artifact_.predictor(), parts.test.inputs)
+    test = parts.test
+    looked_at = sampling.rows(len(test), sampling.MOST_FEATURES)
+    scores = model.artifact_.predictor().scores(test.inputs, keep_features=looked_at)
     seen = Seen(parts.in_training, parts.near_training)
-    return _Tested(parts.test, scores.probabilities, scores.tokens_cut, learned.predict(parts.test), seen, features)
+    return _Tested(test, scores.probabilities, scores.tokens_cut, learned.predict(test), seen, scores.features)
 
 
 def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
@@ -187,7 +189,8 @@ def _fingerprint(model: Classifier, result: Finetuned, parts: Parts, tested: _Te
     features = tested.features
     if features is None:
         some = sampling.drawn(held_out.inputs, sampling.MOST_FEATURES)
-        _, features = sampling.scored(model.artifact_.predictor(), some)
+        features = model.artifact_.predictor().scores(some, keep_features=True).features
+        assert features is not None
     else:
         held_out = held_out.followed_by(tested.test)
         probabilities = np.concatenate([probabilities, tested.probabilities])

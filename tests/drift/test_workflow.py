@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import rehead
-from rehead import Classifier, artifact, drift_commands
+from rehead import Classifier, artifact, drift_commands, predictor
 from rehead.data.parts import Sources
 from rehead.drift import sampling, workflow
 from rehead.drift.fingerprint import FILE, Fingerprint
@@ -210,14 +210,14 @@ def test_labels_of_which_a_text_has_several(base: str, tmp_path: Path) -> None:
 
 def test_portions_of_scores_make_no_difference(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, texts = artifact.load(model), messages(90)[0]
-    monkeypatch.setattr(sampling, "MOST_FEATURES", 40)
     whole = Predictor(loaded.base, loaded.head, 64).scores(texts, keep_features=True)
     assert whole.features is not None
     for portion in (25, 90, 1000):
-        monkeypatch.setattr(sampling, "_PORTION", portion)
-        scores, features = sampling.scored(loaded.predictor(), texts)
+        monkeypatch.setattr(predictor, "_CHUNK", portion)
+        scores = loaded.predictor().scores(texts, keep_features=sampling.rows(90, 40))
+        assert scores.features is not None
         np.testing.assert_allclose(scores.probabilities, whole.probabilities, atol=1e-6)
-        np.testing.assert_allclose(features, whole.features[sampling.rows(90, 40)], atol=1e-4)
+        np.testing.assert_allclose(scores.features, whole.features[sampling.rows(90, 40)], atol=1e-4)
         assert scores.tokens_cut.tolist() == whole.tokens_cut.tolist()
 
 

@@ -15,18 +15,19 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_model(tmp_path_factory.mktemp("base"), "llama")
 
 
+def saved(folder: Path, base: Path, depth: int) -> Path:
+    """A classifier of so many blocks, fitted on the same messages each time."""
+    data = write_messages(folder / "messages.csv", n=120)
+    fit(str(data), Classifier(str(base), tune="head", depth=depth, pool="mean"), folder / "spam")
+    return folder / "spam"
+
+
 @pytest.fixture(scope="package")
 def spam(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
-    folder = tmp_path_factory.mktemp("served")
-    data = write_messages(folder / "messages.csv", n=120)
-    fit(str(data), Classifier(str(base), tune="head", depth=2, pool="mean"), folder / "spam")
-    return folder / "spam"
+    return saved(tmp_path_factory.mktemp("served"), base, depth=2)
 
 
 @pytest.fixture(scope="package")
 def spam_of_another_depth(tmp_path_factory: pytest.TempPathFactory, base: Path) -> Path:
     """Of the same data, and another version."""
-    folder = tmp_path_factory.mktemp("served-too")
-    data = write_messages(folder / "messages.csv", n=120)
-    fit(str(data), Classifier(str(base), tune="head", depth=1, pool="mean"), folder / "other")
-    return folder / "other"
+    return saved(tmp_path_factory.mktemp("served-too"), base, depth=1)

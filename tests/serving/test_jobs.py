@@ -159,10 +159,19 @@ def opened(folder: Path, work: Callable[..., dict[str, Any]]) -> tuple[Jobs, lis
     return Jobs(folder, work, ended.append), ended
 
 
+def until_stopped(begun: threading.Event) -> Callable[..., dict[str, Any]]:
+    """Work that tells when it has begun, and goes on until it is told to stop."""
+
+    def work(job: Job, file: Path, output: Path, tell: Any, stop: threading.Event) -> Any:
+        begun.set()
+        assert stop.wait(10)
+        raise Interrupted
+
+    return work
+
+
 def add(jobs: Jobs, name: str = "a.csv") -> Job:
-    file = jobs.uploads / "given"
-    file.write_bytes(b"text\na\n")
-    return jobs.add(file, "spam", name, None, "csv")
+    return jobs.add(io.BytesIO(b"text\na\n"), "spam", name, None, "csv")
 
 
 def wait_for(jobs: Jobs, job: Job, *states: str) -> Job:
@@ -214,18 +223,12 @@ def test_what_goes_wrong_is_told_and_the_next_job_is_done(tmp_path: Path) -> Non
 
 def test_closing_keeps_what_is_running_for_the_next_time(tmp_path: Path) -> None:
     begun = threading.Event()
-
-    def work(job: Job, file: Path, output: Path, tell: Any, stop: threading.Event) -> Any:
-        begun.set()
-        assert stop.wait(10)
-        raise Interrupted
-
-    jobs, ended = opened(tmp_path / "jobs", work)
+    jobs, ended = opened(tmp_path / "jobs", until_stopped(begun))
     job, other = add(jobs), add(jobs, "b.csv")
     jobs.start()
     assert begun.wait(10)
     with pytest.raises(SettingError, match="another server"):
-        opened(tmp_path / "jobs", work)
+        opened(tmp_path / "jobs", until_stopped(begun))
     jobs.close()
     assert ended == []
     again, _ = opened(tmp_path / "jobs", lambda *_: {"rows": 1})
@@ -237,13 +240,7 @@ def test_closing_keeps_what_is_running_for_the_next_time(tmp_path: Path) -> None
 
 def test_cancelled_jobs_leave_nothing(tmp_path: Path) -> None:
     begun = threading.Event()
-
-    def work(job: Job, file: Path, output: Path, tell: Any, stop: threading.Event) -> Any:
-        begun.set()
-        assert stop.wait(10)
-        raise Interrupted
-
-    jobs, ended = opened(tmp_path / "jobs", work)
+    jobs, ended = opened(tmp_path / "jobs", until_stopped(begun))
     running_, waiting = add(jobs), add(jobs, "b.csv")
     jobs.start()
     assert begun.wait(10)

@@ -21,6 +21,7 @@ from rehead.errors import BaseModelError, first_line
 
 # What a checkpoint may lack of the model that is built of it: a head, a pooler. Twice its weights and this many more.
 _LACKING = 10_000_000
+_LARGEST_JSON = 64 * 2**20
 # Written by libraries that read them back by running what is in them.
 _RUN_WHEN_READ = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 
@@ -80,15 +81,15 @@ def _weights(folder: Path) -> tuple[int, int]:
     return tensors, elements
 
 
-def read_json(file: Path, largest: int = 64 * 2**20) -> Any:
+def read_json(file: Path) -> Any:
     """A JSON file that somebody else may have written.
 
     Raises:
-        ValueError: it is no JSON, nested beyond all measure, or larger than so many bytes.
+        ValueError: it is no JSON, nested beyond all measure, or larger than any such file is.
         OSError: it cannot be read.
     """
-    if file.stat().st_size > largest:
-        raise ValueError(f"it has more than {largest:,} bytes")
+    if file.stat().st_size > _LARGEST_JSON:
+        raise ValueError(f"it has more than {_LARGEST_JSON:,} bytes")
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except RecursionError:

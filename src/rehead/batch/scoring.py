@@ -71,7 +71,7 @@ def score_table(
     begun = time.perf_counter()
     writing.require_writable(output)
     with sources.opened(source, query, output) as opened:
-        column = _text_column(opened, text_column, model.description.get("text_column"))
+        column = tables.text_column_of(opened.sample, text_column, model.description.get("text_column"))
         added = answers.names_of(model)
         answers.require_free(opened.columns, added, source)
         identity = identity_of(
@@ -180,12 +180,6 @@ class _Run:
     def _require_going_on(self) -> None:
         if self.stop.is_set():
             raise self.journal.interrupted()
-
-
-def _text_column(source: Source, named: str | None, trained_on: str | None) -> str:
-    """The one named, else the one that the model was trained on if it is there, else what looks like texts."""
-    known = trained_on if trained_on in source.sample.columns else None
-    return tables.infer_text_column(source.sample, named or known, None)
 
 
 @contextmanager

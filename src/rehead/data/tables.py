@@ -329,6 +329,13 @@ def infer_columns(table: Table, text_column: str | None, label_column: str | Non
     return infer_text_column(table, text_column, label), label
 
 
+def text_column_of(table: Table, named: str | None, trained_on: str | None) -> str:
+    """The column of the texts to be classified: the one that is named, else the one that the classifier was trained on
+    if the table has it, else as `infer_text_column` says.
+    """
+    return infer_text_column(table, named or (trained_on if trained_on in table.columns else None), None)
+
+
 def infer_text_column(table: Table, text_column: str | None, label_column: str | None) -> str:
     """Says which column holds the texts: the one named, else by its name, else the one with the longest cells.
 

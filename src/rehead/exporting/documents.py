@@ -78,7 +78,7 @@ def description(classifier: Artifact, form: str, int8: bool) -> dict[str, Any]:
 
 def readme(classifier: Artifact, form: str, facts: dict[str, Any]) -> str:
     """How to use the folder, and how it was checked, as Markdown."""
-    what = "images" if isinstance(classifier.base, VisionBase) else "texts"
+    what = classifier.takes
     difference = facts["largest_difference"]
     number = "8-bit integers" if facts["int8"] else "float32"
     parts = [

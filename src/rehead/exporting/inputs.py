@@ -45,8 +45,7 @@ def _read(data: str, text_column: str | None, told: Mapping[str, Any]) -> list[s
         return _pictures(data, text_column)
     # A file may be of texts alone.
     table = tables.read(Path(data), unlabelled=True) if Path(data).is_file() else samples.read_any(data)
-    known = told.get("text_column")
-    column = tables.infer_text_column(table, text_column or (known if known in table.columns else None), None)
+    column = tables.text_column_of(table, text_column, told.get("text_column"))
     texts = [text for text in dict.fromkeys(table.column(column)) if text and text.strip()]
     if not texts:
         raise DataError(f"{data}: column {column!r} holds no text; name another with --text-column")

@@ -11,7 +11,6 @@ import torch
 
 from rehead import progress
 from rehead.artifact import Artifact
-from rehead.bases.vision import VisionBase
 from rehead.data.pictures import Picture
 from rehead.errors import SettingError
 
@@ -19,7 +18,7 @@ from rehead.errors import SettingError
 def require_family_head(classifier: Artifact) -> None:
     """Raises SettingError where the head is one of rehead's own, which Transformers has no class for."""
     base, pooling = classifier.base, classifier.head.pooling
-    if isinstance(base, VisionBase):
+    if classifier.takes == "images":
         raise SettingError("no class of Transformers has the head of an image classifier; use --format onnx")
     if base.family_head(pooling) is None:
         raise SettingError(

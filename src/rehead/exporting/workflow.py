@@ -73,7 +73,7 @@ def export(
             "format": form,
             "int8": int8,
             "base": classifier.description["base"],
-            "what": "images" if isinstance(classifier.base, VisionBase) else "texts",
+            "what": classifier.takes,
             "data": source,
             **_told(found, expected),
             "bytes": sum(file.stat().st_size for file in partial.glob("model.*")),
@@ -108,7 +108,7 @@ def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: b
     if int8:
         quantisation.quantise(folder)
         found = comparison.compared(expected, onnx_file.Runner(folder, base))
-        comparison.require_agreement(found, "images" if isinstance(base, VisionBase) else "texts")
+        comparison.require_agreement(found, classifier.takes)
     return found
 
 

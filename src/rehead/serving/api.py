@@ -7,7 +7,7 @@ import base64
 import binascii
 import io
 import json
-import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
+from rehead.batch.answers import answers_of
 from rehead.data.pictures import Picture, looked_at
+from rehead.data.tables import SURROGATE
 from rehead.errors import RheadError
 from rehead.explanation import contributions
 from rehead.image_explanation import coloured, heat_map
@@ -28,8 +30,6 @@ from rehead.serving.settings import Limits
 from rehead.serving.state import state_of
 
 router = APIRouter()
-# JSON can spell half a character, which no tokenizer can read.
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # So many digits of a probability go over the wire; the seventh is rounding.
 _DIGITS = 6
 # The report's own scripts and pictures, which are in it, and nothing else; kept apart from the page.
@@ -45,7 +45,7 @@ async def predict(asked: wire.PredictRequest, request: Request) -> Response:
     version, shadows = state.models.routed(asked.model)
     inputs = await _inputs(asked, version, state.settings.limits)
     request.state.facts.update(model=version.name, version=version.id, inputs=len(inputs))
-    if state.settings.log_texts and not version.takes_images:
+    if state.settings.log_texts and version.artifact.takes == "texts":
         request.state.facts["texts"] = inputs
     try:
         predictions = await (_explained if asked.explain else _predicted)(version, inputs)
@@ -58,22 +58,27 @@ async def predict(asked: wire.PredictRequest, request: Request) -> Response:
 
 
 async def _predicted(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
-    scores = await version.batcher.scores(inputs)
-    return [
-        {**answer, "probabilities": _by_label(version, row), "tokens_cut": int(cut)}
-        for answer, row, cut in zip(version.answers(scores), scores.probabilities, scores.tokens_cut, strict=True)
-    ]
+    predictions = answers_of(version.artifact, await version.batcher.scores(inputs))
+    version.metrics.answered(predictions)
+    for prediction in predictions:
+        probabilities = prediction["probabilities"]
+        prediction["probabilities"] = {label: round(p, _DIGITS) for label, p in probabilities.items()}
+    return predictions
 
 
 async def _explained(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
-    predictions = await _predicted(version, inputs)
-    asked = FromThread(version.batcher, asyncio.get_running_loop())
-    if version.takes_images:
-        reasons = await asyncio.gather(*(run_in_threadpool(_image_reasons, asked, image) for image in inputs))
-    else:
-        pieces, _ = await run_in_threadpool(contributions, asked, inputs)
-        reasons = [{"pieces": [wire.Piece(**vars(piece)).model_dump() for piece in of_one]} for of_one in pieces]
+    # Both at once, so that what they have in common passes through the model once.
+    predictions, reasons = await asyncio.gather(_predicted(version, inputs), _reasons(version, inputs))
     return [{**prediction, **reason} for prediction, reason in zip(predictions, reasons, strict=True)]
+
+
+async def _reasons(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
+    """For each text its pieces, and for each image its parts' weights and their picture."""
+    asked = FromThread(version.batcher, asyncio.get_running_loop())
+    if version.artifact.takes == "images":
+        return await asyncio.gather(*(run_in_threadpool(_image_reasons, asked, image) for image in inputs))
+    pieces, _ = await run_in_threadpool(contributions, asked, inputs)
+    return [{"pieces": [asdict(piece) for piece in of_one]} for of_one in pieces]
 
 
 def _image_reasons(asked: FromThread, image: Picture) -> dict[str, Any]:
@@ -96,7 +101,8 @@ async def _shadow(version: Version, inputs: list[Any], heard: list[dict[str, Any
 
 
 async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) -> list[Any]:
-    kind, other = ("images", "texts") if version.takes_images else ("texts", "images")
+    kind = version.artifact.takes
+    other = "texts" if kind == "images" else "images"
     given, wrong = getattr(asked, kind), getattr(asked, other)
     if given is None or wrong is not None:
         raise Refusal(422, "wrong_kind", f'model {version.name!r} classifies {kind}: send "{kind}" and nothing else')
@@ -105,13 +111,13 @@ async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) 
     if len(inputs) > most:
         explained = " where they are explained" if asked.explain else ""
         raise Refusal(422, "too_many", f"{kind}: {most:,} a request at most{explained}, not {len(inputs):,}")
-    if version.takes_images:
+    if kind == "images":
         return await run_in_threadpool(_pictures, inputs)
     for number, text in enumerate(inputs):
         if len(text) > limits.characters:
             message = f"texts.{number} has {len(text):,} characters, the limit is {limits.characters:,}; shorten it"
             raise Refusal(422, "too_long", message)
-        if not text.isascii() and _SURROGATE.search(text):
+        if not text.isascii() and SURROGATE.search(text):
             raise Refusal(422, "not_unicode", f"texts.{number} holds half a character (a lone surrogate); remove it")
     return inputs
 
@@ -128,10 +134,6 @@ def _pictures(encoded: list[str]) -> list[Picture]:
         if problem is not None:
             raise Refusal(422, "not_an_image", f"{picture.name} {problem}; send a JPEG or PNG")
     return pictures
-
-
-def _by_label(version: Version, row: Any) -> dict[str, float]:
-    return {label: round(p, _DIGITS) for label, p in zip(version.artifact.labels, row.tolist(), strict=True)}
 
 
 @router.get("/v1/models", response_model=wire.ModelList, responses=described(401, 403))
@@ -174,7 +176,7 @@ def _facts(version: Version) -> dict[str, Any]:
         "name": version.name,
         "version": version.id,
         "weight": version.source.weight,
-        "kind": "images" if version.takes_images else "texts",
+        "kind": version.artifact.takes,
         "labels": list(version.artifact.labels),
         "several_labels": version.artifact.multilabel,
         "base": Path(told["base"]).name,  # of a folder, where it lies is nobody's business
@@ -190,11 +192,8 @@ def _facts(version: Version) -> dict[str, Any]:
 async def reload(request: Request) -> dict[str, Any]:
     """Loads all models again from their folders; requests go on being answered meanwhile."""
     state = state_of(request)
-    try:
-        await state.models.load()
-    except RheadError as error:
-        logs.event("not reloaded", reason=str(error))
-        raise Refusal(422, "not_loaded", "the models stay as they were; the server's log says why") from error
+    if not await state.reload():
+        raise Refusal(422, "not_loaded", "the models stay as they were; the server's log says why")
     return {"versions": state.versions()}
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +13,6 @@ from fastapi import Path as InPath
 from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
-from rehead import files
 from rehead.batch.scoring import score_table
 from rehead.errors import SettingError
 from rehead.serving import wire
@@ -27,7 +24,6 @@ from rehead.serving.refusals import Refusal, described
 from rehead.serving.state import state_of
 
 router = APIRouter(prefix=UPLOADS)
-_PORTION = 2**20
 _MEDIA_TYPES = {
     "csv": "text/csv",
     "tsv": "text/tab-separated-values",
@@ -48,32 +44,16 @@ async def upload(
     """Scores each row of a file: a job is made, which goes on by itself, also if the server is started again."""
     state = state_of(request)
     version = state.models.main(model)
-    if version.takes_images:
+    if version.artifact.takes == "images":
         raise Refusal(422, "wrong_kind", f"model {version.name!r} classifies images; send them to /v1/predict")
     if await run_in_threadpool(state.jobs.count, "waiting") >= state.settings.limits.jobs:
         raise Refusal(429, "overloaded", "too many files are waiting; try again later", retry_after=60)
     name = Path((file.filename or "file").replace("\\", "/")).name[:200] or "file"
     ending = Path(name).suffix.lower().removeprefix(".")
     chosen = format or (ending if ending in _MEDIA_TYPES else "csv")
-    kept = await run_in_threadpool(_keep, file, state.jobs)
-    job = await run_in_threadpool(state.jobs.add, kept, version.name, name, text_column or None, chosen)
+    job = await run_in_threadpool(state.jobs.add, file.file, version.name, name, text_column or None, chosen)
     request.state.facts.update(model=version.name, job=job.id)
     return _told(job, state.jobs)
-
-
-def _keep(file: UploadFile, jobs: Jobs) -> Path:
-    """Writes the upload where the jobs are, and onto the disk."""
-    descriptor, name = tempfile.mkstemp(prefix=files.PARTIAL, dir=jobs.uploads)
-    try:
-        with os.fdopen(descriptor, "wb") as kept:
-            while content := file.file.read(_PORTION):
-                kept.write(content)
-            kept.flush()
-            os.fsync(kept.fileno())
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return Path(name)
 
 
 @router.get("/{number}", response_model=wire.JobFacts, responses=described(401, 403, 404, 422))
@@ -160,14 +140,14 @@ def _told(job: Job, jobs: Jobs) -> dict[str, Any]:
     }
 
 
-def work(models: Callable[[], Models], loop: asyncio.AbstractEventLoop) -> Any:
+def work(models: Models, loop: asyncio.AbstractEventLoop) -> Any:
     """What a job is: its file scored by the model of its name, among the requests that come in meanwhile."""
 
     def score(
         job: Job, file: Path, output: Path, tell: Callable[[int, int], None], stop: threading.Event
     ) -> dict[str, Any]:
         try:
-            version = models().main(job.model)
+            version = models.main(job.model)
         except Refusal as refusal:
             raise SettingError(refusal.message) from None
         asked = FromThread(version.batcher, loop, observed=True, bounded=False)

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
@@ -125,9 +125,7 @@ class Jobs:
         """Removes what a server that was killed has left of uploads, and what belongs to no job."""
         known = {row[0] for row in self._database.execute("select id from jobs where state != 'cancelled'")}
         for left in self._folder.iterdir():
-            if left.name.startswith(files.PARTIAL) and left.is_file():
-                left.unlink(missing_ok=True)
-            elif _NUMBER.fullmatch(left.name) and left.name not in known:
+            if _NUMBER.fullmatch(left.name) and left.name not in known:
                 shutil.rmtree(left, ignore_errors=True)
 
     def start(self) -> None:
@@ -146,17 +144,13 @@ class Jobs:
             self._database.close()
         self._lock.release()
 
-    @property
-    def uploads(self) -> Path:
-        """A folder on the same disk, for files that are being uploaded."""
-        return self._folder
-
-    def add(self, upload: Path, model: str, name: str, text_column: str | None, form: str) -> Job:
-        """Adds a job for a file, which is moved."""
+    def add(self, upload: IO[bytes], model: str, name: str, text_column: str | None, form: str) -> Job:
+        """Adds a job for a file, which is on the disk when this returns."""
         number = secrets.token_hex(12)  # whoever does not know it cannot ask for it
         (self._folder / number).mkdir()
         try:
-            upload.replace(self._file(number, name))
+            with files.new_file(self._file(number, name)) as partial, partial.open("wb") as file:
+                shutil.copyfileobj(upload, file)
             with self._writing() as database:
                 database.execute(
                     "insert into jobs (id, state, created, model, name, text_column, format) "
@@ -165,7 +159,6 @@ class Jobs:
                 )
         except BaseException:
             shutil.rmtree(self._folder / number, ignore_errors=True)
-            upload.unlink(missing_ok=True)
             raise
         with self._news:
             self._news.notify()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from rehead.serving.batching import Batch
@@ -18,8 +19,8 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _OF_VERSION = ("model", "version")
 
 
-class Metrics:
-    """The counters of one server."""
+class Metrics(Collector):
+    """The counters of one server, and what is read when somebody asks."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -34,7 +35,7 @@ class Metrics:
         self._compared = Counter("shadow", "Answers of a shadow, by agreement", (*_OF_VERSION, "agrees"), **named)
         self._jobs = Counter("jobs", "Jobs on files that ended, by state", ("state",), **named)
         self._versions: list[Version] = []
-        self._registry.register(_Now(self))
+        self._registry.register(self)
 
     def request(self, path: str, status: int, seconds: float) -> None:
         """Counts a request; `path` is the route's, so that there are only so many."""
@@ -52,8 +53,8 @@ class Metrics:
         """Tells what is served from now on."""
         self._versions = list(versions)
 
-    def now(self) -> Iterable[Metric]:
-        """What is read when somebody asks."""
+    def collect(self) -> Iterable[Metric]:
+        """What is not counted but read; called by the registry."""
         queued = GaugeMetricFamily("rehead_queued_tokens", "Tokens that wait to be scored", labels=_OF_VERSION)
         drift = GaugeMetricFamily("rehead_drift", "How far inputs are from the training's", labels=(*_OF_VERSION, "of"))
         threshold = GaugeMetricFamily(
@@ -97,13 +98,3 @@ class OfVersion:
 
     def compared(self, agrees: bool) -> None:
         self._metrics._compared.labels(*self._whose, str(agrees).lower()).inc()
-
-
-class _Now:
-    """Read by the registry."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> Iterable[Metric]:
-        return self._metrics.now()

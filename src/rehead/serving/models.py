@@ -92,11 +92,16 @@ class Version:
     """
 
     def __init__(
-        self, source: Source, loaded: Artifact, limits: Limits, threads: ThreadPoolExecutor, metrics: Metrics
+        self,
+        source: Source,
+        loaded: Artifact,
+        limits: Limits,
+        threads: ThreadPoolExecutor,
+        at_once: int,
+        metrics: Metrics,
     ) -> None:
         self.source, self.artifact = source, loaded
         self.id = str(loaded.description["weights_sha256"])[:12]
-        self.takes_images = isinstance(loaded.base, VisionBase)
         self.monitor = None if loaded.fingerprint is None else Monitor(loaded.fingerprint)
         self.metrics = metrics.of_version(source.name, self.id)
         self._longest = int(loaded.description["max_length"])
@@ -108,18 +113,12 @@ class Version:
             threads,
             limits,
             self._count,
-            hardware.batches_at_once(),
+            at_once,
         )
 
     @property
     def name(self) -> str:
         return self.source.name
-
-    def answers(self, scores: Any) -> list[dict[str, Any]]:
-        """For each input its label, or labels, by the rule that the classifier was saved with."""
-        answers = self.artifact.rule.answers(scores.probabilities, self.artifact.labels)
-        self.metrics.answered(answers)
-        return answers
 
     def _size_of(self, given: Any) -> int:
         if isinstance(self.artifact.base, VisionBase):
@@ -142,7 +141,8 @@ class Models:
 
     def __init__(self, sources: Sequence[Source], limits: Limits, metrics: Metrics) -> None:
         self._sources, self._limits, self._metrics = list(sources), limits, metrics
-        self._threads = ThreadPoolExecutor(hardware.batches_at_once(), "scoring", hardware.give_way)
+        self._at_once = hardware.batches_at_once()
+        self._threads = ThreadPoolExecutor(self._at_once, "scoring", hardware.give_way)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="loading")
         self._loading = asyncio.Lock()
         self.versions: list[Version] = []
@@ -159,7 +159,7 @@ class Models:
 
     def _read(self) -> list[Version]:
         return [
-            Version(source, artifact.load(source.folder), self._limits, self._threads, self._metrics)
+            Version(source, artifact.load(source.folder), self._limits, self._threads, self._at_once, self._metrics)
             for source in self._sources
         ]
 

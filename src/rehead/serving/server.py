@@ -17,7 +17,7 @@ from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
 from rehead import hardware
-from rehead.errors import RheadError, SettingError
+from rehead.errors import SettingError
 from rehead.serving import api, files_api, logs, page, refusals
 from rehead.serving.gate import Gate
 from rehead.serving.jobs import Jobs
@@ -63,7 +63,7 @@ async def serve(
         metrics = Metrics()
         models = Models(sources, settings.limits, metrics)
         loop = asyncio.get_running_loop()
-        jobs = Jobs(settings.jobs, files_api.work(lambda: models, loop), metrics.job)
+        jobs = Jobs(settings.jobs, files_api.work(models, loop), metrics.job)
         try:
             await models.load()
             state = State(settings, metrics, models, jobs)
@@ -78,7 +78,10 @@ async def serve(
                     timeout_graceful_shutdown=_GRACE,
                 )
             )
-            stop = _stopper(server, state)
+
+            def stop() -> None:
+                server.should_exit = state.draining = True
+
             _obey_signals(loop, state, stop)
             jobs.start()
             host, port = socket_.getsockname()[:2]
@@ -127,13 +130,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _stopper(server: uvicorn.Server, state: State) -> Callable[[], None]:
-    def stop() -> None:
-        server.should_exit = state.draining = True
-
-    return stop
-
-
 def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[[], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
@@ -146,16 +142,7 @@ def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told)
-    loop.add_signal_handler(signal.SIGHUP, lambda: state.in_the_background(_reload(state)))
-
-
-async def _reload(state: State) -> None:
-    try:
-        await state.models.load()
-    except RheadError as error:
-        logs.event("not reloaded", reason=str(error))
-    else:
-        logs.event("reloaded", versions=state.versions())
+    loop.add_signal_handler(signal.SIGHUP, lambda: state.in_the_background(state.reload()))
 
 
 @contextmanager

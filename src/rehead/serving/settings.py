@@ -10,6 +10,7 @@ from pathlib import Path
 from rehead.errors import SettingError
 
 KEYS = "REHEAD_API_KEYS"
+MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,8 @@ class Limits:
         jobs: on files that wait.
     """
 
-    body_bytes: int = 16 * 2**20
-    upload_bytes: int = 2**30
+    body_bytes: int = 16 * MEGABYTE
+    upload_bytes: int = 1024 * MEGABYTE
     texts: int = 1_000
     explained: int = 8
     characters: int = 100_000

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import Request
 
+from rehead.errors import RheadError
 from rehead.serving import logs
 from rehead.serving.jobs import Jobs
 from rehead.serving.metrics import Metrics
@@ -27,15 +28,25 @@ class State:
     models: Models
     jobs: Jobs
     draining: bool = False
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
-    def in_the_background(self, work: Coroutine[Any, Any, None]) -> None:
+    async def reload(self) -> bool:
+        """Loads the models again, and logs what came of it; whether they could be loaded."""
+        try:
+            await self.models.load()
+        except RheadError as error:
+            logs.event("not reloaded", reason=str(error))
+            return False
+        logs.event("reloaded", versions=self.versions())
+        return True
+
+    def in_the_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Does what no answer waits for."""
         task = asyncio.create_task(work)
         self._tasks.add(task)  # the event loop itself holds it weakly
         task.add_done_callback(self._settled)
 
-    def _settled(self, task: asyncio.Task[None]) -> None:
+    def _settled(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             logs.fault("a fault of rehead's own in the background", error)
