@@ -148,6 +148,21 @@ def test_a_link_to_the_folder_itself_is_none_of_these(folder: Path, tmp_path: Pa
     assert artifact.load(tmp_path / "current").labels == ("ham", "spam")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("config.json", {"max_position_embeddings": -1}),
+        ("config.json", {"max_position_embeddings": 0}),
+        ("tokenizer_config.json", {"model_max_length": -1}),
+        ("tokenizer_config.json", {"model_max_length": "many"}),
+    ],
+)
+def test_a_length_that_is_none_is_refused(name: str, changes: dict[str, Any], folder: Path) -> None:
+    configure(folder, name, **changes)
+    with pytest.raises(RheadError, match=r"no room for a token|cannot be loaded|config\.json"):
+        artifact.load(folder).scores(["win free cash"])
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

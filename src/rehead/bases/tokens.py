@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rehead.bases.cut import Base
 from rehead.bases.ragged import Ragged, Sequences, offsets_of
+from rehead.errors import BaseModelError
 
 # So many texts are tokenised at a time: a tokenizer holds a hundred times what becomes of a text.
 _PORTION = 1024
@@ -104,13 +105,27 @@ def _encode(base: Base, texts: list[str], limit: int, long: str) -> tuple[Ragged
 
 
 def longest_input(base: Base, max_length: int) -> int:
-    """The wanted length, or what the model and its tokenizer can take if that is less."""
-    limit = min(max_length, base.tokenizer.model_max_length)
-    positions = getattr(base.config, "max_position_embeddings", None)
-    if positions:
-        # RoBERTa's positions begin behind its padding id.
-        limit = min(limit, positions - (base.config.pad_token_id + 1 if base.config.model_type == "roberta" else 0))
-    return int(limit)
+    """The wanted length, or what the model and its tokenizer can take if that is less.
+
+    Raises:
+        BaseModelError: they cannot take a single token, by what their files say.
+    """
+    try:
+        limit = min(max_length, base.tokenizer.model_max_length)
+        positions = getattr(base.config, "max_position_embeddings", None)
+        if positions is not None:
+            # RoBERTa's positions begin behind its padding id.
+            taken = base.config.pad_token_id + 1 if base.config.model_type == "roberta" else 0
+            limit = min(limit, positions - taken)
+        limit = int(limit)
+    except (TypeError, ValueError):  # something else than a number
+        limit = 0
+    if limit < 1:
+        raise BaseModelError(
+            f"base {base.name!r} has no room for a token, by max_position_embeddings in config.json and "
+            "model_max_length in tokenizer_config.json; fetch or save it again"
+        )
+    return limit
 
 
 def set_padding(tokenizer: Any, config: Any, causal: bool) -> None:
