@@ -24,7 +24,7 @@ from rehead.bases.reading import encode
 from rehead.bases.tokens import Encoded
 from rehead.data.pictures import Picture
 from rehead.heads import Head
-from rehead.tuning.features import trunk_pass
+from rehead.tuning.features import pooled_features
 
 # Texts are encoded and scored this many at a time, so that memory does not grow with their number.
 _CHUNK = 8192
@@ -126,7 +126,7 @@ class Predictor:
             return self._pass(self._base, texts)
         with self._preparing:
             if self._fast is None:
-                self._fast = self._base.with_products_in(hardware.native_dtype())
+                self._fast = self._base.frozen_in(hardware.native_dtype())
         passed = self._pass(self._fast, texts)
         with self._preparing:
             if self._sampled < _SAMPLE:
@@ -159,11 +159,12 @@ class Predictor:
         return exact.flops
 
     def _pass(self, base: Base, texts: Encoded) -> _Passed:
-        features = trunk_pass(base, texts.ids, depths=self._head.reads, pooling=self._head.pooling, label=self._label)
-        pooled = texts.by_text(features.seen)
+        head = self._head
+        seen, flops = pooled_features(base, texts.ids, depths=head.reads, pooling=head.pooling, label=self._label)
+        pooled = texts.by_text(seen)
         with torch.inference_mode():
-            logits = self._head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
-        return _Passed(logits, pooled, features.forward_flops)
+            logits = head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
+        return _Passed(logits, pooled, flops)
 
 
 @dataclass

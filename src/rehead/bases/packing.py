@@ -6,14 +6,14 @@ looks at several tokens of a text, so only queries, keys and values are brought 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout as drop
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from rehead.bases.ragged import offsets_of
 
@@ -24,6 +24,9 @@ _SHORT = 96
 # Of torch's kernels all but cuDNN's, which prepares itself for each new shape, and packed batches hardly ever have the
 # same one: the trunk pass over articles took 2.7 instead of 0.9 s with it (H200).
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
+
+# See `Packing.filled`.
+_ROWS = 16
 
 # A batch whose padded places are so many times its tokens is taken apart where a text is more than so many times as
 # long as the first of its stretch, and longer than so many tokens.
@@ -36,9 +39,11 @@ class Packing:
 
     Attributes:
         lengths: (n,) int64, each 1 or more; on the device of the tokens.
+        filler: how many rows of the T, at the end, are no text's; see `filled`.
     """
 
     lengths: Tensor
+    filler: int = 0
     _masks: dict[tuple[bool, int | None], Tensor | None] = field(default_factory=dict, repr=False)
     _unseen: dict[tuple[bool, int | None], Tensor] = field(default_factory=dict, repr=False)
 
@@ -55,7 +60,7 @@ class Packing:
     def positions(self) -> Tensor:
         """(T,) int64: where each token stands in its own text, from 0."""
         starts = torch.repeat_interleave(self.offsets[:-1], self.lengths)
-        return torch.arange(len(starts), device=starts.device) - starts
+        return pad(torch.arange(len(starts), device=starts.device) - starts, (0, self.filler))
 
     @cached_property
     def first(self) -> Tensor:
@@ -103,19 +108,19 @@ class Packing:
 
     @cached_property
     def _to_packed(self) -> Tensor:
-        """(T,): at which padded place each token stands."""
+        """(T,): at which padded place each token stands; filler stands for anything."""
         rows = torch.arange(len(self.lengths), device=self.lengths.device)
-        return torch.repeat_interleave(rows * self.longest, self.lengths) + self.positions
+        return pad(torch.repeat_interleave(rows * self.longest, self.lengths), (0, self.filler)) + self.positions
 
     def pad(self, values: Tensor) -> Tensor:
         """(T, ...) → (n, longest, ...)."""
-        padded = values if self._even else values.index_select(0, self._to_padded)
+        padded = self.unfilled(values) if self._even else values.index_select(0, self._to_padded)
         return padded.view(len(self.lengths), self.longest, *values.shape[1:])
 
     def unpad(self, values: Tensor) -> Tensor:
         """(n, longest, ...) → (T, ...)."""
         flat = values.flatten(0, 1)
-        return flat if self._even else flat.index_select(0, self._to_packed)
+        return flat if self._even and not self.filler else flat.index_select(0, self._to_packed)
 
     def mask(self, causal: bool, window: int | None) -> Tensor | None:
         """What each token may look at, (n or 1, longest, longest) bool, or None where everything may be seen.
@@ -162,8 +167,21 @@ class Packing:
             pooling: `last`: the last token. `cls`: the first. `mean`: over all tokens.
         """
         if pooling == "mean":
-            return torch.segment_reduce(hidden, "mean", lengths=self.lengths, axis=0)
+            return torch.segment_reduce(self.unfilled(hidden), "mean", lengths=self.lengths, axis=0)
         return hidden[self.last if pooling == "last" else self.first]
+
+    def filled(self, hidden: Tensor) -> tuple[Tensor, Packing]:
+        """Token states (T, width) with rows of zeros behind them, to a multiple of 16, and where they lie.
+
+        oneDNN makes a kernel of its own for each number of rows in bfloat16, which takes as long as a product with 200
+        of them; of so few numbers it keeps the kernels.
+        """
+        missing = -len(hidden) % _ROWS
+        return pad(hidden, (0, 0, 0, missing)), replace(self, filler=missing)
+
+    def unfilled(self, hidden: Tensor) -> Tensor:
+        """(T, ...) → those of the texts' own tokens."""
+        return hidden[: len(hidden) - self.filler]
 
 
 @dataclass(frozen=True)
@@ -202,6 +220,8 @@ def attend(
             attend(queries[texts if only else tokens], keys[tokens], values[tokens], stretch, attention, only)
             for tokens, texts, stretch in packing.stretches
         ]
+        if packing.filler and only is None:
+            parts.append(parts[0].new_zeros(packing.filler, parts[0].shape[1]))
         return torch.cat(parts)
     keys, values = packing.pad(keys), packing.pad(values)
     queries = packing.pad(queries) if only is None else queries.unsqueeze(1)

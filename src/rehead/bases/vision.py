@@ -170,9 +170,17 @@ class VisionBase(Base):
                 module.to(dtype)
         return replace(self, model=model)
 
+    def frozen_in(self, dtype: torch.dtype) -> VisionBase:
+        """See `rehead.bases.cut.Base.frozen_in`."""
+        return self.with_products_in(dtype)
+
     def embed(self, inputs: Tensor, packing: Packing) -> Tensor:
         """Pixels (n, 3, height, width) → states that enter block 0, (n · states, width)."""
         return self._flat(self.vision.embed(self.backbone, inputs))
+
+    def rounded(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
+        """See `rehead.bases.cut.Base.rounded`; images have all the same number of states."""
+        return hidden, packing
 
     def run_blocks(
         self,

@@ -98,7 +98,7 @@ def _entering(base: Base, tokens: Tokens, cut: int) -> Answers:
     """Conversations with what enters the trained blocks: states that are kept, or the text."""
     if not cut:
         return Answers(tokens, Computed(base, tokens.ids, 0))
-    frozen = base.with_products_in(hardware.native_dtype())
+    frozen = base.frozen_in(hardware.native_dtype())
     states = trunk_pass(frozen, tokens.ids, depths=[], pooling="mean", cut=cut, shelf=shelf_for(frozen)).tokens
     return Answers(tokens, Computed(frozen, tokens.ids, cut) if states is None else Kept(states))
 

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -37,7 +37,7 @@ _STATES_ON_CUDA = 2**25
 # So much is computed before it is written to the cache as one segment; writing takes as much again, twice.
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
-_FORMAT = 3
+_FORMAT = 4
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def trunk_pass(
         shelf: of the cache, made for this base; None keeps everything in memory.
         label: what the progress bar says; None for no bar.
     """
-    hardware.keep_freed_memory()
+    _prepare(base)
     parts = halves(pooling, base.whole)
     shelf = MemoryShelf() if shelf is None else shelf
     unique, inverse, keys = _unique(ids)
@@ -93,12 +93,11 @@ def trunk_pass(
     missing = torch.from_numpy(np.flatnonzero(shelf.missing(keys, wanted)))
     lengths = ids.lengths[unique]
     order = missing[torch.argsort(lengths[missing], stable=True)]
-    # One token of each text is enough in the last block, where nothing else is pooled or kept.
-    only = parts[0] if parts in (["last"], ["cls"]) and depths and max(depths) > (cut or 0) else None
     portions = batches(lengths[order], token_budget(base))
     widths = [base.width_at(depth) for depth in depths for _ in parts]
     n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths))), *map(len, portions)])
-    run = _Pass(base, list(depths), parts, cut, only, _buffers(names, widths, min(n_rows, len(order))))
+    reading = _Reading(list(depths), parts, cut)
+    run = _Pass(base, reading, _buffers(names, widths, min(n_rows, len(order))))
     start = time.perf_counter()
     with hardware.exact_convolutions(), progress.bar(label, int(lengths[order].sum())) as advance:
         for rows, values in zip(portions, _ahead(ids, unique[order], portions), strict=True):
@@ -107,7 +106,7 @@ def trunk_pass(
             run.add(order[rows], values, lengths[order[rows]])
             advance(int(lengths[order[rows]].sum()))
         run.flush(shelf, keys)
-    cut = run.cut
+    cut = run.reading.cut
     seconds = time.perf_counter() - start
     wide = keys[inverse]
     pooled = [torch.empty(len(ids), len(parts) * base.width_at(depth)) for depth in depths]
@@ -119,6 +118,24 @@ def trunk_pass(
     return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds)
 
 
+def pooled_features(
+    base: Base, ids: Sequences, *, depths: Sequence[int], pooling: str, label: str | None = None
+) -> tuple[Tensor, float]:
+    """As `trunk_pass`, where nothing is kept for another time: `Features.seen`, and the operations that it took."""
+    _prepare(base)
+    unique, inverse, _ = _unique(ids)
+    lengths = ids.lengths[unique]
+    order = torch.argsort(lengths, stable=True)
+    reading = _Reading(list(depths), halves(pooling, base.whole), None)
+    portions = batches(lengths[order], token_budget(base))
+    pooled = torch.empty(len(unique), sum(base.width_at(depth) for depth in depths) * len(reading.parts))
+    with hardware.exact_convolutions(), progress.bar(label, int(lengths.sum())) as advance:
+        for rows, values in zip(portions, _ahead(ids, unique[order], portions), strict=True):
+            pooled[order[rows]] = torch.cat(reading.read(base, values, lengths[order[rows]])[0], dim=1).cpu()
+            advance(int(lengths[order[rows]].sum()))
+    return pooled[torch.from_numpy(inverse)], forward_flops(base, int(lengths.sum()), 0, max(depths))
+
+
 def are_kept(ids: Sequences, cut: int, shelf: MemoryShelf) -> bool:
     """Whether a shelf has the token states of all n texts at the cut."""
     return not shelf.missing(_unique(ids)[2], [_at_cut(cut)]).any()
@@ -126,6 +143,9 @@ def are_kept(ids: Sequences, cut: int, shelf: MemoryShelf) -> bool:
 
 def _ahead(ids: Sequences, rows: Tensor, portions: list[Tensor]) -> Iterator[Tensor]:
     """The values of each portion of the rows; while one is computed with, the next is made: images take time."""
+    if len(portions) == 1:
+        yield _values(ids, rows)
+        return
     coming: deque[Future[Tensor]] = deque()
     with ThreadPoolExecutor(1) as worker:
         for portion in portions:
@@ -200,6 +220,58 @@ def training_flops(base: Base, tokens: int, cut: int, depth: int, *, kept: bool)
     return 3 * forward_flops(base, tokens, cut, depth) + (0 if kept else forward_flops(base, tokens, 0, cut))
 
 
+def _prepare(base: Base) -> None:
+    """Brings a base to where it is computed with, without dropout. Looked at first: a server asks for a few texts."""
+    hardware.keep_freed_memory()
+    device = hardware.device()
+    if base.model.training or next(base.model.parameters()).device.type != device.type:
+        base.model.to(device).eval()
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What is read of texts on their way through the trunk.
+
+    Attributes:
+        depths, cut: see `trunk_pass`.
+        parts: the poolings at each of the depths.
+    """
+
+    depths: list[int]
+    parts: list[str]
+    cut: int | None
+
+    @property
+    def only(self) -> str | None:
+        """One token of each text is enough in the last block, where nothing else is pooled or kept."""
+        alone = self.parts in (["last"], ["cls"]) and self.depths and max(self.depths) > (self.cut or 0)
+        return self.parts[0] if alone else None
+
+    def read(self, base: Base, inputs: Tensor, lengths: Tensor) -> tuple[list[Tensor], Ragged | None]:
+        """Of a batch of n texts what is pooled, (n, width) float32 for each part of each depth, and the states at the
+        cut.
+        """
+        device = hardware.device()
+        packing = Packing(lengths.to(device))
+        stops = sorted({*self.depths, *([] if self.cut is None else [self.cut])})
+        in_bf16 = base.products_in_bf16
+        pooled, at_cut = [], None
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
+            hidden, packing = base.rounded(base.embed(inputs.to(device), packing), packing)
+            done = 0
+            for stop in stops:
+                only = self.only if stop == stops[-1] else None
+                hidden = base.run_blocks(hidden, packing, done, stop, only=only)
+                done = stop
+                if stop == self.cut:
+                    states = packing.unfilled(hidden).to(torch.bfloat16 if in_bf16 else torch.float32).cpu()
+                    at_cut = Ragged.of(states, base.lengths_of(hidden, packing).cpu())
+                if stop in self.depths:
+                    normed = base.normalise(hidden).float()
+                    pooled += [normed if only else base.pooled(normed, packing, part) for part in self.parts]
+        return pooled, at_cut
+
+
 @dataclass
 class _Pass:
     """Computes batches and collects what the cache shall keep of them.
@@ -209,14 +281,11 @@ class _Pass:
     trunk pass over long texts held ten times the memory that it needs.
 
     Attributes:
-        dense: by name (capacity, width), the first `n` rows of which are filled.
+        dense: by name (capacity, width), in the order in which they are read; the first `n` rows are filled.
     """
 
     base: Base
-    depths: list[int]
-    parts: list[str]
-    cut: int | None
-    only: str | None
+    reading: _Reading
     dense: dict[str, Tensor]
     rows: list[Tensor] = field(default_factory=list)
     n: int = 0
@@ -230,46 +299,29 @@ class _Pass:
         return self.n + n <= capacity and self.token_bytes <= _SEGMENT_BYTES
 
     def add(self, rows: Tensor, inputs: Tensor, lengths: Tensor) -> None:
-        base, device = self.base, hardware.device()
-        base.model.to(device).eval()
-        packing = Packing(lengths.to(device))
-        stops = sorted({*self.depths, *([] if self.cut is None else [self.cut])})
-        in_bf16 = base.products_in_bf16
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
-            hidden = base.embed(inputs.to(device), packing)
-            done = 0
-            for stop in stops:
-                only = self.only if stop == stops[-1] else None
-                hidden = base.run_blocks(hidden, packing, done, stop, only=only)
-                done = stop
-                if stop == self.cut:
-                    states = hidden.to(torch.bfloat16 if in_bf16 else torch.float32).cpu()
-                    self._keep_tokens(states, base.lengths_of(hidden, packing).cpu())
-                if stop in self.depths:
-                    normed = base.normalise(hidden).float()
-                    for part in self.parts:
-                        pooled = normed if only else base.pooled(normed, packing, part)
-                        self.dense[f"{part}.{stop}"][self.n : self.n + len(rows)] = pooled
+        pooled, at_cut = self.reading.read(self.base, inputs, lengths)
+        for values, of_batch in zip(self.dense.values(), pooled, strict=True):
+            values[self.n : self.n + len(rows)] = of_batch
+        if at_cut is not None:
+            self.tokens.append(at_cut)
+            self.token_bytes += at_cut.values.nbytes
         self.rows.append(rows)
         self.n += len(rows)
-
-    def _keep_tokens(self, values: Tensor, lengths: Tensor) -> None:
-        self.tokens.append(Ragged.of(values, lengths))
-        self.token_bytes += values.nbytes
 
     def flush(self, shelf: Shelf | MemoryShelf, keys: npt.NDArray[np.uint8]) -> None:
         if not self.rows:
             return
         dense = {name: values[: self.n].clone() for name, values in self.dense.items()}
         ragged = {}
-        if self.cut is not None:
-            ragged[_at_cut(self.cut)] = Ragged.concatenate(self.tokens)
+        cut = self.reading.cut
+        if cut is not None:
+            ragged[_at_cut(cut)] = Ragged.concatenate(self.tokens)
         written = shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
-        if shelf.on_disk and self.cut is not None and not written:
+        if shelf.on_disk and cut is not None and not written:
             self.tokens_in_memory += sum(states.values.nbytes for states in self.tokens)
             if self.tokens_in_memory > hardware.free_memory() / 4:
-                shelf.forget(_at_cut(self.cut))
-                self.cut = None
+                shelf.forget(_at_cut(cut))
+                self.reading = replace(self.reading, cut=None)
         self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
 
 

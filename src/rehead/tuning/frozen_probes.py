@@ -92,7 +92,7 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     """
     depth, pooling, seed = told["depth"], told["pool"], told["seed"]
     loaded = loading.load(told["base"], len(examples.label_names), seed, depth)
-    trunk = loaded.with_products_in(hardware.native_dtype())
+    trunk = loaded.frozen_in(hardware.native_dtype())
     texts = encode(loaded, examples.inputs, told["max_length"], told["long"])
     head = build(loaded, pooling, len(examples.label_names), seed)
     features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, shelf=shelf_for(trunk))

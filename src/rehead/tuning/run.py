@@ -86,7 +86,7 @@ class Run:
     def frozen(self) -> Base:
         """The base with its matrix products in the machine's fastest type, made when it is first needed."""
         if self._frozen is None:
-            self._frozen = self.base.with_products_in(hardware.native_dtype())
+            self._frozen = self.base.frozen_in(hardware.native_dtype())
         return self._frozen
 
     @property

@@ -1,0 +1,110 @@
+"""Linear layers of a frozen base, their weights laid out once the way that oneDNN's kernels read them.
+
+torch's own linear layer brings bfloat16 weights into that layout anew at each product. Here the kernel also applies
+the activation that follows, on sums that are not rounded yet, instead of passing over the result a second time.
+Nothing can be trained through these layers.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, silu
+from transformers import activations
+from transformers.pytorch_utils import Conv1D
+
+# As many rows as a batch of the trunk pass has; the layout suits fewer and more, too.
+_ROWS = 1024
+
+# oneDNN's names: of the activation, and of how it is approximated.
+_ACTIVATIONS: dict[type[nn.Module], tuple[str, str]] = {
+    nn.ReLU: ("relu", ""),
+    nn.SiLU: ("swish", ""),
+    activations.SiLUActivation: ("swish", ""),
+    activations.GELUActivation: ("gelu", "none"),
+    activations.GELUTanh: ("gelu", "tanh"),
+    activations.NewGELUActivation: ("gelu", "tanh"),
+}
+# Which activation follows which layer, by their names in Transformers' feed-forward modules.
+_FOLLOWED_BY = {"dense": "intermediate_act_fn", "lin1": "activation", "c_fc": "act"}
+_GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
+
+
+@lru_cache(maxsize=1)
+def available() -> bool:
+    """Whether this torch has these kernels, and they compute on this CPU what its linear layer does."""
+    operations: Any = torch.ops.mkldnn
+    if not torch.backends.mkldnn.is_available() or not hasattr(operations, "_linear_pointwise"):
+        return False
+    generator = torch.Generator().manual_seed(0)
+    inputs, weight = (torch.randn(rows, 64, generator=generator).to(torch.bfloat16) for rows in (5, 96))
+    try:
+        with torch.inference_mode():
+            gate = _Product(weight, None, ("swish", ""))(inputs)
+            gated = _Product(weight, None).times(inputs, gate)
+            expected = linear(inputs, weight)
+            return torch.allclose(gated, silu(expected) * expected, rtol=0.1, atol=0.1)
+    except (RuntimeError, NotImplementedError, TypeError):
+        return False
+
+
+def prepack(blocks: nn.ModuleList) -> None:
+    """Replaces the linear layers of bfloat16 blocks, in place."""
+    for parent in list(blocks.modules()):
+        if all(hasattr(parent, name) for name in _GATED):
+            continue  # replaced as a whole, in what it is part of
+        for name, child in list(parent.named_children()):
+            if all(hasattr(child, part) for part in _GATED) and type(child.act_fn) in _ACTIVATIONS:
+                setattr(parent, name, _GatedFeedForward(child))
+            elif isinstance(child, nn.Linear | Conv1D):
+                following = _FOLLOWED_BY.get(name, "")
+                activation = _ACTIVATIONS.get(type(getattr(parent, following))) if hasattr(parent, following) else None
+                if activation:
+                    setattr(parent, following, nn.Identity())
+                setattr(parent, name, _Product.of(child, activation))
+
+
+class _Product(nn.Module):
+    """A linear layer with what follows it.
+
+    Args:
+        weight: (width of the outputs, width of the inputs) bfloat16.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, activation: tuple[str, str] | None = None) -> None:
+        super().__init__()
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(weight.detach().contiguous(), _ROWS)
+        self.weight = nn.Parameter(laid_out, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
+        self._activation, self._approximation = activation or ("none", "")
+
+    @classmethod
+    def of(cls, layer: nn.Linear | Conv1D, activation: tuple[str, str] | None = None) -> _Product:
+        return cls(layer.weight.T if isinstance(layer, Conv1D) else layer.weight, layer.bias, activation)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            inputs, self.weight, self.bias, self._activation, [], self._approximation
+        )
+        return product
+
+    def times(self, inputs: Tensor, other: Tensor) -> Tensor:
+        """The layer's output, without its activation, times `other` of the same shape."""
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.weight, self.bias, "mul")
+        return product
+
+
+class _GatedFeedForward(nn.Module):
+    """Feed-forward layers whose inner states are the product of two (GLU variants: Shazeer, arXiv 2002.05202)."""
+
+    def __init__(self, layers: Any) -> None:
+        super().__init__()
+        self.gate_proj = _Product.of(layers.gate_proj, _ACTIVATIONS[type(layers.act_fn)])
+        self.up_proj, self.down_proj = _Product.of(layers.up_proj), _Product.of(layers.down_proj)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        fed: Tensor = self.down_proj(self.up_proj.times(inputs, self.gate_proj(inputs)))
+        return fed
