@@ -23,7 +23,8 @@ from rehead.bases import loading, packing
 from rehead.bases.cut import Base
 from rehead.bases.ragged import Ragged
 from rehead.bases.tokens import encode
-from rehead.tuning import loop, probe
+from rehead.tuning import probe
+from rehead.tuning import tail as tail_module
 from rehead.tuning.feature_cache import Pieces
 from rehead.tuning.features import Features, shelf_for, trunk_pass
 from rehead.tuning.inputs import Computed, Kept
@@ -42,7 +43,7 @@ def main() -> None:
     (texts, kinds), (held_out_texts, held_out_kinds) = (read(Path(file)) for file in sys.argv[1:3])
     labels = torch.tensor([kind == "spam" for kind in [*kinds, *held_out_kinds]]).long()
     base = loading.load("smollm2", n_classes=2, seed=0)
-    fast = base.with_products_in(torch.bfloat16)
+    fast = base.frozen_in(torch.bfloat16)
     ids = encode(base, [*texts, *held_out_texts], max_length=512).ids
     with patch.object(hardware, "keep_freed_memory", lambda: None):  # first: it stays for the rest of the process
         _pass(fast, ids.take(torch.arange(PADDED)))  # what is set up on first use is nobody's
@@ -58,10 +59,15 @@ def _of_the_pass(base: Base, fast: Base, ids: Ragged, given_back: float) -> list
     by_length = ids.take(torch.argsort(ids.lengths))
     with patch.object(packing, "_SHORT", 0):
         fused = _seconds(lambda: _pass(fast, ids))
+    plain = base.with_products_in(torch.bfloat16)
+    with patch.object(packing, "_ROWS", 1):
+        odd_rows = _seconds(lambda: _pass(fast, ids))
     return [
         _idea("matrix products in bf16", "float32", whole, _seconds(lambda: _pass(base, ids))),
-        _idea("texts end to end", "padded, 8 a batch, as they come", whole, _seconds(lambda: _padded(fast, ids))),
-        _idea("texts end to end", "padded, 8 of a length", whole, _seconds(lambda: _padded(fast, by_length))),
+        _idea("weights laid out once", "at each product", whole, _seconds(lambda: _pass(plain, ids))),
+        _idea("numbers of tokens that are multiples of 16", "as they come", whole, odd_rows),
+        _idea("texts end to end", "padded, 8 a batch, as they come", whole, _seconds(lambda: _padded(plain, ids))),
+        _idea("texts end to end", "padded, 8 of a length", whole, _seconds(lambda: _padded(plain, by_length))),
         _idea("memory of freed tensors kept", "given back to the system", whole, given_back),
         _idea("plain products for short texts' attention", "torch's fused kernel", whole, fused),
         _idea(
@@ -88,12 +94,15 @@ def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_tr
 
     epoch(few)
     last_token = epoch(from_states)
-    with patch.object(loop, "is_family_head", lambda pooling: False):
+    with patch.object(tail_module, "is_family_head", lambda pooling: False):
         all_tokens = epoch(from_states)
+    with patch.object(packing, "_ROWS", 1):
+        odd_rows = epoch(from_states)
     return [
         _idea("features in the cache", "computed", reading, computing),
         _idea("an epoch of the last block from kept states", "from the texts", last_token, epoch(from_texts)),
         _idea("one token in the trained block", "all tokens", last_token, all_tokens),
+        _idea("the same, numbers of tokens that are multiples of 16", "as they come", last_token, odd_rows),
     ]
 
 

@@ -24,7 +24,7 @@ def main() -> None:
     ids = encode(base, [text for file in sys.argv[1:] for text in read(Path(file))[0]], max_length=512).ids
     passes = {}
     for dtype in (torch.float32, torch.bfloat16):
-        frozen = base.with_products_in(dtype)
+        frozen = base.frozen_in(dtype)
         before = hardware.product_speed(dtype)
         # Pooled over all tokens: for the last one alone the last block would do less than is counted.
         passed = trunk_pass(frozen, ids, depths=[len(base.blocks)], pooling="mean")

@@ -92,6 +92,7 @@ class Predictor:
         self._multilabel, self._views, self._label = multilabel, views, label
         self._least = 1 if steady else _WORTHWHILE
         self._fast: Base | None = None
+        self._flops_a_token = self._base.flops_a_token(0, head.reads[-1])
         self._drift, self._sampled = 0.0, 0
         self._preparing = threading.Lock()
 
@@ -160,11 +161,11 @@ class Predictor:
 
     def _pass(self, base: Base, texts: Encoded) -> _Passed:
         head = self._head
-        seen, flops = pooled_features(base, texts.ids, depths=head.reads, pooling=head.pooling, label=self._label)
+        seen, tokens = pooled_features(base, texts.ids, depths=head.reads, pooling=head.pooling, label=self._label)
         pooled = texts.by_text(seen)
         with torch.inference_mode():
             logits = head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
-        return _Passed(logits, pooled, flops)
+        return _Passed(logits, pooled, self._flops_a_token * tokens)
 
 
 @dataclass

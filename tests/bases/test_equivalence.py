@@ -117,6 +117,27 @@ def test_cut_model_equals_transformers_on_a_text_alone(base: Base, cut: int, row
     assert_same_gradients(base, head, ours, reference, LABELS[[row]], cut)
 
 
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("whole", [True, False], ids=["all tokens", "one token in the last block"])
+def test_rows_that_are_no_texts_change_nothing(base: Base, whole: bool, order: list[int]) -> None:
+    head = family_head(base)
+    ids, mask = batch_of(base, order)
+    results = []
+    for filled in (False, True):
+        row, packing = packed(ids, mask)
+        hidden = base.embed(row, packing)
+        if filled:
+            hidden, packing = packing.filled(hidden)
+            assert packing.filler == len(hidden) - len(row) > 0
+        states = base.run_blocks(hidden, packing, 0, N_BLOCKS, only=None if whole else head.pooling)
+        seen = base.normalise(packing.unfilled(states) if whole else states)
+        logits = head(packing.pooled(base.normalise(states), head.pooling) if whole else seen)
+        gradients = trained_gradients(base, head, nn.functional.cross_entropy(logits, LABELS[order]), 0)
+        results.append([seen, logits, *gradients])
+    for with_filler, without in zip(*reversed(results), strict=True):
+        assert_close(with_filler, without)
+
+
 def test_a_text_scores_the_same_alone_and_in_a_batch(base: Base) -> None:
     head = family_head(base)
     ids, mask = batch_of(base, ORDERS["padded"])

@@ -36,6 +36,21 @@ def test_pooling_takes_each_text_for_itself(lengths: list[int]) -> None:
     torch.testing.assert_close(packing.pooled(values, "mean"), means)
 
 
+@given(lengths_of_texts)
+def test_filler_is_no_text(lengths: list[int]) -> None:
+    plain = Packing(torch.tensor(lengths))
+    values = torch.randn(sum(lengths), 3, generator=torch.Generator().manual_seed(0))
+    rows, packing = plain.filled(values)
+    assert len(rows) % 16 == 0
+    assert len(rows) - packing.filler == len(values)
+    assert torch.equal(packing.unfilled(rows), values)
+    assert torch.equal(packing.pad(rows), plain.pad(values))
+    assert torch.equal(packing.unfilled(packing.unpad(packing.pad(rows))), values)
+    assert len(packing.unpad(packing.pad(rows))) == len(packing.positions) == len(rows)
+    for pooling in ("last", "cls", "mean"):
+        assert torch.equal(packing.pooled(rows, pooling), plain.pooled(values, pooling))
+
+
 @pytest.mark.parametrize(
     ("lengths", "stretches"),
     [

@@ -120,8 +120,8 @@ def trunk_pass(
 
 def pooled_features(
     base: Base, ids: Sequences, *, depths: Sequence[int], pooling: str, label: str | None = None
-) -> tuple[Tensor, float]:
-    """As `trunk_pass`, where nothing is kept for another time: `Features.seen`, and the operations that it took."""
+) -> tuple[Tensor, int]:
+    """As `trunk_pass`, where nothing is kept for another time: `Features.seen`, and how many tokens passed."""
     _prepare(base)
     unique, inverse, _ = _unique(ids)
     lengths = ids.lengths[unique]
@@ -133,7 +133,7 @@ def pooled_features(
         for rows, values in zip(portions, _ahead(ids, unique[order], portions), strict=True):
             pooled[order[rows]] = torch.cat(reading.read(base, values, lengths[order[rows]])[0], dim=1).cpu()
             advance(int(lengths[order[rows]].sum()))
-    return pooled[torch.from_numpy(inverse)], forward_flops(base, int(lengths.sum()), 0, max(depths))
+    return pooled[torch.from_numpy(inverse)], int(lengths.sum())
 
 
 def are_kept(ids: Sequences, cut: int, shelf: MemoryShelf) -> bool:
