@@ -16,10 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rehead import Classifier, artifact, files
+from rehead.bases.loading import load
 from rehead.description import DESCRIPTION
-from rehead.errors import ArtifactError, RheadError
+from rehead.errors import ArtifactError, BaseModelError, RheadError
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages
+from tests.tiny_vision_models import CONFIGS as VISION
+from tests.tiny_vision_models import save_tiny_vision_model
 
 WEIGHTS = "model.safetensors"
 
@@ -106,6 +109,26 @@ def test_what_an_attacker_made_is_refused_in_one_line(attack: str, folder: Path)
         artifact.load(folder)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("gpt2", {"n_layer": 10**9}),
+        ("distilbert", {"n_layers": 10**9}),
+        ("convnext", {"depths": [1, 1, 10**9, 1]}),
+        ("resnet", {"depths": [10**9, 1, 1, 1]}),
+    ],
+)
+def test_layers_without_end_are_refused_whatever_they_are_called(
+    family: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    save = save_tiny_vision_model if family in VISION else save_tiny_model
+    save(tmp_path / "base", family)
+    load(str(tmp_path / "base"), 2, seed=0)
+    configure(tmp_path / "base", **changes)
+    with pytest.raises(BaseModelError, match=next(iter(changes))):
+        load(str(tmp_path / "base"), 2, seed=0)
 
 
 def test_giants_take_no_memory(saved: Path, tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """The API over a real socket: the same answers as the classifier's own, and one shape for all that is refused."""
 
+import asyncio
 import base64
 import json
 import math
+import shutil
 import signal
 import socket
 import threading
@@ -22,6 +24,7 @@ from rehead.evaluation.decisions import Wanted
 from rehead.explanation import explain
 from rehead.serving.settings import Limits
 from rehead.workflow import fit
+from tests.serving.http_client import Connection, body
 from tests.serving.running import process, running
 from tests.tiny_images import encoded, image, save_folders
 from tests.tiny_texts import messages, write_csv
@@ -147,6 +150,31 @@ def test_large_bodies_are_refused_before_they_are_read(client: httpx2.Client) ->
     refused(client.post("/v1/predict", content=unending()), 413, "too_large")
 
 
+def test_clients_that_hang_up_are_not_worked_for(spam: Path, tmp_path: Path) -> None:
+    texts = [f"{number} " + "win free cash now " * 100 for number in range(1000)]
+
+    async def hang_up(address: str) -> None:
+        asking, breaking_off = [await Connection.open(address) for _ in range(2)]
+        await asking.send(body(*texts))
+        head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        breaking_off.writer.write(f'{head}Content-Length: 1000\r\n\r\n{{"texts": '.encode())
+        await asyncio.sleep(0.5)
+        asking.close()
+        breaking_off.close()
+
+    with process(spam, "--jobs", tmp_path / "jobs") as server, httpx2.Client(base_url=server.address) as client:
+        asyncio.run(hang_up(server.address))
+        deadline = time.monotonic() + 10
+        while counted(client, "rehead_requests_total", status="499") < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert counted(client, "rehead_requests_total", path="/v1/predict", status="499") == 2
+        assert counted(client, "rehead_requests_total", path="/v1/predict") == 2
+        while counted(client, "rehead_queued_tokens") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert counted(client, "rehead_queued_tokens") == 0
+        assert counted(client, "rehead_scored_total") < len(texts)
+
+
 def test_request_ids_are_given_back_where_they_make_sense(client: httpx2.Client) -> None:
     asked = client.get("/healthz", headers={"X-Request-Id": "mine-1"})
     assert asked.headers["X-Request-Id"] == "mine-1"
@@ -173,6 +201,9 @@ def test_keys_are_asked_for_everywhere_but_where_there_is_nothing_to_see(spam: P
             assert client.post("/v1/predict", json={"texts": "a"}, headers=headers).status_code == 200
         for path in ("/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"):
             assert client.get(path).status_code == 200
+        told = client.get("/openapi.json").json()["paths"]
+        assert not any("security" in told[path]["get"] for path in ("/healthz", "/readyz"))
+        assert told["/v1/models"]["get"]["security"]
         # By whatever name it is asked: a key is what counts.
         named = {"Host": "classify.example.org", "X-API-Key": KEY}
         assert client.get("/v1/models", headers=named).status_code == 200
@@ -261,6 +292,16 @@ def test_several_models_share_a_server_and_a_name(spam: Path, spam_of_another_de
             time.sleep(0.05)
         assert counted(client, "rehead_shadow_total", model="other", version=ids[1]) == 20
         assert counted(client, "rehead_predictions_total", model="mail", label="spam") == 200
+        assert counted(client, "rehead_predictions_total", model="other", version=ids[1]) == 20
+
+
+def test_folders_with_the_same_weights_are_one_version(spam: Path, tmp_path: Path) -> None:
+    shutil.copytree(spam, tmp_path / "copy")
+    with running([f"mail={spam}", f"mail={tmp_path / 'copy'}"], tmp_path / "jobs") as client:
+        client.post("/v1/predict", json={"texts": ["win cash", "home later"]})
+        lines = [line.rpartition(" ")[0] for line in client.get("/metrics").text.splitlines() if line[0] != "#"]
+    assert len(lines) == len(set(lines))
+    assert any(line.startswith("rehead_queued_tokens{") for line in lines)
 
 
 def test_models_are_replaced_while_requests_come_in(spam: Path, spam_of_another_depth: Path, tmp_path: Path) -> None:

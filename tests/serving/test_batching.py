@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -221,3 +221,36 @@ def test_another_thread_asks_as_a_predictor_is_asked() -> None:
         return await asyncio.to_thread(asked.scores, ["a-3-5"])
 
     assert run(scenario).probabilities.tolist() == [[3.0, -2.0]]
+
+
+def test_what_another_thread_asks_can_be_given_up() -> None:
+    held = Held()
+
+    async def scenario(batcher: Batcher) -> int:
+        first = asyncio.create_task(batcher.scores(["a-0-10"]))
+        while not held.batches:
+            await asyncio.sleep(0.001)
+        asked = FromThread(batcher, asyncio.get_running_loop())
+
+        def is_given_up(text: str) -> bool:
+            try:
+                asked.scores([text])
+            except CancelledError:
+                return True
+            return False
+
+        asking = asyncio.create_task(asyncio.to_thread(is_given_up, "gone-0-10"))
+        while batcher.queued_tokens < 20:
+            await asyncio.sleep(0.001)
+        asked.give_up()
+        assert await asking
+        assert await asyncio.to_thread(is_given_up, "later-0-10")
+        held.go.set()
+        await first
+        for _ in range(1000):
+            if batcher.queued_tokens:
+                await asyncio.sleep(0.001)
+        return batcher.queued_tokens
+
+    assert run(scenario, held) == 0
+    assert held.batches == [["a-0-10"]]

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,7 +53,9 @@ def client(spam: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
 
 
 def test_rows_come_back_with_what_is_predicted_of_them(client: httpx2.Client, spam: Path) -> None:
+    counted = client.get("/metrics").text.count("rehead_predictions_total{")
     job = finished(client, upload(client, table(100, start=700)))
+    assert client.get("/metrics").text.count("rehead_predictions_total{") > counted
     assert (job["state"], job["progress"], job["facts"]["rows"]) == ("done", 1.0, 100)
     result = client.get(job["result"])
     assert "mail.predicted.csv" in result.headers["Content-Disposition"]
@@ -112,6 +115,11 @@ def test_too_many_jobs_and_too_large_files_are_turned_away(spam: Path, tmp_path:
     with running([spam], tmp_path / "jobs", limits=Limits(jobs=0, upload_bytes=2_000)) as client:
         assert client.post("/v1/files", files={"file": ("a.csv", table(10))}).status_code == 429
         assert client.post("/v1/files", files={"file": ("a.csv", table(1000))}).status_code == 413
+        # Before any of the file is taken in: it never comes.
+        with socket.create_connection((client.base_url.host, client.base_url.port), timeout=10) as connection:
+            head = "POST /v1/files HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+            connection.sendall(f"{head}Content-Length: 1000\r\n\r\n".encode())
+            assert connection.recv(100).startswith(b"HTTP/1.1 429 ")
     assert not [path for path in (tmp_path / "jobs").iterdir() if path.is_dir()]
 
 

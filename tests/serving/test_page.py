@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from rehead import Classifier
 from rehead.workflow import fit
@@ -130,6 +130,27 @@ def test_file_that_cannot_be_scored_says_why(page: Page) -> None:
     expect(page.locator("#job-said")).to_contain_text("binary")
 
 
+def test_a_job_is_watched_although_the_server_falls_silent(browser: Browser, client: httpx2.Client) -> None:
+    silences = []
+
+    def silent_once(route: Route) -> None:
+        if silences or route.request.method != "GET":
+            route.continue_()
+            return
+        silences.append(route.request.url)
+        route.abort()
+
+    page = browser.new_page()
+    page.route("**/v1/files/*", silent_once)
+    page.goto(str(client.base_url))
+    content = ("text\n" + "win free cash\n" * 200).encode()
+    page.locator("#file").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": content})
+    expect(page.locator("#job-said")).to_have_text("a.csv: The server does not answer. Asking again.", timeout=30_000)
+    expect(page.locator("#job-said")).to_have_text("a.csv: 200 rows classified", timeout=30_000)
+    assert silences
+    page.close()
+
+
 def test_model_and_report_are_shown(page: Page) -> None:
     expect(page.locator("#measures")).to_contain_text("Accuracy")
     expect(page.locator("#about")).to_contain_text("2 labels")
@@ -169,7 +190,12 @@ def test_everything_has_a_name_for_those_who_listen(page: Page) -> None:
             .map((node) => node.outerHTML)"""
     )
     assert nameless == []
-    assert page.locator("#said").get_attribute("aria-live") == "polite"
+    announced = page.locator("#announced")
+    assert announced.get_attribute("aria-live") == "polite"
+    expect(announced).to_have_text("spam")
+    page.get_by_label("Text to classify").fill("")
+    expect(page.locator("#answer")).to_be_hidden()
+    assert announced.evaluate("node => node.checkVisibility()")  # or what comes next would go unheard
     assert page.evaluate("document.documentElement.lang") == "en"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from rehead.errors import BaseModelError, first_line
 
 # What a checkpoint may lack of the model that is built of it: a head, a pooler. Twice its weights and this many more.
 _LACKING = 10_000_000
+# As families call the numbers of their layers, or of those of each stage.
+_COUNTS_LAYERS = re.compile("num_.*_layers|n_layers?|depths")
 _LARGEST_JSON = 64 * 2**20
 # Written by libraries that read them back by running what is in them.
 _RUN_WHEN_READ = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
@@ -55,8 +58,11 @@ def require_plausible(folder: Path, config: Any, build: Callable[[], nn.Module])
     file = folder / "config.json"
     tensors, elements = _weights(folder)
     for name, value in config.to_dict().items():
-        if name.startswith("num_") and name.endswith("_layers") and isinstance(value, int) and value > tensors:
-            raise BaseModelError(f"{file}: {name} is {value:,}, and the weights are {tensors:,} tensors; copy it again")
+        for count in value if isinstance(value, list) else [value]:
+            if _COUNTS_LAYERS.fullmatch(name) and isinstance(count, int) and count > tensors:
+                raise BaseModelError(
+                    f"{file}: {name} is {count:,}, and the weights are {tensors:,} tensors; copy it again"
+                )
         if isinstance(value, int) and not isinstance(value, bool) and "size" in name and value > max(elements, 2**20):
             raise BaseModelError(f"{file}: {name} is {value:,}, and there are {elements:,} weights; copy it again")
     with torch.random.fork_rng(), torch.device("meta"):

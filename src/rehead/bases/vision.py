@@ -148,6 +148,8 @@ class VisionBase(Base):
 
     def train(self, mode: bool) -> None:
         """Turns dropout on or off; batch norms keep the statistics that they were trained with."""
+        if self.model.training == mode:
+            return
         self.model.train(mode)
         for module in self.model.modules():
             if isinstance(module, nn.BatchNorm2d):

@@ -7,14 +7,18 @@ import base64
 import binascii
 import io
 import json
+from collections.abc import Coroutine
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from rehead.batch.answers import answers_of
 from rehead.data.pictures import Picture, looked_at
@@ -30,6 +34,9 @@ from rehead.serving.settings import Limits
 from rehead.serving.state import state_of
 
 router = APIRouter()
+# What needs no key.
+health = APIRouter()
+Answers = list[dict[str, Any]]
 # So many digits of a probability go over the wire; the seventh is rounding.
 _DIGITS = 6
 # The report's own scripts and pictures, which are in it, and nothing else; kept apart from the page.
@@ -47,8 +54,9 @@ async def predict(asked: wire.PredictRequest, request: Request) -> Response:
     request.state.facts.update(model=version.name, version=version.id, inputs=len(inputs))
     if state.settings.log_texts and version.artifact.takes == "texts":
         request.state.facts["texts"] = inputs
+    answering = _explained(version, inputs, state.explaining) if asked.explain else _predicted(version, inputs)
     try:
-        predictions = await (_explained if asked.explain else _predicted)(version, inputs)
+        predictions = await _while_listened_to(request, answering)
     except RheadError as error:
         raise Refusal(422, "not_scored", str(error)) from error
     for shadow in shadows:
@@ -57,27 +65,54 @@ async def predict(asked: wire.PredictRequest, request: Request) -> Response:
     return Response(json.dumps(told, ensure_ascii=False), media_type="application/json")
 
 
-async def _predicted(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
+async def _while_listened_to(request: Request, work: Coroutine[Any, Any, Answers]) -> Answers:
+    """What comes of some work, which is given up if the client hangs up before.
+
+    Raises:
+        ClientDisconnect: it has.
+    """
+
+    async def hung_up() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    answering, leaving = asyncio.ensure_future(work), asyncio.ensure_future(hung_up())
+    try:
+        await asyncio.wait((answering, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
+
+
+async def _predicted(version: Version, inputs: list[Any]) -> Answers:
     predictions = answers_of(version.artifact, await version.batcher.scores(inputs))
-    version.metrics.answered(predictions)
     for prediction in predictions:
         probabilities = prediction["probabilities"]
         prediction["probabilities"] = {label: round(p, _DIGITS) for label, p in probabilities.items()}
     return predictions
 
 
-async def _explained(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
+async def _explained(version: Version, inputs: list[Any], threads: CapacityLimiter) -> Answers:
     # Both at once, so that what they have in common passes through the model once.
-    predictions, reasons = await asyncio.gather(_predicted(version, inputs), _reasons(version, inputs))
+    asked = FromThread(version.batcher, asyncio.get_running_loop())
+    try:
+        predictions, reasons = await asyncio.gather(
+            _predicted(version, inputs), _reasons(version, inputs, asked, threads)
+        )
+    finally:
+        asked.give_up()
     return [{**prediction, **reason} for prediction, reason in zip(predictions, reasons, strict=True)]
 
 
-async def _reasons(version: Version, inputs: list[Any]) -> list[dict[str, Any]]:
+async def _reasons(version: Version, inputs: list[Any], asked: FromThread, threads: CapacityLimiter) -> Answers:
     """For each text its pieces, and for each image its parts' weights and their picture."""
-    asked = FromThread(version.batcher, asyncio.get_running_loop())
+    in_thread = partial(to_thread.run_sync, limiter=threads, abandon_on_cancel=True)
     if version.artifact.takes == "images":
-        return await asyncio.gather(*(run_in_threadpool(_image_reasons, asked, image) for image in inputs))
-    pieces, _ = await run_in_threadpool(contributions, asked, inputs)
+        return await asyncio.gather(*(in_thread(_image_reasons, asked, image) for image in inputs))
+    pieces, _ = await in_thread(contributions, asked, inputs)
     return [{"pieces": [asdict(piece) for piece in of_one]} for of_one in pieces]
 
 
@@ -197,13 +232,13 @@ async def reload(request: Request) -> dict[str, Any]:
     return {"versions": state.versions()}
 
 
-@router.get("/healthz", response_model=wire.Health)
+@health.get("/healthz", response_model=wire.Health)
 async def healthz() -> dict[str, str]:
     """Whether the server runs."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", response_model=wire.Health, responses=described(503))
+@health.get("/readyz", response_model=wire.Health, responses=described(503))
 async def readyz(request: Request) -> dict[str, str]:
     """Whether requests should be sent here: not while it shuts down."""
     if state_of(request).draining:

@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -209,7 +209,7 @@ class Batcher:
 
 
 class FromThread:
-    """Asks a batcher from another thread than the event loop's, as `Predictor.scores` is asked.
+    """Asks a batcher from other threads than the event loop's, as `Predictor.scores` is asked.
 
     Args:
         observed, bounded: see `Batcher.scores`.
@@ -219,7 +219,23 @@ class FromThread:
         self, batcher: Batcher, loop: asyncio.AbstractEventLoop, *, observed: bool = False, bounded: bool = True
     ) -> None:
         self._batcher, self._loop, self._observed, self._bounded = batcher, loop, observed, bounded
+        self._asked: set[Future[Scores]] = set()
+        self._given_up = False
 
     def scores(self, inputs: Sequence[Any]) -> Scores:
-        asked = self._batcher.scores(inputs, observed=self._observed, bounded=self._bounded)
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result()
+        """Raises CancelledError, of `concurrent.futures`, after `give_up`."""
+        asking = self._batcher.scores(inputs, observed=self._observed, bounded=self._bounded)
+        asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
+        self._asked.add(asked)
+        if self._given_up:
+            asked.cancel()
+        try:
+            return asked.result()
+        finally:
+            self._asked.discard(asked)
+
+    def give_up(self) -> None:
+        """Lets go of what is being asked, and of what will be: nobody waits for it any more."""
+        self._given_up = True
+        for asked in list(self._asked):
+            asked.cancel()

@@ -46,8 +46,6 @@ async def upload(
     version = state.models.main(model)
     if version.artifact.takes == "images":
         raise Refusal(422, "wrong_kind", f"model {version.name!r} classifies images; send them to /v1/predict")
-    if await run_in_threadpool(state.jobs.count, "waiting") >= state.settings.limits.jobs:
-        raise Refusal(429, "overloaded", "too many files are waiting; try again later", retry_after=60)
     name = Path((file.filename or "file").replace("\\", "/")).name[:200] or "file"
     ending = Path(name).suffix.lower().removeprefix(".")
     chosen = format or (ending if ending in _MEDIA_TYPES else "csv")

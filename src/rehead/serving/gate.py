@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rehead.serving import logs
-from rehead.serving.metrics import Metrics
 from rehead.serving.refusals import Refusal, answer
-from rehead.serving.settings import KEYS, ServerSettings
+from rehead.serving.settings import KEYS
+from rehead.serving.state import State
 
 # What needs no key: whether the server is there, and the page, which asks for the key.
 OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"})
@@ -30,9 +30,9 @@ _HUNG_UP = 499
 class Gate:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
-        self._keys = [_digest(key) for key in settings.keys]
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self._app, self._state, self._settings = app, state, state.settings
+        self._keys = [_digest(key) for key in state.settings.keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +44,13 @@ class Gate:
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         facts: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, facts=facts)
-        status = 0
+        status, hung_up = 0, False
+
+        async def receiving() -> Message:
+            nonlocal hung_up
+            message = await receive()
+            hung_up = hung_up or message["type"] == "http.disconnect"
+            return message
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -57,20 +63,24 @@ class Gate:
 
         try:
             self._check(scope, headers)
-            await self._app(scope, self._counted(scope, receive), sending)
+            if scope["path"] == UPLOADS and scope["method"] == "POST":
+                await self._state.require_room_for_a_job()  # before its file is taken in
+            await self._app(scope, self._counted(scope, receiving), sending)
         except Refusal as refusal:
             await answer(request_id, refusal)(scope, receive, sending)
         except ClientDisconnect:
-            status = _HUNG_UP
+            hung_up = True
         except Exception as error:
             logs.fault("a fault of rehead's own", error, request_id=request_id)
             if status:
                 raise  # the answer has begun; breaking it off is all that is left
             message = f"a fault of rehead's own: {type(error).__name__}; the server's log has more"
             await answer(request_id, Refusal(500, "fault", message))(scope, receive, sending)
+        if hung_up:
+            status = _HUNG_UP  # whatever was answered, to nobody
         seconds = time.perf_counter() - started
         path = getattr(scope.get("route"), "path", "other")
-        self._metrics.request(path, status, seconds)
+        self._state.metrics.request(path, status, seconds)
         logs.event(
             "request",
             request_id=request_id,

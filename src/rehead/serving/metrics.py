@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ class Metrics(Collector):
         self._tokens = Counter("scored_tokens", "Tokens scored, roughly", _OF_VERSION, **named)
         self._busy = Counter("scoring_seconds", "Time spent scoring", _OF_VERSION, **named)
         self._sizes = Histogram("batch_size", "Texts scored together", buckets=_SIZES, **named)
-        self._labels = Counter("predictions", "Answers, by label", (*_OF_VERSION, "label"), **named)
+        self._labels = Counter("predictions", "Texts or images classified, by label", (*_OF_VERSION, "label"), **named)
         self._compared = Counter("shadow", "Answers of a shadow, by agreement", (*_OF_VERSION, "agrees"), **named)
         self._jobs = Counter("jobs", "Jobs on files that ended, by state", ("state",), **named)
         self._versions: list[Version] = []
@@ -61,8 +62,8 @@ class Metrics(Collector):
             "rehead_drift_threshold", "From where on it is drift", labels=(*_OF_VERSION, "of")
         )
         drifted = GaugeMetricFamily("rehead_drifted", "Whether any of them is beyond its threshold", labels=_OF_VERSION)
-        for version in self._versions:
-            whose = [version.name, version.id]
+        # Two folders may hold the same weights; a name and version is told of once.
+        for whose, version in {(version.name, version.id): version for version in self._versions}.items():
             queued.add_metric(whose, version.batcher.queued_tokens)
             report: dict[str, Any] = version.monitor.report() if version.monitor else {"drifted": None}
             if report["drifted"] is not None:
@@ -84,17 +85,17 @@ class OfVersion:
         self._whose = (name, version)
         self._metrics = metrics
 
-    def scored(self, batch: Batch) -> None:
+    def scored(self, batch: Batch, labels: Iterable[str]) -> None:
+        """Args:
+        labels: that were given to somebody's own inputs.
+        """
         metrics = self._metrics
         metrics._texts.labels(*self._whose).inc(batch.size)
         metrics._tokens.labels(*self._whose).inc(batch.tokens)
         metrics._busy.labels(*self._whose).inc(batch.seconds)
         metrics._sizes.observe(batch.size)
-
-    def answered(self, answers: Iterable[dict[str, Any]]) -> None:
-        for answer in answers:
-            for label in answer["labels"] if "labels" in answer else [answer["label"]]:
-                self._metrics._labels.labels(*self._whose, "" if label is None else label).inc()
+        for label, times in Tally(labels).items():
+            metrics._labels.labels(*self._whose, label).inc(times)
 
     def compared(self, agrees: bool) -> None:
         self._metrics._compared.labels(*self._whose, str(agrees).lower()).inc()

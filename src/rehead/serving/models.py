@@ -127,9 +127,16 @@ class Version:
         return tokens if self.artifact.description["long"] == "chunks" else min(tokens, self._longest)
 
     def _count(self, batch: Batch) -> None:
-        self.metrics.scored(batch)
+        self.metrics.scored(batch, self._labels_of(batch))
         if self.monitor is not None and batch.inputs:
             self.monitor.observe(batch.inputs, batch.scores)
+
+    def _labels_of(self, batch: Batch) -> list[str]:
+        """What was said of somebody's own inputs: each label as often as it was; of an abstention, an empty one."""
+        labels, chosen = self.artifact.labels, self.artifact.rule.choose(batch.scores.probabilities)
+        if self.artifact.multilabel:
+            return [labels[label] for label in chosen.nonzero()[1]]
+        return [labels[label] if label >= 0 else "" for label in chosen]
 
 
 class Models:

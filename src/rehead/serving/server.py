@@ -107,19 +107,20 @@ def application(state: State) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
-        dependencies=[
-            Security(HTTPBearer(auto_error=False, description="one of the server's keys, where it has any")),
-            Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="the same, in another header")),
-        ]
-        if state.settings.keys
-        else [],
     )
+    # For the description alone: it is the gate that asks for the key.
+    keys = [
+        Security(HTTPBearer(auto_error=False, description="one of the server's keys")),
+        Security(APIKeyHeader(name="X-API-Key", auto_error=False, description="the same, in another header")),
+    ]
+    with_key = keys if state.settings.keys else []
     app.state.rehead = state
     refusals.install(app)
-    app.include_router(api.router)
-    app.include_router(files_api.router)
+    app.include_router(api.router, dependencies=with_key)
+    app.include_router(files_api.router, dependencies=with_key)
+    app.include_router(api.health)
     app.include_router(page.router)
-    app.add_middleware(Gate, settings=state.settings, metrics=state.metrics)
+    app.add_middleware(Gate, state=state)
     return app
 
 
@@ -140,9 +141,19 @@ def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[
             os._exit(130)  # what is done of a job is on the disk
         stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
-    loop.add_signal_handler(signal.SIGHUP, lambda: state.in_the_background(state.reload()))
+    obeyed: dict[str, Callable[[], None]] = {
+        "SIGTERM": told,
+        "SIGINT": told,
+        "SIGHUP": lambda: state.in_the_background(state.reload()),
+    }
+    for name, obey in obeyed.items():
+        number = getattr(signal, name, None)
+        if number is None:
+            continue  # Windows has no SIGHUP
+        try:
+            loop.add_signal_handler(number, obey)
+        except NotImplementedError:  # nor does its event loop take signals
+            signal.signal(number, lambda *_, obey=obey: loop.call_soon_threadsafe(obey))
 
 
 @contextmanager

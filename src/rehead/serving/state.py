@@ -7,20 +7,27 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from anyio import CapacityLimiter
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 
 from rehead.errors import RheadError
 from rehead.serving import logs
 from rehead.serving.jobs import Jobs
 from rehead.serving.metrics import Metrics
 from rehead.serving.models import Models
+from rehead.serving.refusals import Refusal
 from rehead.serving.settings import ServerSettings
+
+# Threads; the others that an endpoint may need are left to those that are quick.
+_EXPLAINED_AT_ONCE = 8
 
 
 @dataclass
 class State:
     """Attributes:
     draining: whether the server is shutting down.
+    explaining: threads for explanations, each of which keeps one waiting while its texts are scored.
     """
 
     settings: ServerSettings
@@ -28,6 +35,7 @@ class State:
     models: Models
     jobs: Jobs
     draining: bool = False
+    explaining: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_EXPLAINED_AT_ONCE))
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def reload(self) -> bool:
@@ -39,6 +47,11 @@ class State:
             return False
         logs.event("reloaded", versions=self.versions())
         return True
+
+    async def require_room_for_a_job(self) -> None:
+        """Raises Refusal where as many files wait as may."""
+        if await run_in_threadpool(self.jobs.count, "waiting") >= self.settings.limits.jobs:
+            raise Refusal(429, "overloaded", "too many files are waiting; try again later", retry_after=60)
 
     def in_the_background(self, work: Coroutine[Any, Any, Any]) -> None:
         """Does what no answer waits for."""

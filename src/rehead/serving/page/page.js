@@ -2,6 +2,7 @@
 
 const TYPING_PAUSE = 250; // milliseconds without a key, after which a text is classified
 const POLL = 500; // milliseconds between two looks at a job
+const PAUSE = 3000; // the same where the server did not answer
 const SHOWN_CLASSES = 10;
 const SHOWN_ROWS = 50;
 const LONG_NUMBER = /^\d[.]\d{4,}(e-\d+)?$/; // a probability, to more digits than anybody reads
@@ -16,7 +17,12 @@ const loaded = new Promise((resolve) => (tellLoaded = resolve)); // nothing can 
 
 // Talking to the server
 
-class Refusal extends Error {}
+class Refusal extends Error {
+  constructor(message, status = 503) {
+    super(message);
+    this.status = status;
+  }
+}
 
 async function ask(path, options = {}) {
   const key = sessionStorage.getItem("rehead-key");
@@ -35,7 +41,7 @@ async function ask(path, options = {}) {
     $("key-given").focus();
   }
   const said = await response.json().catch(() => null);
-  throw new Refusal(said?.error?.message ?? `The server answers ${response.status}.`);
+  throw new Refusal(said?.error?.message ?? `The server answers ${response.status}.`, response.status);
 }
 
 function trouble(error) {
@@ -156,7 +162,7 @@ function answer(prediction) {
   let said = chosen.filter((label) => label !== null).join(", ") || (several ? "no label" : "no answer: too unsure");
   if (prediction.possible?.length > 1) said += ` (possible: ${prediction.possible.join(", ")})`;
   if (prediction.tokens_cut) said += ` (of a part: the last ${prediction.tokens_cut} tokens were not read)`;
-  $("said").textContent = said;
+  $("said").textContent = $("announced").textContent = said;
   $("bars").replaceChildren(
     ...all.slice(0, SHOWN_CLASSES).map(([label, probability]) => {
       const row = element("li", undefined, chosen.includes(label) ? "chosen" : "");
@@ -230,8 +236,7 @@ async function upload(file) {
     while (number === job && ["waiting", "running"].includes(told.state)) {
       $("job-said").textContent = `${file.name}: ${told.state}, ${Math.floor(100 * told.progress)} %`;
       $("job-progress").value = told.progress;
-      await new Promise((resolve) => setTimeout(resolve, POLL));
-      told = await (await ask(`/v1/files/${told.id}`)).json();
+      told = (await look(told.id, file.name)) ?? told;
     }
     if (number !== job) return;
     $("job-cancel").hidden = true;
@@ -247,6 +252,19 @@ async function upload(file) {
     if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
   } catch (error) {
     $("job-said").textContent = error.message;
+  }
+}
+
+// The job goes on without the page: what may pass, such as a restart of the server, does not end the watching.
+async function look(id, name) {
+  await new Promise((resolve) => setTimeout(resolve, POLL));
+  try {
+    return await (await ask(`/v1/files/${id}`)).json();
+  } catch (error) {
+    if (!(error instanceof Refusal) || (error.status < 500 && error.status !== 429)) throw error;
+    $("job-said").textContent = `${name}: ${error.message} Asking again.`;
+    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    return null;
   }
 }
 
