@@ -66,10 +66,10 @@ def test_where_rounding_matters_is_decided_by_its_measured_size(
 ) -> None:
     base, head = model
     plain = of_transformers(base, TEXTS)
-    monkeypatch.setattr(predictor, "_SAFETY", 0.0)  # as if no text were in danger
+    monkeypatch.setattr(predictor, "_DEVIATIONS", 0.0)  # as if no text were in danger
     unchecked = Predictor(base, head, 64).scores(TEXTS)
     assert np.abs(unchecked.probabilities - plain).max() > 1e-5
-    monkeypatch.setattr(predictor, "_SAFETY", 1e6)  # as if all were
+    monkeypatch.setattr(predictor, "_DEVIATIONS", 1e6)  # as if all were
     checked = Predictor(base, head, 64).scores(TEXTS)
     assert np.allclose(checked.probabilities, plain, atol=1e-6)
     assert checked.flops > 1.9 * unchecked.flops * N / (N + predictor._SAMPLE)
@@ -103,6 +103,35 @@ def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(
     assert np.allclose(one_by_one[: n - 1], plain[: n - 1], atol=1e-6)
     assert (one_by_one.argmax(1) == plain.argmax(1)).all()
     assert np.abs(one_by_one - plain).max() <= 1e-2
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_drift_is_told_from_what_was_looked_at(multilabel: bool) -> None:
+    generator = np.random.default_rng(0)
+    drift = predictor._Drift(multilabel)
+    bounds = []
+    for n in (predictor._SAMPLE - 1, 1, 84, 9900):
+        exact = generator.normal(size=(n, 2)).astype(np.float32)
+        moved = np.stack([generator.normal(scale=0.02, size=n), np.zeros(n)], axis=1)
+        drift.see((exact + moved).astype(np.float32), exact)
+        bounds.append(drift.bound)
+    assert bounds[0] == np.inf
+    # The more were looked at the nearer it is to three standard deviations, from above.
+    assert bounds[1] > bounds[2] > bounds[3] > 0.06
+    assert bounds[3] == pytest.approx(0.06, rel=0.05)
+
+
+@pytest.mark.usefixtures("native_bf16")
+def test_one_that_serves_learns_from_what_it_scores_again(model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch) -> None:
+    base, head = model
+    monkeypatch.setattr(predictor, "_TOLERANCE", 1e-9)
+    seen = []
+    for serving in (True, False):
+        asked = Predictor(base, head, 64, steady=True, serving=serving)
+        for start in range(3):
+            asked.scores([f"{text} {WORDS[start]}" for text in TEXTS])
+        seen.append(asked._drift.n)
+    assert seen[0] > seen[1] == predictor._SAMPLE
 
 
 @pytest.mark.parametrize("in_bf16", [False, True])

@@ -113,7 +113,9 @@ class Artifact:
         """Probabilities of the texts or images, and how much of each text was cut off."""
         return self.predictor().scores(texts)
 
-    def predictor(self, *, steady: bool = False, label: str | None = "predicting") -> Predictor:
+    def predictor(
+        self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting"
+    ) -> Predictor:
         """What scores texts or images; for its arguments see `Predictor`."""
         settings = self.description
         return Predictor(
@@ -124,6 +126,7 @@ class Artifact:
             multilabel=self.multilabel,
             views=settings["views"] if settings["average_views"] else 1,
             steady=steady,
+            serving=serving,
             label=label,
         )
 

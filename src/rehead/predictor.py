@@ -2,8 +2,9 @@
 
 The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 is native, most
 are scored in that, in a fraction of the time, and those that its rounding could matter to again in float32: on a
-sample it is measured how far bfloat16 moves the logits, and a text counts as safe only if twice that could move none of
-its probabilities by more than a hundredth, and so not its label either.
+sample it is measured how far bfloat16 moves the logits, and a text counts as safe only if three standard deviations of
+that, or more where few were looked at, could move none of its probabilities by more than a hundredth, and so not its
+label either.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.special import chdtri
 from torch import Tensor
 
 from rehead import hardware, likelihood
@@ -32,7 +34,9 @@ _CHUNK = 8192
 _WORTHWHILE = 256
 # On so many texts of the first portion it is measured how far bfloat16 moves the logits.
 _SAMPLE = 16
-_SAFETY = 2.0
+# How many standard deviations of what was measured are looked out for, and how sure it is to be that the true one is no
+# larger than was taken.
+_DEVIATIONS, _CONFIDENCE = 3.0, 0.95
 # Such odds decide alone; larger ones would overflow.
 _OVERWHELMING = 50.0
 # How far from float32's a probability may be.
@@ -69,8 +73,13 @@ class Predictor:
         max_length, long: of texts; see `rehead.bases.tokens.encode`.
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
         views: of an image, how many are averaged.
-        steady: whether it will be asked again and again, as in a server: bfloat16 then pays for few texts too.
+        steady: whether it will be asked again and again: bfloat16 then pays for few texts too.
+        serving: whether that is in a server, where it is worth a copy of the weights, and where it may go on to learn
+            how far bfloat16 moves logits: the third digit of a probability then hangs on what was asked before.
         label: what the progress bar says; None for no bar.
+
+    Attributes:
+        base: what scores in float32.
     """
 
     def __init__(
@@ -83,17 +92,20 @@ class Predictor:
         multilabel: bool = False,
         views: int = 1,
         steady: bool = False,
+        serving: bool = False,
         label: str | None = "predicting",
     ) -> None:
         head.eval()
         # Of a text's base that is itself; of a vision model a copy for inference.
-        self._base = base.with_products_in(torch.float32)
+        self.base = base.with_products_in(torch.float32)
         self._head, self._max_length, self._long = head, max_length, long
         self._multilabel, self._views, self._label = multilabel, views, label
-        self._least = 1 if steady else _WORTHWHILE
+        self._flops_a_token = self.base.flops_a_token(0, head.reads[-1])
+        self._steady, self._serving = steady or serving, serving
         self._fast: Base | None = None
-        self._flops_a_token = self._base.flops_a_token(0, head.reads[-1])
-        self._drift, self._sampled = 0.0, 0
+        if serving and hardware.native_dtype() == torch.bfloat16:
+            self._fast, self.base = self.base.frozen_in(torch.bfloat16), self.base.laid_out()
+        self._drift = _Drift(multilabel)
         self._preparing = threading.Lock()
 
     def scores(
@@ -112,7 +124,7 @@ class Predictor:
         for start in range(0, len(inputs), _CHUNK):
             part = slice(start, start + _CHUNK)
             views = [range(self._views)] * len(inputs[part])
-            encoded = encode(self._base, inputs[part], self._max_length, self._long, views)
+            encoded = encode(self.base, inputs[part], self._max_length, self._long, views)
             passed = self._passed(encoded)
             probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
             tokens_cut[part] = encoded.tokens_cut
@@ -123,40 +135,36 @@ class Predictor:
 
     def _passed(self, texts: Encoded) -> _Passed:
         """In bfloat16 where it is native, and in float32 where its rounding could matter."""
-        if len(texts.windows) < self._least or hardware.native_dtype() == torch.float32:
-            return self._pass(self._base, texts)
+        worthwhile = self._steady or len(texts.windows) >= _WORTHWHILE
+        if not worthwhile or hardware.native_dtype() == torch.float32:
+            return self._pass(self.base, texts)
         with self._preparing:
             if self._fast is None:
-                self._fast = self._base.frozen_in(hardware.native_dtype())
+                self._fast = self.base.frozen_in(hardware.native_dtype())
         passed = self._pass(self._fast, texts)
         with self._preparing:
-            if self._sampled < _SAMPLE:
+            if self._drift.n < _SAMPLE:
                 passed.flops += self._measure(texts, passed.logits)
+            error = self._drift.bound
         probabilities = likelihood.probabilities(passed.logits, self._multilabel)
-        again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, self._error)))
+        again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, error)))
         if len(again):
-            exact = self._pass(self._base, texts.take(again))
+            exact = self._pass(self.base, texts.take(again))
+            if self._serving and error < np.inf:
+                with self._preparing:
+                    self._drift.see(passed.logits[again.numpy()], exact.logits)
             passed.logits[again.numpy()] = exact.logits
             passed.pooled[again] = exact.pooled
             passed.flops += exact.flops
         return passed
 
-    @property
-    def _error(self) -> float:
-        """How far log odds may drift in bfloat16: two logits of a text from each other, or each by itself where there
-        may be several labels. Without limit as long as too few texts were looked at.
-        """
-        return _SAFETY * self._drift if self._sampled >= _SAMPLE else np.inf
-
     def _measure(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
         """Compares with float32 on texts of all lengths; the operations that it took."""
         by_length = torch.argsort(texts.tokens, stable=True)
-        n = min(_SAMPLE - self._sampled, len(by_length))
+        n = min(_SAMPLE - self._drift.n, len(by_length))
         rows = by_length[torch.linspace(0, len(by_length) - 1, n).long()]
-        exact = self._pass(self._base, texts.take(rows))
-        drift = logits[rows.numpy()] - exact.logits
-        measured = float(np.abs(drift).max() if self._multilabel else np.ptp(drift, axis=1).max())
-        self._drift, self._sampled = max(self._drift, measured), self._sampled + n
+        exact = self._pass(self.base, texts.take(rows))
+        self._drift.see(logits[rows.numpy()], exact.logits)
         return exact.flops
 
     def _pass(self, base: Base, texts: Encoded) -> _Passed:
@@ -166,6 +174,35 @@ class Predictor:
         with torch.inference_mode():
             logits = head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
         return _Passed(logits, pooled, self._flops_a_token * tokens)
+
+
+@dataclass
+class _Drift:
+    """How far bfloat16 moves the log odds of a text: two logits from each other, or each where there may be several
+    labels.
+
+    Attributes:
+        n: texts that were looked at.
+    """
+
+    multilabel: bool
+    n: int = 0
+    _squares: float = 0.0
+
+    def see(self, rounded: npt.NDArray[np.float32], exact: npt.NDArray[np.float32]) -> None:
+        """Looks at the logits of further texts, (n, n_classes) each."""
+        moved = rounded.astype(np.float64) - exact
+        drift = np.abs(moved).max(axis=1) if self.multilabel else np.ptp(moved, axis=1)
+        self.n += len(drift)
+        self._squares += float(np.square(drift).sum())
+
+    @property
+    def bound(self) -> float:
+        """How far it may move those of others; without limit as long as too few were looked at."""
+        if self.n < _SAMPLE:
+            return np.inf
+        # The upper end of the confidence interval of a standard deviation.
+        return _DEVIATIONS * float(np.sqrt(self._squares / chdtri(self.n, _CONFIDENCE)))
 
 
 @dataclass

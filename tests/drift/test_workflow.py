@@ -243,7 +243,7 @@ def test_images_are_compared_in_all_but_words_and_length(tmp_path: Path, capsys:
 def test_a_monitor_hears_what_a_predictor_says(model: Path) -> None:
     loaded = artifact.load(model)
     assert loaded.fingerprint is not None
-    predictor, monitor = loaded.predictor(steady=True, label=None), Monitor(loaded.fingerprint)
+    predictor, monitor = loaded.predictor(label=None), Monitor(loaded.fingerprint)
     texts = messages(150, N_LEARNED)[0]
     for start in range(0, 150, 30):
         part = texts[start : start + 30]

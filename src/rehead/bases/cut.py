@@ -100,6 +100,17 @@ class Base:
             prepacked.prepack(frozen.blocks)
         return frozen
 
+    def laid_out(self) -> Base:
+        """As `frozen_in(torch.float32)`, with a copy of the blocks' weights in the kernels' layout where there are such
+        kernels: small batches take a quarter less time.
+        """
+        if hardware.device().type != "cpu" or not prepacked.available():
+            return self
+        shared = {id(weight): weight for weight in self.model.parameters()}
+        copied = replace(self, model=copy.deepcopy(self.model, dict[int, Any](shared)))
+        prepacked.prepack(copied.blocks)
+        return copied
+
     @property
     def whole(self) -> str | None:
         """The token whose state stands for all of the input: `last` or `cls`; None where there is none."""

@@ -1,6 +1,6 @@
 """Linear layers of a frozen base, their weights laid out once the way that oneDNN's kernels read them.
 
-torch's own linear layer brings bfloat16 weights into that layout anew at each product. Here the kernel also applies
+torch's own linear layer brings the weights into that layout anew at each product. Here the kernel also applies
 the activation that follows, on sums that are not rounded yet, instead of passing over the result a second time.
 Nothing can be trained through these layers.
 """
@@ -52,7 +52,7 @@ def available() -> bool:
 
 
 def prepack(blocks: nn.ModuleList) -> None:
-    """Replaces the linear layers of bfloat16 blocks, in place."""
+    """Replaces the linear layers of blocks, in place."""
     for parent in list(blocks.modules()):
         if all(hasattr(parent, name) for name in _GATED):
             continue  # replaced as a whole, in what it is part of
@@ -71,7 +71,7 @@ class _Product(nn.Module):
     """A linear layer with what follows it.
 
     Args:
-        weight: (width of the outputs, width of the inputs) bfloat16.
+        weight: (width of the outputs, width of the inputs).
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None, activation: tuple[str, str] | None = None) -> None:

@@ -128,6 +128,10 @@ class VisionBase(Base):
     def hidden_size(self) -> int:
         return self.width_at(len(self.blocks))
 
+    def laid_out(self) -> VisionBase:
+        """See `rehead.bases.cut.Base.laid_out`; a copy for inference is as fast as it can be."""
+        return self
+
     @property
     def whole(self) -> str | None:
         return "cls" if self.vision.prefix else None
