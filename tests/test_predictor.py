@@ -122,7 +122,9 @@ def test_drift_is_told_from_what_was_looked_at(multilabel: bool) -> None:
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_one_that_serves_learns_from_what_it_scores_again(model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_serves_learns_from_what_it_scores_again(
+    model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch
+) -> None:
     base, head = model
     monkeypatch.setattr(predictor, "_TOLERANCE", 1e-9)
     seen = []

@@ -113,9 +113,7 @@ class Artifact:
         """Probabilities of the texts or images, and how much of each text was cut off."""
         return self.predictor().scores(texts)
 
-    def predictor(
-        self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting"
-    ) -> Predictor:
+    def predictor(self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting") -> Predictor:
         """What scores texts or images; for its arguments see `Predictor`."""
         settings = self.description
         return Predictor(
