@@ -60,7 +60,7 @@ def _of_the_pass(base: Base, fast: Base, ids: Ragged, given_back: float) -> list
     with patch.object(packing, "_SHORT", 0):
         fused = _seconds(lambda: _pass(fast, ids))
     plain = base.with_products_in(torch.bfloat16)
-    with patch.object(packing, "_ROWS", 1):
+    with patch.object(packing, "_MULTIPLE", 1):
         odd_rows = _seconds(lambda: _pass(fast, ids))
     return [
         _idea("matrix products in bf16", "float32", whole, _seconds(lambda: _pass(base, ids))),
@@ -96,7 +96,7 @@ def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_tr
     last_token = epoch(from_states)
     with patch.object(tail_module, "is_family_head", lambda pooling: False):
         all_tokens = epoch(from_states)
-    with patch.object(packing, "_ROWS", 1):
+    with patch.object(packing, "_MULTIPLE", 1):
         odd_rows = epoch(from_states)
     return [
         _idea("features in the cache", "computed", reading, computing),

@@ -9,6 +9,7 @@ import torch
 from rehead import hardware, predictor
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
+from rehead.bases.reading import encode
 from rehead.heads import Head, build
 from rehead.predictor import Predictor
 from tests.tiny_models import WORDS, save_tiny_model
@@ -106,34 +107,37 @@ def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_drift_is_told_from_what_was_looked_at(multilabel: bool) -> None:
+def test_drift_is_told_from_texts_that_differ(multilabel: bool, model: tuple[Base, Head]) -> None:
+    base, _ = model
     generator = np.random.default_rng(0)
-    drift = predictor._Drift(multilabel)
+    drift = predictor._Drift(multilabel, 2000)
     bounds = []
-    for n in (predictor._SAMPLE - 1, 1, 84, 9900):
+    for n in (predictor._SAMPLE - 1, 1, 84, 1900):
+        numbers = [len(bounds) * 2000 + i for i in range(n)]
+        texts = encode(base, [" ".join(WORDS[int(digit)] for digit in f"{number:05}") for number in numbers], 64)
+        assert len(drift.unseen(texts)) == n
         exact = generator.normal(size=(n, 2)).astype(np.float32)
         moved = np.stack([generator.normal(scale=0.02, size=n), np.zeros(n)], axis=1)
-        drift.see((exact + moved).astype(np.float32), exact)
+        drift.see(texts, (exact + moved).astype(np.float32), exact)
+        assert len(drift.unseen(texts)) == 0
         bounds.append(drift.bound)
+    assert drift.missing == 0
     assert bounds[0] == np.inf
     # The more were looked at the nearer it is to three standard deviations, from above.
     assert bounds[1] > bounds[2] > bounds[3] > 0.06
-    assert bounds[3] == pytest.approx(0.06, rel=0.05)
+    assert bounds[3] == pytest.approx(0.06, rel=0.06)
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_one_that_serves_learns_from_what_it_scores_again(
-    model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_text_that_comes_again_and_again_says_nothing_of_others(model: tuple[Base, Head]) -> None:
     base, head = model
-    monkeypatch.setattr(predictor, "_TOLERANCE", 1e-9)
-    seen = []
-    for serving in (True, False):
-        asked = Predictor(base, head, 64, steady=True, serving=serving)
-        for start in range(3):
-            asked.scores([f"{text} {WORDS[start]}" for text in TEXTS])
-        seen.append(asked._drift.n)
-    assert seen[0] > seen[1] == predictor._SAMPLE
+    server = Predictor(base, head, 64, serving=True)
+    plain = of_transformers(base, TEXTS[:1])
+    for _ in range(10):
+        again = server.scores([TEXTS[0]] * 10).probabilities
+        assert np.allclose(again, np.repeat(plain, 10, axis=0), atol=1e-6)
+    assert server._drift.missing == predictor._SAMPLE_OF_A_SERVER - 1
+    assert server._drift.bound == np.inf
 
 
 @pytest.mark.parametrize("in_bf16", [False, True])

@@ -39,8 +39,8 @@ _ENVIRONMENT = {
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512",
 }
 # Python looks for garbage after every 700 new objects, and imports make millions of them, none of which is garbage:
-# a second of each command. See gc.set_threshold.
-_GARBAGE = (10_000, 20, 20)
+# a second of each command. See gc.set_threshold; it stays so for the whole command.
+_GARBAGE = (10_000, 10, 10)
 _DATA = "a file (CSV, TSV, JSON Lines, Parquet), a folder or zip of images, or sample:NAME"
 
 

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from rehead import hardware, likelihood
 from rehead.bases.cut import Base
+from rehead.bases.ragged import offsets_of
 from rehead.bases.reading import encode
 from rehead.bases.tokens import Encoded
 from rehead.data.pictures import Picture
@@ -34,6 +35,8 @@ _CHUNK = 8192
 _WORTHWHILE = 256
 # On so many texts of the first portion it is measured how far bfloat16 moves the logits.
 _SAMPLE = 16
+# In a server, which is asked for long, on so many.
+_SAMPLE_OF_A_SERVER = 64
 # How many standard deviations of what was measured are looked out for, and how sure it is to be that the true one is no
 # larger than was taken.
 _DEVIATIONS, _CONFIDENCE = 3.0, 0.95
@@ -74,8 +77,7 @@ class Predictor:
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
         views: of an image, how many are averaged.
         steady: whether it will be asked again and again: bfloat16 then pays for few texts too.
-        serving: whether that is in a server, where it is worth a copy of the weights, and where it may go on to learn
-            how far bfloat16 moves logits: the third digit of a probability then hangs on what was asked before.
+        serving: whether that is in a server, where a larger sample and a copy of the weights are worth their while.
         label: what the progress bar says; None for no bar.
 
     Attributes:
@@ -101,11 +103,11 @@ class Predictor:
         self._head, self._max_length, self._long = head, max_length, long
         self._multilabel, self._views, self._label = multilabel, views, label
         self._flops_a_token = self.base.flops_a_token(0, head.reads[-1])
-        self._steady, self._serving = steady or serving, serving
+        self._steady = steady or serving
         self._fast: Base | None = None
         if serving and hardware.native_dtype() == torch.bfloat16:
             self._fast, self.base = self.base.frozen_in(torch.bfloat16), self.base.laid_out()
-        self._drift = _Drift(multilabel)
+        self._drift = _Drift(multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
 
     def scores(
@@ -143,28 +145,28 @@ class Predictor:
                 self._fast = self.base.frozen_in(hardware.native_dtype())
         passed = self._pass(self._fast, texts)
         with self._preparing:
-            if self._drift.n < _SAMPLE:
+            if self._drift.missing:
                 passed.flops += self._measure(texts, passed.logits)
             error = self._drift.bound
         probabilities = likelihood.probabilities(passed.logits, self._multilabel)
         again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, error)))
         if len(again):
             exact = self._pass(self.base, texts.take(again))
-            if self._serving and error < np.inf:
-                with self._preparing:
-                    self._drift.see(passed.logits[again.numpy()], exact.logits)
             passed.logits[again.numpy()] = exact.logits
             passed.pooled[again] = exact.pooled
             passed.flops += exact.flops
         return passed
 
     def _measure(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
-        """Compares with float32 on texts of all lengths; the operations that it took."""
-        by_length = torch.argsort(texts.tokens, stable=True)
-        n = min(_SAMPLE - self._drift.n, len(by_length))
+        """Compares with float32 on texts of all lengths that were not looked at yet; the operations that it took."""
+        new = self._drift.unseen(texts)
+        by_length = new[torch.argsort(texts.tokens[new], stable=True)]
+        if not len(by_length):
+            return 0.0
+        n = min(self._drift.missing, len(by_length))
         rows = by_length[torch.linspace(0, len(by_length) - 1, n).long()]
         exact = self._pass(self.base, texts.take(rows))
-        self._drift.see(logits[rows.numpy()], exact.logits)
+        self._drift.see(texts.take(rows), logits[rows.numpy()], exact.logits)
         return exact.flops
 
     def _pass(self, base: Base, texts: Encoded) -> _Passed:
@@ -176,33 +178,47 @@ class Predictor:
         return _Passed(logits, pooled, self._flops_a_token * tokens)
 
 
-@dataclass
 class _Drift:
     """How far bfloat16 moves the log odds of a text: two logits from each other, or each where there may be several
-    labels.
-
-    Attributes:
-        n: texts that were looked at.
+    labels. Told from the first `wanted` texts that differ.
     """
 
-    multilabel: bool
-    n: int = 0
-    _squares: float = 0.0
+    def __init__(self, multilabel: bool, wanted: int) -> None:
+        self._multilabel, self._wanted = multilabel, wanted
+        self._seen: set[bytes] = set()
+        self._squares = 0.0
 
-    def see(self, rounded: npt.NDArray[np.float32], exact: npt.NDArray[np.float32]) -> None:
-        """Looks at the logits of further texts, (n, n_classes) each."""
+    @property
+    def missing(self) -> int:
+        """How many texts are still to be looked at."""
+        return max(0, self._wanted - len(self._seen))
+
+    def unseen(self, texts: Encoded) -> Tensor:
+        """(n,) which of the texts were not looked at, each once."""
+        first = {digest: row for row, digest in reversed(list(enumerate(_digests(texts))))}
+        return torch.tensor(sorted(row for digest, row in first.items() if digest not in self._seen), dtype=torch.int64)
+
+    def see(self, texts: Encoded, rounded: npt.NDArray[np.float32], exact: npt.NDArray[np.float32]) -> None:
+        """Looks at further texts and their logits, (n, n_classes) each."""
         moved = rounded.astype(np.float64) - exact
-        drift = np.abs(moved).max(axis=1) if self.multilabel else np.ptp(moved, axis=1)
-        self.n += len(drift)
+        drift = np.abs(moved).max(axis=1) if self._multilabel else np.ptp(moved, axis=1)
+        self._seen.update(_digests(texts))
         self._squares += float(np.square(drift).sum())
 
     @property
     def bound(self) -> float:
         """How far it may move those of others; without limit as long as too few were looked at."""
-        if self.n < _SAMPLE:
+        n = len(self._seen)
+        if n < _SAMPLE:
             return np.inf
         # The upper end of the confidence interval of a standard deviation.
-        return _DEVIATIONS * float(np.sqrt(self._squares / chdtri(self.n, _CONFIDENCE)))
+        return _DEVIATIONS * float(np.sqrt(self._squares / chdtri(n, _CONFIDENCE)))
+
+
+def _digests(texts: Encoded) -> list[bytes]:
+    """Of each text; of one in several windows that of its first."""
+    first = offsets_of(texts.windows)[:-1]
+    return [digest.tobytes() for digest in texts.ids.digests()[first.numpy()]]
 
 
 @dataclass

@@ -243,13 +243,15 @@ def test_images_are_compared_in_all_but_words_and_length(tmp_path: Path, capsys:
 def test_a_monitor_hears_what_a_predictor_says(model: Path) -> None:
     loaded = artifact.load(model)
     assert loaded.fingerprint is not None
-    predictor, monitor = loaded.predictor(label=None), Monitor(loaded.fingerprint)
     texts = messages(150, N_LEARNED)[0]
-    for start in range(0, 150, 30):
-        part = texts[start : start + 30]
-        monitor.observe(part, predictor.scores(part, keep_features=True))
-    report = monitor.report()
-    facts = workflow.drift(model, texts)
-    assert report["drifted"] is False
-    for name, measure in report["measures"].items():
-        assert measure["value"] == pytest.approx(facts["measures"][name]["value"], abs=1e-4)
+    expected = workflow.drift(model, texts)["measures"]
+    # A server's bfloat16 may move an answer by a hundredth, and so some of the 150 across a step.
+    for serving, near in ((False, 1e-4), (True, 0.05)):
+        predictor, monitor = loaded.predictor(serving=serving, label=None), Monitor(loaded.fingerprint)
+        for start in range(0, 150, 30):
+            part = texts[start : start + 30]
+            monitor.observe(part, predictor.scores(part, keep_features=True))
+        report = monitor.report()
+        assert report["drifted"] is False
+        for name, measure in report["measures"].items():
+            assert measure["value"] == pytest.approx(expected[name]["value"], abs=near)

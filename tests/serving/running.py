@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from prometheus_client.parser import text_string_to_metric_families
 
 from rehead.serving import server
 from rehead.serving.models import parse
@@ -105,3 +106,14 @@ def process(*arguments: object, environment: dict[str, str] | None = None) -> It
             os.killpg(started.pid, signal.SIGKILL)
         started.wait()
         reader.join(10)
+
+
+def counted(client: httpx2.Client, name: str, **labels: str) -> float:
+    """The sum of a metric's samples that have these labels."""
+    families = text_string_to_metric_families(client.get("/metrics").text)
+    return sum(
+        sample.value
+        for family in families
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )

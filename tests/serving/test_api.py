@@ -17,7 +17,6 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from rehead import Classifier, artifact
 from rehead.evaluation.decisions import Wanted
@@ -25,7 +24,7 @@ from rehead.explanation import explain
 from rehead.serving.settings import Limits
 from rehead.workflow import fit
 from tests.serving.http_client import Connection, body
-from tests.serving.running import process, running
+from tests.serving.running import counted, process, running
 from tests.tiny_images import encoded, image, save_folders
 from tests.tiny_texts import messages, write_csv
 from tests.tiny_vision_models import save_tiny_vision_model
@@ -38,17 +37,6 @@ def client(spam: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
     limits = Limits(body_bytes=100_000, texts=50, characters=2_000)
     with running([spam], tmp_path_factory.mktemp("jobs"), limits=limits) as client:
         yield client
-
-
-def counted(client: httpx2.Client, name: str, **labels: str) -> float:
-    """The sum of a metric's samples that have these labels."""
-    families = text_string_to_metric_families(client.get("/metrics").text)
-    return sum(
-        sample.value
-        for family in families
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def refused(response: httpx2.Response, status: int, code: str) -> str:
@@ -153,17 +141,23 @@ def test_large_bodies_are_refused_before_they_are_read(client: httpx2.Client) ->
 def test_clients_that_hang_up_are_not_worked_for(spam: Path, tmp_path: Path) -> None:
     texts = [f"{number} " + "win free cash now " * 100 for number in range(1000)]
 
-    async def hang_up(address: str) -> None:
+    async def hang_up(client: httpx2.Client) -> None:
+        address = str(client.base_url).rstrip("/")
         asking, breaking_off = [await Connection.open(address) for _ in range(2)]
-        await asking.send(body(*texts))
         head = "POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         breaking_off.writer.write(f'{head}Content-Length: 1000\r\n\r\n{{"texts": '.encode())
-        await asyncio.sleep(0.5)
+        await asking.send(body(*texts))
+        while not await asyncio.to_thread(counted, client, "rehead_queued_tokens"):
+            await asyncio.sleep(0)
         asking.close()
         breaking_off.close()
 
-    with process(spam, "--jobs", tmp_path / "jobs") as server, httpx2.Client(base_url=server.address) as client:
-        asyncio.run(hang_up(server.address))
+    # A batch of a text each, so that there is enough to be left over.
+    with (
+        process(spam, "--jobs", tmp_path / "jobs", "--batch-tokens", 1) as server,
+        httpx2.Client(base_url=server.address) as client,
+    ):
+        asyncio.run(hang_up(client))
         deadline = time.monotonic() + 10
         while counted(client, "rehead_requests_total", status="499") < 2 and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -385,3 +379,13 @@ def test_metrics_are_prometheus(client: httpx2.Client) -> None:
     assert counted(client, "rehead_scored_total", model="spam") >= 2
     assert math.isfinite(counted(client, "rehead_queued_tokens", model="spam"))
     assert client.get("/metrics").headers["Content-Type"].startswith("text/plain")
+
+
+def test_files_that_are_sent_are_counted_as_sent(client: httpx2.Client) -> None:
+    for path in ("/", "/page.js", "/v1/model/report"):
+        before = counted(client, "rehead_requests_total", path=path, status="200")
+        assert client.get(path).status_code == 200
+        deadline = time.monotonic() + 10
+        while counted(client, "rehead_requests_total", path=path) <= before and time.monotonic() < deadline:
+            time.sleep(0.01)  # it is counted when the file has been closed
+        assert counted(client, "rehead_requests_total", path=path, status="200") == before + 1

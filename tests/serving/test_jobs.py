@@ -18,7 +18,7 @@ from rehead import artifact
 from rehead.errors import DataError, Interrupted, SettingError
 from rehead.serving.jobs import Job, Jobs
 from rehead.serving.settings import Limits
-from tests.serving.running import process, running
+from tests.serving.running import counted, process, running
 from tests.tiny_texts import messages
 
 
@@ -53,9 +53,9 @@ def client(spam: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[htt
 
 
 def test_rows_come_back_with_what_is_predicted_of_them(client: httpx2.Client, spam: Path) -> None:
-    counted = client.get("/metrics").text.count("rehead_predictions_total{")
+    before = counted(client, "rehead_predictions_total")
     job = finished(client, upload(client, table(100, start=700)))
-    assert client.get("/metrics").text.count("rehead_predictions_total{") > counted
+    assert counted(client, "rehead_predictions_total") == before + 100
     assert (job["state"], job["progress"], job["facts"]["rows"]) == ("done", 1.0, 100)
     result = client.get(job["result"])
     assert "mail.predicted.csv" in result.headers["Content-Disposition"]

@@ -101,8 +101,8 @@ class Base:
         return frozen
 
     def laid_out(self) -> Base:
-        """As `frozen_in(torch.float32)`, with a copy of the blocks' weights in the kernels' layout where there are such
-        kernels: small batches take a quarter less time.
+        """A copy for what nothing is trained through, whose float32 weights of the blocks lie as the kernels read them:
+        10 to 20 % faster. Itself where there are no such kernels.
         """
         if hardware.device().type != "cpu" or not prepacked.available():
             return self
@@ -138,7 +138,7 @@ class Base:
         """Token ids (T,) of packed texts → states that enter block 0, (T, hidden_size)."""
         return self.family.embed(self.backbone, inputs, packing)
 
-    def rounded(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
+    def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
         """States that enter a block (T, hidden_size), with filler where products run faster with it; where they lie."""
         if hidden.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
             return packing.filled(hidden)

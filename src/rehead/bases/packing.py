@@ -26,7 +26,7 @@ _SHORT = 96
 _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 # See `Packing.filled`.
-_ROWS = 16
+_MULTIPLE = 16
 
 # A batch whose padded places are so many times its tokens is taken apart where a text is more than so many times as
 # long as the first of its stretch, and longer than so many tokens.
@@ -176,7 +176,8 @@ class Packing:
         oneDNN makes a kernel of its own for each number of rows in bfloat16, which takes as long as a product with 200
         of them; of so few numbers it keeps the kernels.
         """
-        missing = -len(hidden) % _ROWS
+        assert not self.filler
+        missing = -len(hidden) % _MULTIPLE
         return pad(hidden, (0, 0, 0, missing)), replace(self, filler=missing)
 
     def unfilled(self, hidden: Tensor) -> Tensor:

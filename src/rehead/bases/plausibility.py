@@ -23,7 +23,7 @@ from rehead.errors import BaseModelError, first_line
 # What a checkpoint may lack of the model that is built of it: a head, a pooler. Twice its weights and this many more.
 _LACKING = 10_000_000
 # As families call the numbers of their layers, or of those of each stage.
-_COUNTS_LAYERS = re.compile("num_.*_layers|n_layers?|depths")
+_COUNTS_LAYERS = re.compile("num_(.*_)?layers|n_layers?|depths")
 _LARGEST_JSON = 64 * 2**20
 # Written by libraries that read them back by running what is in them.
 _RUN_WHEN_READ = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import gelu, linear, silu
 from transformers import activations
 from transformers.pytorch_utils import Conv1D
 
@@ -30,6 +30,8 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, str]] = {
 }
 # Which activation follows which layer, by their names in Transformers' feed-forward modules.
 _FOLLOWED_BY = {"dense": "intermediate_act_fn", "lin1": "activation", "c_fc": "act"}
+# In these types it is tried whether the kernels work here.
+_PROBED = (torch.bfloat16, torch.float32)
 _GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
@@ -40,24 +42,33 @@ def available() -> bool:
     if not torch.backends.mkldnn.is_available() or not hasattr(operations, "_linear_pointwise"):
         return False
     generator = torch.Generator().manual_seed(0)
-    inputs, weight = (torch.randn(rows, 64, generator=generator).to(torch.bfloat16) for rows in (5, 96))
+    inputs, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((2, 5, 64), (96, 64), (96,)))
     try:
         with torch.inference_mode():
-            gate = _Product(weight, None, ("swish", ""))(inputs)
-            gated = _Product(weight, None).times(inputs, gate)
-            expected = linear(inputs, weight)
-            return torch.allclose(gated, silu(expected) * expected, rtol=0.1, atol=0.1)
-    except (RuntimeError, NotImplementedError, TypeError):
+            return all(_computes_the_same(*(part.to(dtype) for part in (inputs, weight, bias))) for dtype in _PROBED)
+    except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return False
+
+
+def _computes_the_same(inputs: Tensor, weight: Tensor, bias: Tensor) -> bool:
+    plain = linear(inputs, weight, bias)
+    gate = _Product(weight, bias, ("swish", ""))(inputs)
+    pairs = [
+        (_Product(weight, bias)(inputs), plain),
+        (_Product(weight, bias, ("gelu", "none"))(inputs), gelu(plain)),
+        (_Product(weight, bias).times(inputs, gate), silu(plain) * plain),
+    ]
+    near = 0.1 if inputs.dtype == torch.bfloat16 else 1e-3
+    return all(torch.allclose(ours, expected, rtol=near, atol=near) for ours, expected in pairs)
 
 
 def prepack(blocks: nn.ModuleList) -> None:
     """Replaces the linear layers of blocks, in place."""
     for parent in list(blocks.modules()):
-        if all(hasattr(parent, name) for name in _GATED):
+        if _is_gated(parent):
             continue  # replaced as a whole, in what it is part of
         for name, child in list(parent.named_children()):
-            if all(hasattr(child, part) for part in _GATED) and type(child.act_fn) in _ACTIVATIONS:
+            if _is_gated(child):
                 setattr(parent, name, _GatedFeedForward(child))
             elif isinstance(child, nn.Linear | Conv1D):
                 following = _FOLLOWED_BY.get(name, "")
@@ -65,6 +76,10 @@ def prepack(blocks: nn.ModuleList) -> None:
                 if activation:
                     setattr(parent, following, nn.Identity())
                 setattr(parent, name, _Product.of(child, activation))
+
+
+def _is_gated(layers: Any) -> bool:
+    return all(hasattr(layers, part) for part in _GATED) and type(layers.act_fn) in _ACTIVATIONS
 
 
 class _Product(nn.Module):

@@ -184,8 +184,8 @@ class VisionBase(Base):
         """Pixels (n, 3, height, width) → states that enter block 0, (n · states, width)."""
         return self._flat(self.vision.embed(self.backbone, inputs))
 
-    def rounded(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
-        """See `rehead.bases.cut.Base.rounded`; images have all the same number of states."""
+    def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
+        """See `rehead.bases.cut.Base.filled`; images have all the same number of states."""
         return hidden, packing
 
     def run_blocks(

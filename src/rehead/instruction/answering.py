@@ -89,7 +89,7 @@ def losses(base: Base, answers: Answers, rows: Tensor, cut: int, *, recompute: b
     tokens = answers.tokens
     packing = Packing(tokens.ids.lengths[rows].to(hardware.device()))
     with autocast(hardware.native_dtype() == torch.bfloat16):
-        hidden = answers.inputs.hidden(rows, packing)
+        hidden, packing = base.filled(answers.inputs.hidden(rows, packing), packing)
         hidden = base.run_blocks(hidden, packing, cut, len(base.blocks), recompute=recompute)
         # A token is told from the state of the one before it.
         places = tokens.learned.take(rows).values.nonzero().squeeze(1)

@@ -34,8 +34,8 @@ from rehead.serving.settings import Limits
 from rehead.serving.state import state_of
 
 router = APIRouter()
-# What needs no key.
-health = APIRouter()
+# What needs no key, see `rehead.serving.gate.OPEN`.
+without_key = APIRouter()
 Answers = list[dict[str, Any]]
 # So many digits of a probability go over the wire; the seventh is rounding.
 _DIGITS = 6
@@ -232,13 +232,13 @@ async def reload(request: Request) -> dict[str, Any]:
     return {"versions": state.versions()}
 
 
-@health.get("/healthz", response_model=wire.Health)
+@without_key.get("/healthz", response_model=wire.Health)
 async def healthz() -> dict[str, str]:
     """Whether the server runs."""
     return {"status": "ok"}
 
 
-@health.get("/readyz", response_model=wire.Health, responses=described(503))
+@without_key.get("/readyz", response_model=wire.Health, responses=described(503))
 async def readyz(request: Request) -> dict[str, str]:
     """Whether requests should be sent here: not while it shuts down."""
     if state_of(request).draining:

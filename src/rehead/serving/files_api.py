@@ -46,6 +46,7 @@ async def upload(
     version = state.models.main(model)
     if version.artifact.takes == "images":
         raise Refusal(422, "wrong_kind", f"model {version.name!r} classifies images; send them to /v1/predict")
+    await state.require_room_for_a_job()  # once more: others may have come while this file did
     name = Path((file.filename or "file").replace("\\", "/")).name[:200] or "file"
     ending = Path(name).suffix.lower().removeprefix(".")
     chosen = format or (ending if ending in _MEDIA_TYPES else "csv")

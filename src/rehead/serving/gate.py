@@ -44,16 +44,18 @@ class Gate:
         request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
         facts: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, facts=facts)
-        status, hung_up = 0, False
+        status, answered, hung_up = 0, False, False
 
         async def receiving() -> Message:
             nonlocal hung_up
             message = await receive()
-            hung_up = hung_up or message["type"] == "http.disconnect"
+            # Once all is sent, the end of the connection is told the same way.
+            hung_up = hung_up or (message["type"] == "http.disconnect" and not answered)
             return message
 
         async def sending(message: Message) -> None:
-            nonlocal status
+            nonlocal status, answered
+            answered = answered or (message["type"] == "http.response.body" and not message.get("more_body", False))
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message).update(

@@ -62,9 +62,13 @@ class Metrics(Collector):
             "rehead_drift_threshold", "From where on it is drift", labels=(*_OF_VERSION, "of")
         )
         drifted = GaugeMetricFamily("rehead_drifted", "Whether any of them is beyond its threshold", labels=_OF_VERSION)
-        # Two folders may hold the same weights; a name and version is told of once.
+        tokens: Tally[tuple[str, str]] = Tally()
+        for version in self._versions:
+            tokens[version.name, version.id] += version.batcher.queued_tokens
+        for whose, waiting in tokens.items():
+            queued.add_metric(whose, waiting)
+        # Two folders may hold the same weights; of their drift one is told.
         for whose, version in {(version.name, version.id): version for version in self._versions}.items():
-            queued.add_metric(whose, version.batcher.queued_tokens)
             report: dict[str, Any] = version.monitor.report() if version.monitor else {"drifted": None}
             if report["drifted"] is not None:
                 drifted.add_metric(whose, float(report["drifted"]))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rehead.bases.vision import VisionBase
 from rehead.drift.monitor import Monitor
 from rehead.errors import SettingError
 from rehead.serving.batching import Batch, Batcher
-from rehead.serving.metrics import Metrics
+from rehead.serving.metrics import Metrics, OfVersion
 from rehead.serving.refusals import Refusal
 from rehead.serving.settings import Limits
 
@@ -107,14 +108,14 @@ class Version:
         self.id = str(loaded.description["weights_sha256"])[:12]
         self.monitor = None if loaded.fingerprint is None else Monitor(loaded.fingerprint)
         self.metrics = metrics.of_version(source.name, self.id)
-        self._longest = int(loaded.description["max_length"])
-        keep = self.monitor is not None
+        # What the batcher is given knows nothing of this object: it shall be gone as soon as nobody uses it, also where
+        # no garbage collector looks.
         self.batcher = Batcher(
-            lambda inputs: predictor.scores(inputs, keep_features=keep),
-            self._size_of,
+            partial(predictor.scores, keep_features=self.monitor is not None),
+            partial(_size_of, self.artifact),
             threads,
             limits,
-            self._count,
+            partial(_count, self.artifact, self.metrics, self.monitor),
             at_once,
         )
 
@@ -122,32 +123,27 @@ class Version:
     def name(self) -> str:
         return self.source.name
 
-    def _size_of(self, given: Any) -> int:
-        if isinstance(self.artifact.base, VisionBase):
-            return self.artifact.base.tokens_an_image
-        tokens = len(given) // _CHARACTERS_A_TOKEN + _ADDED
-        return tokens if self.artifact.description["long"] == "chunks" else min(tokens, self._longest)
 
-    def _count(self, batch: Batch) -> None:
-        self.metrics.scored(batch, self._labels_of(batch))
-        if self.monitor is not None and batch.inputs:
-            self.monitor.observe(batch.inputs, batch.scores)
-
-    def _labels_of(self, batch: Batch) -> list[str]:
-        """What was said of somebody's own inputs: each label as often as it was; of an abstention, an empty one."""
-        labels, chosen = self.artifact.labels, self.artifact.rule.choose(batch.scores.probabilities)
-        if self.artifact.multilabel:
-            return [labels[label] for label in chosen.nonzero()[1]]
-        return [labels[label] if label >= 0 else "" for label in chosen]
+def _size_of(loaded: Artifact, given: Any) -> int:
+    """Tokens of a text or image, roughly."""
+    if isinstance(loaded.base, VisionBase):
+        return loaded.base.tokens_an_image
+    tokens = len(given) // _CHARACTERS_A_TOKEN + _ADDED
+    return tokens if loaded.description["long"] == "chunks" else min(tokens, int(loaded.description["max_length"]))
 
 
-def _spare_the_collector() -> None:
-    """Takes what is loaded by now out of the garbage collector's rounds: it stays, and looking through it, as Python
-    does from time to time, would stop everything for up to 0.4 s. What was replaced is collected first.
-    """
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()
+def _count(loaded: Artifact, metrics: OfVersion, monitor: Monitor | None, batch: Batch) -> None:
+    metrics.scored(batch, _labels_of(loaded, batch))
+    if monitor is not None and batch.inputs:
+        monitor.observe(batch.inputs, batch.scores)
+
+
+def _labels_of(loaded: Artifact, batch: Batch) -> list[str]:
+    """What was said of somebody's own inputs: each label as often as it was; of an abstention, an empty one."""
+    labels, chosen = loaded.labels, loaded.rule.choose(batch.scores.probabilities)
+    if loaded.multilabel:
+        return [labels[label] for label in chosen.nonzero()[1]]
+    return [labels[label] if label >= 0 else "" for label in chosen]
 
 
 class Models:
@@ -174,7 +170,10 @@ class Models:
         async with self._loading:
             self.versions = await asyncio.get_running_loop().run_in_executor(self._loader, self._read)
             self._metrics.serve(self.versions)
-            _spare_the_collector()
+            # What is loaded by now stays: to look through it, as Python's garbage collector does from time to time,
+            # would stop everything for up to 0.4 s.
+            gc.collect()
+            gc.freeze()
 
     def _read(self) -> list[Version]:
         return [
@@ -183,7 +182,8 @@ class Models:
         ]
 
     def close(self) -> None:
-        """Lets go of the threads."""
+        """Lets go of the threads, and gives back to the garbage collector what was kept from it."""
+        gc.unfreeze()
         self._threads.shutdown()
         self._loader.shutdown()
 

@@ -118,7 +118,7 @@ def application(state: State) -> FastAPI:
     refusals.install(app)
     app.include_router(api.router, dependencies=with_key)
     app.include_router(files_api.router, dependencies=with_key)
-    app.include_router(api.health)
+    app.include_router(api.without_key)
     app.include_router(page.router)
     app.add_middleware(Gate, state=state)
     return app

@@ -7,6 +7,7 @@ memory is bounded by the budget and not by the data.
 """
 
 import hashlib
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ import transformers
 from torch import Tensor
 
 from rehead import hardware, progress
+from rehead.bases import prepacked
 from rehead.bases.cut import Base
 from rehead.bases.loading import fingerprint
 from rehead.bases.packing import Packing
@@ -38,6 +40,8 @@ _STATES_ON_CUDA = 2**25
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
 _FORMAT = 4
+# Several threads may pass texts through one base: it is moved by one of them.
+_PREPARING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -167,6 +171,7 @@ def shelf_for(base: Base) -> Shelf:
         fingerprint(base.folder),
         arithmetic,
         hardware.device().type,
+        prepacked.available(),
         torch.__version__,
         transformers.__version__,
         _FORMAT,
@@ -224,8 +229,9 @@ def _prepare(base: Base) -> None:
     """Brings a base to where it is computed with, without dropout. Looked at first: a server asks for a few texts."""
     hardware.keep_freed_memory()
     device = hardware.device()
-    if base.model.training or next(base.model.parameters()).device.type != device.type:
-        base.model.to(device).eval()
+    with _PREPARING:
+        if base.model.training or next(base.model.parameters()).device.type != device.type:
+            base.model.to(device).eval()
 
 
 @dataclass(frozen=True)
@@ -240,6 +246,9 @@ class _Reading:
     depths: list[int]
     parts: list[str]
     cut: int | None
+
+    def __post_init__(self) -> None:
+        assert self.depths == sorted(set(self.depths))  # what is read comes in the order of the blocks
 
     @property
     def only(self) -> str | None:
@@ -257,7 +266,7 @@ class _Reading:
         in_bf16 = base.products_in_bf16
         pooled, at_cut = [], None
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=in_bf16):
-            hidden, packing = base.rounded(base.embed(inputs.to(device), packing), packing)
+            hidden, packing = base.filled(base.embed(inputs.to(device), packing), packing)
             done = 0
             for stop in stops:
                 only = self.only if stop == stops[-1] else None

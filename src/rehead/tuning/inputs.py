@@ -78,7 +78,8 @@ class Computed:
         training = self.base.model.training
         self.base.train(False)
         with torch.no_grad(), autocast(self.base.products_in_bf16):
-            states = self.base.run_blocks(self.base.embed(ids, packing), packing, 0, self.cut)
+            hidden, filled = self.base.filled(self.base.embed(ids, packing), packing)
+            states = filled.unfilled(self.base.run_blocks(hidden, filled, 0, self.cut))
         self.base.train(training)
         # Rounded as those that are kept.
         return states.to(torch.bfloat16 if self.base.products_in_bf16 else torch.float32).float()

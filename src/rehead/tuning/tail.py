@@ -70,7 +70,7 @@ class Tail:
         only = pooling if is_family_head(pooling) else None
         parts = halves(pooling, self.base.whole)
         seen = [] if below is None else [below.to(hidden.device)]
-        hidden, packing = self.base.rounded(hidden, packing)
+        hidden, packing = self.base.filled(hidden, packing)
         done = self.cut
         for stop in (read for read in self.head.reads if read > self.cut):
             hidden = self.base.run_blocks(hidden, packing, done, stop, only=only, recompute=recompute)

@@ -236,7 +236,7 @@ async function upload(file) {
     while (number === job && ["waiting", "running"].includes(told.state)) {
       $("job-said").textContent = `${file.name}: ${told.state}, ${Math.floor(100 * told.progress)} %`;
       $("job-progress").value = told.progress;
-      told = (await look(told.id, file.name)) ?? told;
+      told = (await look(told.id, file.name, number)) ?? told;
     }
     if (number !== job) return;
     $("job-cancel").hidden = true;
@@ -251,18 +251,18 @@ async function upload(file) {
     if (told.bad_rows) await download($("job-bad"), told.bad_rows);
     if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
   } catch (error) {
-    $("job-said").textContent = error.message;
+    if (number === job) $("job-said").textContent = error.message;
   }
 }
 
 // The job goes on without the page: what may pass, such as a restart of the server, does not end the watching.
-async function look(id, name) {
+async function look(id, name, number) {
   await new Promise((resolve) => setTimeout(resolve, POLL));
   try {
     return await (await ask(`/v1/files/${id}`)).json();
   } catch (error) {
     if (!(error instanceof Refusal) || (error.status < 500 && error.status !== 429)) throw error;
-    $("job-said").textContent = `${name}: ${error.message} Asking again.`;
+    if (number === job) $("job-said").textContent = `${name}: ${error.message} Asking again.`;
     await new Promise((resolve) => setTimeout(resolve, PAUSE));
     return null;
   }
