@@ -31,6 +31,11 @@ class Held:
         self.batches: list[list[str]] = []
         self.go = threading.Event()
 
+    async def begun(self) -> None:
+        """Returns when a first batch is held."""
+        while not self.batches:
+            await asyncio.sleep(0.001)
+
     def __call__(self, inputs: list[str]) -> Scores:
         self.batches.append(inputs)
         self.go.wait(10)
@@ -101,8 +106,7 @@ def test_what_comes_while_a_batch_is_scored_goes_together() -> None:
 
     async def scenario(batcher: Batcher) -> None:
         first = asyncio.create_task(batcher.scores(["a-0-5"]))
-        while not held.batches:
-            await asyncio.sleep(0.001)
+        await held.begun()
         others = [asyncio.create_task(batcher.scores([f"b-{i}-5"])) for i in range(4)]
         await asyncio.sleep(0.01)
         held.go.set()
@@ -138,8 +142,7 @@ def test_a_large_request_does_not_keep_a_small_one_waiting() -> None:
 
     async def scenario(batcher: Batcher) -> None:
         large = asyncio.create_task(batcher.scores([f"large-{i}-10" for i in range(50)]))
-        while not held.batches:
-            await asyncio.sleep(0.001)
+        await held.begun()
         small = asyncio.create_task(batcher.scores(["small-0-10"]))
         await asyncio.sleep(0.01)
         held.go.set()
@@ -190,8 +193,7 @@ def test_what_nobody_waits_for_any_more_is_not_scored() -> None:
 
     async def scenario(batcher: Batcher) -> int:
         first = asyncio.create_task(batcher.scores(["a-0-10"]))
-        while not held.batches:
-            await asyncio.sleep(0.001)
+        await held.begun()
         gone = asyncio.create_task(batcher.scores(["gone-0-10"]))
         await asyncio.sleep(0.005)
         gone.cancel()
@@ -228,8 +230,7 @@ def test_what_another_thread_asks_can_be_given_up() -> None:
 
     async def scenario(batcher: Batcher) -> int:
         first = asyncio.create_task(batcher.scores(["a-0-10"]))
-        while not held.batches:
-            await asyncio.sleep(0.001)
+        await held.begun()
         asked = FromThread(batcher, asyncio.get_running_loop())
 
         def is_given_up(text: str) -> bool:

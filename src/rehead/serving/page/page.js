@@ -9,6 +9,7 @@ const LONG_NUMBER = /^\d[.]\d{4,}(e-\d+)?$/; // a probability, to more digits th
 const FULL_COLOUR = 3; // change of the log odds from which on a word's colour grows no stronger
 
 const $ = (id) => document.getElementById(id);
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 let models = [];
 let asked = 0; // number of the newest question: an older one's answer is not shown any more
 let job = 0;
@@ -257,13 +258,13 @@ async function upload(file) {
 
 // The job goes on without the page: what may pass, such as a restart of the server, does not end the watching.
 async function look(id, name, number) {
-  await new Promise((resolve) => setTimeout(resolve, POLL));
+  await pause(POLL);
   try {
     return await (await ask(`/v1/files/${id}`)).json();
   } catch (error) {
     if (!(error instanceof Refusal) || (error.status < 500 && error.status !== 429)) throw error;
     if (number === job) $("job-said").textContent = `${name}: ${error.message} Asking again.`;
-    await new Promise((resolve) => setTimeout(resolve, PAUSE));
+    await pause(PAUSE);
     return null;
   }
 }
