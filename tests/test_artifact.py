@@ -1,6 +1,8 @@
 """A saved classifier scores as it did in memory, in rehead and in Transformers, or it is not a saved classifier."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,20 @@ def test_with_mean_pooling_transformers_loads_the_backbone(
 
 def test_saved_folder_has_as_many_blocks_as_were_kept(saved: Path) -> None:
     assert json.loads((saved / "config.json").read_text())["num_hidden_layers"] == 2
+
+
+def test_predicting_does_not_wait_for_what_only_training_needs(saved: Path) -> None:
+    code = (
+        "import sys\n"
+        "from rehead import cli\n"
+        "try:\n"
+        f"    cli.main(['predict', {str(saved)!r}, '-'])\n"
+        "finally:\n"
+        "    print([name for name in ('sklearn', 'pandas', 'matplotlib', 'torchmetrics') if name in sys.modules])\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], input="win cash now", capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.splitlines()[-1] == "[]", finished.stderr
 
 
 def test_configuration_names_the_labels(saved: Path) -> None:

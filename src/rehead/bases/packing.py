@@ -12,9 +12,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import dropout as drop
 from torch.nn.functional import pad, scaled_dot_product_attention
 
+from rehead.bases.dropout import dropped
 from rehead.bases.ragged import offsets_of
 
 # Up to this length, two plain matrix products with the softmax between them take half the time of torch's fused
@@ -226,7 +226,8 @@ def attend(
         return torch.cat(parts)
     keys, values = packing.pad(keys), packing.pad(values)
     queries = packing.pad(queries) if only is None else queries.unsqueeze(1)
-    fused = packing.longest > _SHORT or queries.device.type == "cuda"
+    # On a CPU torch's kernel has no dropout: it would take plain products, too, and its own slower dropout.
+    fused = (packing.longest > _SHORT and not attention.dropout) or queries.device.type == "cuda"
     if fused and only is None and not attention.softcap:
         sees_all_before = attention.causal and (attention.window is None or attention.window >= packing.longest)
         mask = None if sees_all_before else packing.mask(attention.causal, attention.window)
@@ -257,7 +258,7 @@ def _plain(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, attent
     # One sum masks, scales and makes float32 of the scores, in less than half the time of three steps.
     scores = torch.add(unseen[:, None, None], scores, alpha=scale)
     weights = torch.softmax(scores, dim=-1).to(values.dtype)
-    weights = drop(weights, attention.dropout, training=attention.dropout > 0)
+    weights = dropped(weights, attention.dropout)
     content = values.transpose(1, 2).reshape(n * key_heads, length, size)
     attended = torch.bmm(weights.view(n * key_heads, group * asking, length), content)
     return attended.view(n, key_heads, group, asking, size).permute(0, 3, 1, 2, 4).reshape(n, asking, heads * size)

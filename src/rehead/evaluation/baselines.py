@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from rehead import likelihood
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels, combinations, is_multilabel, of_class
 from rehead.evaluation import image_baseline
 from rehead.evaluation.image_baseline import ImageBaselines
+
+if TYPE_CHECKING:
+    # When it is used: predicting needs none of it, and it takes a second to import.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
 
 # Weak regularisation suits sparse features; validation chooses among these.
 _INVERSE_STRENGTHS = (1.0, 10.0, 100.0)
@@ -145,6 +148,8 @@ def _regression(
     features: Any, labels: Labels, n_classes: int, inverse_strength: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """(n_terms, n_classes) weights and (n_classes,) biases, of one regression or of one for each class."""
+    from sklearn.linear_model import LogisticRegression
+
     if not is_multilabel(labels):
         model = LogisticRegression(C=inverse_strength, max_iter=1000).fit(features, labels)
         return _one_column_a_class(model, n_classes)
@@ -161,6 +166,8 @@ def _regression(
 
 
 def _vectorizer(vocabulary: list[str] | None) -> TfidfVectorizer:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     return TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, vocabulary=vocabulary, dtype=np.float32)
 
 

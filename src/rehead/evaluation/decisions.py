@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
-from sklearn.metrics import precision_recall_curve
 
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, of_class
@@ -235,6 +234,8 @@ def threshold_for(probabilities: Probabilities, labels: Labels, label: int, meas
     Raises:
         SettingError: no threshold reaches it, or no example has the label.
     """
+    from sklearn.metrics import precision_recall_curve
+
     is_label = of_class(labels, label)
     if not is_label.any():
         raise SettingError(f"no validation example is of the class that a {measure} of {least} is wanted of")

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from rehead import likelihood, progress
 from rehead.data.examples import Examples
@@ -62,6 +61,8 @@ class ImageBaselines:
 
 def learn(train: Examples, validation: Examples) -> ImageBaselines:
     """Fits both; the validation log loss chooses how strongly the regression is regularised."""
+    from sklearn.linear_model import LogisticRegression
+
     counts = np.bincount(train.labels, minlength=len(train.label_names))
     seen, held_out = features(train.pictures or []), features(validation.pictures or [])
     mean, scale = seen.mean(0), seen.std(0) + 1e-6

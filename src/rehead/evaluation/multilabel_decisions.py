@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.metrics import f1_score
 
 from rehead.data.labels import EVEN, Labels, are_right, class_counts
 from rehead.errors import SettingError
 from rehead.evaluation.decisions import Probabilities, Wanted, threshold_for
-from rehead.evaluation.metrics import macro_f1
 
 # In the place of a class: every one of them.
 ALL = "all"
@@ -50,6 +48,10 @@ class MultilabelRule:
 
     def tell(self, probabilities: Probabilities, labels: Labels, label_names: tuple[str, ...]) -> dict[str, Any]:
         """What the rule comes to on test examples, as JSON can hold it."""
+        from sklearn.metrics import f1_score
+
+        from rehead.evaluation.metrics import macro_f1
+
         chosen = self.choose(probabilities)
         return {
             "accuracy": float(are_right(labels, chosen).mean()),

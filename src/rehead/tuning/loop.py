@@ -242,6 +242,7 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self.recipe.learning_rate
         self.trainee.switch(training=True)
+        rows = rows[torch.argsort(self.lengths[rows], stable=True)]  # attention pads those side by side
         weight_of_batch = self.trainee.weight_of(rows)
         loss = 0.0
         for portion in batches(self.lengths[rows], PORTION):
