@@ -3,7 +3,7 @@
 SmolLM2-135M on the book's balanced SMS split (1,045 / 149 / 300 messages), batch 8, AdamW at 5e-5. Wall time of the
 whole process: imports, loading, training, test, saving.
 
-    python benchmarks/full_vs_trainer.py SMSSpamCollection [--runs 3] [--out FILE.md]
+    python benchmarks/full_vs_trainer.py SMSSpamCollection [--runs 3] [--base NAME] [--out FILE.md]
 """
 
 import tempfile
@@ -25,15 +25,16 @@ def main() -> None:
     parser = results.parser(__doc__)
     results.add_collection(parser)
     results.add_texts(parser)
+    results.add_base(parser)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = book_files.write(options.collection, folder, options.texts)
         peers = trainer_runs.feasible(PEERS)
-        base, cache = rehead_runs.base_folder("smollm2"), Cache(folder / "cold")
+        base, cache = rehead_runs.base_folder(options.base), Cache(folder / "cold")
 
         def contenders(seed: int) -> list[Contender]:
-            data, seeded = book_files.as_arguments(files), [*RECIPE, "--seed", str(seed)]
+            data, seeded = [*book_files.as_arguments(files), "--base", options.base], [*RECIPE, "--seed", str(seed)]
             ours = [*seeded, "--pool", "last", "--depth", "30"]
             return [
                 *(

@@ -51,7 +51,7 @@ def warm(title: str, data: Sequence[str | Path], options: Sequence[str], cache: 
 
 
 def base_folder(name: str) -> Path:
-    """The Transformers folder of a base in the catalogue, fetched first where need be, for the peers to load."""
+    """The Transformers folder of a base, fetched first where need be, for the peers to load."""
     return Path(_told("import sys; from rehead.bases.loading import locate; print(locate(sys.argv[1]))", name))
 
 
@@ -61,6 +61,11 @@ def product_speeds() -> dict[str, float]:
     script = "from rehead.hardware import product_speed as s; import torch; print(s(torch.float32), s(torch.bfloat16))"
     single, half = (float(speed) / 1e9 for speed in _told(script).split())
     return {"float32": single, "bfloat16": half}
+
+
+def card() -> str | None:
+    """The name of the CUDA device that rehead computes on, or None."""
+    return _told("import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')") or None
 
 
 def has_bf16() -> bool:

@@ -27,6 +27,12 @@ def add_collection(options: argparse.ArgumentParser) -> None:
     options.add_argument("collection", type=Path, help="the file SMSSpamCollection (UCI 228)")
 
 
+def add_base(options: argparse.ArgumentParser) -> None:
+    """For what may start from another base: of random weights, say, where only time counts (see `random_base.py`)."""
+    about = "a name in the catalogue, or a Transformers folder (%(default)s)"
+    options.add_argument("--base", default="smollm2", metavar="NAME", help=about)
+
+
 def add_texts(options: argparse.ArgumentParser, default: int | None = None) -> None:
     """For a quick try.
 
@@ -81,11 +87,14 @@ def conditions(runs: dict[str, list[Run]]) -> str:
         for run in of_title
         for name, version in run.facts.get("versions", {}).items()
     }
-    speeds = rehead_runs.product_speeds()
+    speeds, card = rehead_runs.product_speeds(), rehead_runs.card()
+    computing = (
+        f"{os.cpu_count()} cores and one {card} that multiplies" if card else f"{os.cpu_count()} cores that multiply"
+    )
     return (
         f"Medians of {rounds} (lowest to highest), every run a fresh process, contenders in turn, imports and loading "
-        f"included; {os.cpu_count()} cores that multiply matrices at {speeds['float32']:.0f} GFLOP/s in float32 and "
-        f"{speeds['bfloat16']:.0f} in bfloat16; OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=3000 for all; "
+        f"included; {computing} matrices at {speeds['float32']:,.0f} GFLOP/s in float32 and "
+        f"{speeds['bfloat16']:,.0f} in bfloat16; OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=3000 for all; "
         f"{', '.join(sorted(versions))}."
     )
 

@@ -3,7 +3,7 @@
 SmolLM2-135M on the book's balanced SMS split (1,045 / 149 / 300 messages); last block, final norm and head trained for
 5 epochs, batch 8, AdamW at 5e-5. Wall time of the whole process: imports, loading, training, test, saving.
 
-    python benchmarks/speed_vs_trainer.py SMSSpamCollection [--runs 3] [--out FILE.md]
+    python benchmarks/speed_vs_trainer.py SMSSpamCollection [--runs 3] [--base NAME] [--short] [--out FILE.md]
 """
 
 import tempfile
@@ -17,11 +17,12 @@ import trainer_runs
 from measure import Contender
 from rehead_runs import Cache
 
+BY_LENGTH = "--group-by-length"
 PEERS = {
     trainer_runs.DEFAULT: [],
-    "Trainer, fp32, grouped by length": ["--group-by-length"],
+    "Trainer, fp32, grouped by length": [BY_LENGTH],
     trainer_runs.BF16: ["--bf16"],
-    "Trainer, bf16, grouped by length": ["--bf16", "--group-by-length"],
+    "Trainer, bf16, grouped by length": ["--bf16", BY_LENGTH],
 }
 LAST_TOKEN = ["--pool", "last", "--depth", "30"]
 RECIPE = ["--tune", "last-1", "--epochs", "5"]
@@ -38,15 +39,24 @@ def main() -> None:
     parser = results.parser(__doc__)
     results.add_collection(parser)
     results.add_texts(parser)
+    results.add_base(parser)
+    parser.add_argument(
+        "--short", action="store_true", help="no batches by length, no depth and pooling of rehead's own choice"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         files = book_files.write(options.collection, folder, options.texts)
-        peers = trainer_runs.feasible(PEERS)
-        base, cache, kept = rehead_runs.base_folder("smollm2"), Cache(folder / "cold"), Cache(folder / "warm")
+        peers = {
+            title: extra
+            for title, extra in trainer_runs.feasible(PEERS).items()
+            if not options.short or BY_LENGTH not in extra
+        }
+        ours = {title: extra for title, extra in OURS.items() if not options.short or "--depth" in extra}
+        base, cache, kept = rehead_runs.base_folder(options.base), Cache(folder / "cold"), Cache(folder / "warm")
 
         def contenders(seed: int) -> list[Contender]:
-            data, seeded = book_files.as_arguments(files), ["--seed", str(seed)]
+            data, seeded = [*book_files.as_arguments(files), "--base", options.base], ["--seed", str(seed)]
             return [
                 *(
                     trainer_runs.contender(title, files, base, folder / "trainer", [*RECIPE, *seeded, *extra])
@@ -54,7 +64,7 @@ def main() -> None:
                 ),
                 *(
                     rehead_runs.cold(title, data, [*extra, *seeded], cache, folder / "model")
-                    for title, extra in OURS.items()
+                    for title, extra in ours.items()
                 ),
                 rehead_runs.warm(WARM, data, [*RECIPE, *LAST_TOKEN, *seeded], kept, folder / "model"),
             ]
