@@ -26,8 +26,10 @@ PEERS = {
 }
 LAST_TOKEN = ["--pool", "last", "--depth", "30"]
 RECIPE = ["--tune", "last-1", "--epochs", "5"]
+# The Trainer's default; rehead's own is lower, for it starts from a solved head.
+SAME = [*RECIPE, "--learning-rate", "5e-5", *LAST_TOKEN]
 OURS = {
-    "`--tune last-1 --pool last --depth 30`": [*RECIPE, *LAST_TOKEN],
+    "`--tune last-1 --pool last --depth 30`": SAME,
     "`--tune head --pool last --depth 30`": ["--tune", "head", *LAST_TOKEN],
     "`--tune last-1`": RECIPE,
     "`--tune head`": ["--tune", "head"],
@@ -66,7 +68,7 @@ def main() -> None:
                     rehead_runs.cold(title, data, [*extra, *seeded], cache, folder / "model")
                     for title, extra in ours.items()
                 ),
-                rehead_runs.warm(WARM, data, [*RECIPE, *LAST_TOKEN, *seeded], kept, folder / "model"),
+                rehead_runs.warm(WARM, data, [*SAME, *seeded], kept, folder / "model"),
             ]
 
         measure.run(contenders(0)[-1])  # fills the cache that is to be warm

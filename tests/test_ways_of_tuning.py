@@ -250,6 +250,6 @@ def test_tokens_stay_in_memory_where_the_cache_has_no_room(
 
 def test_settings_choose_the_learning_rate() -> None:
     asked: Settings = Classifier().settings()
-    assert asked.rate_for("lora") == 10 * asked.rate_for("last-1")
+    assert asked.rate_for("lora") == pytest.approx(50 * asked.rate_for("last-1"))
     assert Classifier(learning_rate=1e-3).settings().rate_for("lora") == 1e-3
     progress.show(False)

@@ -61,7 +61,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         long: `truncate` uses the beginning of a long text, `head-tail` its beginning and its end, `chunks` all of it in
             windows of `max_length` tokens whose features are averaged (with `tune="head"` or "auto").
         epochs, batch_size: of the blocks' training; without effect with `tune="head"`.
-        learning_rate: of the blocks' training; None for 5e-5, and 5e-4 with `lora`.
+        learning_rate: of the blocks' training; None for 1e-5, and 5e-4 with `lora`.
         label_smoothing: of the blocks' training, from 0 to below 1.
         class_weight: "balanced" lets each class weigh the same, whatever its number of examples; None does not.
         budget: seconds that `tune="auto"` may take.

@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     fit.add_argument("--budget", default="60s", metavar="T", help="for auto: 90s, 10m, 2h in all (%(default)s)")
     fit.add_argument("--epochs", type=int, default=5, metavar="N", help="at most, for training blocks (%(default)s)")
     fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for training blocks (%(default)s)")
-    fit.add_argument("--learning-rate", type=float, metavar="X", help="for training blocks (5e-5; 5e-4 with lora)")
+    fit.add_argument("--learning-rate", type=float, metavar="X", help="for training blocks (1e-5; 5e-4 with lora)")
     fit.add_argument("--label-smoothing", type=float, default=0.0, metavar="X", help="likewise (%(default)s)")
     fit.add_argument("--class-weight", choices=("balanced",), help="each class weighs the same, however few it has")
     fit.add_argument(

@@ -106,6 +106,21 @@ def test_training_lowers_the_loss_and_leaves_the_trunk_alone(setting: tuple[Tail
     assert changed <= last_block | norm
 
 
+def test_a_step_sees_what_the_head_was_solved_on(
+    setting: tuple[Tail, Labelled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No dropout, though BERT and GPT-2 come with it: the loss of a step is that of the evaluation."""
+    monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
+    tail, data = setting
+    tail.base.train(True)
+    trainee = tail_module._Classification(tail, data, data, Recipe())
+    trainee.weights()
+    trainee.switch(training=True)
+    losses = trainee.loss(torch.arange(len(TEXTS))).detach()
+    expected = torch.nn.functional.cross_entropy(tail.logits(data.inputs), LABELS, reduction="sum")
+    torch.testing.assert_close(losses, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_kept_weights_are_those_with_the_lowest_validation_loss(setting: tuple[Tail, Labelled]) -> None:
     tail, data = setting
     # A learning rate that ruins the model: the weights from before the first epoch must come back.

@@ -111,7 +111,7 @@ def _objective(optuna: Any, parts: Parts, model: Classifier, base_run: Run) -> C
         trial.suggest_int("depth", 1, n_blocks)
         trial.suggest_categorical("pool", [*candidates(whole), "layers"])
         if n_trained:
-            trial.suggest_float("learning_rate", 1e-5, 1e-3, log=True)
+            trial.suggest_float("learning_rate", 1e-6, 1e-4, log=True)
             trial.suggest_float("label_smoothing", 0.0, 0.2)
         tried = clone(model).set_params(**_settings(trial.params))
         run = tried.prepare(parts.train, parts.validation)

@@ -74,7 +74,7 @@ class Trainee(Protocol):
         ...
 
     def switch(self, *, training: bool) -> None:
-        """Turns dropout on or off."""
+        """Turns dropout on or off, where there is any."""
         ...
 
     def weight_of(self, rows: Tensor) -> float:

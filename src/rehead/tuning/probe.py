@@ -22,6 +22,7 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import expit, log_expit, log_softmax
 from torch import Tensor
+from torch.nn.functional import linear
 
 from rehead import hardware, likelihood
 from rehead.data.labels import Labels, as_indicator, is_multilabel
@@ -120,9 +121,9 @@ def _best_on_the_path(
     held_out, labels = validation
 
     def losses_of(solution: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        return likelihood.losses(held_out @ solution[:-1] + solution[-1], labels)
+        return likelihood.losses(held_out @ solution[:, :-1].T + solution[:, -1], labels)
 
-    solution = np.zeros((problem.features.shape[1] + 1, problem.targets.shape[1]))
+    solution = np.zeros((problem.targets.shape[1], problem.features.shape[1] + 1))
     best, chosen, least = solution, STRENGTHS[0], np.inf
     for strength in STRENGTHS:
         solution = problem.minimise(strength, solution, max(tolerance, RANKED))
@@ -132,8 +133,8 @@ def _best_on_the_path(
         best, chosen, least = solution, strength, loss
     if tolerance < RANKED:  # what ranks the strengths is enough for those that are not chosen
         best = problem.minimise(chosen, best, tolerance)
-    weight = best[:-1].T / scale
-    bias = best[-1] - weight @ mean
+    weight = best[:, :-1] / scale
+    bias = best[:, -1] - weight @ mean
     return Probe(weight.astype(np.float32), bias.astype(np.float32), chosen, losses_of(best))
 
 
@@ -163,23 +164,25 @@ class _Problem:
         return moments
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
-        """(width + 1, n_classes): weights, and the bias as the last row."""
+        """(n_classes, width + 1): weights, and the bias as the last column."""
         # Half bounds the curvature of cross-entropy in the logits, so these bound it in each weight.
-        curvature = np.append(self._second_moments / 2 + strength, 0.5)[:, None]
+        curvature = np.append(self._second_moments / 2 + strength, 0.5)
         unit = 1 / np.sqrt(curvature)
-        penalty = np.append(np.full(self.features.shape[1], strength), 0.0)[:, None]
+        penalty = np.append(np.full(self.features.shape[1], strength), 0.0)
 
         def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             solution = flat.reshape(start.shape) * unit
-            products = self.features @ torch.from_numpy(solution[:-1].astype(np.float32))
-            logits = products.double().numpy() + solution[-1]
+            # A row a class in both products: with so few classes the other way round takes seven times as long.
+            weight = torch.from_numpy(np.ascontiguousarray(solution[:, :-1], dtype=np.float32))
+            logits = linear(self.features, weight).double().numpy() + solution[:, -1]
             likelihoods, expected = self._likelihoods(logits)
             loss = -float((likelihoods * self.weights).sum()) / len(logits)
             loss += float((penalty * solution**2).sum()) / 2
             residual = (expected - self.targets) * (self.weights / len(logits))
             gradient = penalty * solution
-            gradient[:-1] += (self.features.T @ torch.from_numpy(residual.astype(np.float32))).double().numpy()
-            gradient[-1] += residual.sum(0) if self.intercept else 0.0
+            of_classes = torch.from_numpy(np.ascontiguousarray(residual.T, dtype=np.float32))
+            gradient[:, :-1] += (of_classes @ self.features).double().numpy()
+            gradient[:, -1] += residual.sum(0) if self.intercept else 0.0
             return loss, (gradient * unit).ravel()
 
         options = {"maxiter": _MAX_ITERATIONS, "ftol": tolerance, "gtol": 1e-5}

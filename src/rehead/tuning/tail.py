@@ -1,6 +1,8 @@
 """Blocks [cut, depth), final norm and head as they are trained: from the token states kept at the cut, or the text.
 
-The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054).
+The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054). It was solved on what the
+blocks give without dropout, so there is none here either: with it, training undoes what was solved before it gains
+anything (docs/decisions/2026-11-27-training-from-a-solved-head.md).
 """
 
 from __future__ import annotations
@@ -85,8 +87,7 @@ class Tail:
         """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
         device = self.to_device()
         result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
-        was_training = self.head.training
-        self.switch(training=False)
+        self.without_dropout()
         order = torch.argsort(inputs.lengths, stable=True)
         with torch.inference_mode(), autocast(self._in_bf16):
             for places in batches(inputs.lengths[order], token_budget(self.base)):
@@ -94,7 +95,6 @@ class Tail:
                 packing = Packing(inputs.lengths[rows].to(device))
                 below = None if inputs.below is None else inputs.below[rows]
                 result[rows] = self.forward(inputs.hidden(rows, packing), packing, below).cpu()
-        self.switch(training=was_training)
         return result
 
     def to_device(self) -> torch.device:
@@ -104,10 +104,10 @@ class Tail:
         self.trained.to(device)
         return device
 
-    def switch(self, *, training: bool) -> None:
-        """Turns dropout on or off, in what is frozen too: adapters train beside it."""
-        self.base.train(training)
-        self.head.train(training)
+    def without_dropout(self) -> None:
+        """Brings all of it into evaluation mode."""
+        self.base.train(False)
+        self.head.eval()
 
     @property
     def _in_bf16(self) -> bool:
@@ -157,7 +157,7 @@ class _Classification:
         return self._tail.weights()
 
     def switch(self, *, training: bool) -> None:
-        self._tail.switch(training=training)
+        self._tail.without_dropout()
 
     def weight_of(self, rows: Tensor) -> float:
         return self._objective.weight_of(self._examples.labels[rows])
