@@ -28,19 +28,16 @@ class Head(nn.Module):
         linear: (n_classes, width).
     """
 
-    def __init__(
-        self, pooling: str, reads: list[int], projection: nn.Module, dropout: float, linear: nn.Linear
-    ) -> None:
+    def __init__(self, pooling: str, reads: list[int], projection: nn.Module, linear: nn.Linear) -> None:
         super().__init__()
         self.pooling = pooling
         self.reads = reads
         self.projection = projection
-        self.dropout = nn.Dropout(dropout)
         self.linear = linear
 
     def forward(self, pooled: Tensor) -> Tensor:
         """(n, width) float32 → logits (n, n_classes) float32."""
-        logits: Tensor = self.linear(self.dropout(self.projection(pooled)))
+        logits: Tensor = self.linear(self.projection(pooled))
         return logits
 
 
@@ -79,11 +76,11 @@ def build(base: Base, pooling: str, n_classes: int, seed: int, depth: int | None
     reads = read_after(pooling, depth or len(base.blocks))
     if parts := base.family_head(pooling):
         linear = base.model.get_submodule(parts.linear)
-        return Head(pooling, reads, parts.projection or nn.Identity(), parts.dropout, linear).eval()
+        return Head(pooling, reads, parts.projection or nn.Identity(), linear).eval()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         linear = nn.Linear(sum(width(base, pooling, read) for read in reads), n_classes)
-    return Head(pooling, reads, nn.Identity(), 0.0, linear).eval()
+    return Head(pooling, reads, nn.Identity(), linear).eval()
 
 
 def check_pooling(pooling: str, whole: str | None) -> None:

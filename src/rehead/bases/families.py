@@ -18,16 +18,14 @@ from rehead.bases.packing import Packing
 
 @dataclass(frozen=True)
 class HeadParts:
-    """What a family's sequence-classification class puts between the pooled token and the logits.
+    """What a family's sequence-classification class puts between the pooled token and the logits, without its dropout.
 
     Attributes:
         projection: layers before the linear one (BERT's pooler, RoBERTa's dense layer), or None.
-        dropout: probability, just before the linear layer, while training.
         linear: dotted name of the linear layer in the sequence-classification model.
     """
 
     projection: nn.Module | None
-    dropout: float
     linear: str
 
 
@@ -115,29 +113,25 @@ def _modernbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Ten
 
 
 def _score_head(model: Any) -> HeadParts:
-    return HeadParts(projection=None, dropout=0.0, linear="score")
+    return HeadParts(projection=None, linear="score")
 
 
 def _bert_head(model: Any) -> HeadParts:
     pooler = model.base_model.pooler
-    return HeadParts(nn.Sequential(pooler.dense, pooler.activation), model.dropout.p, "classifier")
+    return HeadParts(nn.Sequential(pooler.dense, pooler.activation), "classifier")
 
 
 def _roberta_head(model: Any) -> HeadParts:
     head = model.classifier
-    return HeadParts(
-        nn.Sequential(nn.Dropout(head.dropout.p), head.dense, nn.Tanh()),
-        head.dropout.p,
-        "classifier.out_proj",
-    )
+    return HeadParts(nn.Sequential(head.dense, nn.Tanh()), "classifier.out_proj")
 
 
 def _distilbert_head(model: Any) -> HeadParts:
-    return HeadParts(nn.Sequential(model.pre_classifier, nn.ReLU()), model.dropout.p, "classifier")
+    return HeadParts(nn.Sequential(model.pre_classifier, nn.ReLU()), "classifier")
 
 
 def _modernbert_head(model: Any) -> HeadParts:
-    return HeadParts(model.head, model.drop.p, "classifier")
+    return HeadParts(model.head, "classifier")
 
 
 _ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, block_of.rotary_decoder, _score_head)
