@@ -35,7 +35,7 @@ def main() -> None:
 
         def contenders(seed: int) -> list[Contender]:
             data, seeded = [*book_files.as_arguments(files), "--base", options.base], [*RECIPE, "--seed", str(seed)]
-            ours = [*seeded, "--learning-rate", "5e-5", "--pool", "last", "--depth", "30"]
+            ours = [*seeded, *trainer_runs.RATE, "--pool", "last", "--depth", "30"]
             return [
                 *(
                     trainer_runs.contender(title, files, base, folder / "trainer", [*seeded, *extra])

@@ -63,6 +63,7 @@ def product_speeds() -> dict[str, float]:
     return {"float32": single, "bfloat16": half}
 
 
+@lru_cache(maxsize=1)
 def card() -> str | None:
     """The name of the CUDA device that rehead computes on, or None."""
     return _told("import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')") or None

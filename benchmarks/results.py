@@ -88,12 +88,10 @@ def conditions(runs: dict[str, list[Run]]) -> str:
         for name, version in run.facts.get("versions", {}).items()
     }
     speeds, card = rehead_runs.product_speeds(), rehead_runs.card()
-    computing = (
-        f"{os.cpu_count()} cores and one {card} that multiplies" if card else f"{os.cpu_count()} cores that multiply"
-    )
+    machine = f"cores and one {card} that multiplies" if card else "cores that multiply"
     return (
         f"Medians of {rounds} (lowest to highest), every run a fresh process, contenders in turn, imports and loading "
-        f"included; {computing} matrices at {speeds['float32']:,.0f} GFLOP/s in float32 and "
+        f"included; {os.cpu_count()} {machine} matrices at {speeds['float32']:,.0f} GFLOP/s in float32 and "
         f"{speeds['bfloat16']:,.0f} in bfloat16; OMP_WAIT_POLICY=PASSIVE and GOMP_SPINCOUNT=3000 for all; "
         f"{', '.join(sorted(versions))}."
     )

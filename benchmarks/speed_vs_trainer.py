@@ -26,8 +26,7 @@ PEERS = {
 }
 LAST_TOKEN = ["--pool", "last", "--depth", "30"]
 RECIPE = ["--tune", "last-1", "--epochs", "5"]
-# The Trainer's default; rehead's own is lower, for it starts from a solved head.
-SAME = [*RECIPE, "--learning-rate", "5e-5", *LAST_TOKEN]
+SAME = [*RECIPE, *trainer_runs.RATE, *LAST_TOKEN]
 OURS = {
     "`--tune last-1 --pool last --depth 30`": SAME,
     "`--tune head --pool last --depth 30`": ["--tune", "head", *LAST_TOKEN],

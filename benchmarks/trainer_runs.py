@@ -7,6 +7,8 @@ import rehead_runs
 import results
 from measure import Contender, Run
 
+# Of `peer_trainer.py`, the Trainer's default; rehead's own is lower, for it starts from a solved head.
+RATE = ["--learning-rate", "5e-5"]
 DEFAULT, BF16 = "Trainer, fp32 (its default)", "Trainer, bf16"
 
 

@@ -87,7 +87,7 @@ class Tail:
         """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
         device = self.to_device()
         result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
-        self.without_dropout()
+        self.base.train(False)
         order = torch.argsort(inputs.lengths, stable=True)
         with torch.inference_mode(), autocast(self._in_bf16):
             for places in batches(inputs.lengths[order], token_budget(self.base)):
@@ -103,11 +103,6 @@ class Tail:
         self.base.model.to(device)
         self.trained.to(device)
         return device
-
-    def without_dropout(self) -> None:
-        """Brings all of it into evaluation mode."""
-        self.base.train(False)
-        self.head.eval()
 
     @property
     def _in_bf16(self) -> bool:
@@ -157,7 +152,7 @@ class _Classification:
         return self._tail.weights()
 
     def switch(self, *, training: bool) -> None:
-        self._tail.without_dropout()
+        self._tail.base.train(False)  # without dropout in training, too
 
     def weight_of(self, rows: Tensor) -> float:
         return self._objective.weight_of(self._examples.labels[rows])
