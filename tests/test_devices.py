@@ -129,18 +129,19 @@ def test_accelerator_computes_what_the_cpu_does(
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only glibc's allocator is told anything")
-def test_memory_of_freed_tensors_is_used_again() -> None:
+@pytest.mark.parametrize(("megabytes", "asked"), [(8, ""), (64, "of_any_size=True")])
+def test_memory_of_freed_tensors_is_used_again(megabytes: int, asked: str) -> None:
     # In a process of its own: the setting stays for the rest of one.
-    script = """
+    script = f"""
 import resource, torch
 from rehead import hardware
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
-        kept = [torch.ones(8 * 2**20, dtype=torch.uint8) for _ in range(4)]
+        kept = [torch.ones({megabytes} * 2**20, dtype=torch.uint8) for _ in range(4)]
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 given_back = pages()
-hardware.keep_freed_memory()
+hardware.keep_freed_memory({asked})
 for _ in range(3):
     kept = pages()
 print(given_back, kept)

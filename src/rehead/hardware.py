@@ -29,6 +29,8 @@ _NICE = 10
 # Parameters of mallopt(3): from what size on memory comes from the system and goes back to it (32 MB is the most that
 # glibc takes); how much that is free at the end of the heap is kept; by how much the heap grows.
 _ALLOCATOR = {-3: 32 * 2**20, -1: 512 * 2**20, -2: 64 * 2**20}
+# How many pieces larger than that may come from the system: none.
+_NONE_FROM_SYSTEM = {-4: 0}
 
 
 def device() -> torch.device:
@@ -111,17 +113,20 @@ def exact_convolutions() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-@lru_cache(maxsize=1)
-def keep_freed_memory() -> None:
+@lru_cache(maxsize=2)
+def keep_freed_memory(*, of_any_size: bool = False) -> None:
     """Lets glibc keep the memory of freed tensors for the next ones, for the rest of the process.
 
     By default it gives the larger ones back to the system, which clears every page anew when it is asked for again:
     a fifth of the trunk pass's time. Other C libraries are left as they are.
+
+    Args:
+        of_any_size: that of tensors beyond 32 MB, too: for work that makes the same ones again and again.
     """
     libc = _glibc()
     if libc is not None:
-        for parameter, n_bytes in _ALLOCATOR.items():
-            libc.mallopt(parameter, n_bytes)
+        for parameter, value in (_ALLOCATOR | (_NONE_FROM_SYSTEM if of_any_size else {})).items():
+            libc.mallopt(parameter, value)
 
 
 def give_back_freed_memory() -> None:

@@ -145,7 +145,7 @@ def train(
         Interrupted: Ctrl-C; the state was kept if there is a checkpoint.
         SettingError: the checkpoint belongs to another run.
     """
-    hardware.keep_freed_memory()
+    hardware.keep_freed_memory(of_any_size=True)  # the gradient of a language model's embedding is 113 MB and more
     run = _Training(trainee, recipe, checkpoint, watch)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
