@@ -110,7 +110,7 @@ def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(
 def test_drift_is_told_from_texts_that_differ(multilabel: bool, model: tuple[Base, Head]) -> None:
     base, _ = model
     generator = np.random.default_rng(0)
-    drift = predictor._Drift(multilabel, 2000)
+    drift = predictor._Drift(2, multilabel, 2000)
     bounds = []
     for n in (predictor._SAMPLE - 1, 1, 84, 1900):
         numbers = [len(bounds) * 2000 + i for i in range(n)]
@@ -120,12 +120,14 @@ def test_drift_is_told_from_texts_that_differ(multilabel: bool, model: tuple[Bas
         moved = np.stack([generator.normal(scale=0.02, size=n), np.zeros(n)], axis=1)
         drift.see(texts, (exact + moved).astype(np.float32), exact)
         assert len(drift.unseen(texts)) == 0
-        bounds.append(drift.bound)
+        bounds.append(drift.bound[0])
     assert drift.missing == 0
     assert bounds[0] == np.inf
     # The more were looked at the nearer it is to three standard deviations, from above.
     assert bounds[1] > bounds[2] > bounds[3] > 0.06
     assert bounds[3] == pytest.approx(0.06, rel=0.06)
+    # Of two classes that exclude each other the one moves as far as the other; else each by itself.
+    assert drift.bound[1] == pytest.approx(0 if multilabel else bounds[3], rel=1e-3)
 
 
 @pytest.mark.usefixtures("native_bf16")
@@ -137,7 +139,7 @@ def test_a_text_that_comes_again_and_again_says_nothing_of_others(model: tuple[B
         again = server.scores([TEXTS[0]] * 10).probabilities
         assert np.allclose(again, np.repeat(plain, 10, axis=0), atol=1e-6)
     assert server._drift.missing == predictor._SAMPLE_OF_A_SERVER - 1
-    assert server._drift.bound == np.inf
+    assert (server._drift.bound == np.inf).all()
 
 
 @pytest.mark.parametrize("in_bf16", [False, True])

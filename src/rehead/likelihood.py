@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit, log_softmax
+from scipy.special import expit, log_expit, log_softmax, logsumexp
 from scipy.special import softmax as scipy_softmax
 
 from rehead.data.labels import Labels, is_multilabel
@@ -21,6 +21,23 @@ def probabilities(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
     """Logits (n, n_classes) → probabilities, in float64; those of several labels need not add up to 1."""
     values = np.asarray(logits, dtype=np.float64)
     result: npt.NDArray[np.float64] = expit(values) if multilabel else scipy_softmax(values, axis=1)
+    return result
+
+
+def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
+    """Logits (n, n_classes) of two classes or more → log odds of each class against the rest, in float64."""
+    values = np.asarray(logits, dtype=np.float64)
+    if multilabel:
+        return values
+    logs = log_softmax(values, axis=1)
+    with np.errstate(divide="ignore"):  # of the most probable class, replaced below
+        rest = np.log1p(-np.exp(logs))
+    # 1 - p of that one would be rounding alone where it is nearly certain.
+    first = logs.argmax(1)[:, None]
+    others = logs.copy()
+    np.put_along_axis(others, first, -np.inf, axis=1)
+    np.put_along_axis(rest, first, logsumexp(others, axis=1, keepdims=True), axis=1)
+    result: npt.NDArray[np.float64] = logs - rest
     return result
 
 

@@ -2,9 +2,9 @@
 
 The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 is native, most
 are scored in that, in a fraction of the time, and those that its rounding could matter to again in float32: on a
-sample it is measured how far bfloat16 moves the logits, and a text counts as safe only if three standard deviations of
-that, or more where few were looked at, could move none of its probabilities by more than a hundredth, and so not its
-label either.
+sample it is measured how far bfloat16 moves the log odds of each class, and a text counts as safe only if three
+standard deviations of that, or more where few were looked at, could move none of its probabilities by more than a
+hundredth, and so not its label either.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from rehead.tuning.features import pooled_features
 _CHUNK = 8192
 # Fewer texts are all scored in float32: the copy of the weights and the sample would cost more than they save.
 _WORTHWHILE = 256
-# On so many texts of the first portion it is measured how far bfloat16 moves the logits.
+# On so many texts of the first portion it is measured how far bfloat16 moves the log odds.
 _SAMPLE = 16
 # In a server, which is asked for long, on so many.
 _SAMPLE_OF_A_SERVER = 64
@@ -107,7 +107,7 @@ class Predictor:
         self._fast: Base | None = None
         if serving and hardware.native_dtype() == torch.bfloat16:
             self._fast, self.base = self.base.frozen_in(torch.bfloat16), self.base.laid_out()
-        self._drift = _Drift(multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
+        self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
 
     def scores(
@@ -179,14 +179,12 @@ class Predictor:
 
 
 class _Drift:
-    """How far bfloat16 moves the log odds of a text: two logits from each other, or each where there may be several
-    labels. Told from the first `wanted` texts that differ.
-    """
+    """How far bfloat16 moves the log odds of each class. Told from the first `wanted` texts that differ."""
 
-    def __init__(self, multilabel: bool, wanted: int) -> None:
+    def __init__(self, n_classes: int, multilabel: bool, wanted: int) -> None:
         self._multilabel, self._wanted = multilabel, wanted
         self._seen: set[bytes] = set()
-        self._squares = 0.0
+        self._squares = np.zeros(n_classes)
 
     @property
     def missing(self) -> int:
@@ -200,19 +198,18 @@ class _Drift:
 
     def see(self, texts: Encoded, rounded: npt.NDArray[np.float32], exact: npt.NDArray[np.float32]) -> None:
         """Looks at further texts and their logits, (n, n_classes) each."""
-        moved = rounded.astype(np.float64) - exact
-        drift = np.abs(moved).max(axis=1) if self._multilabel else np.ptp(moved, axis=1)
+        before, after = (likelihood.log_odds(logits, self._multilabel) for logits in (exact, rounded))
         self._seen.update(_digests(texts))
-        self._squares += float(np.square(drift).sum())
+        self._squares += np.square(after - before).sum(0)
 
     @property
-    def bound(self) -> float:
-        """How far it may move those of others; without limit as long as too few were looked at."""
+    def bound(self) -> npt.NDArray[np.float64]:
+        """(n_classes,) how far it may move those of others; without limit as long as too few were looked at."""
         n = len(self._seen)
         if n < _SAMPLE:
-            return np.inf
+            return np.full_like(self._squares, np.inf)
         # The upper end of the confidence interval of a standard deviation.
-        return _DEVIATIONS * float(np.sqrt(self._squares / chdtri(n, _CONFIDENCE)))
+        return _DEVIATIONS * np.sqrt(self._squares / chdtri(n, _CONFIDENCE))
 
 
 def _digests(texts: Encoded) -> list[bytes]:
@@ -236,12 +233,11 @@ class _Passed:
     flops: float
 
 
-def _is_unsafe(p: npt.NDArray[np.float64], error: float) -> npt.NDArray[np.bool_]:
-    """(n,): where a drift of that size could move one of the probabilities (n, n_classes) by more than the tolerance.
-
-    The odds of a class against the rest change by a factor of at most exp(drift).
+def _is_unsafe(p: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    """(n,): where log odds that move so far, (n_classes,), could move one of the probabilities (n, n_classes) by more
+    than the tolerance.
     """
-    factor = np.exp(min(error, _OVERWHELMING))
+    factor = np.exp(np.minimum(error, _OVERWHELMING))
     moved = np.maximum(p - p / (p + (1 - p) * factor), p * factor / (p * factor + 1 - p) - p)
-    unsafe: npt.NDArray[np.bool_] = (moved > _TOLERANCE).any(axis=1)
+    unsafe: npt.NDArray[np.bool_] = moved.max(axis=1) > _TOLERANCE
     return unsafe

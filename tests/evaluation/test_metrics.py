@@ -5,12 +5,14 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
+from torchmetrics.functional.classification import binary_calibration_error
 
-from rehead.evaluation.metrics import evaluate, macro_f1
+from rehead.evaluation.metrics import calibration_gap, evaluate, macro_f1
 
 NAMES = ("ham", "spam", "news")
 
@@ -76,6 +78,15 @@ def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy_in_a_
     # Bins are 1/15 wide: 0.95 alone, right; 0.70 twice, right once. (1 · |1 - 0.95| + 2 · |0.5 - 0.7|) / 3
     probabilities = np.array([[0.95, 0.05], [0.7, 0.3], [0.7, 0.3]])
     assert evaluate(probabilities, np.array([0, 0, 1]), ("a", "b")).ece == pytest.approx(0.15)
+
+
+@given(confidence=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=50), seed=st.integers(0, 9))
+def test_calibration_error_is_that_of_torchmetrics(confidence: list[float], seed: int) -> None:
+    # On a bin's edge rounding decides.
+    values = np.array([value for value in confidence if abs(value * 15 - round(value * 15)) > 1e-9] or [0.5])
+    came_true = np.random.default_rng(seed).random(len(values)) < values
+    theirs = binary_calibration_error(torch.from_numpy(values), torch.from_numpy(came_true).long(), n_bins=15)
+    assert calibration_gap(values, came_true) == pytest.approx(float(theirs), abs=1e-6)
 
 
 def test_certain_and_right_is_calibrated() -> None:

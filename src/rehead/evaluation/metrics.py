@@ -1,4 +1,4 @@
-"""Measures of a classifier on labelled examples, from its probabilities. scikit-learn and torchmetrics compute."""
+"""Measures of a classifier on labelled examples, from its probabilities. scikit-learn computes most of them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -179,15 +179,15 @@ def macro_f1(labels: Labels, predicted: Labels) -> float:
 
 
 def calibration_error(probabilities: npt.NDArray[np.floating], labels: Index) -> float:
-    """Expected calibration error of probabilities (n, n_classes), 15 bins."""
-    import torch
-    from torchmetrics.functional.classification import multiclass_calibration_error
+    """Expected calibration error of the classes predicted, from probabilities (n, n_classes)."""
+    return calibration_gap(probabilities.max(1), probabilities.argmax(1) == labels)
 
-    return float(
-        multiclass_calibration_error(
-            torch.from_numpy(np.ascontiguousarray(probabilities)),
-            torch.from_numpy(labels),
-            num_classes=probabilities.shape[1],
-            n_bins=ECE_BINS,
-        )
-    )
+
+def calibration_gap(confidence: npt.NDArray[np.floating], came_true: npt.NDArray[np.bool_]) -> float:
+    """How far n confidences are from how often they came true, in 15 bins of equal width, each bin by its share of n.
+
+    Ours, because torchmetrics, which has it, takes a second to import: a tenth of a short fit.
+    """
+    bins = np.minimum((confidence * ECE_BINS).astype(np.int64), ECE_BINS - 1)
+    gaps = np.bincount(bins, weights=came_true - confidence.astype(np.float64))
+    return float(np.abs(gaps).sum() / len(confidence))

@@ -9,7 +9,7 @@ from sklearn.metrics import f1_score, hamming_loss
 from rehead import likelihood
 from rehead.data.labels import Labels, are_right, most_probable
 from rehead.evaluation.intervals import bootstrap_several, wilson
-from rehead.evaluation.metrics import ECE_BINS, Measures, macro_f1, mean_of_known, per_class
+from rehead.evaluation.metrics import Measures, calibration_gap, macro_f1, mean_of_known, per_class
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,5 @@ def evaluate(
 
 
 def calibration_error(probabilities: npt.NDArray[np.float64], labels: Labels) -> float:
-    """Expected calibration error of all single decisions, 15 bins; both arrays are (n, n_classes)."""
-    import torch
-    from torchmetrics.functional.classification import binary_calibration_error
-
-    return float(
-        binary_calibration_error(
-            torch.from_numpy(np.ascontiguousarray(probabilities.ravel())),
-            torch.from_numpy(labels.ravel()),
-            n_bins=ECE_BINS,
-        )
-    )
+    """Expected calibration error of all single decisions; both arrays are (n, n_classes)."""
+    return calibration_gap(probabilities.ravel(), labels.ravel() > 0)
