@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead import artifact, likelihood, narration
+from rehead import artifact, hardware, likelihood, narration
 from rehead.artifact import Reference
 from rehead.classifier import Classifier
 from rehead.cross_validation import OutOfFold, cross_validate
@@ -126,6 +126,7 @@ def fit(
             "split": f"cross-validation with {n_folds} folds, {parts.how}" if n_folds else parts.how,
             "seconds": {**result.seconds, "test": time.perf_counter() - test_start},
         }
+        hardware.give_back_freed_memory()  # that of the intervals' resamples
         narration.say_overlap(facts, "training")
         narration.say_what_may_help(facts)
         if full_report:
@@ -173,6 +174,7 @@ def _tested(model: Classifier, learned: Baselines | ImageBaselines, parts: Parts
     test = parts.test
     looked_at = sampling.rows(len(test), sampling.MOST_FEATURES)
     scores = model.artifact_.predictor().scores(test.inputs, keep_features=looked_at)
+    hardware.give_back_freed_memory()
     seen = Seen(parts.in_training, parts.near_training)
     return _Tested(test, scores.probabilities, scores.tokens_cut, learned.predict(test), seen, scores.features)
 
