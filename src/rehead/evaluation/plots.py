@@ -17,6 +17,7 @@ from matplotlib.ticker import StrMethodFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
+from rehead.evaluation.metrics import bins_of
 
 # Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
 _INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"
@@ -59,7 +60,7 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
         confidence, right = probabilities.ravel(), labels.ravel()
     else:
         confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
-    bins = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    bins = bins_of(confidence, _BINS)
     counts = np.bincount(bins, minlength=_BINS)
     there = np.flatnonzero(counts)
     means = np.bincount(bins, confidence, minlength=_BINS)[there] / counts[there]
