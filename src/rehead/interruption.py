@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+_Copied = TypeVar("_Copied")
 
 
 @contextmanager
@@ -14,6 +17,10 @@ def interruptible() -> Iterator[threading.Event]:
     """Ctrl-C inside the block sets the event that is yielded, so that a step is not torn; a second one breaks off.
 
     A process that ignores Ctrl-C, as a shell's background jobs do, goes on ignoring it.
+
+    Raises:
+        KeyboardInterrupt: at the end of a block that raised nothing itself, as where it came after the block had looked
+            at the event for the last time.
     """
     asked = threading.Event()
     before = signal.getsignal(signal.SIGINT)
@@ -30,6 +37,8 @@ def interruptible() -> Iterator[threading.Event]:
         yield asked
     finally:
         signal.signal(signal.SIGINT, before)
+    if asked.is_set():
+        raise KeyboardInterrupt
 
 
 @contextmanager
@@ -45,6 +54,20 @@ def deferred() -> Iterator[None]:
     with interruptible() as asked:
         try:
             yield
-        finally:
+        except Exception:
             if asked.is_set():
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt from None
+            raise
+
+
+def deepcopy(original: _Copied, known: dict[int, Any] | None = None) -> _Copied:
+    """`copy.deepcopy`, which Ctrl-C interrupts only at its end: within, copyreg ignores whatever is raised.
+
+    Args:
+        known: what `copy.deepcopy` calls memo: by the id of an object, what to take as its copy.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed meanwhile.
+    """
+    with deferred():
+        return copy.deepcopy(original, known)

@@ -7,7 +7,6 @@ and however the blocks are divided (tests/bases/test_equivalence.py).
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers.pytorch_utils import Conv1D
 
-from rehead import hardware
+from rehead import hardware, interruption
 from rehead.bases import prepacked
 from rehead.bases.blocks import Row
 from rehead.bases.families import FAMILIES, Family, HeadParts, rotary, window
@@ -91,7 +90,7 @@ class Base:
         weights = [weight for module in products for weight in module.parameters(recurse=False)]
         # Told to deepcopy as copied already: no float32 copy of them is ever made.
         converted = {id(weight): nn.Parameter(weight.detach().to(dtype), weight.requires_grad) for weight in weights}
-        return replace(self, model=copy.deepcopy(self.model, dict[int, Any](converted)))
+        return replace(self, model=interruption.deepcopy(self.model, dict[int, Any](converted)))
 
     def frozen_in(self, dtype: torch.dtype) -> Base:
         """As `with_products_in`, for what nothing is trained through: it may be faster, and cannot be copied."""
@@ -107,7 +106,7 @@ class Base:
         if hardware.device().type != "cpu" or not prepacked.available():
             return self
         shared = {id(weight): weight for weight in self.model.parameters()}
-        copied = replace(self, model=copy.deepcopy(self.model, dict[int, Any](shared)))
+        copied = replace(self, model=interruption.deepcopy(self.model, dict[int, Any](shared)))
         prepacked.prepack(copied.blocks)
         return copied
 

@@ -7,7 +7,6 @@ not know what they hold; every image has as many.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from rehead import progress
+from rehead import interruption, progress
 from rehead.bases import efficientnet
 from rehead.bases.cut import Base
 from rehead.bases.families import HeadParts
@@ -163,7 +162,7 @@ class VisionBase(Base):
         """A copy for inference: batch norms are folded into the convolutions before them, weights lie by pixel and then
         by channel, and those of convolutions and matrix products are in `dtype`.
         """
-        model = copy.deepcopy(self.model).eval()
+        model = interruption.deepcopy(self.model).eval()
         for module in list(model.modules()):
             for convolution, norm in _CONVOLUTIONS:
                 if isinstance(getattr(module, norm, None), nn.BatchNorm2d):

@@ -7,7 +7,6 @@ labels whatever it reads.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rehead import hardware, progress
+from rehead import hardware, interruption, progress
 from rehead.bases.cut import Base
 from rehead.data.examples import Examples
 from rehead.instruction import styles
@@ -148,7 +147,7 @@ class _Prefix:
         n, n_answers = len(rests), len(answers)
         ids, inside = padded_before(rests, self._base.tokenizer.pad_token_id)
         mask = torch.cat([torch.ones(n, len(self._ids), dtype=torch.int64), inside], dim=1)
-        cache = copy.deepcopy(self._cache)
+        cache = interruption.deepcopy(self._cache)
         if cache is not None and n > 1:
             cache.batch_repeat_interleave(n)
         last, cache = self._run(ids, mask, cache)
@@ -162,7 +161,7 @@ class _Prefix:
         following = [
             # The last of them may use up what the others copy.
             self._following(
-                answers[at : at + some], longest, mask, copy.deepcopy(cache) if at + some < n_answers else cache
+                answers[at : at + some], longest, mask, interruption.deepcopy(cache) if at + some < n_answers else cache
             )
             for at in range(0, n_answers, some)
         ]

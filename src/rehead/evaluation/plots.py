@@ -18,6 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.evaluation.metrics import bins_of
+from rehead.interruption import deferred
 
 # Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
 _INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"
@@ -185,9 +186,12 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
 
 @contextmanager
 def _figure(n: int, width: float = 3.6) -> Iterator[tuple[list[Axes], list[str]]]:
-    """`n` plots side by side, each so many inches wide; the list with them holds the drawing afterwards."""
+    """`n` plots side by side, each so many inches wide; the list with them holds the drawing afterwards.
+
+    Ctrl-C is raised after it: matplotlib looks after weak references all the time, and what is raised there is ignored.
+    """
     drawn: list[str] = []
-    with rc_context(_STYLE):
+    with deferred(), rc_context(_STYLE):
         figure = Figure(figsize=(width * n, 2.9), layout="constrained")
         axes: Any = figure.subplots(1, n, squeeze=False)[0]
         yield list(axes), drawn

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from rehead.bases.cut import Base
+from rehead.interruption import deepcopy
 
 # The paper finds little beyond rank 8 on classification (§7.2), and trains with a rate ten times that of the weights.
 RANK = 8
@@ -99,7 +100,5 @@ def merge(adapted: Base, base: Base, config: Any) -> Adapters:
 
 def copy_of(base: Base, dtype: torch.dtype) -> Base:
     """A base that adapters may be attached to, with products in `dtype`; the original stays as it is."""
-    import copy
-
     copied = base.with_products_in(dtype)
-    return replace(copied, model=copy.deepcopy(copied.model)) if copied is base else copied
+    return replace(copied, model=deepcopy(copied.model)) if copied is base else copied

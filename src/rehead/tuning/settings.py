@@ -92,29 +92,37 @@ class Resumption:
         if resume and not was_there:
             raise SettingError(f"--resume: no interrupted fit to {output} is there; run without --resume")
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(folder / "lock")
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise SettingError(f"another fit to {output} is running; wait for it, or give another --output") from None
-        except OSError as error:
-            raise SettingError(f"--output {output}: nothing can be written beside it ({error.strerror})") from error
-        if was_there and not resume:
-            progress.warn(f"an interrupted fit to {output} begins anew; --resume would have gone on with it")
-        try:
-            yield cls(folder, resume)
+            with _alone(folder, output):
+                if was_there and not resume:
+                    progress.warn(f"an interrupted fit to {output} begins anew; --resume would have gone on with it")
+                try:
+                    yield cls(folder, resume)
+                except RheadError:
+                    if not was_there:
+                        shutil.rmtree(folder, ignore_errors=True)
+                    raise
+                shutil.rmtree(folder, ignore_errors=True)
         except Interrupted:
             raise
         except KeyboardInterrupt:
             raise Interrupted("interrupted; the same command with --resume goes on from what is kept") from None
-        except RheadError:
-            if not was_there:
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
-        else:
-            shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            lock.release()
+
+
+@contextmanager
+def _alone(folder: Path, output: Path) -> Iterator[None]:
+    """Makes the folder, and holds its lock."""
+    lock = FileLock(folder / "lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise SettingError(f"another fit to {output} is running; wait for it, or give another --output") from None
+    except OSError as error:
+        raise SettingError(f"--output {output}: nothing can be written beside it ({error.strerror})") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def trained_blocks(tune: str, depth: int) -> int:
