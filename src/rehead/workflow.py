@@ -103,6 +103,7 @@ def fit(
     narration.say_estimate(estimate(run))
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
         result = model.fit_examples(parts.train, parts.validation, resumption, run)
+        del run  # and with it the features, and the weights that they were computed with
         narration.say_stages(result)
         rule = _rule(wanted, result, parts)
         learned = baselines.learn(parts.train, parts.validation)
@@ -174,7 +175,6 @@ def _tested(model: Classifier, learned: Baselines | ImageBaselines, parts: Parts
     test = parts.test
     looked_at = sampling.rows(len(test), sampling.MOST_FEATURES)
     scores = model.artifact_.predictor().scores(test.inputs, keep_features=looked_at)
-    hardware.give_back_freed_memory()
     seen = Seen(parts.in_training, parts.near_training)
     return _Tested(test, scores.probabilities, scores.tokens_cut, learned.predict(test), seen, scores.features)
 

@@ -17,8 +17,8 @@ from rehead.data.labels import Labels, as_indicator, class_counts, most_probable
 _RESAMPLES = 1000
 _LEVEL = 0.95
 _SEED = 0
-# Numbers that one portion of the resamples holds at most.
-_PORTION = 4_000_000
+# Numbers that one portion of the resamples holds at most: few enough to stay in the processor's cache.
+_PORTION = 200_000
 # scikit-learn's guard against the logarithm of 0.
 _LEAST = float(np.finfo(np.float64).eps)
 

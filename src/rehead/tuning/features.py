@@ -38,6 +38,8 @@ TOKEN_BUDGET = 2048
 _STATES_ON_CUDA = 2**25
 # So much is computed before it is written to the cache as one segment; writing takes as much again, twice.
 _SEGMENT_BYTES = 32 * 2**20
+# After so many batches, each of other shapes, what they have freed lies in pieces too small for those of the next pass.
+_MANY_PORTIONS = 32
 # To be counted up when what is computed changes, so that features from before are not used.
 _FORMAT = 4
 # Several threads may pass texts through one base: it is moved by one of them.
@@ -112,6 +114,8 @@ def trunk_pass(
         run.flush(shelf, keys)
     cut = run.reading.cut
     seconds = time.perf_counter() - start
+    run.dense.clear()
+    hardware.give_back_freed_memory()
     wide = keys[inverse]
     pooled = [torch.empty(len(ids), len(parts) * base.width_at(depth)) for depth in depths]
     for depth, whole in zip(depths, pooled, strict=True):
@@ -137,6 +141,8 @@ def pooled_features(
         for rows, values in zip(portions, _ahead(ids, unique[order], portions), strict=True):
             pooled[order[rows]] = torch.cat(reading.read(base, values, lengths[order[rows]])[0], dim=1).cpu()
             advance(int(lengths[order[rows]].sum()))
+    if len(portions) > _MANY_PORTIONS:
+        hardware.give_back_freed_memory()
     return pooled[torch.from_numpy(inverse)], int(lengths.sum())
 
 
@@ -320,7 +326,7 @@ class _Pass:
     def flush(self, shelf: Shelf | MemoryShelf, keys: npt.NDArray[np.uint8]) -> None:
         if not self.rows:
             return
-        dense = {name: values[: self.n].clone() for name, values in self.dense.items()}
+        dense = {name: values[: self.n] for name, values in self.dense.items()}
         ragged = {}
         cut = self.reading.cut
         if cut is not None:
@@ -331,6 +337,8 @@ class _Pass:
             if self.tokens_in_memory > hardware.free_memory() / 4:
                 shelf.forget(_at_cut(cut))
                 self.reading = replace(self.reading, cut=None)
+        # A shelf in memory holds what it was given.
+        self.dense = {name: torch.empty_like(values) for name, values in self.dense.items()}
         self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
 
 
