@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -29,6 +30,7 @@ from rehead.tuning.lora import Adapters
 from rehead.tuning.run import Run
 from rehead.tuning.settings import Resumption, trained_blocks
 from rehead.tuning.tail import Labelled, Tail, train
+from rehead.tuning.vocabulary import reached_alone
 
 # Training reaches about this share of a plain matrix product's speed: measured on a small language model, where
 # optimizer, norms and short batches take the rest.
@@ -96,7 +98,8 @@ class Ladder:
         for way in self._run.ways:
             if self._chooses and not self._has_time(way):
                 return
-            stage = self._try(way)
+            with self._what_is_reached(way):
+                stage = self._try(way)
             self.stages.append(stage)
             if stage.kept:
                 self.kept = stage
@@ -116,6 +119,13 @@ class Ladder:
             "budget are spent (--budget)"
         )
         return False
+
+    def _what_is_reached(self, way: str) -> AbstractContextManager[None]:
+        """Where all weights are trained, of the embedding those that these texts reach."""
+        run = self._run
+        if way != "full" or run.train.pictures is not None:
+            return nullcontext()
+        return reached_alone(run.base, run.encoded.ids.values)
 
     def _try(self, way: str) -> Stage:
         run = self._run
