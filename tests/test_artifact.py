@@ -15,6 +15,7 @@ from transformers import AutoModel, pipeline
 
 import rehead
 from rehead import ArtifactError, Classifier, artifact, files
+from rehead.bases.cut import Base
 from rehead.description import DESCRIPTION, FORMAT
 from tests.tiny_models import CONFIGS, DECODERS, ENCODERS, SPECIAL, save_tiny_model
 from tests.tiny_texts import messages
@@ -396,3 +397,21 @@ def test_an_empty_folder_can_be_saved_to(last_classifier: Classifier, tmp_path: 
     (tmp_path / "model").mkdir()
     last_classifier.save(tmp_path / "model")
     assert_scores_equal(rehead.load(tmp_path / "model").predict_proba(SCORED), last_classifier.predict_proba(SCORED))
+
+
+def test_folder_from_before_an_encoders_means_had_one_length_scores_as_it_did(
+    bases: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as before:
+        before.setattr(Base, "means_at_one_length", False)
+        old = Classifier(bases("bert"), tune="head", depth=2, pool="both").fit(TEXTS, LABELS)
+        old.save(tmp_path / "model")
+    description = tmp_path / "model" / DESCRIPTION
+    told = json.loads(description.read_text())
+    assert told.pop("means_at_one_length") is False
+    description.write_text(json.dumps(told))
+    assert_scores_equal(rehead.load(tmp_path / "model").predict_proba(SCORED), old.predict_proba(SCORED))
+    new = Classifier(bases("bert"), tune="head", depth=2, pool="both").fit(TEXTS, LABELS)
+    assert np.abs(new.predict_proba(SCORED) - old.predict_proba(SCORED)).max() > 1e-4
+    new.save(tmp_path / "new")
+    assert_scores_equal(rehead.load(tmp_path / "new").predict_proba(SCORED), new.predict_proba(SCORED))

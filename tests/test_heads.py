@@ -49,3 +49,28 @@ def test_pooling_that_does_not_suit_the_base_is_refused(tmp_path: Path, family: 
     base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0)
     with pytest.raises(SettingError, match="--pool"):
         heads.build(base, pooling, 2, seed=0)
+
+
+@pytest.mark.parametrize("pooling", ["mean", "both", "layers"])
+def test_an_encoders_mean_has_one_length_however_long_it_was(tmp_path: Path, pooling: str) -> None:
+    base = load(str(save_tiny_model(tmp_path, "bert")), 2, seed=0)
+    head = heads.build(base, pooling, 2, seed=0)
+    parts = heads.halves(pooling, base.whole) * len(head.reads)
+    pooled = torch.randn(5, len(parts) * base.hidden_size)
+    for part, before, after in zip(
+        parts, pooled.chunk(len(parts), -1), head.projection(pooled).chunk(len(parts), -1), strict=True
+    ):
+        if part == "mean":
+            expected = before / before.norm(dim=-1, keepdim=True) * base.hidden_size**0.5
+            torch.testing.assert_close(after, expected)
+        else:
+            assert torch.equal(after, before)
+    assert torch.isfinite(head(torch.zeros(1, len(parts) * base.hidden_size))).all()
+
+
+@pytest.mark.parametrize(("family", "pooling"), [("llama", "both"), ("gpt2", "mean"), ("llama", "last")])
+def test_a_decoders_states_are_seen_as_they_are(tmp_path: Path, family: str, pooling: str) -> None:
+    base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0)
+    head = heads.build(base, pooling, 2, seed=0)
+    pooled = torch.randn(5, head.linear.in_features)
+    assert torch.equal(head.projection(pooled), pooled)

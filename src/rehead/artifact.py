@@ -26,6 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
+from torch import nn
 
 from rehead import files, progress
 from rehead.bases.cut import Base
@@ -218,6 +219,8 @@ def load(folder: Path) -> Artifact:
         head = build(base, pooling, n_classes, seed=0)
         if base.family_head(pooling) is None:
             _load_head(folder / WEIGHTS, head)
+            if not description["means_at_one_length"]:
+                head.projection = nn.Identity()
         reference = _load_reference(folder / _REFERENCE)
         fingerprint = Fingerprint.load(folder)
         if fingerprint:

@@ -32,7 +32,7 @@ from rehead.drift.fingerprint import Fingerprint
 from rehead.errors import DataError, SettingError
 from rehead.evaluation.calibration import temperature
 from rehead.evaluation.multilabel_decisions import MultilabelRule
-from rehead.heads import scale_logits
+from rehead.heads import MeansAtOneLength, scale_logits
 from rehead.tuning.finetune import Finetuned, finetune
 from rehead.tuning.loop import Recipe
 from rehead.tuning.run import Run
@@ -342,6 +342,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "long": self.long,
             "views": int(self.views),
             "average_views": bool(self.average_views),
+            "means_at_one_length": isinstance(result.head.projection, MeansAtOneLength),
             "labels": list(train.label_names),
             "multilabel": train.multilabel,
             "seed": int(self.random_state),

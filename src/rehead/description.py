@@ -14,9 +14,15 @@ from rehead.heads import POOLINGS
 FORMAT = 1
 DESCRIPTION = "rehead.json"
 
-# What folders do not say that are from before long texts could be anything but cut off, texts have several labels, and
-# images several views.
-_BEFORE = {"long": "truncate", "multilabel": False, "views": 1, "average_views": False}
+# What folders do not say that are from before long texts could be anything but cut off, texts have several labels,
+# images several views, and the means that encoders give the same length.
+_BEFORE = {
+    "long": "truncate",
+    "multilabel": False,
+    "views": 1,
+    "average_views": False,
+    "means_at_one_length": False,
+}
 _RECIPE = {"epochs", "batch_size", "learning_rate", "label_smoothing", "class_weight"}
 
 
@@ -60,6 +66,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "multilabel": _flag,
     "views": _whole(1, 1_000),
     "average_views": _flag,
+    "means_at_one_length": _flag,
     "temperature": lambda value: _number(value) and 0 < value < float("inf"),
     "seed": _whole(0, 2**64),
     "recipe": _recipe,

@@ -2,6 +2,9 @@
 
 `last` (decoders) and `cls` (encoders) are the family's own sequence-classification head, so that what is
 saved is that class. `mean`, `both` and `layers` are rehead's; the last reads what several blocks made of the text.
+
+An encoder's mean is brought to one length: that of short texts is longer, which says little about their topic
+(docs/decisions/2026-11-28-an-encoders-mean-at-one-length.md).
 """
 
 from collections.abc import Mapping
@@ -16,6 +19,8 @@ POOLINGS = ("last", "mean", "both", "cls", "layers")
 
 # So many blocks' states a head with `layers` pooling sees at most.
 _READ_AT_MOST = 6
+# Against division by zero.
+_LEAST = 1e-12
 
 
 class Head(nn.Module):
@@ -39,6 +44,28 @@ class Head(nn.Module):
         """(n, width) float32 → logits (n, n_classes) float32."""
         logits: Tensor = self.linear(self.projection(pooled))
         return logits
+
+
+class MeansAtOneLength(nn.Module):
+    """Parts of pooled features side by side, each of the same width, with a root mean square of 1 in those that are
+    means.
+
+    Args:
+        parts: their poolings.
+    """
+
+    is_mean: Tensor
+
+    def __init__(self, parts: list[str]) -> None:
+        super().__init__()
+        is_mean = torch.tensor([part == "mean" for part in parts])
+        self.register_buffer("is_mean", is_mean.unsqueeze(1), persistent=False)
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """(n, parts · width) → the same shape."""
+        parts = pooled.unflatten(-1, (len(self.is_mean), -1))
+        at_one_length = parts * torch.rsqrt(parts.square().mean(-1, keepdim=True) + _LEAST)
+        return torch.where(self.is_mean, at_one_length, parts).flatten(-2)
 
 
 def candidates(whole: str | None) -> tuple[str, ...]:
@@ -80,7 +107,9 @@ def build(base: Base, pooling: str, n_classes: int, seed: int, depth: int | None
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         linear = nn.Linear(sum(width(base, pooling, read) for read in reads), n_classes)
-    return Head(pooling, reads, nn.Identity(), linear).eval()
+    parts_of_all = halves(pooling, base.whole) * len(reads)
+    projection = MeansAtOneLength(parts_of_all) if base.means_at_one_length else nn.Identity()
+    return Head(pooling, reads, projection, linear).eval()
 
 
 def check_pooling(pooling: str, whole: str | None) -> None:

@@ -155,7 +155,10 @@ def test_own_poolings_equal_transformers_hidden_states_pooled_by_hand(base: Base
     for row, length in zip(states, LENGTHS, strict=True):
         real = row[:length]
         whole_text = real[-1] if base.family.causal else real[0]
-        by_hand.append(real.mean(0) if pooling == "mean" else torch.cat([whole_text, real.mean(0)]))
+        mean = real.mean(0)
+        if not base.family.causal:
+            mean = mean / mean.norm() * base.hidden_size**0.5
+        by_hand.append(mean if pooling == "mean" else torch.cat([whole_text, mean]))
     assert_close(cut_logits(base, head, ids, mask, 1), head.linear(torch.stack(by_hand)))
 
 

@@ -72,7 +72,7 @@ def test_tail_whose_head_reads_several_blocks_equals_transformers(
         states[:-1] = [base.norm(state) for state in states[:-1]]  # Transformers norms the last one only
         whole_text = -1 if base.family.causal else 0
         expected.append(torch.cat([torch.cat([state[0, whole_text], state[0].mean(0)]) for state in states]))
-    logits = head.linear(torch.stack(expected)).detach()
+    logits = head(torch.stack(expected)).detach()
     torch.testing.assert_close(tail.logits(Computed(base, ids, cut, below)), logits, rtol=1e-4, atol=1e-5)
     if cut:
         kept = kept_states(base, cut).inputs

@@ -22,7 +22,17 @@ def test_difference_that_is_small_but_steady_counts() -> None:
 def test_of_poolings_at_the_same_depth_the_best_is_taken() -> None:
     worse, better = np.array([0.25, 0.25]), np.array([0.1, 0.3])
     assert shallowest({("mean", 2): better, ("last", 2): worse}) == ("mean", 2)
-    assert shallowest({("mean", 2): worse, ("both", 2): better}) == ("both", 2)
+    assert shallowest({("mean", 2): worse + 0.01, ("both", 2): better}) == ("both", 2)
+    assert shallowest({("layers", 2): better, ("both", 2): worse}) == ("layers", 2)
+
+
+def test_half_of_what_is_as_good_is_taken_for_the_whole() -> None:
+    # Worse by 0.05 than the best, with a standard error of 0.15.
+    best, as_good = np.array([0.1, 0.3]), np.array([0.3, 0.2])
+    assert shallowest({("both", 2): best, ("mean", 2): as_good}) == ("mean", 2)
+    assert shallowest({("both", 2): best, ("mean", 2): as_good, ("cls", 2): as_good - 0.01}) == ("cls", 2)
+    assert shallowest({("both", 2): best, ("layers", 2): as_good, ("mean", 3): as_good}) == ("both", 2)
+    assert shallowest({("layers", 2): best, ("mean", 2): as_good}) == ("layers", 2)
 
 
 @pytest.mark.parametrize(("n_train", "n", "parts"), [(800, 1200, 1), (800, 1199, 2), (500, 560, 4), (60, 70, 5)])

@@ -115,6 +115,11 @@ class Base:
         """The token whose state stands for all of the input: `last` or `cls`; None where there is none."""
         return "last" if self.family.causal else "cls"
 
+    @property
+    def means_at_one_length(self) -> bool:
+        """Whether a head is to see the mean of an input's tokens at the same length, however many they are."""
+        return not self.family.causal
+
     def width_at(self, depth: int) -> int:
         """Of the states that leave block `depth` - 1."""
         return self.hidden_size

@@ -136,6 +136,11 @@ class VisionBase(Base):
         return "cls" if self.vision.prefix else None
 
     @property
+    def means_at_one_length(self) -> bool:
+        """Images have all as many tokens."""
+        return False
+
+    @property
     def tokens_an_image(self) -> int:
         """What an image is taken for where batches are filled."""
         if self.vision.maps:

@@ -116,7 +116,8 @@ def shallowest(losses: Mapping[tuple[str, int], npt.NDArray[np.float64]]) -> tup
 
     Args:
         losses: (n,) log loss of each held-out example, by pooling and depth; of several at the same depth, which cost
-            the same, the best is taken.
+            the same, the best is taken, or instead of `both` one of its halves that is as good as the best, too: a head
+            of half the width has less to learn from few examples.
     """
     best = min(losses.values(), key=lambda values: float(values.mean()))
 
@@ -126,7 +127,11 @@ def shallowest(losses: Mapping[tuple[str, int], npt.NDArray[np.float64]]) -> tup
         return n < 2 or float(worse_by.mean()) <= _WITHIN * float(worse_by.std(ddof=1)) / np.sqrt(n)
 
     as_good = {where: float(values.mean()) for where, values in losses.items() if is_as_good(values)}
-    return min(as_good, key=lambda where: (where[1], as_good[where]))
+    pooling, depth = min(as_good, key=lambda where: (where[1], as_good[where]))
+    if pooling == "both":
+        halves = [where for where in as_good if where[1] == depth and where[0] not in ("both", "layers")]
+        return min(halves, key=as_good.__getitem__, default=(pooling, depth))
+    return pooling, depth
 
 
 def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:
