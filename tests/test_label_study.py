@@ -30,7 +30,7 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, set[int
     folder = tmp_path_factory.mktemp("noisy")
     texts, labels, wrong = flipped(400, 20)
     data = write_csv(folder / "data.csv", ["text", "label"], zip(texts, labels, strict=True))
-    base = save_tiny_model(folder / "base", "bert")
+    base = save_tiny_model(folder / "base", "llama")
     fit(str(data), Classifier(str(base), tune="head", depth=1, pool="mean"), folder / "model")
     return folder / "model", data, wrong
 
