@@ -127,7 +127,7 @@ def fit(
             "split": f"cross-validation with {n_folds} folds, {parts.how}" if n_folds else parts.how,
             "seconds": {**result.seconds, "test": time.perf_counter() - test_start},
         }
-        hardware.give_back_freed_memory()  # that of the intervals' resamples
+        hardware.give_back_freed_memory()  # that of the test
         narration.say_overlap(facts, "training")
         narration.say_what_may_help(facts)
         if full_report:

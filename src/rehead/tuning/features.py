@@ -36,7 +36,7 @@ TOKEN_BUDGET = 2048
 # as fast with them as with 2,048, and within a seventh of what any number reaches (H200). They take 1.3 GB; so many
 # values of a wider model take about as much.
 _STATES_ON_CUDA = 2**25
-# So much is computed before it is written to the cache as one segment; writing takes as much again, twice.
+# So much is computed before it is written to the cache as one segment; writing takes as much again.
 _SEGMENT_BYTES = 32 * 2**20
 # After so many batches, each of other shapes, what they have freed lies in pieces too small for those of the next pass.
 _MANY_PORTIONS = 32

@@ -197,7 +197,6 @@ class Run:
             self.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, shelf=self.shelf, label=label
         )
         result = replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
-        hardware.give_back_freed_memory()
         self.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
         self.trunk_flops += result.forward_flops
         self.trunk_seconds += result.seconds
