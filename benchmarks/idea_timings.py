@@ -23,13 +23,13 @@ from rehead.bases import loading, packing
 from rehead.bases.cut import Base
 from rehead.bases.ragged import Ragged
 from rehead.bases.tokens import encode
-from rehead.tuning import probe
-from rehead.tuning import tail as tail_module
-from rehead.tuning.feature_cache import Pieces
-from rehead.tuning.features import Features, shelf_for, trunk_pass
-from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import Recipe
-from rehead.tuning.tail import Labelled, Tail, train
+from rehead.training import probe
+from rehead.training import tail as tail_module
+from rehead.training.feature_cache import Pieces
+from rehead.training.features import Features, shelf_for, trunk_pass
+from rehead.training.inputs import Computed, Kept
+from rehead.training.loop import Recipe
+from rehead.training.tail import Labelled, Tail, train
 
 # Blocks of the base, and of what a depth search may keep of it.
 WHOLE, HALF = 30, 12

@@ -18,7 +18,7 @@ def main() -> None:
     from rehead import hardware
     from rehead.bases import loading
     from rehead.bases.tokens import encode
-    from rehead.tuning.features import trunk_pass
+    from rehead.training.features import trunk_pass
 
     base = loading.load("smollm2", n_classes=2, seed=0)
     ids = encode(base, [text for file in sys.argv[1:] for text in read(Path(file))[0]], max_length=512).ids

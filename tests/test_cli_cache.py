@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from rehead.tuning import cache_room
-from rehead.tuning.feature_cache import open_shelf
+from rehead.training import cache_room
+from rehead.training.feature_cache import open_shelf
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
 Run = Callable[..., tuple[int, str, str]]

@@ -13,11 +13,11 @@ from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
 from rehead.heads import Head, build
-from rehead.tuning import lora
-from rehead.tuning.features import trunk_pass
-from rehead.tuning.inputs import Computed
-from rehead.tuning.loop import Recipe
-from rehead.tuning.tail import Labelled, Tail, train
+from rehead.training import lora
+from rehead.training.features import trunk_pass
+from rehead.training.inputs import Computed
+from rehead.training.loop import Recipe
+from rehead.training.tail import Labelled, Tail, train
 from tests.tiny_models import CONFIGS, DECODERS, WORDS, save_tiny_model
 
 LENGTHS = [3, 1, 5, 5, 2]

@@ -23,8 +23,8 @@ from rehead.data.parts import Sources
 from rehead.data.pictures import Picture, as_picture
 from rehead.errors import DataError, SettingError
 from rehead.image_explanation import coloured, heat_map
-from rehead.tuning.features import trunk_pass
-from rehead.tuning.run import Run
+from rehead.training.features import trunk_pass
+from rehead.training.run import Run
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
 from tests.tiny_models import save_tiny_model

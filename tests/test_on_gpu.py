@@ -18,7 +18,7 @@ from rehead.bases import packing as packing_module
 from rehead.bases.loading import load
 from rehead.bases.packing import Attention, Packing, attend
 from rehead.bases.tokens import encode
-from rehead.tuning.features import trunk_pass
+from rehead.training.features import trunk_pass
 from tests.bases.test_equivalence import LABELS, N_CLASSES, ORDERS, batch_of, cut_logits, family_head, trained_gradients
 from tests.instruction.test_workflow import TEMPLATE
 from tests.instruction.tiny_language_models import save_tiny_language_model

@@ -13,9 +13,9 @@ import pytest
 
 from rehead import Classifier, hardware, progress
 from rehead.errors import Interrupted, SettingError
-from rehead.tuning import stages
-from rehead.tuning.run import Run
-from rehead.tuning.settings import Resumption, Settings
+from rehead.training import stages
+from rehead.training.run import Run
+from rehead.training.settings import Resumption, Settings
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 
@@ -232,7 +232,7 @@ def test_tokens_that_find_no_room_are_computed_again(
 def test_tokens_stay_in_memory_where_the_cache_has_no_room(
     data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rehead.tuning import run
+    from rehead.training import run
     from rehead.workflow import fit as fit_here
 
     def compute_again(*_: Any) -> None:

@@ -45,7 +45,7 @@ from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import Head, build, is_family_head, set_linear
 from rehead.predictor import Predictor, Scores
-from rehead.tuning.lora import Adapters
+from rehead.training.lora import Adapters
 
 WEIGHTS = "model.safetensors"
 _REFERENCE = "reference.safetensors"

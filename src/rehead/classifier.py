@@ -33,10 +33,10 @@ from rehead.errors import DataError, SettingError
 from rehead.evaluation.calibration import temperature
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import MeansAtOneLength, scale_logits
-from rehead.tuning.finetune import Finetuned, finetune
-from rehead.tuning.loop import Recipe
-from rehead.tuning.run import Run
-from rehead.tuning.settings import BUDGET, Resumption, Settings
+from rehead.training.finetune import Finetuned, finetune
+from rehead.training.loop import Recipe
+from rehead.training.run import Run
+from rehead.training.settings import BUDGET, Resumption, Settings
 
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8
@@ -190,7 +190,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return result
 
     def prepare(self, train: Examples, validation: Examples) -> Run:
-        """Loads the base and tokenises, so that `rehead.tuning.estimate` can tell what `fit_examples` will take."""
+        """Loads the base and tokenises, so that `rehead.training.estimate` can tell what `fit_examples` will take."""
         settings = self.settings()
         if settings.base == AUTO:
             settings = replace(settings, base=DEFAULT if train.pictures is None else DEFAULT_FOR_IMAGES)

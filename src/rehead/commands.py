@@ -283,7 +283,7 @@ def samples(options: argparse.Namespace) -> None:
 
 
 def cache(options: argparse.Namespace) -> None:
-    from rehead.tuning import cache_room
+    from rehead.training import cache_room
 
     facts = {"freed_bytes": cache_room.clear()} if options.clear else cache_room.overview()
     if options.json:

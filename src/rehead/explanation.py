@@ -21,7 +21,7 @@ from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.parts import Columns, Sources, read_examples
 from rehead.predictor import Scoring
-from rehead.tuning.frozen_probes import frozen_features
+from rehead.training.frozen_probes import frozen_features
 
 # A text of more words is taken apart into so many runs of words, so that no text takes longer than so many others.
 PIECES = 64

@@ -11,9 +11,9 @@ from rehead import hardware, likelihood
 from rehead.data.examples import Dropped, Examples
 from rehead.data.parts import Columns, Parts
 from rehead.evaluation.scoring import measure
-from rehead.tuning.finetune import Finetuned
-from rehead.tuning.loop import History
-from rehead.tuning.stages import Stage
+from rehead.training.finetune import Finetuned
+from rehead.training.loop import History
+from rehead.training.stages import Stage
 
 # So many lines are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100

@@ -16,7 +16,7 @@ from rehead.data.parts import Columns, Sources, read_examples
 from rehead.errors import DataError
 from rehead.evaluation import learning_curve
 from rehead.evaluation.label_noise import rank, rank_several
-from rehead.tuning.frozen_probes import Frozen, frozen_features
+from rehead.training.frozen_probes import Frozen, frozen_features
 
 # So many of the suspects are shown.
 _SHOWN = 20

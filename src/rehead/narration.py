@@ -12,8 +12,8 @@ from rehead.data.examples import Dropped
 from rehead.data.findings import Finding
 from rehead.data.parts import Parts
 from rehead.evaluation.comparison import SIGNIFICANT
-from rehead.tuning.estimate import Plan
-from rehead.tuning.finetune import Finetuned
+from rehead.training.estimate import Plan
+from rehead.training.finetune import Finetuned
 
 
 def say_estimate(plan: Plan) -> None:

@@ -27,7 +27,7 @@ from rehead.bases.reading import encode
 from rehead.bases.tokens import Encoded
 from rehead.data.pictures import Picture
 from rehead.heads import Head
-from rehead.tuning.features import pooled_features
+from rehead.training.features import pooled_features
 
 # Texts are encoded and scored this many at a time, so that memory does not grow with their number.
 _CHUNK = 8192

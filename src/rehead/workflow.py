@@ -37,10 +37,10 @@ from rehead.explanation import contributions, shades
 from rehead.facts import SETTINGS, peak_rss_bytes, rows, rows_used, saved, split_as_json, told_by
 from rehead.image_explanation import coloured, heat_map
 from rehead.label_study import of_training
-from rehead.tuning.estimate import estimate
-from rehead.tuning.finetune import Finetuned
-from rehead.tuning.run import Run
-from rehead.tuning.settings import Resumption
+from rehead.training.estimate import estimate
+from rehead.training.finetune import Finetuned
+from rehead.training.run import Run
+from rehead.training.settings import Resumption
 
 # So many mistakes are explained, each with so many pieces.
 _EXPLAINED, _PIECES = 10, 20

@@ -14,9 +14,9 @@ from rehead.errors import BaseModelError
 from rehead.instruction import language_model
 from rehead.instruction.answering import Answering, Answers, losses, mean_loss, trained_part
 from rehead.instruction.tokens import Tokens
-from rehead.tuning.features import trunk_pass
-from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import Recipe, train
+from rehead.training.features import trunk_pass
+from rehead.training.inputs import Computed, Kept
+from rehead.training.loop import Recipe, train
 from tests.instruction.tiny_language_models import save_tiny_language_model
 from tests.tiny_models import DECODERS, save_tiny_model
 

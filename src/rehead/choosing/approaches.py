@@ -24,10 +24,10 @@ from rehead.instruction import generation, styles
 from rehead.instruction.finetuning import Settings, finetune
 from rehead.instruction.generation import Sampling
 from rehead.instruction.tokens import Tokens, tokenise
-from rehead.tuning.estimate import estimate
-from rehead.tuning.features import forward_flops
-from rehead.tuning.loop import Recipe
-from rehead.tuning.stages import TRAINING_EFFICIENCY, expected_seconds
+from rehead.training.estimate import estimate
+from rehead.training.features import forward_flops
+from rehead.training.loop import Recipe
+from rehead.training.stages import TRAINING_EFFICIENCY, expected_seconds
 
 TITLES = {
     "majority": "most frequent class",

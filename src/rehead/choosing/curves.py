@@ -11,7 +11,7 @@ from rehead.classifier import Classifier
 from rehead.data.examples import Index
 from rehead.data.splits import Split, of_each_class
 from rehead.evaluation import baselines
-from rehead.tuning.frozen_probes import frozen_features
+from rehead.training.frozen_probes import frozen_features
 
 # Examples of each class; each number is four times the one before.
 _LEAST, _FACTOR = 8, 4

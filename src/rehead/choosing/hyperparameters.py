@@ -19,8 +19,8 @@ from rehead.classifier import Classifier
 from rehead.data.parts import Parts, Sources, prepare
 from rehead.errors import SettingError, first_line
 from rehead.heads import candidates
-from rehead.tuning.finetune import finetune
-from rehead.tuning.run import Run
+from rehead.training.finetune import finetune
+from rehead.training.run import Run
 
 # Trained blocks cost a hundred times what a probe costs; of more than two nothing was gained in what was measured.
 _MOST_BLOCKS = 2

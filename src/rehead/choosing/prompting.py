@@ -24,7 +24,7 @@ from rehead.data.examples import Examples
 from rehead.instruction import styles
 from rehead.instruction.conversations import ASSISTANT, USER, Conversation, Message
 from rehead.instruction.tokens import padded_before, prompt_ids
-from rehead.tuning.inputs import autocast
+from rehead.training.inputs import autocast
 
 Array = npt.NDArray[np.float64]
 

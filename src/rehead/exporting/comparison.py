@@ -15,7 +15,7 @@ from rehead.artifact import Artifact
 from rehead.bases.reading import encode
 from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError
-from rehead.tuning.features import trunk_pass
+from rehead.training.features import trunk_pass
 
 # What is compared: so many texts or images at most, of no more tokens together, so that long ones do not take hours.
 _AT_MOST, _TOKENS = 1000, 131_072

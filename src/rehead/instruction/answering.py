@@ -1,4 +1,4 @@
-"""Trains a language model to write the answers: what `rehead.tuning.loop.train` is given."""
+"""Trains a language model to write the answers: what `rehead.training.loop.train` is given."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
 from rehead.instruction.language_model import is_tied, summed_loss
 from rehead.instruction.tokens import Tokens
-from rehead.tuning.features import batches, token_budget, training_flops
-from rehead.tuning.inputs import Computed, Inputs, autocast
-from rehead.tuning.loop import unfrozen
-from rehead.tuning.tail import activation_bytes
+from rehead.training.features import batches, token_budget, training_flops
+from rehead.training.inputs import Computed, Inputs, autocast
+from rehead.training.loop import unfrozen
+from rehead.training.tail import activation_bytes
 
 
 @dataclass(frozen=True)

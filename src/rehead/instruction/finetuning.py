@@ -14,12 +14,12 @@ from rehead.bases.cut import Base
 from rehead.bases.loading import fingerprint
 from rehead.instruction.answering import Answering, Answers, trained_part
 from rehead.instruction.tokens import Tokens
-from rehead.tuning import lora
-from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import shelf_for, trunk_pass
-from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import History, Recipe, train
-from rehead.tuning.settings import Resumption, trained_blocks
+from rehead.training import lora
+from rehead.training.checkpoint import Checkpoint
+from rehead.training.features import shelf_for, trunk_pass
+from rehead.training.inputs import Computed, Kept
+from rehead.training.loop import History, Recipe, train
+from rehead.training.settings import Resumption, trained_blocks
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
 _RATE_OF_BLOCKS = 2e-4

@@ -27,7 +27,7 @@ from rehead.instruction.conversations import ASSISTANT, USER, Message
 from rehead.instruction.generation import Sampling
 from rehead.instruction.language_model import next_token_logits
 from rehead.instruction.tokens import prompt_ids
-from rehead.tuning.lora import Adapters
+from rehead.training.lora import Adapters
 
 KIND = "language model"
 _TOLERANCE = 1e-4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from rehead.tuning import probe
-from rehead.tuning.probe import solve
+from rehead.training import probe
+from rehead.training.probe import solve
 
 
 def problem(n: int = 300, width: int = 20, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:

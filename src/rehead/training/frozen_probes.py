@@ -18,8 +18,8 @@ from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, strata
 from rehead.data.splits import Split, folds
 from rehead.heads import Head, build
-from rehead.tuning import probe, search
-from rehead.tuning.features import shelf_for, trunk_pass
+from rehead.training import probe, search
+from rehead.training.features import shelf_for, trunk_pass
 
 _FOLDS = 5
 # The smallest number of examples that a curve begins with; each further one is twice as large.

@@ -22,8 +22,8 @@ from torch import Tensor
 from rehead import files, progress
 from rehead.bases.ragged import Ragged
 from rehead.errors import first_line
-from rehead.tuning import cache_room
-from rehead.tuning.cache_segment import Segment, open_segment
+from rehead.training import cache_room
+from rehead.training.cache_segment import Segment, open_segment
 
 # Rows that are copied out of a segment at a time.
 _GATHERED = 8192

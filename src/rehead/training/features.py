@@ -27,7 +27,7 @@ from rehead.bases.loading import fingerprint
 from rehead.bases.packing import Packing
 from rehead.bases.ragged import Ragged, Sequences
 from rehead.heads import halves
-from rehead.tuning.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
+from rehead.training.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
 
 # Large enough for matrix products at full speed, small enough to stay in the CPU's caches: of 512 to 8,192, this was
 # the fastest on two cores.

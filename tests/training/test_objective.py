@@ -7,7 +7,7 @@ from torch import nn
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from rehead import likelihood
-from rehead.tuning.objective import Objective
+from rehead.training.objective import Objective
 
 LOGITS = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
 ONE = torch.tensor([0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2])

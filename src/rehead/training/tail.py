@@ -16,12 +16,12 @@ from rehead import hardware
 from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
 from rehead.heads import Head, halves, is_family_head
-from rehead.tuning import loop
-from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import batches, token_budget, training_flops
-from rehead.tuning.inputs import Computed, Inputs, autocast
-from rehead.tuning.loop import PORTION, History, Recipe, Watch
-from rehead.tuning.objective import Objective
+from rehead.training import loop
+from rehead.training.checkpoint import Checkpoint
+from rehead.training.features import batches, token_budget, training_flops
+from rehead.training.inputs import Computed, Inputs, autocast
+from rehead.training.loop import PORTION, History, Recipe, Watch
+from rehead.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Tail:
 
     @classmethod
     def of_adapters(cls, adapted: Base, head: Head, depth: int, adapters: nn.ParameterList) -> Tail:
-        """Trains what stands beside the frozen weights, see `rehead.tuning.lora`, and the head."""
+        """Trains what stands beside the frozen weights, see `rehead.training.lora`, and the head."""
         return cls(adapted, head, 0, depth, nn.ModuleList([adapters, head]))
 
     def weights(self) -> list[nn.Parameter]:
@@ -126,12 +126,12 @@ def train(
     deadline: float | None = None,
     watch: Watch | None = None,
 ) -> History:
-    """Trains a tail in place; see `rehead.tuning.loop.train`."""
+    """Trains a tail in place; see `rehead.training.loop.train`."""
     return loop.train(_Classification(tail, examples, validation, recipe), recipe, checkpoint, deadline, watch)
 
 
 class _Classification:
-    """A tail that learns the labels of texts; what `rehead.tuning.loop.train` takes."""
+    """A tail that learns the labels of texts; what `rehead.training.loop.train` takes."""
 
     def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:
         self._tail, self._examples, self._validation = tail, examples, validation

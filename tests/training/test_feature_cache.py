@@ -23,8 +23,8 @@ from torch import Tensor
 
 from rehead import progress
 from rehead.bases.ragged import Ragged, offsets_of
-from rehead.tuning import cache_room, cache_segment
-from rehead.tuning.feature_cache import MemoryShelf, Shelf, open_shelf
+from rehead.training import cache_room, cache_segment
+from rehead.training.feature_cache import MemoryShelf, Shelf, open_shelf
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
 

@@ -14,13 +14,13 @@ from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.tokens import encode
 from rehead.errors import Interrupted, SettingError
-from rehead.tuning import loop
-from rehead.tuning import tail as tail_module
-from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import trunk_pass
-from rehead.tuning.inputs import Computed, Kept
-from rehead.tuning.loop import History, Recipe
-from rehead.tuning.tail import Labelled, Tail, train
+from rehead.training import loop
+from rehead.training import tail as tail_module
+from rehead.training.checkpoint import Checkpoint
+from rehead.training.features import trunk_pass
+from rehead.training.inputs import Computed, Kept
+from rehead.training.loop import History, Recipe
+from rehead.training.tail import Labelled, Tail, train
 from tests.tiny_models import save_tiny_model
 
 SPAM, HAM = "free prize call now", "meet you at noon"

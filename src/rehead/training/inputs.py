@@ -12,7 +12,7 @@ from rehead import hardware
 from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
 from rehead.bases.ragged import Sequences
-from rehead.tuning.feature_cache import Pieces
+from rehead.training.feature_cache import Pieces
 
 
 class Inputs(Protocol):

@@ -9,10 +9,10 @@ from transformers import AutoModel
 from rehead import hardware, heads
 from rehead.bases.loading import load
 from rehead.bases.tokens import encode
-from rehead.tuning import lora
-from rehead.tuning.inputs import Computed
-from rehead.tuning.loop import Recipe
-from rehead.tuning.tail import Labelled, Tail, train
+from rehead.training import lora
+from rehead.training.inputs import Computed
+from rehead.training.loop import Recipe
+from rehead.training.tail import Labelled, Tail, train
 from tests.tiny_models import CONFIGS, save_tiny_model
 from tests.tuning.test_loop import LABELS, TEXTS
 

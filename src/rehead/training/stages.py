@@ -21,16 +21,16 @@ from torch import nn
 from rehead import hardware, likelihood, progress
 from rehead.bases.loading import fingerprint
 from rehead.heads import Head
-from rehead.tuning import lora
-from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import Features, training_flops
-from rehead.tuning.inputs import Computed, Inputs, Kept
-from rehead.tuning.loop import History, Watch
-from rehead.tuning.lora import Adapters
-from rehead.tuning.run import Run
-from rehead.tuning.settings import Resumption, trained_blocks
-from rehead.tuning.tail import Labelled, Tail, train
-from rehead.tuning.vocabulary import reached_alone
+from rehead.training import lora
+from rehead.training.checkpoint import Checkpoint
+from rehead.training.features import Features, training_flops
+from rehead.training.inputs import Computed, Inputs, Kept
+from rehead.training.loop import History, Watch
+from rehead.training.lora import Adapters
+from rehead.training.run import Run
+from rehead.training.settings import Resumption, trained_blocks
+from rehead.training.tail import Labelled, Tail, train
+from rehead.training.vocabulary import reached_alone
 
 # Training reaches about this share of a plain matrix product's speed: measured on a small language model, where
 # optimizer, norms and short batches take the rest.

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from rehead.errors import SettingError
-from rehead.tuning import cache_room
-from rehead.tuning.feature_cache import Shelf, open_shelf
+from rehead.training import cache_room
+from rehead.training.feature_cache import Shelf, open_shelf
 
 
 def keys(*texts: int) -> np.ndarray:

@@ -13,11 +13,11 @@ import numpy.typing as npt
 from rehead import progress
 from rehead.bases.cut import Base
 from rehead.heads import Head, build, describe, parameters
-from rehead.tuning.loop import History, Watch
-from rehead.tuning.lora import Adapters
-from rehead.tuning.run import Run
-from rehead.tuning.settings import Resumption, trained_blocks
-from rehead.tuning.stages import Ladder, Stage
+from rehead.training.loop import History, Watch
+from rehead.training.lora import Adapters
+from rehead.training.run import Run
+from rehead.training.settings import Resumption, trained_blocks
+from rehead.training.stages import Ladder, Stage
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def finetune(run: Run, resumption: Resumption | None = None, watch: Watch | None
     """Trains a classifier; validation chooses regularisation, depth, epoch and, with `auto`, the way of tuning.
 
     Args:
-        watch: of the training of blocks, see `rehead.tuning.loop.train`.
+        watch: of the training of blocks, see `rehead.training.loop.train`.
 
     Raises:
         Interrupted: Ctrl-C during the training of blocks.

@@ -8,11 +8,11 @@ import torch
 
 from rehead import hardware
 from rehead.heads import read_after, width
-from rehead.tuning.features import forward_flops, training_flops
-from rehead.tuning.run import Run
-from rehead.tuning.settings import trained_blocks
-from rehead.tuning.stages import training_seconds
-from rehead.tuning.tail import activation_bytes
+from rehead.training.features import forward_flops, training_flops
+from rehead.training.run import Run
+from rehead.training.settings import trained_blocks
+from rehead.training.stages import training_seconds
+from rehead.training.tail import activation_bytes
 
 # The trunk pass reaches about this share of a plain matrix product's speed.
 _TRUNK_EFFICIENCY = 0.75

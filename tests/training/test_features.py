@@ -12,8 +12,8 @@ from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
-from rehead.tuning import features
-from rehead.tuning.features import are_kept, batches, shelf_for, trunk_pass
+from rehead.training import features
+from rehead.training.features import are_kept, batches, shelf_for, trunk_pass
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model
 
 TEXTS = [" ".join(WORDS[start : start + n]) for start, n in [(0, 3), (2, 9), (5, 1), (0, 3), (7, 9), (1, 14), (4, 2)]]

@@ -19,11 +19,11 @@ from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, class_counts, is_multilabel
 from rehead.errors import SettingError
 from rehead.heads import Head, build, candidates, check_pooling, part_of_both, read_after, set_linear
-from rehead.tuning import cache_room, probe, search
-from rehead.tuning.feature_cache import Shelf
-from rehead.tuning.features import Features, are_kept, forward_flops, shelf_for, trunk_pass
-from rehead.tuning.search import Found
-from rehead.tuning.settings import Settings, check_tune, least_depth
+from rehead.training import cache_room, probe, search
+from rehead.training.feature_cache import Shelf
+from rehead.training.features import Features, are_kept, forward_flops, shelf_for, trunk_pass
+from rehead.training.search import Found
+from rehead.training.settings import Settings, check_tune, least_depth
 
 # Bytes a second at which features are read back, on a slow disk.
 _READING_SPEED = 200e6

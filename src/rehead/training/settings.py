@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 
 from rehead import progress
 from rehead.errors import Interrupted, RheadError, SettingError
-from rehead.tuning import lora
-from rehead.tuning.loop import Recipe
+from rehead.training import lora
+from rehead.training.loop import Recipe
 
 # Seconds that `auto` may take in all, unless told otherwise.
 BUDGET = 60.0

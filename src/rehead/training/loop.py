@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from rehead import hardware, progress
 from rehead.errors import Interrupted, first_line
 from rehead.interruption import interruptible
-from rehead.tuning.checkpoint import Checkpoint
-from rehead.tuning.features import batches
+from rehead.training.checkpoint import Checkpoint
+from rehead.training.features import batches
 
 # A step's texts go through in portions of so many tokens, and their gradients add up.
 PORTION = 4096
@@ -41,7 +41,7 @@ class Recipe:
         warmup: share of the steps over which the learning rate rises.
         clip: largest norm of the gradient.
         patience: stop after so many epochs without a lower validation loss.
-        label_smoothing, balanced: see `rehead.tuning.objective`.
+        label_smoothing, balanced: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
     """
 

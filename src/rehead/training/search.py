@@ -18,8 +18,8 @@ from rehead.data.examples import Index
 from rehead.data.labels import Labels, strata
 from rehead.data.splits import folds
 from rehead.heads import Head
-from rehead.tuning import probe
-from rehead.tuning.probe import Probe
+from rehead.training import probe
+from rehead.training.probe import Probe
 
 # Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
 # a probe's ranking of depths changes little beyond.

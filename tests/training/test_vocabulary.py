@@ -10,10 +10,10 @@ from rehead import hardware, heads
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.tokens import encode
-from rehead.tuning.inputs import Computed
-from rehead.tuning.loop import Recipe
-from rehead.tuning.tail import Labelled, Tail, train
-from rehead.tuning.vocabulary import reached_alone
+from rehead.training.inputs import Computed
+from rehead.training.loop import Recipe
+from rehead.training.tail import Labelled, Tail, train
+from rehead.training.vocabulary import reached_alone
 from tests.tiny_models import DECODERS, ENCODERS, save_tiny_model
 
 TEXTS = [f"{text} {word}" for word in ("a", "ok", "no") for text in ("free prize call", "meet you at noon")]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rehead.tuning import search
-from rehead.tuning.search import shallowest
+from rehead.training import search
+from rehead.training.search import shallowest
 
 
 def test_shallowest_within_half_a_standard_error_of_the_difference_is_chosen() -> None:
