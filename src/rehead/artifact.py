@@ -110,6 +110,16 @@ class Artifact:
             return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
         return Rule.from_json(told, self.labels) if told else Rule()
 
+    @property
+    def beside(self) -> tuple[Baselines | ImageBaselines, float] | None:
+        """The baseline that stands beside the head, and what its logits are multiplied by; None where none does."""
+        factor = self.description["baseline_factor"]
+        if not factor:
+            return None
+        if self.reference is None:
+            raise ArtifactError(f"{_REFERENCE} is missing, which this classifier's scores rest on; train or copy again")
+        return self.reference.baselines, factor
+
     def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
         return self.predictor().scores(texts)
@@ -122,6 +132,7 @@ class Artifact:
             self.head,
             settings["max_length"],
             settings["long"],
+            beside=self.beside,
             multilabel=self.multilabel,
             views=settings["views"] if settings["average_views"] else 1,
             steady=steady,
@@ -226,7 +237,7 @@ def load(folder: Path) -> Artifact:
         if fingerprint:
             fingerprint.require_for(n_classes, head.linear.in_features, folder)
         loaded = Artifact(base, head, description, reference, fingerprint=fingerprint)
-        _ = loaded.rule
+        _ = loaded.rule, loaded.beside
     except ArtifactError:
         raise
     except (RheadError, SafetensorError, *_OF_OTHERS) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,7 @@ from rehead.artifact import Artifact, Reference
 from rehead.bases.catalogue import AUTO, DEFAULT, DEFAULT_FOR_IMAGES
 from rehead.bases.reading import sample_for
 from rehead.bases.tokens import LONG
-from rehead.data.duplicates import drop_duplicates
+from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.labels import Labels, strata
 from rehead.data.pictures import Picture, as_picture, require_usable
@@ -30,13 +31,15 @@ from rehead.data.splits import stratified
 from rehead.description import FORMAT
 from rehead.drift.fingerprint import Fingerprint
 from rehead.errors import DataError, SettingError
-from rehead.evaluation.calibration import temperature
+from rehead.evaluation import baselines
+from rehead.evaluation.baselines import Baselines
+from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
-from rehead.heads import MeansAtOneLength, scale_logits
-from rehead.training.finetune import Finetuned, finetune
-from rehead.training.loop import Recipe
-from rehead.training.run import Run
-from rehead.training.settings import BUDGET, Resumption, Settings
+from rehead.heads import MeansAtOneLength
+from rehead.training.config import BUDGETS, PRESETS, TrainingConfig
+from rehead.training.encoding import EncodedData, encode
+from rehead.training.finetune import Limits, TrainedClassifier, finetune
+from rehead.training.resumption import Resumption
 
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8
@@ -49,22 +52,26 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name.
-        tune: `head` trains the head alone; `last-K` also the last K blocks and the final norm; `lora` low-rank
-            adapters in all blocks; `full` everything; `auto` goes from the head to costlier ways as long as they
-            pay and the budget lasts.
-        depth: how many of the base's blocks to keep; "auto" measures it.
-        pool: `last` (decoders), `cls` (encoders), `mean`, `both`, `layers` (of several blocks), or "auto", which
+        tune: `head` trains the head alone; `last-K` also the last K layers and the final norm; `lora` low-rank
+            adapters in all layers; `full` everything; `auto` tries what the preset says and keeps what is best on
+            validation after calibration.
+        preset: what `auto` tries. `quick`: the head alone, in seconds. `balanced`: the last layers, too. `best`: also
+            all weights, with an hour instead of ten minutes.
+        ngrams: whether word and character n-grams (of images colours and edges) may stand beside the head where
+            validation says that they help. False keeps the saved folder a plain Transformers model where the head is.
+        depth: how many of the base's layers to keep; "auto" measures it.
+        pool: `last` (decoders), `cls` (encoders), `mean`, `both`, `layers` (of several layers), or "auto", which
             measures them.
         views: of each training image, how many are learned from: as it is, mirrored, and changed at random.
         average_views: whether as many are averaged in prediction, too.
         max_length: a text with more tokens is long.
         long: `truncate` uses the beginning of a long text, `head-tail` its beginning and its end, `chunks` all of it in
             windows of `max_length` tokens whose features are averaged (with `tune="head"` or "auto").
-        epochs, batch_size: of the blocks' training; without effect with `tune="head"`.
-        learning_rate: of the blocks' training; None for 1e-5, and 5e-4 with `lora`.
-        label_smoothing: of the blocks' training, from 0 to below 1.
+        epochs, batch_size, learning_rate: of the layers' training; None for what suits the strategy. Without effect
+            with `tune="head"`.
+        label_smoothing: of the layers' training, from 0 to below 1.
         class_weight: "balanced" lets each class weigh the same, whatever its number of examples; None does not.
-        budget: seconds that `tune="auto"` may take.
+        budget: seconds that a fit with `tune="auto"` may take; None for two minutes, ten minutes and an hour by preset.
         random_state: an integer; the same one gives the same classifier on the same machine.
 
     Attributes:
@@ -87,22 +94,26 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         base: str = AUTO,
         *,
         tune: str = "auto",
+        preset: str = "balanced",
+        ngrams: bool = True,
         depth: int | str = "auto",
         pool: str = "auto",
         max_length: int = 512,
         long: str = "truncate",
-        epochs: int = 5,
-        batch_size: int = 8,
+        epochs: int | None = None,
+        batch_size: int | None = None,
         learning_rate: float | None = None,
         label_smoothing: float = 0.0,
         class_weight: str | None = None,
-        budget: float = BUDGET,
+        budget: float | None = None,
         views: int = 1,
         average_views: bool = False,
         random_state: int = 0,
     ) -> None:
         self.base = base
         self.tune = tune
+        self.preset = preset
+        self.ngrams = ngrams
         self.depth = depth
         self.pool = pool
         self.max_length = max_length
@@ -131,6 +142,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             DataError: X is not a sequence of texts, or there is too little to learn from.
             SettingError, BaseModelError, FetchError: the classifier cannot be set up.
         """
+        begun = time.perf_counter()
         inputs = _as_inputs(X)
         texts = [given if isinstance(given, str) else given.name for given in inputs]
         pictures = [given for given in inputs if isinstance(given, Picture)] or None
@@ -146,40 +158,55 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         split = stratified(strata(unique.labels), self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
         if not len(split.validation):
             raise DataError(f"X: {len(unique)} different texts are too few to hold some out; give 10 or more a class")
-        train = unique.take(split.train)
-        result = self.fit_examples(train, unique.take(split.validation))
-        for stage in result.stages:
-            if stage.history and stage.history.lost_rows:
-                rows = ", ".join(map(str, train.lines[stage.history.lost_rows].tolist()))
-                message = f"{stage.tune}: the loss was not a number on rows {rows} of X; try a lower learning_rate"
+        train, validation = unique.take(split.train), unique.take(split.validation)
+        data = self.prepare(train, validation)
+        limits = Limits(begun + data.config.budget) if data.config.tune == "auto" else None
+        result = self.fit_encoded(data, baselines.learn(train, validation), limits, refits=True)
+        for candidate in result.candidates:
+            if candidate.history and candidate.history.lost_rows:
+                rows = ", ".join(map(str, train.lines[candidate.history.lost_rows].tolist()))
+                message = (
+                    f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower learning_rate"
+                )
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
         self.classes_ = classes
         self.dropped_: Dropped = dropped
         return self
 
-    def fit_examples(
-        self, train: Examples, validation: Examples, resumption: Resumption | None = None, run: Run | None = None
-    ) -> Finetuned:
-        """Trains on examples that are divided already; `fit` without its checks and its split.
+    def prepare(self, train: Examples, validation: Examples) -> EncodedData:
+        """Load the base and encode the examples, as `fit_encoded` and `rehead.training.estimate` take them."""
+        config = self.config()
+        if config.base == AUTO:
+            config = replace(config, base=DEFAULT if train.pictures is None else DEFAULT_FOR_IMAGES)
+        return encode(train, validation, config)
+
+    def fit_encoded(
+        self,
+        data: EncodedData,
+        baseline: Baselines | ImageBaselines,
+        limits: Limits | None = None,
+        resumption: Resumption | None = None,
+        *,
+        refits: bool = False,
+    ) -> TrainedClassifier:
+        """Train on what `prepare` made of examples; `fit` without its checks and its split.
 
         Args:
-            resumption: where the state is kept, for the case of an interruption.
-            run: what `prepare` made of the same examples.
+            baseline: learned from the same examples; it may stand beside the head.
+            limits, resumption, refits: see `rehead.training.finetune.finetune`.
         """
-        result = finetune(run or self.prepare(train, validation), resumption)
-        # Calibrated in the weights themselves, so that whatever loads them gives the same probabilities.
-        divisor = temperature(result.validation_logits, validation.labels)
-        scale_logits(result.head, 1 / divisor)
-        result = replace(result, validation_logits=result.validation_logits / np.float32(divisor))
-        self.classes_ = np.array(train.label_names)
+        result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
+        validation = data.validation
+        self.classes_ = np.array(data.train.label_names)
         self.depth_ = result.depth
         self.pool_ = result.head.pooling
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
+        seen = fingerprints([*data.train.inputs, *validation.inputs])
         self._artifact = Artifact(
             base=result.base,
             head=result.head,
-            description={**self._description(result, train), "temperature": divisor},
-            reference=None,
+            description=self._description(result, data),
+            reference=Reference(baseline, seen),
             adapters=result.adapters,
         )
         # The longest reach as far as a window of attention does.
@@ -188,13 +215,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         else:
             self._sample = validation.pictures[:_VERIFIED_TEXTS]
         return result
-
-    def prepare(self, train: Examples, validation: Examples) -> Run:
-        """Loads the base and tokenises, so that `rehead.training.estimate` can tell what `fit_examples` will take."""
-        settings = self.settings()
-        if settings.base == AUTO:
-            settings = replace(settings, base=DEFAULT if train.pictures is None else DEFAULT_FOR_IMAGES)
-        return Run(train, validation, settings)
 
     def predict_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
         """(n, n_classes) probabilities, columns in the order of `classes_`; they add up to 1 unless a text may have
@@ -226,7 +246,6 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         folder: str | Path,
         *,
-        reference: Reference | None = None,
         fingerprint: Fingerprint | None = None,
         facts: dict[str, Any] | None = None,
         documents: dict[str, str] | None = None,
@@ -235,8 +254,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
         Args:
             folder: a new folder, or one that holds a rehead model already, which is replaced.
-            reference: what later evaluations compare with; by default what the classifier was loaded with.
-            fingerprint: what later inputs are compared with, likewise.
+            fingerprint: what later inputs are compared with; by default what the classifier was loaded with.
             facts: further entries of rehead.json.
             documents: further text files by name.
 
@@ -249,7 +267,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             self._artifact.base,
             self._artifact.head,
             description,
-            reference or self._artifact.reference,
+            self._artifact.reference,
             self._artifact.adapters,
             fingerprint or self._artifact.fingerprint,
         )
@@ -284,17 +302,20 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model._sample = sample_for(loaded.base)
         return model
 
-    def settings(self) -> Settings:
-        """The constructor's arguments, checked.
+    def config(self) -> TrainingConfig:
+        """Return the constructor's arguments, checked.
 
         Raises:
             SettingError: one of them makes no sense.
         """
         whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "views": 1, "random_state": 0}
         for name, least in whole.items():
-            if not isinstance(getattr(self, name), Integral) or getattr(self, name) < least:
+            value = getattr(self, name)
+            if value is None and name in ("epochs", "batch_size"):
+                continue
+            if not isinstance(value, Integral) or value < least:
                 called = "the seed (random_state)" if name == "random_state" else name
-                raise SettingError(f"{called} must be a whole number from {least}, not {getattr(self, name)!r}")
+                raise SettingError(f"{called} must be a whole number from {least}, not {value!r}")
         if self.learning_rate is not None and not self.learning_rate > 0:
             raise SettingError(f"learning_rate must be above 0, not {self.learning_rate!r}")
         if not 0 <= self.label_smoothing < 1:
@@ -303,33 +324,35 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(f"long must be one of {', '.join(LONG)}, not {self.long!r}")
         if self.class_weight not in (None, "balanced"):
             raise SettingError(f"class_weight must be balanced or None, not {self.class_weight!r}")
-        if not self.budget > 0:
+        if self.budget is not None and not self.budget > 0:
             raise SettingError(f"budget must be a number of seconds above 0, not {self.budget!r}")
-        return Settings(
+        if self.preset not in PRESETS:
+            raise SettingError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        return TrainingConfig(
             base=self.base,
             tune=self.tune,
+            preset=self.preset,
             depth=int(self.depth) if isinstance(self.depth, Integral) else self.depth,
             pool=self.pool,
             max_length=int(self.max_length),
             long=self.long,
             views=int(self.views),
             average_views=bool(self.average_views),
-            recipe=Recipe(
-                epochs=self.epochs,
-                batch_size=self.batch_size,
-                label_smoothing=self.label_smoothing,
-                balanced=self.class_weight == "balanced",
-                seed=self.random_state,
-            ),
+            ngrams=bool(self.ngrams),
+            epochs=None if self.epochs is None else int(self.epochs),
+            batch_size=None if self.batch_size is None else int(self.batch_size),
             learning_rate=self.learning_rate,
-            budget=self.budget,
-            seed=self.random_state,
+            label_smoothing=self.label_smoothing,
+            balanced=self.class_weight == "balanced",
+            budget=BUDGETS[self.preset] if self.budget is None else float(self.budget),
+            seed=int(self.random_state),
         )
 
-    def _description(self, result: Finetuned, train: Examples) -> dict[str, Any]:
+    def _description(self, result: TrainedClassifier, data: EncodedData) -> dict[str, Any]:
         import torch
         import transformers
 
+        config = data.config
         return {
             "format": FORMAT,
             "base": result.base.name,
@@ -337,20 +360,24 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             "pool": result.head.pooling,
             "depth": result.depth,
             "cut": result.cut,
-            "blocks_of_base": result.blocks_before_cut,
-            "max_length": int(self.max_length),
-            "long": self.long,
-            "views": int(self.views),
-            "average_views": bool(self.average_views),
+            "blocks_of_base": result.layers_before_cut,
+            "max_length": config.max_length,
+            "long": config.long,
+            "views": config.views,
+            "average_views": config.average_views,
             "means_at_one_length": isinstance(result.head.projection, MeansAtOneLength),
-            "labels": list(train.label_names),
-            "multilabel": train.multilabel,
-            "seed": int(self.random_state),
+            "baseline_factor": result.baseline_factor,
+            "temperature": result.temperature,
+            "labels": list(data.train.label_names),
+            "multilabel": data.train.multilabel,
+            "seed": config.seed,
             "recipe": {
-                "epochs": int(self.epochs),
-                "batch_size": int(self.batch_size),
-                "learning_rate": None if self.learning_rate is None else float(self.learning_rate),
-                "label_smoothing": float(self.label_smoothing),
+                "preset": config.preset,
+                "ngrams": config.ngrams,
+                "epochs": config.epochs,
+                "batch_size": config.batch_size,
+                "learning_rate": config.learning_rate,
+                "label_smoothing": config.label_smoothing,
                 "class_weight": self.class_weight,
             },
             "validation_log_loss": self.validation_log_loss_,

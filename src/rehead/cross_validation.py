@@ -56,10 +56,11 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold
         progress.say(f"fold {number} of {n_folds}: training {len(split.train):,}, testing {len(split.test):,}")
         train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
         one = clone(model)
-        one.fit_examples(train, validation)
+        learned = baselines.learn(train, validation)
+        one.fit_encoded(one.prepare(train, validation), learned)
         scores = one.artifact_.scores(test.inputs)
         probabilities[split.test], tokens_cut[split.test] = scores.probabilities, scores.tokens_cut
-        for name, answer in baselines.learn(train, validation).predict(test).items():
+        for name, answer in learned.predict(test).items():
             answers.setdefault(name, np.zeros_like(pool.labels))[split.test] = answer
         predicted = most_probable(scores.probabilities, pool.multilabel)
         told.append(

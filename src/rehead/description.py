@@ -15,15 +15,16 @@ FORMAT = 1
 DESCRIPTION = "rehead.json"
 
 # What folders do not say that are from before long texts could be anything but cut off, texts have several labels,
-# images several views, and the means that encoders give the same length.
+# images several views, the means that encoders give the same length, and a baseline beside the head.
 _BEFORE = {
     "long": "truncate",
     "multilabel": False,
     "views": 1,
     "average_views": False,
     "means_at_one_length": False,
+    "baseline_factor": 0.0,
 }
-_RECIPE = {"epochs", "batch_size", "learning_rate", "label_smoothing", "class_weight"}
+_RECIPE = {"preset", "ngrams", "epochs", "batch_size", "learning_rate", "label_smoothing", "class_weight"}
 
 
 def _whole(least: int, most: int) -> Callable[[Any], bool]:
@@ -67,6 +68,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "views": _whole(1, 1_000),
     "average_views": _flag,
     "means_at_one_length": _flag,
+    "baseline_factor": lambda value: _number(value) and 0 <= value < float("inf"),
     "temperature": lambda value: _number(value) and 0 < value < float("inf"),
     "seed": _whole(0, 2**64),
     "recipe": _recipe,

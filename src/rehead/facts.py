@@ -11,9 +11,9 @@ from rehead import hardware, likelihood
 from rehead.data.examples import Dropped, Examples
 from rehead.data.parts import Columns, Parts
 from rehead.evaluation.scoring import measure
-from rehead.training.finetune import Finetuned
+from rehead.training.finetune import TrainedClassifier
 from rehead.training.loop import History
-from rehead.training.stages import Stage
+from rehead.training.strategies import Candidate
 
 # So many lines are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
@@ -56,7 +56,7 @@ def rows(read: int, dropped: Dropped, used: dict[str, Examples]) -> dict[str, An
     }
 
 
-def told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
+def told_by(result: TrainedClassifier, parts: Parts) -> dict[str, Any]:
     """How the classifier came about, and how it does on the validation examples."""
     labels = parts.validation.labels
     probabilities = likelihood.probabilities(result.validation_logits, parts.validation.multilabel)
@@ -66,7 +66,9 @@ def told_by(result: Finetuned, parts: Parts) -> dict[str, Any]:
         "parameters": result.parameters,
         "profile": result.profile,
         "epochs": _history(result.history, parts.train),
-        "stages": [_stage(stage, parts.train) for stage in result.stages],
+        "stages": [_candidate(candidate, result, parts.train) for candidate in result.candidates],
+        "baseline_factor": result.baseline_factor,
+        "refitted": result.refitted,
         "stopped": result.stopped,
         "validation": validation.to_json(),
         "flops": result.flops,
@@ -98,18 +100,18 @@ def _history(history: History | None, train: Examples) -> dict[str, Any] | None:
     }
 
 
-def _stage(stage: Stage, train: Examples) -> dict[str, Any]:
+def _candidate(candidate: Candidate, result: TrainedClassifier, train: Examples) -> dict[str, Any]:
     return {
-        "tune": stage.tune,
-        "validation_log_loss": stage.validation_log_loss,
-        "seconds": stage.seconds,
-        "trainable": stage.trainable,
-        "kept": stage.kept,
-        "epochs": _history(stage.history, train),
+        "tune": candidate.tune,
+        "validation_log_loss": candidate.loss,
+        "seconds": candidate.seconds,
+        "trainable": candidate.trainable,
+        "kept": candidate is result.kept,
+        "epochs": _history(candidate.history, train),
     }
 
 
-def _speed(result: Finetuned) -> dict[str, float | None]:
+def _speed(result: TrainedClassifier) -> dict[str, float | None]:
     """Floating-point operations a second of the trunk pass, and as a share of a plain matrix product's just now."""
     if not result.trunk_speed:
         return {"gflops": None, "peak_share": None}

@@ -7,8 +7,11 @@ An encoder's mean is brought to one length: that of short texts is longer, which
 (docs/decisions/2026-11-28-an-encoders-mean-at-one-length.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +22,23 @@ POOLINGS = ("last", "mean", "both", "cls", "layers")
 
 # So many blocks' states a head with `layers` pooling sees at most.
 _READ_AT_MOST = 6
+# Log odds of a class that no training example has, where the classifier beside the head has infinite ones.
+_OVERWHELMING = 27.6
 # Against division by zero.
 _LEAST = 1e-12
+
+
+class Beside(Protocol):
+    """A classifier of another kind that may stand beside a head: its logits are added to the head's."""
+
+    def logits(self, inputs: Sequence[Any], /) -> npt.NDArray[np.float32]:
+        """Return (n, n_classes) for n texts or images."""
+        ...
+
+
+def finite_logits(beside: Beside, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
+    """Return (n, n_classes) logits that can be added to others: minus infinity becomes very small odds."""
+    return np.clip(beside.logits(inputs), -_OVERWHELMING, _OVERWHELMING)
 
 
 class Head(nn.Module):

@@ -13,7 +13,7 @@ from rehead.data.findings import Finding
 from rehead.data.parts import Parts
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.training.estimate import Plan
-from rehead.training.finetune import Finetuned
+from rehead.training.finetune import TrainedClassifier
 
 
 def say_estimate(plan: Plan) -> None:
@@ -23,14 +23,17 @@ def say_estimate(plan: Plan) -> None:
     )
 
 
-def say_stages(result: Finetuned) -> None:
-    for stage in result.stages:
-        line = f"{stage.tune}: validation loss {stage.validation_log_loss:.4f} after {stage.seconds:.0f} s"
-        if stage.history:
-            losses = ", ".join(f"{loss:.4f}" for loss in stage.history.validation_losses)
-            line += f" (by epoch, from the start: {losses}; epoch {stage.history.best_epoch} is the best"
-            line += f"; stopped early, {stage.history.stopped})" if stage.history.stopped else ")"
-        progress.say(line + ("" if stage.kept else ": not kept"))
+def say_candidates(result: TrainedClassifier) -> None:
+    """Say what was tried, how it did on validation after calibration, and what stands beside the head."""
+    for candidate in result.candidates:
+        line = f"{candidate.tune}: calibrated validation loss {candidate.loss:.4f} after {candidate.seconds:.0f} s"
+        if candidate.history:
+            losses = ", ".join(f"{loss:.4f}" for loss in candidate.history.validation_losses)
+            line += f" (by epoch, from the start: {losses}; epoch {candidate.history.best_epoch} is the best"
+            line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
+        progress.say(line + ("" if candidate is result.kept else ": not kept"))
+    if result.baseline_factor:
+        progress.say(f"the baseline stands beside the head, its logits times {result.baseline_factor:.2f}")
     if result.stopped:
         progress.say(f"went no further: {result.stopped}")
 

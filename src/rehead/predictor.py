@@ -26,7 +26,7 @@ from rehead.bases.ragged import offsets_of
 from rehead.bases.reading import encode
 from rehead.bases.tokens import Encoded
 from rehead.data.pictures import Picture
-from rehead.heads import Head
+from rehead.heads import Beside, Head, finite_logits
 from rehead.training.features import pooled_features
 
 # Texts are encoded and scored this many at a time, so that memory does not grow with their number.
@@ -73,6 +73,7 @@ class Predictor:
     """Scores texts or images with one base and head, as often as it is asked, by several threads at once if need be.
 
     Args:
+        beside: a classifier that stands beside the head, and what its logits are multiplied by; None where none does.
         max_length, long: of texts; see `rehead.bases.tokens.encode`.
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
         views: of an image, how many are averaged.
@@ -91,6 +92,7 @@ class Predictor:
         max_length: int,
         long: str = "truncate",
         *,
+        beside: tuple[Beside, float] | None = None,
         multilabel: bool = False,
         views: int = 1,
         steady: bool = False,
@@ -101,7 +103,7 @@ class Predictor:
         # Of a text's base that is itself; of a vision model a copy for inference.
         self.base = base.with_products_in(torch.float32)
         self._head, self._max_length, self._long = head, max_length, long
-        self._multilabel, self._views, self._label = multilabel, views, label
+        self._multilabel, self._views, self._label, self._beside = multilabel, views, label, beside
         self._flops_a_token = self.base.flops_a_token(0, head.reads[-1])
         self._steady = steady or serving
         self._fast: Base | None = None
@@ -127,7 +129,7 @@ class Predictor:
             part = slice(start, start + _CHUNK)
             views = [range(self._views)] * len(inputs[part])
             encoded = encode(self.base, inputs[part], self._max_length, self._long, views)
-            passed = self._passed(encoded)
+            passed = self._passed(encoded, self._logits_beside(inputs[part]))
             probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
             tokens_cut[part] = encoded.tokens_cut
             flops += passed.flops
@@ -135,29 +137,36 @@ class Predictor:
                 features.append(passed.pooled.numpy()[kept[part]])
         return Scores(probabilities, tokens_cut, flops, np.concatenate(features) if features else None)
 
-    def _passed(self, texts: Encoded) -> _Passed:
+    def _logits_beside(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """Return (n, n_classes) what is added to the head's logits; of a class it has never seen it says little."""
+        if self._beside is None:
+            return np.zeros((len(inputs), self._head.linear.out_features), dtype=np.float32)
+        classifier, factor = self._beside
+        return np.float32(factor) * finite_logits(classifier, inputs)
+
+    def _passed(self, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
         """In bfloat16 where it is native, and in float32 where its rounding could matter."""
         worthwhile = self._steady or len(texts.windows) >= _WORTHWHILE
         if not worthwhile or hardware.native_dtype() == torch.float32:
-            return self._pass(self.base, texts)
+            return self._pass(self.base, texts, beside)
         with self._preparing:
             if self._fast is None:
                 self._fast = self.base.frozen_in(hardware.native_dtype())
-        passed = self._pass(self._fast, texts)
+        passed = self._pass(self._fast, texts, beside)
         with self._preparing:
             if self._drift.missing:
-                passed.flops += self._measure(texts, passed.logits)
+                passed.flops += self._measure(texts, passed.logits, beside)
             error = self._drift.bound
         probabilities = likelihood.probabilities(passed.logits, self._multilabel)
         again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, error)))
         if len(again):
-            exact = self._pass(self.base, texts.take(again))
+            exact = self._pass(self.base, texts.take(again), beside[again.numpy()])
             passed.logits[again.numpy()] = exact.logits
             passed.pooled[again] = exact.pooled
             passed.flops += exact.flops
         return passed
 
-    def _measure(self, texts: Encoded, logits: npt.NDArray[np.float32]) -> float:
+    def _measure(self, texts: Encoded, logits: npt.NDArray[np.float32], beside: npt.NDArray[np.float32]) -> float:
         """Compares with float32 on texts of all lengths that were not looked at yet; the operations that it took."""
         new = self._drift.unseen(texts)
         by_length = new[torch.argsort(texts.tokens[new], stable=True)]
@@ -165,17 +174,17 @@ class Predictor:
             return 0.0
         n = min(self._drift.missing, len(by_length))
         rows = by_length[torch.linspace(0, len(by_length) - 1, n).long()]
-        exact = self._pass(self.base, texts.take(rows))
+        exact = self._pass(self.base, texts.take(rows), beside[rows.numpy()])
         self._drift.see(texts.take(rows), logits[rows.numpy()], exact.logits)
         return exact.flops
 
-    def _pass(self, base: Base, texts: Encoded) -> _Passed:
+    def _pass(self, base: Base, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
         head = self._head
         seen, tokens = pooled_features(base, texts.ids, depths=head.reads, pooling=head.pooling, label=self._label)
         pooled = texts.by_text(seen)
         with torch.inference_mode():
             logits = head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
-        return _Passed(logits, pooled, self._flops_a_token * tokens)
+        return _Passed(logits + beside, pooled, self._flops_a_token * tokens)
 
 
 class _Drift:

@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import artifact, hardware, likelihood, narration
-from rehead.artifact import Reference
 from rehead.classifier import Classifier
 from rehead.cross_validation import OutOfFold, cross_validate
 from rehead.data.audit import cut_off
-from rehead.data.duplicates import fingerprints, seen_before
+from rehead.data.duplicates import seen_before
 from rehead.data.examples import Examples
 from rehead.data.findings import Finding, in_order
 from rehead.data.labels import Labels
@@ -37,11 +36,14 @@ from rehead.explanation import contributions, shades
 from rehead.facts import SETTINGS, peak_rss_bytes, rows, rows_used, saved, split_as_json, told_by
 from rehead.image_explanation import coloured, heat_map
 from rehead.label_study import of_training
+from rehead.training.encoding import EncodedData
 from rehead.training.estimate import estimate
-from rehead.training.finetune import Finetuned
-from rehead.training.run import Run
-from rehead.training.settings import Resumption
+from rehead.training.finetune import Limits, TrainedClassifier
+from rehead.training.resumption import Resumption
 
+# How many times as long as in the trunk pass a test example takes: where native bf16 is several times as fast as
+# float32, the tenth that is scored again takes as long as the first pass.
+_PASSES_OF_A_TEST = 2.0
 # So many mistakes are explained, each with so many pieces.
 _EXPLAINED, _PIECES = 10, 20
 
@@ -82,7 +84,7 @@ def fit(
     start = time.perf_counter()
     sources = Sources(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
-    model.settings()
+    config = model.config()
     if output is not None:
         artifact.require_replaceable(Path(output))
     if n_folds and (sources.validation or sources.test or sources.time_column):
@@ -96,17 +98,18 @@ def fit(
         decisions.require_possible(wanted, parts.train.label_names, len(parts.validation))
     narration.say_findings(parts.findings)
     held_out = cross_validate(parts.pool, n_folds, model) if n_folds else None
-    run = model.prepare(parts.train, parts.validation)
-    too_long = _cut_off(run)
+    data = model.prepare(parts.train, parts.validation)
+    too_long = _cut_off(data)
     narration.say_findings(too_long)
     findings = in_order([*parts.findings, *too_long])
-    narration.say_estimate(estimate(run))
+    narration.say_estimate(estimate(data))
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
-        result = model.fit_examples(parts.train, parts.validation, resumption, run)
-        del run  # and with it the features, and the weights that they were computed with
-        narration.say_stages(result)
-        rule = _rule(wanted, result, parts)
         learned = baselines.learn(parts.train, parts.validation)
+        limits = Limits(start + config.budget, _share_of_test(parts)) if config.tune == "auto" else None
+        result = model.fit_encoded(data, learned, limits, resumption, refits=sources.validation is None)
+        del data  # and with it the features, and the weights that they were computed with
+        narration.say_candidates(result)
+        rule = _rule(wanted, result, parts)
         test_start = time.perf_counter()
         tested = _tested_by(held_out, parts) if held_out else _tested(model, learned, parts)
         narration.say_cut(tested.tokens_cut)
@@ -141,10 +144,8 @@ def fit(
                 "README.md": report.render_model_card(facts),
                 "split.json": split_as_json(parts),
             }
-            seen = fingerprints([*parts.train.inputs, *parts.validation.inputs])
             model.save(
                 output,
-                reference=Reference(learned, seen),
                 fingerprint=_fingerprint(model, result, parts, tested),
                 facts=saved(facts, parts.columns),
                 documents=documents,
@@ -184,7 +185,7 @@ def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
     return _Tested(parts.pool, held_out.probabilities, held_out.tokens_cut, held_out.answers, Seen(nothing, nothing))
 
 
-def _fingerprint(model: Classifier, result: Finetuned, parts: Parts, tested: _Tested) -> Fingerprint:
+def _fingerprint(model: Classifier, result: TrainedClassifier, parts: Parts, tested: _Tested) -> Fingerprint:
     """Of the validation and test examples, or where there is no test part of the validation examples alone."""
     held_out = parts.validation
     probabilities = likelihood.probabilities(result.validation_logits, held_out.multilabel)
@@ -199,7 +200,7 @@ def _fingerprint(model: Classifier, result: Finetuned, parts: Parts, tested: _Te
     return Fingerprint.of(parts.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel)
 
 
-def _rule(wanted: Wanted, result: Finetuned, parts: Parts) -> Rule | MultilabelRule:
+def _rule(wanted: Wanted, result: TrainedClassifier, parts: Parts) -> Rule | MultilabelRule:
     labels = parts.validation.labels
     probabilities = likelihood.probabilities(result.validation_logits, parts.validation.multilabel)
     if parts.validation.multilabel:
@@ -223,9 +224,9 @@ def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, A
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     narration.say_what_is_used(parts)
-    run = model.prepare(parts.train, parts.validation)
-    expected = estimate(run)
-    told = {"data": sources.data, "base": run.base.name, "tune": model.tune, "rows": rows_used(parts)}
+    encoded = model.prepare(parts.train, parts.validation)
+    expected = estimate(encoded)
+    told = {"data": sources.data, "base": encoded.base.name, "tune": model.tune, "rows": rows_used(parts)}
     return told | asdict(expected)
 
 
@@ -311,7 +312,21 @@ def _with_heat_maps(model: artifact.Artifact, mistakes: list[report.Mistake]) ->
     return result
 
 
-def _cut_off(run: Run) -> list[Finding]:
-    """Of the training texts, which lose their ends."""
-    used, lost = run.encoded.tokens.numpy(), run.encoded.tokens_cut
-    return list(cut_off(run.train, used[: run.n_train], lost[: run.n_train]))
+def _cut_off(data: EncodedData) -> list[Finding]:
+    """Return findings on the training texts that lose their ends."""
+    used, lost = data.encoded.tokens.numpy(), data.encoded.tokens_cut
+    return list(cut_off(data.train, used[: data.n_train], lost[: data.n_train]))
+
+
+def _share_of_test(parts: Parts) -> float:
+    """Return how long the test is likely to take, as a share of the trunk pass over what is learned from.
+
+    Of the test examples some pass twice, the second time in float32.
+    """
+    sizes = [sum(map(len, part.texts)) if part.pictures is None else len(part) for part in _all_of(parts)]
+    learned_from = sizes[0] + sizes[1]
+    return _PASSES_OF_A_TEST * sizes[2] / max(1, learned_from)
+
+
+def _all_of(parts: Parts) -> tuple[Examples, Examples, Examples]:
+    return parts.train, parts.validation, parts.test

@@ -27,7 +27,7 @@ from rehead.instruction.tokens import Tokens, tokenise
 from rehead.training.estimate import estimate
 from rehead.training.features import forward_flops
 from rehead.training.loop import Recipe
-from rehead.training.stages import TRAINING_EFFICIENCY, expected_seconds
+from rehead.training.strategies import TRAINING_EFFICIENCY, expected_seconds
 
 TITLES = {
     "majority": "most frequent class",
@@ -146,14 +146,15 @@ def classifier(base: str, tune: str) -> Approach:
         begun = time.perf_counter()
         budget = max(1.0, task.seconds_left())
         model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=budget)
-        run = model.prepare(task.train, task.validation)
-        needed = estimate(run).seconds if tune == "head" else expected_seconds(run, tune, len(run.base.blocks))
+        data = model.prepare(task.train, task.validation)
+        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.blocks))
         if needed > budget:
             raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
-        result = model.fit_examples(task.train, task.validation, run=run)
+        tokens = int(data.encoded.tokens.sum())
+        result = model.fit_encoded(data, baselines.learn(task.train, task.validation))
         seconds = time.perf_counter() - begun
-        trunk = forward_flops(result.base, int(run.encoded.tokens.sum()), 0, result.depth)
-        cached = max(0.0, trunk - run.trunk_flops)
+        trunk = forward_flops(result.base, tokens, 0, result.depth)
+        cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),
             n_learned=len(task.train),

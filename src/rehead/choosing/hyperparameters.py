@@ -13,14 +13,14 @@ from typing import Any
 
 from sklearn.base import clone
 
-from rehead import likelihood, progress
+from rehead import progress
 from rehead.choosing.identity import digest
 from rehead.classifier import Classifier
 from rehead.data.parts import Parts, Sources, prepare
 from rehead.errors import SettingError, first_line
 from rehead.heads import candidates
+from rehead.training.encoding import EncodedData
 from rehead.training.finetune import finetune
-from rehead.training.run import Run
 
 # Trained blocks cost a hundred times what a probe costs; of more than two nothing was gained in what was measured.
 _MOST_BLOCKS = 2
@@ -68,9 +68,9 @@ def search(
     sources = Sources(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
-    run = model.prepare(parts.train, parts.validation)
+    data = model.prepare(parts.train, parts.validation)
     decides = sorted(model.get_params().items())
-    name = digest(decides, [run.base.folder], (parts.train, parts.validation))
+    name = digest(decides, [data.base.folder], (parts.train, parts.validation))
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{Path(storage).resolve()}",
@@ -87,7 +87,7 @@ def search(
     if done:
         progress.say(f"{done} trials are in {storage} already")
     study.optimize(
-        _objective(optuna, parts, model, run),
+        _objective(optuna, parts, model, data),
         n_trials=max(0, n_trials - done),
         timeout=budget,
         callbacks=[lambda study, trial: _say(trial)],
@@ -101,9 +101,9 @@ def search(
     return Searched(best, {**facts, "storage": str(storage)})
 
 
-def _objective(optuna: Any, parts: Parts, model: Classifier, base_run: Run) -> Callable[[Any], float]:
-    n_blocks, whole = len(base_run.base.blocks), base_run.base.whole
-    most = _MOST_BLOCKS if base_run.settings.long != "chunks" and not base_run.settings.average_views else 0
+def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
+    n_blocks, whole = len(data.base.blocks), data.base.whole
+    most = _MOST_BLOCKS if data.config.learns_whole_inputs else 0
 
     def objective(trial: Any) -> float:
         n_trained = trial.suggest_int("trained_blocks", 0, min(most, n_blocks))
@@ -114,15 +114,14 @@ def _objective(optuna: Any, parts: Parts, model: Classifier, base_run: Run) -> C
             trial.suggest_float("learning_rate", 1e-6, 1e-4, log=True)
             trial.suggest_float("label_smoothing", 0.0, 0.2)
         tried = clone(model).set_params(**_settings(trial.params))
-        run = tried.prepare(parts.train, parts.validation)
+        encoded = tried.prepare(parts.train, parts.validation)
 
         def watch(epoch: int, loss: float) -> None:
             trial.report(loss, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        result = finetune(run, watch=watch)
-        return float(likelihood.losses(result.validation_logits, parts.validation.labels).mean())
+        return finetune(encoded, watch=watch).kept.loss
 
     return objective
 

@@ -29,7 +29,7 @@ from rehead.errors import DataError, RheadError, SettingError
 from rehead.evaluation import metrics, plots, report
 from rehead.evaluation.intervals import bootstrap, wilson
 from rehead.facts import peak_rss_bytes, rows_used
-from rehead.training.settings import Resumption
+from rehead.training.resumption import Resumption
 
 BUDGET = 600.0
 BASES = (DEFAULT, "minilm")

@@ -1,16 +1,26 @@
-"""Probabilities that mean what they say: temperature scaling (Guo et al., ICML 2017, §4.2)."""
+"""Make probabilities mean what they say: temperature scaling (Guo et al., ICML 2017, §4.2), of one or two classifiers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 from rehead import likelihood
-from rehead.data.labels import Labels
+from rehead.data.labels import Labels, strata
+from rehead.data.splits import folds
 
 # The logarithm of the temperature is taken to be about 0, give or take this much, before any example is seen. Without
 # that, a few validation examples that are all classified rightly would ask for temperature 0: certainty.
 _PRIOR_DEVIATION = 0.5
 _LARGEST_LOG = 3.0
+# The second classifier's factor is taken to be about 0 likewise, give or take this much.
+_FACTOR_DEVIATION = 1.0
+_LARGEST_FACTOR = 5.0
+# Parts of the examples that a mixture is judged on, each with factors that were fitted to the others.
+_PARTS = 5
 
 
 def temperature(logits: npt.NDArray[np.floating], labels: Labels) -> float:
@@ -29,6 +39,69 @@ def temperature(logits: npt.NDArray[np.floating], labels: Labels) -> float:
 
     found = minimize_scalar(negative_log_posterior, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded")
     return float(np.exp(found.x))
+
+
+def calibrated_losses(logits: npt.NDArray[np.floating], labels: Labels) -> npt.NDArray[np.float64]:
+    """Return (n,) the log loss of each example after calibration, by which classifiers are compared.
+
+    A network that has trained on is surer of itself than it should be, however much better it has become; its
+    uncalibrated loss says that it got worse.
+    """
+    values = logits.astype(np.float64)
+    return likelihood.losses(values / temperature(values, labels), labels)
+
+
+class Mixture(NamedTuple):
+    """What the logits of two classifiers are multiplied by before they are added: 1 / `divisor` and `factor`."""
+
+    divisor: float
+    factor: float
+
+    def of(self, first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+        """Return the mixed logits, (n, n_classes) float64."""
+        mixed: npt.NDArray[np.float64] = first.astype(np.float64) / self.divisor
+        return mixed + self.factor * second.astype(np.float64) if self.factor else mixed
+
+
+def mixture(
+    first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels, seed: int = 0
+) -> Mixture:
+    """Return how to add the logits of two classifiers, or to leave the second out where it does not help.
+
+    Two numbers are fitted by maximum a posteriori likelihood. Whether the second classifier helps is judged by parts of
+    the examples in turn, with numbers that were fitted to the other parts.
+
+    Args:
+        first, second: (n, n_classes) logits of examples that neither classifier was trained on; finite.
+        labels: (n,) or (n, n_classes).
+        seed: of the parts.
+    """
+    alone = Mixture(temperature(first, labels), 0.0)
+    if len(labels) < 2 * _PARTS:
+        return alone
+    gain = np.zeros(len(labels))
+    for split in folds(strata(labels), _PARTS, seed):
+        fitted, judged = np.concatenate([split.train, split.validation]), split.test
+        both = _fitted(first[fitted], second[fitted], labels[fitted])
+        one = Mixture(temperature(first[fitted], labels[fitted]), 0.0)
+        gain[judged] = likelihood.losses(one.of(first[judged], second[judged]), labels[judged]) - likelihood.losses(
+            both.of(first[judged], second[judged]), labels[judged]
+        )
+    # A tie is decided for the simpler classifier; half a standard error, as where the depth is chosen.
+    helps = gain.mean() > 0.5 * gain.std(ddof=1) / np.sqrt(len(gain))
+    return _fitted(first, second, labels) if helps else alone
+
+
+def _fitted(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels) -> Mixture:
+    def negative_log_posterior(numbers: npt.NDArray[np.float64]) -> float:
+        log_divisor, factor = numbers
+        losses = likelihood.losses(Mixture(float(np.exp(log_divisor)), float(factor)).of(first, second), labels)
+        prior = (log_divisor / _PRIOR_DEVIATION) ** 2 + (factor / _FACTOR_DEVIATION) ** 2
+        return float(losses.sum() + prior / 2)
+
+    bounds = [(-_LARGEST_LOG, _LARGEST_LOG), (0.0, _LARGEST_FACTOR)]
+    found = minimize(negative_log_posterior, np.array([0.0, 0.3]), bounds=bounds, method="L-BFGS-B")
+    return Mixture(float(np.exp(found.x[0])), float(found.x[1]))
 
 
 def at_temperature(

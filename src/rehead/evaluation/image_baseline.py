@@ -51,12 +51,16 @@ class ImageBaselines:
         return cls(tensors["majority"].reshape(()), *(tensors[name] for name in _REGRESSION))
 
     def predict(self, examples: Examples) -> dict[str, Labels]:
-        """What each says, by name: (n,) class ids."""
-        scaled = (features(examples.pictures or []) - self.mean) / self.scale
+        """Return what each says, by name: (n,) class ids."""
         return {
             "majority": np.repeat(self.majority[None], len(examples), axis=0),
-            "hog": (scaled @ self.weight + self.bias).argmax(1),
+            "hog": self.logits(examples.pictures or []).argmax(1),
         }
+
+    def logits(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """Return (n, n_classes) of the regression; -inf of a class that no training example has."""
+        scaled = (features(pictures) - self.mean) / self.scale
+        return (scaled @ self.weight + self.bias).astype(np.float32)
 
 
 def learn(train: Examples, validation: Examples) -> ImageBaselines:

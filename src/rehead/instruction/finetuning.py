@@ -16,10 +16,11 @@ from rehead.instruction.answering import Answering, Answers, trained_part
 from rehead.instruction.tokens import Tokens
 from rehead.training import lora
 from rehead.training.checkpoint import Checkpoint
+from rehead.training.config import trained_layers
 from rehead.training.features import shelf_for, trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import History, Recipe, train
-from rehead.training.settings import Resumption, trained_blocks
+from rehead.training.resumption import Resumption
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
 _RATE_OF_BLOCKS = 2e-4
@@ -80,7 +81,7 @@ def finetune(
         trained_base = lora.copy_of(base, hardware.native_dtype())
         trained, config = lora.attach(trained_base, settings.seed)
     else:
-        cut = 0 if settings.tune == "full" else len(base.blocks) - trained_blocks(settings.tune, len(base.blocks))
+        cut = 0 if settings.tune == "full" else len(base.blocks) - trained_layers(settings.tune, len(base.blocks))
         trained = trained_part(base, cut)
     answering = Answering(
         trained_base, cut, trained, *(_entering(trained_base, part, cut) for part in (examples, validation))

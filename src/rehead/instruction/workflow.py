@@ -30,9 +30,10 @@ from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import label_set, measured
 from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
 from rehead.instruction.writer import Writer
+from rehead.training.config import check_tune
 from rehead.training.inputs import Computed
 from rehead.training.loop import History, Recipe
-from rehead.training.settings import Resumption, check_tune
+from rehead.training.resumption import Resumption
 
 # Training, validation, test.
 FRACTIONS = (0.85, 0.05, 0.1)

@@ -1,4 +1,4 @@
-"""What a fit will take, told before it is begun: tokens, operations, seconds, memory, disk."""
+"""Estimate what a fit will take before it is begun: tokens, operations, seconds, memory, disk."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import torch
 
 from rehead import hardware
 from rehead.heads import read_after, width
+from rehead.training.depth_search import sample_rows
+from rehead.training.encoding import EncodedData
 from rehead.training.features import forward_flops, training_flops
-from rehead.training.run import Run
-from rehead.training.settings import trained_blocks
-from rehead.training.stages import training_seconds
+from rehead.training.strategies import cut_for, planned, recipe_for, training_seconds
 from rehead.training.tail import activation_bytes
 
 # The trunk pass reaches about this share of a plain matrix product's speed.
@@ -43,30 +43,31 @@ class Plan:
     features_bytes: float
 
 
-def estimate(run: Run) -> Plan:
-    """What `finetune` will take; computes nothing but the speed of a matrix product."""
-    base, texts, settings = run.base, run.encoded, run.settings
+def estimate(data: EncodedData) -> Plan:
+    """Return what `finetune` will take; computes nothing but the speed of a matrix product."""
+    base, texts = data.base, data.encoded
     tokens = int(texts.tokens.sum())
-    deepest, candidates = max(run.depths), run.candidates
-    way = run.ways[0] if run.ways else "head"
-    cut = deepest - trained_blocks(way, deepest)
+    deepest, candidates = max(data.depths), data.candidates
+    ways = planned(data)
+    way = ways[0] if ways else "head"
+    cut, recipe = cut_for(way, deepest), recipe_for(data, way)
     poolings = {pooling for pooling, _ in candidates}
     one_width = width(base, next(iter(poolings)) if len(poolings) == 1 else "both", deepest)
     pooled_width = one_width * max(len(read_after(pooling, deepest)) for pooling in poolings)
     trunk = forward_flops(base, tokens, 0, deepest)
-    features = 4.0 * pooled_width * len(run.labels)
+    features = 4.0 * pooled_width * len(data.labels)
     if len(candidates) > 1:
-        rows, _ = run.sample_rows()
-        features += 4.0 * one_width * len(rows) * len(run.depths)
-        if way != "head":
+        rows, _ = sample_rows(data)
+        features += 4.0 * one_width * len(rows) * len(data.depths)
+        if way != "head" and len(data.depths) > 1:
             trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)
     dtype = hardware.native_dtype()
     pooled = features
-    recomputed = 0 < cut < deepest and not run.keeps_tokens(cut)
+    recomputed = 0 < cut < deepest and not data.keeps_tokens(cut)
     if 0 < cut < deepest and not recomputed:
         features += tokens * base.width_at(cut) * dtype.itemsize
-    tokens_trained = int(texts.tokens[: run.n_train].sum())
-    training = settings.recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
+    tokens_trained = int(texts.tokens[: data.n_train].sum())
+    training = recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
     weights = sum(weight.numel() for weight in base.backbone.parameters())
     copy = 0 if dtype == torch.float32 else dtype.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(
@@ -79,7 +80,7 @@ def estimate(run: Run) -> Plan:
         tokens=tokens,
         trunk_flops=trunk,
         training_flops=training,
-        seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training_seconds(run, training, deepest - cut),
+        seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training_seconds(data, recipe, training, deepest - cut),
         # Pooled features are gathered and scaled.
         peak_memory_bytes=_LIBRARIES_BYTES
         + weights * (4 + copy)

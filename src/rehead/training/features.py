@@ -53,6 +53,7 @@ class Features:
     Attributes:
         pooled: for each of the depths asked for (n, width of that depth) float32, behind the final norm.
         tokens: n sequences of states that enter block `cut`, or None where no tail needs them.
+        cut: where they are; None where there are none.
         forward_flops: floating-point operations of the matrix products in the blocks; none for what was cached.
         seconds: that the blocks took.
     """
@@ -61,6 +62,7 @@ class Features:
     tokens: Pieces | None
     forward_flops: float
     seconds: float
+    cut: int | None = None
 
     @property
     def seen(self) -> Tensor:
@@ -123,7 +125,7 @@ def trunk_pass(
             shelf.dense(wide, f"{part}.{depth}", out=columns)
     tokens = None if cut is None else shelf.ragged(wide, _at_cut(cut))
     stop = max([*depths, cut or 0])
-    return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds)
+    return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds, cut)
 
 
 def pooled_features(

@@ -1,111 +1,259 @@
-"""One training run from end to end: load the base, pass the trunk, solve the probe, train what is to be trained.
+"""Fine-tune a classifier: the story of one training run, from encoded examples to trained weights.
 
 Sees training and validation examples only.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from rehead import progress
 from rehead.bases.cut import Base
-from rehead.heads import Head, build, describe, parameters
+from rehead.evaluation.calibration import Mixture, mixture, temperature
+from rehead.heads import Beside, Head, build, describe, finite_logits, parameters, scale_logits, set_linear
+from rehead.training import depth_search, probe, strategies
+from rehead.training.depth_search import pass_rows, search_depth
+from rehead.training.encoding import EncodedData
+from rehead.training.features import Features
 from rehead.training.loop import History, Watch
 from rehead.training.lora import Adapters
-from rehead.training.run import Run
-from rehead.training.settings import Resumption, trained_blocks
-from rehead.training.stages import Ladder, Stage
+from rehead.training.probe import Probe
+from rehead.training.resumption import Resumption
+from rehead.training.strategies import Candidate, cut_for
 
 
 @dataclass(frozen=True)
-class Finetuned:
+class TrainedClassifier:
     """A trained classifier and how it came about.
 
     Attributes:
-        base: with `depth` blocks, float32.
-        head: the trained head.
-        tune: the way of tuning that was kept: what was asked for, or what `auto` chose.
-        depth, cut, blocks_before_cut: kept blocks, frozen blocks, blocks of the published model.
-        validation_logits: (n_validation, n_classes) float32.
+        base: with `depth` layers, float32.
+        head: the trained head; what it gives is divided by the temperature already.
+        baseline_factor: what the baseline's logits are multiplied by before they are added to the head's; 0 where it
+            does not stand beside it.
+        temperature: that the head's logits were divided by.
+        tune: the strategy that was kept: what was asked for, or what `auto` chose.
+        depth, cut, layers_before_cut: kept layers, frozen layers, layers of the published model.
+        validation_logits: (n_validation, n_classes) float32, calibrated, of a classifier that has not learned from
+            these examples.
+        refitted: whether the head has then learned from the validation examples, too.
         truncated: how many texts of training and validation were too long.
-        profile: validation log loss of the probe by pooling and depth; empty where both were given.
-        stages: what was tried, in order; the probe first.
+        profile: calibrated validation log loss of the probe by pooling and depth; empty where both were given.
+        candidates: what was tried, in order; the probe first.
         stopped: why `auto` went no further, or None.
-        history: of the blocks' training that was kept; None where only the head was trained.
-        adapters: of the low-rank training that was kept, whose effect is in the base's weights already.
         replaced: the line that says what was replaced.
+        parameters: number of weights of backbone and head.
         seconds: by stage.
-        flops: of trunk pass and training.
+        flops, trunk_flops: operations of trunk pass and training, and of the trunk pass alone.
         trunk_speed: floating-point operations a second that the trunk pass reached; 0 where all was cached.
     """
 
     base: Base
     head: Head
+    baseline_factor: float
+    temperature: float
     tune: str
     depth: int
     cut: int
-    blocks_before_cut: int
+    layers_before_cut: int
     validation_logits: npt.NDArray[np.float32]
+    refitted: bool
     truncated: int
     profile: dict[str, dict[int, float]]
-    stages: list[Stage]
+    candidates: list[Candidate]
     stopped: str | None
-    history: History | None
-    adapters: Adapters | None
     replaced: str
     parameters: int
-    seconds: dict[str, float] = field(default_factory=dict)
-    flops: float = 0.0
-    trunk_speed: float = 0.0
+    seconds: dict[str, float]
+    flops: float
+    trunk_flops: float
+    trunk_speed: float
+
+    @property
+    def kept(self) -> Candidate:
+        """The candidate that became the classifier."""
+        return next(candidate for candidate in self.candidates if candidate.tune == self.tune)
+
+    @property
+    def history(self) -> History | None:
+        """The training that was kept; None where only the head was trained."""
+        return self.kept.history
+
+    @property
+    def adapters(self) -> Adapters | None:
+        """Those of the low-rank training that was kept, whose effect is in the backbone's weights already."""
+        return self.kept.adapters
 
 
-def finetune(run: Run, resumption: Resumption | None = None, watch: Watch | None = None) -> Finetuned:
-    """Trains a classifier; validation chooses regularisation, depth, epoch and, with `auto`, the way of tuning.
+@dataclass(frozen=True)
+class Limits:
+    """The time that a fine-tuning may take.
+
+    Attributes:
+        deadline: on the clock of time.perf_counter.
+        afterwards: seconds to leave for what follows, as a share of the trunk pass's; the test passes, too.
+    """
+
+    deadline: float
+    afterwards: float = 0.0
+
+    def less(self, trunk_seconds: float) -> float:
+        """Return when the training has to end."""
+        return self.deadline - self.afterwards * trunk_seconds
+
+
+def finetune(
+    data: EncodedData,
+    baseline: Beside | None = None,
+    limits: Limits | None = None,
+    resumption: Resumption | None = None,
+    watch: Watch | None = None,
+    *,
+    refits: bool = False,
+) -> TrainedClassifier:
+    """Train a classifier; validation chooses regularisation, depth, epoch and, with `auto`, the strategy.
 
     Args:
-        watch: of the training of blocks, see `rehead.training.loop.train`.
+        baseline: may stand beside the head, where validation says that it helps; None leaves it out.
+        limits: of the time, with `auto`; None for as long as it takes.
+        watch: of the training of layers, see `rehead.training.loop.train`.
+        refits: whether a head that is all there was to train learns from training and validation examples together,
+            once its regularisation is chosen.
 
     Raises:
-        Interrupted: Ctrl-C during the training of blocks.
+        Interrupted: Ctrl-C during the training of layers.
         SettingError: what is to be resumed was begun with something else.
     """
-    found = run.search()
-    run.truncate(found.depth)
-    if found.profile:
-        progress.say(f"kept {found.depth} of {run.base.blocks_before_cut} blocks and {found.pooling} pooling")
-    head = build(run.base, found.pooling, run.n_classes, run.settings.seed)
-    # What the first way of tuning that trains blocks needs is kept in the same pass.
-    ways = run.ways
-    cut = found.depth - trained_blocks(ways[0], found.depth) if ways else found.depth
-    keeps_tokens = bool(ways) and run.keeps_tokens(cut)
-    features = run.features(head, cut if keeps_tokens else None)
-    logits = run.solve_probe(head, features.seen)
-    ladder = Ladder(run, head, found.depth, features, logits, resumption, watch)
-    ladder.climb()
-    run.clock.stop("tail")
-    kept = ladder.kept
-    replaced = describe(run.base, head, run.base.architectures, kept.trainable)
+    seconds = {"load": data.seconds, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
+    planned = strategies.planned(data)
+    with _timed(seconds, "trunk"):
+        choice = search_depth(data, _kept_cut(data, planned, data.depths[-1]) if len(data.depths) == 1 else None)
+    data.truncate(choice.depth)
+    head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
+    with _timed(seconds, "trunk"):
+        features = _trunk_features(data, head, _kept_cut(data, planned, choice.depth))
+    with _timed(seconds, "probe"):
+        solved, first = _solve_probe(data, head, features)
+    with _timed(seconds, "tail"):
+        deadline = limits.less(features.seconds) if limits else None
+        candidates, stopped = _train_further(data, planned, head, features, first, deadline, resumption, watch)
+    best = min(candidates, key=lambda candidate: candidate.loss) if data.config.tune == "auto" else candidates[-1]
+    strategies.adopt(data, head, best)
+    mixed, beside = _mixed_with(baseline, data, best)
+    refitted = refits and best is first
+    if refitted:
+        with _timed(seconds, "probe"):
+            _refit(data, head, features, solved)
+    scale_logits(head, 1 / mixed.divisor)
+    replaced = describe(data.base, head, data.base.architectures, best.trainable)
     progress.say(replaced)
-    return Finetuned(
-        base=run.base,
+    passes = [features, *([choice.passed] if choice.passed else [])]
+    trunk_flops, trunk_seconds = (sum(getattr(one, name) for one in passes) for name in ("forward_flops", "seconds"))
+    seconds["trunk"] -= choice.probe_seconds
+    seconds["probe"] += choice.probe_seconds
+    return TrainedClassifier(
+        base=data.base,
         head=head,
-        tune=kept.tune,
-        depth=found.depth,
-        cut=found.depth - trained_blocks(kept.tune, found.depth),
-        blocks_before_cut=run.base.blocks_before_cut,
-        validation_logits=ladder.logits,
-        truncated=run.encoded.texts_cut,
-        profile=found.profile,
-        stages=ladder.stages,
-        stopped=ladder.stopped,
-        history=kept.history,
-        adapters=ladder.adapters,
+        baseline_factor=mixed.factor,
+        temperature=mixed.divisor,
+        tune=best.tune,
+        depth=choice.depth,
+        cut=cut_for(best.tune, choice.depth),
+        layers_before_cut=data.base.blocks_before_cut,
+        validation_logits=mixed.of(best.logits, beside).astype(np.float32),
+        refitted=refitted,
+        truncated=data.encoded.texts_cut,
+        profile=choice.profile,
+        candidates=candidates,
+        stopped=stopped,
         replaced=replaced,
-        parameters=parameters(run.base, head),
-        seconds=run.clock.seconds,
-        flops=run.trunk_flops + sum(stage.history.flops for stage in ladder.stages if stage.history),
-        trunk_speed=run.trunk_flops / run.trunk_seconds if run.trunk_flops else 0.0,
+        parameters=parameters(data.base, head),
+        seconds=seconds,
+        flops=trunk_flops + sum(candidate.history.flops for candidate in candidates if candidate.history),
+        trunk_flops=trunk_flops,
+        trunk_speed=trunk_flops / trunk_seconds if trunk_flops else 0.0,
     )
+
+
+def _kept_cut(data: EncodedData, planned: list[str], depth: int) -> int | None:
+    """Return where the first strategy's inputs are kept; None where nothing is, or is to be."""
+    cut = cut_for(planned[0], depth) if planned else depth
+    return cut if planned and data.keeps_tokens(cut) else None
+
+
+def _trunk_features(data: EncodedData, head: Head, cut: int | None) -> Features:
+    """Return pooled features of all rows, and token states at the cut if there is one."""
+    return pass_rows(data, np.arange(len(data.labels)), head.reads, head.pooling, "trunk pass", cut)
+
+
+def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Probe, Candidate]:
+    """Write the solved linear layer into the head, and return it as the first candidate."""
+    begun = time.perf_counter()
+    weights = data.example_weights(np.arange(data.n_train))
+    solved = depth_search.solve(head, features.seen, data.labels, data.n_train, probe.CONVERGED, weights)
+    set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
+    with torch.inference_mode():
+        logits: npt.NDArray[np.float32] = head(features.seen[data.n_train :]).numpy()
+    trainable = sum(weight.numel() for weight in head.linear.parameters())
+    return solved, Candidate("head", logits, solved.losses, time.perf_counter() - begun, trainable)
+
+
+def _train_further(
+    data: EncodedData,
+    planned: list[str],
+    head: Head,
+    features: Features,
+    first: Candidate,
+    deadline: float | None,
+    resumption: Resumption | None,
+    watch: Watch | None,
+) -> tuple[list[Candidate], str | None]:
+    """Try what is planned beyond the probe; return all candidates, and why no more were tried."""
+    candidates, stopped = [first], None
+    for tune in planned:
+        if data.config.tune == "auto":
+            best = min(candidates, key=lambda candidate: candidate.loss)
+            stopped = strategies.why_not(data, tune, len(data.base.blocks), best, deadline)
+            if stopped:
+                break
+        candidates.append(strategies.attempt(data, tune, head, features, deadline, resumption, watch))
+    return candidates, stopped
+
+
+def _mixed_with(baseline: Beside | None, data: EncodedData, best: Candidate) -> tuple[Mixture, npt.NDArray[np.float32]]:
+    """Return how the baseline's logits are added to the candidate's, and what they are for the validation examples."""
+    nothing = np.zeros_like(best.logits)
+    if baseline is None:
+        return Mixture(temperature(best.logits, data.validation.labels), 0.0), nothing
+    beside = finite_logits(baseline, data.validation.inputs)
+    return mixture(best.logits, beside, data.validation.labels, data.config.seed), beside
+
+
+def _refit(data: EncodedData, head: Head, features: Features, solved: Probe) -> None:
+    """Solve the head once more, on training and validation examples together, with the regularisation chosen."""
+    rows = np.arange(len(data.labels))
+    with torch.inference_mode():
+        seen_by_linear = head.projection(features.seen).numpy()
+    weight, bias = probe.solve_at(
+        solved.strength,
+        seen_by_linear,
+        data.labels,
+        data.n_classes,
+        head.linear.bias is not None,
+        data.example_weights(rows),
+    )
+    set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    seconds[stage] += time.perf_counter() - begun

@@ -18,7 +18,7 @@ from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, strata
 from rehead.data.splits import Split, folds
 from rehead.heads import Head, build
-from rehead.training import probe, search
+from rehead.training import depth_search, probe
 from rehead.training.features import shelf_for, trunk_pass
 
 _FOLDS = 5
@@ -51,7 +51,9 @@ class Frozen:
         """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
         splits = folds(strata(self.labels), _FOLDS, seed, groups)
         result = np.empty((len(self.labels), self.head.linear.out_features))
-        for split, probabilities in zip(splits, search.in_threads(self.tested, splits, "probing folds"), strict=True):
+        for split, probabilities in zip(
+            splits, depth_search.in_threads(self.tested, splits, "probing folds"), strict=True
+        ):
             result[split.test] = probabilities
         return result
 
@@ -69,7 +71,7 @@ class Frozen:
         wrong = [
             1 - float(are_right(self.labels[split.test], most_probable(probabilities, self.multilabel)).mean())
             for split, probabilities in zip(
-                splits, search.in_threads(self.tested, splits, "learning curve"), strict=True
+                splits, depth_search.in_threads(self.tested, splits, "learning curve"), strict=True
             )
         ]
         return sizes, [wrong[i * _REPEATS : (i + 1) * _REPEATS] for i in range(len(sizes))]
@@ -78,7 +80,7 @@ class Frozen:
         """(n_test, n_classes) probabilities of the split's test examples."""
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]
-        solved = search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
+        solved = depth_search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
         with torch.inference_mode():
             seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
         return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)

@@ -1,4 +1,4 @@
-"""The training loop, whatever is trained: AdamW, linear warm-up and cosine decay, gradient clipping.
+"""Train whatever is trained: AdamW, linear warm-up and linear decay of the learning rate, gradient clipping.
 
 After each epoch the validation loss is measured, and the weights with the lowest one are kept, those from before the
 training included.
@@ -41,6 +41,7 @@ class Recipe:
         warmup: share of the steps over which the learning rate rises.
         clip: largest norm of the gradient.
         patience: stop after so many epochs without a lower validation loss.
+        dropout: whether the layers' own dropout is on.
         label_smoothing, balanced: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
     """
@@ -52,6 +53,7 @@ class Recipe:
     warmup: float = 0.1
     clip: float = 1.0
     patience: int = 2
+    dropout: bool = False
     label_smoothing: float = 0.0
     balanced: bool = False
     seed: int = 0
@@ -115,7 +117,7 @@ class History:
         validation_losses: before the first epoch and after each.
         best_epoch: whose weights were kept; 0 is the solved probe with the pretrained blocks.
         stopped: why before the last epoch, or None.
-        lost_rows: the training examples of the batch whose loss was not a number.
+        lost_rows: the training examples of the batch whose loss or gradient was not a finite number.
         flops: forward and backward operations in the blocks.
     """
 
@@ -137,8 +139,8 @@ def train(
 
     Args:
         checkpoint: where the state is kept; None keeps none.
-        deadline: on the clock of time.perf_counter; no epoch begins that would end after it, if it takes as long as
-            the one before; the first one always begins.
+        deadline: on the clock of time.perf_counter. The training ends by then; where that is before the last step, the
+            learning rate has fallen to 0 by then all the same, so that what it leaves is a finished training.
         watch: called after each epoch with its number and the validation loss; what it raises ends the training.
 
     Raises:
@@ -146,12 +148,12 @@ def train(
         SettingError: the checkpoint belongs to another run.
     """
     hardware.keep_freed_memory(of_any_size=True)  # the gradient of a language model's embedding is 113 MB and more
-    run = _Training(trainee, recipe, checkpoint, watch)
+    run = _Training(trainee, recipe, checkpoint, watch, deadline)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         run.start()
         with interruptible() as interruption:
-            run.epochs(interruption, deadline)
+            run.epochs(interruption)
     run.finish()
     return run.history
 
@@ -159,7 +161,14 @@ def train(
 class _Training:
     """One run of `train`."""
 
-    def __init__(self, trainee: Trainee, recipe: Recipe, checkpoint: Checkpoint | None, watch: Watch | None) -> None:
+    def __init__(
+        self,
+        trainee: Trainee,
+        recipe: Recipe,
+        checkpoint: Checkpoint | None,
+        watch: Watch | None,
+        deadline: float | None,
+    ) -> None:
         self.trainee, self.recipe, self.checkpoint, self.watch = trainee, recipe, checkpoint, watch
         self.weights = trainee.weights()
         self.device = self.weights[0].device
@@ -171,6 +180,7 @@ class _Training:
         self.best: list[Tensor] = []
         self.best_is_current = True
         self.saved_at = time.monotonic()
+        self.begun, self.deadline = time.perf_counter(), deadline
 
     def start(self) -> None:
         """Takes up the run on disk, or measures the loss to begin with."""
@@ -199,7 +209,7 @@ class _Training:
                     }
         progress.say(f"going on in epoch {self.step // self.steps_an_epoch + 1}")
 
-    def epochs(self, interruption: threading.Event, deadline: float | None) -> None:
+    def epochs(self, interruption: threading.Event) -> None:
         order = torch.Generator().manual_seed(self.recipe.seed)
         n = len(self.lengths)
         total = n * self.recipe.epochs
@@ -209,11 +219,13 @@ class _Training:
                 rows = torch.randperm(n, generator=order)
                 if epoch < len(self.history.validation_losses):
                     continue  # done before the interruption
-                if self._is_over(epoch, deadline):
+                if self._is_over(epoch):
                     return
-                begun = time.perf_counter()
                 done = self.step - (epoch - 1) * self.steps_an_epoch
                 for batch in rows.split(self.recipe.batch_size)[done:]:
+                    if self._progress() >= 1:
+                        self.history.stopped = "the time budget was used up"
+                        break
                     if not self._take_step(batch):
                         return
                     advance(len(batch))
@@ -222,23 +234,24 @@ class _Training:
                     self._stop_if(interruption.is_set())
                 self._end_epoch(epoch)
                 self._stop_if(interruption.is_set())
-                self.seconds_an_epoch = time.perf_counter() - begun
 
-    seconds_an_epoch = 0.0
-
-    def _is_over(self, epoch: int, deadline: float | None) -> bool:
+    def _is_over(self, epoch: int) -> bool:
         history = self.history
-        if history.stopped:
-            return True
-        if epoch - 1 - history.best_epoch >= self.recipe.patience:
+        if not history.stopped and epoch - 1 - history.best_epoch >= self.recipe.patience:
             history.stopped = f"no lower validation loss in {self.recipe.patience} epochs"
-        elif deadline is not None and time.perf_counter() + self.seconds_an_epoch > deadline:
-            history.stopped = "the time budget was used up"
         return history.stopped is not None
 
+    def _progress(self) -> float:
+        """Return the share of the training that is done: of its steps, or of its time where that is more."""
+        of_steps = self.step / (self.steps_an_epoch * self.recipe.epochs)
+        if self.deadline is None:
+            return of_steps
+        return max(of_steps, (time.perf_counter() - self.begun) / max(self.deadline - self.begun, 1e-9))
+
     def _take_step(self, rows: Tensor) -> bool:
-        """One step of the optimizer; False where the loss is not a number, and the training is over."""
-        factor = _schedule(self.step, self.steps_an_epoch * self.recipe.epochs, self.recipe.warmup)
+        """Take one step of the optimizer; False where loss or gradient are not finite, and the training is over."""
+        one_step = 1 / (self.steps_an_epoch * self.recipe.epochs)
+        factor = _schedule(self._progress(), one_step, self.recipe.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = factor * self.recipe.learning_rate
         self.trainee.switch(training=True)
@@ -251,7 +264,8 @@ class _Training:
             loss += portion_loss.item()
         norm = self._clip()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            self.history.stopped = "the loss was not a number"
+            what = "gradient" if math.isfinite(loss) else "loss"
+            self.history.stopped = f"the {what} was not a finite number"
             self.history.lost_rows = rows.tolist()
             return False
         self.optimizer.step()
@@ -326,8 +340,9 @@ def _optimizer(weights: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optim
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
 
 
-def _schedule(step: int, steps: int, warmup: float) -> float:
-    rising = max(1, round(steps * warmup))
-    if step < rising:
-        return (step + 1) / rising
-    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
+def _schedule(progress: float, one_step: float, warmup: float) -> float:
+    """Return what the highest learning rate is multiplied by, at this share of the training."""
+    rising = max(one_step, warmup)
+    if progress < rising:
+        return min(1.0, (progress + one_step) / rising)
+    return (1 - progress) / (1 - rising) if rising < 1 else 1.0

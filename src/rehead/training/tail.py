@@ -1,8 +1,6 @@
 """Blocks [cut, depth), final norm and head as they are trained: from the token states kept at the cut, or the text.
 
-The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054). It was solved on what the
-blocks give without dropout, so there is none here either: with it, training undoes what was solved before it gains
-anything (docs/decisions/2026-11-27-training-from-a-solved-head.md).
+The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054).
 """
 
 from __future__ import annotations
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 from rehead import hardware
 from rehead.bases.cut import Base
 from rehead.bases.packing import Packing
+from rehead.evaluation.calibration import temperature
 from rehead.heads import Head, halves, is_family_head
 from rehead.training import loop
 from rehead.training.checkpoint import Checkpoint
@@ -135,6 +134,7 @@ class _Classification:
 
     def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:
         self._tail, self._examples, self._validation = tail, examples, validation
+        self._dropout = recipe.dropout
         self._objective = Objective.of(
             examples.labels,
             tail.head.linear.out_features,
@@ -152,7 +152,7 @@ class _Classification:
         return self._tail.weights()
 
     def switch(self, *, training: bool) -> None:
-        self._tail.base.train(False)  # without dropout in training, too
+        self._tail.base.train(training and self._dropout)
 
     def weight_of(self, rows: Tensor) -> float:
         return self._objective.weight_of(self._examples.labels[rows])
@@ -166,8 +166,12 @@ class _Classification:
         return self._objective.total(logits, self._examples.labels[rows].to(self._device))
 
     def validation_loss(self) -> float:
+        """Return the loss after calibration: a network that trains on grows surer of itself than it gets better."""
         logits = self._tail.logits(self._validation.inputs).double()
-        return self._objective.without_smoothing().mean(logits, self._validation.labels)
+        labels = self._validation.labels
+        if bool(logits.isfinite().all()):
+            logits /= temperature(logits.numpy(), labels.numpy())
+        return self._objective.without_smoothing().mean(logits, labels)
 
     def finish(self) -> None:
         self._tail.base.model.requires_grad_(False)

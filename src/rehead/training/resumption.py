@@ -1,8 +1,7 @@
-"""What to tune and how, as the user asked for it."""
+"""Keep a fit's state beside its output, so that it goes on after Ctrl-C or a crash."""
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,52 +12,6 @@ from filelock import FileLock, Timeout
 
 from rehead import progress
 from rehead.errors import Interrupted, RheadError, SettingError
-from rehead.training import lora
-from rehead.training.loop import Recipe
-
-# Seconds that `auto` may take in all, unless told otherwise.
-BUDGET = 60.0
-# Five times as much, the Trainer's default, spoils a solved head: see the decision on training from one.
-_LEARNING_RATE = 1e-5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """One training run.
-
-    Attributes:
-        base: see `rehead.bases.loading.locate`.
-        tune: `head`, `last-K` with K blocks, `lora`, `full`, or `auto`.
-        depth: number of blocks to keep, or "auto".
-        pool: one of `rehead.heads.POOLINGS`, or "auto".
-        max_length: longest text, or window of one, in tokens.
-        long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
-        views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`.
-        average_views: whether as many views of an image are averaged in validation and prediction, too.
-        recipe: of the blocks' training; its learning rate is overridden by `learning_rate`.
-        learning_rate: None for what suits the way of tuning.
-        budget: seconds from the start of the fit; with `auto` no way of tuning begins that would take longer.
-        seed: for everything random.
-    """
-
-    base: str
-    tune: str
-    depth: int | str
-    pool: str
-    max_length: int
-    long: str
-    views: int
-    average_views: bool
-    recipe: Recipe
-    learning_rate: float | None
-    budget: float
-    seed: int
-
-    def rate_for(self, way: str) -> float:
-        """The learning rate for a way of tuning."""
-        if self.learning_rate is not None:
-            return self.learning_rate
-        return lora.LEARNING_RATE if way == "lora" else _LEARNING_RATE
 
 
 @dataclass(frozen=True)
@@ -123,25 +76,3 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def trained_blocks(tune: str, depth: int) -> int:
-    """How many of `depth` blocks are trained: 0 for `head`, K for `last-K`, all for `lora` and `full`."""
-    if tune in ("head", "auto"):
-        return 0
-    if tune in ("lora", "full"):
-        return depth
-    return int(tune.removeprefix("last-"))
-
-
-def check_tune(tune: str) -> None:
-    """Raises SettingError where there is no such way of tuning."""
-    if tune not in ("auto", "head", "lora", "full") and not re.fullmatch(r"last-[1-9]\d{0,3}", tune):
-        raise SettingError(
-            f"--tune must be auto, head, lora, full or last-K with a number for K (last-1, last-2, ...), not {tune!r}"
-        )
-
-
-def least_depth(tune: str) -> int:
-    """How many blocks have to be kept at least."""
-    return max(1, trained_blocks(tune, 1))

@@ -1,11 +1,12 @@
-"""Which depth and which pooling: a probe for each, on some of the examples, judged by examples that it has not seen."""
+"""Choose depth and pooling: a probe for each, on some of the examples, judged by examples that it has not seen."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -17,8 +18,10 @@ from rehead import hardware, progress
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, strata
 from rehead.data.splits import folds
-from rehead.heads import Head
+from rehead.heads import Head, build, part_of_both, read_after
 from rehead.training import probe
+from rehead.training.encoding import EncodedData, rows_of
+from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
 
 # Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
@@ -34,23 +37,63 @@ _Output = TypeVar("_Output")
 
 
 @dataclass(frozen=True)
-class Found:
-    """Which pooling and depth to use.
+class DepthChoice:
+    """The pooling and depth to use.
 
     Attributes:
-        profile: held-out log loss by pooling and depth; empty where there was nothing to choose.
+        profile: calibrated held-out log loss by pooling and depth; empty where there was nothing to choose.
+        passed: the trunk pass that it rests on; None where there was nothing to choose.
+        probe_seconds: that the probes took.
     """
 
     pooling: str
     depth: int
     profile: dict[str, dict[int, float]] = field(default_factory=dict)
+    passed: Features | None = None
+    probe_seconds: float = 0.0
 
 
-def sample_rows(n_train: int, n: int, seed: int) -> tuple[Index, int]:
-    """Rows to choose on, in order, and how many of them are for training; training rows come first of all n."""
-    generator = np.random.default_rng(seed)
-    train = np.sort(generator.permutation(n_train)[:TRAIN])
-    held_out = np.sort(generator.permutation(np.arange(n_train, n))[:VALIDATION])
+def search_depth(data: EncodedData, cut: int | None) -> DepthChoice:
+    """Measure what there is to choose of depth and pooling.
+
+    Args:
+        cut: where token states are wanted later; they are kept where there is but one depth, so that these examples do
+            not pass again.
+    """
+    candidates = data.candidates
+    if len(candidates) == 1:
+        return DepthChoice(*candidates[0])
+    depths = sorted({read for pooling, depth in candidates for read in read_after(pooling, depth)})
+    rows, n_train = sample_rows(data)
+    pooled_as = data.config.pool if data.config.pool != "auto" else "both"
+    label = f"trunk pass, {len(rows):,} {data.train.what}"
+    passed = pass_rows(data, rows, depths, pooled_as, f"{label} to all depths" if len(depths) > 1 else label, cut)
+    begun = time.perf_counter()
+    heads = {where: build(data.base, where[0], data.n_classes, data.config.seed, where[1]) for where in candidates}
+    features = {}
+    for pooling, depth in candidates:
+        seen = torch.cat([passed.pooled[depths.index(read)] for read in read_after(pooling, depth)], dim=1)
+        features[pooling, depth] = part_of_both(seen, pooling, data.base.whole) if pooled_as == "both" else seen
+    chosen = choose(features, heads, data.labels[rows], n_train, data.example_weights(rows), data.config.seed)
+    return replace(chosen, passed=passed, probe_seconds=time.perf_counter() - begun)
+
+
+def pass_rows(
+    data: EncodedData, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None
+) -> Features:
+    """Return what `trunk_pass` makes of some rows; of texts in windows, one vector a text."""
+    texts = rows_of(data.encoded, rows)
+    result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, shelf=data.shelf, label=label)
+    data.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
+    return replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
+
+
+def sample_rows(data: EncodedData) -> tuple[Index, int]:
+    """Return rows to choose on, in order, and how many of them are for training; of an image its first view."""
+    generator = np.random.default_rng(data.config.seed)
+    n_inputs = data.n_train // data.views
+    train = np.sort(generator.permutation(n_inputs)[:TRAIN]) * data.views
+    held_out = np.sort(generator.permutation(np.arange(data.n_train, len(data.labels)))[:VALIDATION])
     return np.concatenate([train, held_out]), len(train)
 
 
@@ -61,8 +104,8 @@ def choose(
     n_train: int,
     weights: npt.NDArray[np.float64] | None,
     seed: int,
-) -> Found:
-    """Solves probes for each pooling and depth and takes the shallowest that is as good as any.
+) -> DepthChoice:
+    """Solve probes for each pooling and depth and take the shallowest that is as good as any.
 
     They are judged by the validation examples, or, where these are few, by parts of all examples in turn: on 65
     validation images the best depth is a matter of luck.
@@ -92,7 +135,7 @@ def choose(
     profile: dict[str, dict[int, float]] = {}
     for (name, at), result in losses.items():
         profile.setdefault(name, {})[at] = float(result.mean())
-    return Found(pooling, depth, profile)
+    return DepthChoice(pooling, depth, profile)
 
 
 def _divided(labels: Labels, n_train: int, seed: int) -> list[tuple[Index, Index]]:

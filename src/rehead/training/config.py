@@ -1,0 +1,127 @@
+"""Say what is to be trained and how, as the user asked for it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from rehead.errors import SettingError
+from rehead.training.loop import Recipe
+
+# How much is tried; see `strategies.planned`.
+PRESETS = ("quick", "balanced", "best")
+# Seconds that a fit may take with each of them, unless said otherwise.
+BUDGETS = {"quick": 120.0, "balanced": 600.0, "best": 3600.0}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.
+
+    Attributes:
+        base: see `rehead.bases.loading.locate`.
+        tune: `head`, `last-K` with K layers, `lora`, `full`, or `auto`.
+        preset: one of `PRESETS`: what `auto` tries.
+        depth: number of layers to keep, or "auto".
+        pool: one of `rehead.heads.POOLINGS`, or "auto".
+        max_length: longest text, or window of one, in tokens.
+        long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
+        views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`.
+        average_views: whether as many views of an image are averaged in validation and prediction, too.
+        ngrams: whether word and character n-grams may stand beside the head, where they help.
+        epochs, batch_size, learning_rate: of the layers' training; None for what suits the strategy.
+        label_smoothing, balanced: see `rehead.training.objective`.
+        budget: seconds that the fit may take in all; with `auto` no strategy is begun that would take longer.
+        seed: for everything random.
+    """
+
+    base: str
+    tune: str = "auto"
+    preset: str = "balanced"
+    depth: int | str = "auto"
+    pool: str = "auto"
+    max_length: int = 512
+    long: str = "truncate"
+    views: int = 1
+    average_views: bool = False
+    ngrams: bool = True
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    label_smoothing: float = 0.0
+    balanced: bool = False
+    budget: float = BUDGETS["balanced"]
+    seed: int = 0
+
+    @property
+    def fixed_depth(self) -> int | None:
+        """Return the number of layers to keep, or None where it is to be measured.
+
+        Raises:
+            SettingError: it is no number, or too small for the strategy.
+        """
+        if self.depth == "auto":
+            return None
+        least = least_depth(self.tune)
+        if not isinstance(self.depth, int) or self.depth < least:
+            raise SettingError(
+                f"--depth must be auto or a number of layers, {least} or more with --tune {self.tune}, "
+                f"not {self.depth!r}"
+            )
+        return self.depth
+
+    @property
+    def learns_whole_inputs(self) -> bool:
+        """Whether layers can be trained: on texts in one piece and images in one view."""
+        return self.long != "chunks" and not self.average_views
+
+    def checked(self) -> TrainingConfig:
+        """Return the same; raise SettingError where parts of it contradict each other."""
+        check_tune(self.tune)
+        if self.preset not in PRESETS:
+            raise SettingError(f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+        if self.tune not in ("head", "auto"):
+            if self.long == "chunks":
+                raise SettingError(
+                    f"--long chunks goes with --tune head, not {self.tune}: layers are trained on texts in one piece; "
+                    "use --long head-tail"
+                )
+            if self.average_views:
+                raise SettingError(
+                    f"--average-views goes with --tune head, not {self.tune}: layers are trained on one view at a time"
+                )
+        return self
+
+    def adjusted(self, recipe: Recipe) -> Recipe:
+        """Return a strategy's recipe with what the user asked for in its place."""
+        return replace(
+            recipe,
+            epochs=self.epochs or recipe.epochs,
+            batch_size=self.batch_size or recipe.batch_size,
+            learning_rate=self.learning_rate or recipe.learning_rate,
+            label_smoothing=self.label_smoothing,
+            balanced=self.balanced,
+            seed=self.seed,
+        )
+
+
+def trained_layers(tune: str, depth: int) -> int:
+    """Return how many of `depth` layers are trained: 0 for `head`, K for `last-K`, all for `lora` and `full`."""
+    if tune in ("head", "auto"):
+        return 0
+    if tune in ("lora", "full"):
+        return depth
+    return int(tune.removeprefix("last-"))
+
+
+def check_tune(tune: str) -> None:
+    """Raise SettingError where there is no such strategy."""
+    if tune not in ("auto", "head", "lora", "full") and not re.fullmatch(r"last-[1-9]\d{0,3}", tune):
+        raise SettingError(
+            f"--tune must be auto, head, lora, full or last-K with a number for K (last-1, last-2, ...), not {tune!r}"
+        )
+
+
+def least_depth(tune: str) -> int:
+    """Return how many layers have to be kept at least."""
+    return max(1, trained_layers(tune, 1))

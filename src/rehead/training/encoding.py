@@ -1,0 +1,173 @@
+"""Turn the examples of a fit into what a backbone reads, training examples first, then validation examples."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rehead import hardware, progress
+from rehead.bases import loading
+from rehead.bases.cut import Base
+from rehead.bases.reading import encode as read
+from rehead.bases.tokens import Encoded
+from rehead.data.examples import Examples, Index
+from rehead.data.labels import Labels, class_counts, is_multilabel
+from rehead.errors import SettingError
+from rehead.heads import candidates, check_pooling
+from rehead.training import cache_room
+from rehead.training.config import TrainingConfig, least_depth
+from rehead.training.feature_cache import Shelf
+from rehead.training.features import are_kept, forward_flops, shelf_for
+
+# Bytes a second at which features are read back, on a slow disk.
+_READING_SPEED = 200e6
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """The examples of a fit as a backbone reads them.
+
+    Attributes:
+        config: of the fit.
+        base: the backbone in float32; training changes its weights.
+        train: with as many rows for each image as there are views of it.
+        validation: examples that choose regularisation, depth and epoch.
+        encoded: n inputs, those of `train` first.
+        labels: (n,) class ids, or (n, n_classes) where a text may have several.
+        views: of each training image.
+        seconds: that loading and encoding took.
+    """
+
+    config: TrainingConfig
+    base: Base
+    train: Examples
+    validation: Examples
+    encoded: Encoded
+    labels: Labels
+    views: int
+    seconds: float
+
+    @property
+    def n_train(self) -> int:
+        """The number of training rows; the others are for validation."""
+        return len(self.train)
+
+    @property
+    def n_classes(self) -> int:
+        return len(self.train.label_names)
+
+    @property
+    def multilabel(self) -> bool:
+        """Whether a text may have several labels."""
+        return is_multilabel(self.labels)
+
+    @cached_property
+    def frozen(self) -> Base:
+        """The backbone with its matrix products in the machine's fastest type, for what nothing is trained through."""
+        return self.base.frozen_in(hardware.native_dtype())
+
+    @cached_property
+    def shelf(self) -> Shelf:
+        """Where the features of this backbone are kept."""
+        return shelf_for(self.frozen)
+
+    @property
+    def depths(self) -> list[int]:
+        """What depth may be."""
+        fixed = self.config.fixed_depth
+        return [fixed] if fixed else list(range(least_depth(self.config.tune), len(self.base.blocks) + 1))
+
+    @property
+    def candidates(self) -> list[tuple[str, int]]:
+        """What pooling and depth may be, together."""
+        depths, asked = self.depths, self.config.pool
+        poolings = list(candidates(self.base.whole)) if asked == "auto" else [asked]
+        of_one_layer = [(pooling, depth) for pooling in poolings if pooling != "layers" for depth in depths]
+        # A third, two thirds and all of what depth may be: probes on several layers are wide, and so costly to solve.
+        thirds = sorted({depths[-(-len(depths) * third // 3) - 1] for third in (1, 2, 3)})
+        of_several = thirds if asked in ("auto", "layers") else []
+        return of_one_layer + [("layers", depth) for depth in of_several]
+
+    def truncate(self, depth: int) -> None:
+        """Throw away the layers from `depth` on, in both copies of the backbone."""
+        self.base.truncate(depth)
+        if self.frozen is not self.base:
+            self.frozen.truncate(depth)
+
+    def keeps_tokens(self, cut: int) -> bool:
+        """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room.
+
+        Where the cache has none, a quarter of the free memory may be taken. What is kept already needs none.
+        """
+        tokens = int(self.encoded.ids.lengths.sum())
+        n_bytes = tokens * self.base.width_at(cut) * hardware.native_dtype().itemsize
+        computing = forward_flops(self.base, tokens, 0, cut) / hardware.product_speed(hardware.native_dtype())
+        # With as few texts at a time as the tail takes, an accelerator waits for each operation to be launched: 65 ms a
+        # step for 29 layers on an H200, far more than reading what they would make.
+        if hardware.device().type == "cpu" and n_bytes / _READING_SPEED >= computing:
+            return False
+        has_room = cache_room.room_for(n_bytes) or n_bytes < hardware.free_memory() / 4
+        return has_room or are_kept(self.encoded.ids, cut, self.shelf)
+
+    def example_weights(self, rows: Index) -> npt.NDArray[np.float64] | None:
+        """Return weights of some rows as `probe.solve` takes them, or None where all weigh the same.
+
+        With balanced classes each class weighs the same; where a text may have several labels, as much as all that is
+        not of the class.
+        """
+        if not self.config.balanced:
+            return None
+        labels = self.labels[rows]
+        counts = class_counts(labels, self.n_classes).astype(np.float64)
+        if is_multilabel(labels):
+            shares = np.where(labels > 0, counts, len(labels) - counts)
+            # Of a class that all or none of the examples have, there is one kind only.
+            kinds = 1 + ((counts > 0) & (counts < len(labels)))
+            return len(labels) / (kinds * shares)
+        return (len(labels) / (np.count_nonzero(counts) * counts[labels]))[:, None]
+
+
+def encode(train: Examples, validation: Examples, config: TrainingConfig) -> EncodedData:
+    """Load the backbone and turn both parts into what it reads.
+
+    Raises:
+        SettingError, BaseModelError, FetchError: the run cannot be set up as it was asked for.
+    """
+    begun = time.perf_counter()
+    config = config.checked()
+    views = config.views if train.pictures is not None else 1
+    rows = train.take(np.repeat(np.arange(len(train)), views))
+    base = loading.load(config.base, len(train.label_names), config.seed, config.fixed_depth)
+    if config.pool != "auto":
+        check_pooling(config.pool, base.whole)
+    _check_layers(base, config)
+    averaged = range(views if config.average_views else 1)
+    chosen = [[view] for _ in range(len(train)) for view in range(views)] + [[*averaged]] * len(validation)
+    encoded = read(base, rows.followed_by(validation).inputs, config.max_length, config.long, chosen)
+    if encoded.texts_cut:
+        progress.warn(
+            f"{encoded.texts_cut:,} of {len(rows) + len(validation):,} texts have more tokens than fit and lose "
+            f"{int(encoded.tokens_cut.sum()):,} in all (--max-length, --long)"
+        )
+    labels = np.concatenate([rows.labels, validation.labels])
+    return EncodedData(config, base, rows, validation, encoded, labels, views, time.perf_counter() - begun)
+
+
+def rows_of(encoded: Encoded, rows: Index) -> Encoded:
+    """Return some of the inputs, in the order of `rows`."""
+    return encoded.take(torch.from_numpy(rows))
+
+
+def _check_layers(base: Base, config: TrainingConfig) -> None:
+    if config.tune == "lora" and not base.takes_adapters:
+        raise SettingError(
+            f"--tune lora needs linear layers, and those of base {config.base!r} are convolutions; use last-K or full"
+        )
+    least, there = least_depth(config.tune), len(base.blocks)
+    if least > there:
+        raise SettingError(f"--tune {config.tune} needs {least} layers, base {config.base!r} has {there}")

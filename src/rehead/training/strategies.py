@@ -1,0 +1,291 @@
+"""Train more than the head: which strategies there are, what each costs, and trying one of them.
+
+Each starts from the solved probe and the weights as they were published, and leaves them as they were; what it learned
+is a value, which `adopt` writes into backbone and head.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from rehead import hardware, progress
+from rehead.bases.cut import Base
+from rehead.bases.loading import fingerprint
+from rehead.evaluation.calibration import calibrated_losses
+from rehead.heads import Head
+from rehead.training import lora
+from rehead.training.checkpoint import Checkpoint
+from rehead.training.config import trained_layers
+from rehead.training.encoding import EncodedData
+from rehead.training.features import Features, training_flops
+from rehead.training.inputs import Computed, Inputs, Kept
+from rehead.training.loop import History, Recipe, Watch
+from rehead.training.lora import Adapters
+from rehead.training.resumption import Resumption
+from rehead.training.tail import Labelled, Tail, train
+from rehead.training.vocabulary import reached_alone
+
+# So many of the last layers `auto` trains first. Of mpnet's twelve they reach what all of them do (docs/LOG.md), and
+# what enters them is kept, so that a step costs a third.
+_LAST = 4
+# A rate of 5e-5 suits layers of 768 and narrower ones take more; see docs/results/recipes.md.
+_RATE, _RATE_OF_ALL, _WIDTH = 5e-5, 3e-5, 768
+_EPOCHS, _EPOCHS_OF_ALL, _BATCH_SIZE = 2, 3, 16
+# Few examples are passed more often, until the optimizer has taken so many steps, but no more often than that.
+_LEAST_STEPS, _MOST_EPOCHS = 200, 10
+# Training reaches about this share of a plain matrix product's speed: measured on a small language model, where
+# optimizer, norms and short batches take the rest.
+TRAINING_EFFICIENCY = 0.4
+# Seconds that a step takes for each trained layer on an accelerator, however little there is to compute: its operations
+# have to be launched one by one. 6 ms with `full`, 9 with `lora` (H200).
+_LAUNCHING = 0.008
+# A training that the time allows for less than this share of is not begun.
+_WORTHWHILE = 0.4
+# Bytes of memory for each weight that is trained: itself, its gradient, two moments, the best and the first.
+_BYTES_A_WEIGHT = 24
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A classifier that was tried.
+
+    Attributes:
+        tune: the strategy; `head` for the probe.
+        logits: (n_validation, n_classes) float32, not calibrated.
+        losses: (n_validation,) log loss after calibration, by which candidates are compared.
+        seconds: that it took.
+        trainable: number of weights that were trained.
+        history: of the training; None for the probe.
+        weights: what was learned, by name, see `adopt`; empty for the probe.
+        adapters: of `lora`, whose effect is in `weights` already.
+    """
+
+    tune: str
+    logits: npt.NDArray[np.float32]
+    losses: npt.NDArray[np.float64]
+    seconds: float
+    trainable: int
+    history: History | None = None
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    adapters: Adapters | None = None
+
+    @property
+    def loss(self) -> float:
+        """The mean log loss of the validation examples after calibration."""
+        return float(self.losses.mean())
+
+
+def planned(data: EncodedData) -> list[str]:
+    """Return the strategies beyond the probe that may be tried, each costlier than the one before."""
+    config = data.config
+    if config.tune != "auto":
+        return [] if config.tune == "head" else [config.tune]
+    if config.preset == "quick" or not config.learns_whole_inputs:
+        return []
+    last = f"last-{min(_LAST, min(data.depths))}"
+    if config.preset == "balanced":
+        return [last]
+    n_bytes = _BYTES_A_WEIGHT * sum(weight.numel() for weight in data.base.backbone.parameters())
+    takes_all = n_bytes < hardware.free_device_memory() / 2
+    everything = ["full"] if takes_all else ["lora"] if data.base.takes_adapters else []
+    return [last, *everything]
+
+
+def recipe_for(data: EncodedData, tune: str) -> Recipe:
+    """Return how a strategy trains, with what the user asked for in its place."""
+    rate, epochs, dropout = _RATE, _EPOCHS, True
+    if tune == "full":
+        rate, epochs = _RATE_OF_ALL, _EPOCHS_OF_ALL
+    if tune == "lora":
+        rate, epochs, dropout = lora.LEARNING_RATE, _EPOCHS_OF_ALL, False
+    else:
+        rate *= max(1.0, _WIDTH / data.base.hidden_size)
+    batch_size = data.config.batch_size or _BATCH_SIZE
+    epochs = max(epochs, min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train))))
+    return data.config.adjusted(Recipe(epochs, batch_size, rate, dropout=dropout))
+
+
+def cut_for(tune: str, depth: int) -> int:
+    """Return how many layers a strategy leaves frozen."""
+    return depth - trained_layers(tune, depth)
+
+
+def expected_seconds(data: EncodedData, tune: str, depth: int) -> float:
+    """Return what a strategy is likely to take, from its operations and the machine's speed."""
+    tokens = int(data.encoded.tokens[: data.n_train].sum())
+    cut, recipe = cut_for(tune, depth), recipe_for(data, tune)
+    operations = training_flops(data.base, tokens, cut, depth, kept=data.keeps_tokens(cut))
+    return training_seconds(data, recipe, recipe.epochs * operations, depth - cut)
+
+
+def training_seconds(data: EncodedData, recipe: Recipe, operations: float, layers: int) -> float:
+    """Return what training so many layers is likely to take, with so many operations in all epochs together."""
+    speed = TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype())
+    steps = recipe.epochs * math.ceil(data.n_train / recipe.batch_size)
+    launching = 0.0 if hardware.device().type == "cpu" else _LAUNCHING * layers * steps
+    return max(operations / speed, launching)
+
+
+def why_not(data: EncodedData, tune: str, depth: int, best: Candidate, deadline: float | None) -> str | None:
+    """Return why `auto` does not try a strategy; None where it does."""
+    if not best.losses.max() > math.log(2):  # each of them has more than even odds
+        return f"{tune} has nothing to gain: no validation example is classified wrongly"
+    if deadline is None:
+        return None
+    needed, left = expected_seconds(data, tune, depth), deadline - time.perf_counter()
+    if left >= _WORTHWHILE * needed:
+        return None
+    return f"{tune} would take about {needed:.0f} s more, and {max(0.0, left):.0f} s of the budget are left (--budget)"
+
+
+def attempt(
+    data: EncodedData,
+    tune: str,
+    head: Head,
+    features: Features,
+    deadline: float | None,
+    resumption: Resumption | None,
+    watch: Watch | None,
+) -> Candidate:
+    """Train with one strategy and return what it learned; backbone and head are afterwards as they were.
+
+    Args:
+        head: with the solved probe in it.
+        features: with the token states at the cut, if they were kept.
+        deadline: on the clock of time.perf_counter, see `rehead.training.loop.train`.
+
+    Raises:
+        Interrupted: Ctrl-C.
+    """
+    begun = time.perf_counter()
+    changed = _changed_by(data, tune, head)
+    before = _copied(changed)
+    try:
+        with _what_is_reached(data, tune):
+            tail, adapted = _tail(data, tune, head)
+            weights = tail.weights()
+            progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
+            train_inputs, held_out = _inputs(data, tail, features)
+            checkpoint = _checkpoint(data, tune, tail, train_inputs, resumption)
+            history = train(tail, train_inputs, held_out, recipe_for(data, tune), checkpoint, deadline, watch)
+            logits = tail.logits(held_out.inputs).numpy()
+            tail.trained.to("cpu")
+            data.base.model.to("cpu")
+        adapters = None if adapted is None else lora.merge(tail.base, data.base, adapted)
+        learned = _copied(changed)
+    finally:
+        _write(changed, before)
+    _warn_of_lost(data, tune, history)
+    losses = calibrated_losses(logits, data.validation.labels)
+    trainable = sum(weight.numel() for weight in weights)
+    return Candidate(tune, logits, losses, time.perf_counter() - begun, trainable, history, learned, adapters)
+
+
+def adopt(data: EncodedData, head: Head, candidate: Candidate) -> None:
+    """Write what a candidate learned into backbone and head; nothing for the probe, which is there already."""
+    _write(_named_weights(data.base, head), candidate.weights)
+
+
+def _named_weights(base: Base, head: Head) -> dict[str, nn.Parameter]:
+    """Return all weights of a classifier by name; shared ones once."""
+    return dict(nn.ModuleDict({"backbone": base.backbone, "head": head}).named_parameters())
+
+
+def _changed_by(data: EncodedData, tune: str, head: Head) -> dict[str, nn.Parameter]:
+    """Return the weights that a strategy changes, by name."""
+    weights = _named_weights(data.base, head)
+    if tune == "full":
+        return weights
+    depth = len(data.base.blocks)
+    modules: list[nn.Module] = [*data.base.blocks[cut_for(tune, depth) :], data.base.norm, head]
+    touched = {id(weight) for module in modules for weight in module.parameters()}
+    return {name: weight for name, weight in weights.items() if id(weight) in touched}
+
+
+def _copied(weights: Mapping[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: weight.detach().cpu().clone() for name, weight in weights.items()}
+
+
+def _write(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        for name, value in values.items():
+            weights[name].copy_(value)
+
+
+def _what_is_reached(data: EncodedData, tune: str) -> AbstractContextManager[None]:
+    """Where all weights are trained, put the embedding's rows that these texts reach in its place."""
+    if tune != "full" or data.train.pictures is not None:
+        return nullcontext()
+    return reached_alone(data.base, data.encoded.ids.values)
+
+
+def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:
+    """Return what is trained; for `lora` on a copy of the backbone, with peft's configuration."""
+    base, depth = data.base, len(data.base.blocks)
+    if tune == "full":
+        return Tail.of_everything(base, head, depth), None
+    if tune == "lora":
+        copied = lora.copy_of(base, hardware.native_dtype())
+        adapters, config = lora.attach(copied, data.config.seed)
+        return Tail.of_adapters(copied, head, depth, adapters), config
+    return Tail.of_blocks(base, head, cut_for(tune, depth), depth), None
+
+
+def _inputs(data: EncodedData, tail: Tail, features: Features) -> tuple[Labelled, Labelled]:
+    """Return what enters the tail, of the training and of the validation examples."""
+    everything = torch.arange(len(data.labels))
+    labels = torch.from_numpy(data.labels)
+    n_frozen = sum(read <= tail.cut for read in tail.head.reads)
+    below = torch.cat(features.pooled[:n_frozen], dim=1) if n_frozen else None
+
+    def inputs(rows: Tensor, anew: bool) -> Inputs:
+        of_rows = None if below is None else below[rows]
+        if tail.cut and tail.cut == features.cut and features.tokens is not None:
+            return Kept(features.tokens.take(rows), of_rows)
+        base = data.frozen if tail.cut else tail.base
+        return Computed(base, data.encoded.ids.take(rows), tail.cut, of_rows, anew)
+
+    train_rows, held_out = everything[: data.n_train], everything[data.n_train :]
+    # Where nothing is kept, views cost no more if they are others in each epoch.
+    examples = Labelled(inputs(train_rows, data.views > 1 and not tail.cut), labels[train_rows])
+    return examples, Labelled(inputs(held_out, False), labels[held_out])
+
+
+def _checkpoint(
+    data: EncodedData, tune: str, tail: Tail, examples: Labelled, resumption: Resumption | None
+) -> Checkpoint | None:
+    if resumption is None:
+        return None
+    decides = [
+        replace(data.config, budget=0.0),
+        fingerprint(data.base.folder),
+        # What was measured and chosen so far, which another machine might measure otherwise.
+        [tail.cut, tail.depth, tail.head.pooling],
+        [type(examples.inputs).__name__, hardware.native_dtype(), hardware.device().type],
+        [version(package) for package in ("rehead", "torch", "transformers", "peft")],
+    ]
+    digest = hashlib.sha256(repr(decides).encode())
+    digest.update(data.labels.tobytes())
+    digest.update(data.encoded.ids.digests().tobytes())
+    return Checkpoint(resumption.folder, tune, digest.hexdigest(), resumption.resume)
+
+
+def _warn_of_lost(data: EncodedData, tune: str, history: History) -> None:
+    if history.lost_rows:
+        lines = ", ".join(str(line) for line in data.train.lines[history.lost_rows].tolist())
+        progress.warn(
+            f"{tune}: {history.stopped} on the batch of rows {lines} of {data.train.source}, so the training ended and "
+            f"the weights of epoch {history.best_epoch} are kept; try a lower --learning-rate"
+        )
