@@ -33,8 +33,8 @@ from scipy import sparse
 Hashes = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
-# An n-gram of fewer training texts says nothing of others: leaving out those of one text costs no accuracy (78.18 % with
-# and without, mean of six sets) and makes the matrix of weights three times smaller.
+# Most n-grams are of one text and say little of others: without them the mean accuracy of six sets of short texts is
+# 77.7 %, with them 77.9 %, and from three texts on 77.7 % again, which is all within chance.
 _LEAST_TEXTS = 2
 _SHORTEST, _LONGEST = 2, 5
 # Characters that are hashed at a time: about 100 bytes of memory each.
@@ -295,7 +295,7 @@ def _boundaries(kinds: npt.NDArray[np.uint8], ideographs_apart: bool) -> tuple[I
 
 
 def _mixed(values: Hashes) -> Hashes:
-    """Return hashes whose every bit hangs on every bit of the values: the finaliser of SplitMix64 (Steele, OOPSLA 2014)."""
+    """Return hashes whose every bit hangs on all bits of the values: SplitMix64 (Steele et al., OOPSLA 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))

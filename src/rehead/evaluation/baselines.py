@@ -1,4 +1,4 @@
-"""What a language model has to beat: the most frequent label, and TF-IDF of words and characters with logistic regression.
+"""Learn what a model has to beat: the most frequent label, and logistic regression on TF-IDF of words and characters.
 
 Both learn from the same training examples and are measured on the same test examples. They are saved with
 the classifier, as numbers, so that any later evaluation shows them too.
@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,7 +25,7 @@ from rehead.data.labels import Labels, as_indicator, combinations, is_multilabel
 from rehead.evaluation import image_baseline, sparse_regression
 from rehead.evaluation.image_baseline import ImageBaselines
 
-# From strong to weak regularisation. The best on eleven sets lay from 3 (tweets) to 300 (news); the path ends where
+# From strong to weak regularisation. The best lay between 3 (tweets) and 300 (news); the path ends where
 # the validation loss rises.
 _INVERSE_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 # The log odds of a class that no training example has, where a validation example has it.
@@ -146,7 +147,7 @@ class Words:
         ends = [0]
         for text in texts:
             words = re.findall(r"\b\w\w+\b", text.lower())
-            counts = Counter([*words, *map(" ".join, zip(words, words[1:], strict=False))])
+            counts = Counter([*words, *map(" ".join, pairwise(words))])
             known = [(place[term], count) for term, count in counts.items() if term in place]
             row = [(1 + np.log(count)) * self.idf[column] for column, count in known]
             length = float(np.linalg.norm(row)) or 1.0

@@ -70,7 +70,9 @@ def compare(
     p_value = float(binomtest(only_this, only_this + only_other).pvalue) if only_this + only_other else 1.0
     difference, interval = (only_this - only_other) / n, paired_interval(both, only_this, only_other, neither)
     more = 0 if p_value < SIGNIFICANT else _further(n, only_this, only_other)
-    measured = f"difference {_points(difference)} points, 95 % interval {_points(interval[0])} to {_points(interval[1])}"
+    measured = (
+        f"difference {_points(difference)} points, 95 % interval {_points(interval[0])} to {_points(interval[1])}"
+    )
     if p_value >= SIGNIFICANT:
         outlook = f"about {more:,} more would tell"
         if more is None:

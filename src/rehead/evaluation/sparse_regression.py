@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,8 @@ Array = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.float32]
 
 # The gradient's length, as a share of the strength and of the square root of the examples' number, at which a solution
-# is good enough: a tenth of it changes the test accuracy of eight sets by less than 0.1 points and takes half as long
-# again.
+# is good enough: at a third of it the test accuracy of tweet_emotion and r8 differs by less than 0.1 points, and the
+# solver takes half as many iterations again.
 _TOLERANCE = 1e-2
 _MOST_ITERATIONS = 100
 # Steps that L-BFGS remembers.
@@ -126,11 +127,11 @@ def _pieces(matrix: sparse.csr_matrix) -> list[sparse.csr_matrix]:
     n = os.cpu_count() or 1
     ends = np.searchsorted(matrix.indptr, np.linspace(0, matrix.nnz, n + 1)[1:-1])
     edges = [0, *ends.tolist(), matrix.shape[0]]
-    return [matrix[start:end] for start, end in zip(edges, edges[1:], strict=False) if end > start]
+    return [matrix[start:end] for start, end in pairwise(edges) if end > start]
 
 
 def _minimum(products: _Products, at: _Vector, targets: Array, inverse_strength: float, multilabel: bool) -> _Vector:
-    """Return where the loss is least, by L-BFGS (Nocedal and Wright, Numerical Optimization, 2006, algorithm 7.4)."""
+    """Return where the loss is least, by L-BFGS (Nocedal and Wright, Numerical Optimization, 2006, algorithm 7.5)."""
     history: list[tuple[_Vector, _Vector, float]] = []
     enough = _TOLERANCE * inverse_strength * np.sqrt(len(targets))
     before: tuple[_Vector, _Vector] | None = None
@@ -165,9 +166,7 @@ def _direction(gradient: _Vector, history: list[tuple[_Vector, _Vector, float]])
     return direction
 
 
-def _best_length(
-    at: _Vector, direction: _Vector, targets: Array, inverse_strength: float, multilabel: bool
-) -> float:
+def _best_length(at: _Vector, direction: _Vector, targets: Array, inverse_strength: float, multilabel: bool) -> float:
     """Return how far along the direction the loss is least, by Newton's method; no product with the features."""
     along = direction.logits + direction.biases
     slope_of_squares = float(np.vdot(at.coefficients, direction.logits))
