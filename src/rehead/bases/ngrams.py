@@ -146,7 +146,7 @@ class Ngrams:
             squares = np.bincount(rows, weights=values.astype(np.float64) ** 2, minlength=block.shape[0])
             values = (values / np.sqrt(squares)[rows]).astype(np.float32)
             blocks.append(sparse.csr_matrix((values, block.indices, block.indptr), shape=block.shape))
-        features = sparse.hstack(blocks, format="csr", dtype=np.float32)
+        features: sparse.csr_matrix = sparse.hstack(blocks, format="csr", dtype=np.float32)
         features.sort_indices()  # so that sums do not depend on the order in which the n-grams were met
         return features
 

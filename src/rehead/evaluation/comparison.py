@@ -74,9 +74,9 @@ def compare(
         f"difference {_points(difference)} points, 95 % interval {_points(interval[0])} to {_points(interval[1])}"
     )
     if p_value >= SIGNIFICANT:
-        outlook = f"about {more:,} more would tell"
-        if more is None:
-            outlook = "no number of examples is likely to tell them apart"
+        outlook = "no number of examples is likely to tell them apart"
+        if more is not None:
+            outlook = f"about {more:,} more would tell"
         verdict = f"a tie with {other} on {n:,} {what}; {measured}; {outlook}"
     else:
         told = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
@@ -140,7 +140,7 @@ def _further(n: int, only_this: int, only_other: int) -> int | None:
     if needed > _MOST_TIMES * n:
         return None
     more = max(math.ceil(needed), 1)
-    step = 10 ** max(len(str(more)) - 2, 0)
+    step: int = 10 ** max(len(str(more)) - 2, 0)
     return math.ceil(more / step) * step
 
 
