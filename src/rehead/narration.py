@@ -84,9 +84,13 @@ _OTHER = {"smollm2": "minilm", "minilm": "smollm2"}
 
 
 def say_what_may_help(facts: dict[str, Any]) -> None:
-    """Where the language model is no better than the baseline, what else there is to try."""
+    """Name another base where this one is worse than the baseline, or so near to it that no test could tell.
+
+    A tie that more examples would break is no reason to change anything.
+    """
     comparison = (facts["overlap"] or {}).get("comparison_without") or facts["comparison"]
-    if comparison["p_value"] < SIGNIFICANT and comparison["only_this"] > comparison["only_other"]:
+    is_worse = comparison["p_value"] < SIGNIFICANT and comparison["difference"] < 0
+    if not is_worse and comparison["more_needed"] is not None:
         return
     if other := _OTHER.get(facts["base"]):
         progress.say(f"--base {other} may suit these data better than {facts['base']}")

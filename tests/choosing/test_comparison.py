@@ -41,7 +41,9 @@ def test_every_approach_is_in_the_table(bases: list[str], data: str, tmp_path: P
     assert facts["not_tried"].keys() == {"setfit"}
     assert rows["tfidf"]["accuracy"] == 1.0
     assert facts["cheap"] == facts["recommended"] == "tfidf"
-    assert facts["reasons"][0].startswith("Use TF-IDF + logistic regression: none of the others is better")
+    assert facts["reasons"][0].startswith(
+        "Use TF-IDF of words and characters + logistic regression: none of the others is better"
+    )
     for name, row in rows.items():
         assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
         assert row["takes_new_labels"] is (name in ("zero-shot", "few-shot", "instruction"))
@@ -108,7 +110,7 @@ def test_command_prints_the_table(bases: list[str], data: str, tmp_path: Path, i
     arguments = ["compare", data, "--approaches", "majority,tfidf,probe", "--base", ",".join(bases)]
     code, out, _ = in_process(*arguments, "-o", tmp_path / "out")
     assert code == 0
-    assert "TF-IDF + logistic regression" in out
+    assert "TF-IDF of words and characters + logistic regression" in out
     assert "probe, encoder" in out
     assert "Use TF-IDF" in out
     code, out, _ = in_process(*arguments, "-o", tmp_path / "out", "--json")

@@ -1,15 +1,21 @@
-"""The baselines, as saved and restored, are scikit-learn's own."""
+"""The baselines learn, come back from disk, and say what each word adds."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from scipy.special import softmax
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from rehead.data.examples import Examples
-from rehead.evaluation.baselines import Baselines, learn
+from rehead.evaluation import baselines
+from rehead.evaluation.baselines import Baselines, from_tensors, learn
 from tests.tiny_texts import messages
 
 
@@ -22,8 +28,8 @@ def tiny_messages(n: int, start: int) -> Examples:
     return examples_of(texts, [int(label == "spam") for label in labels])
 
 
-def restored(baselines: Baselines, tmp_path: Path) -> Baselines:
-    save_file(baselines.tensors(), tmp_path / "baselines.safetensors")
+def restored(learned: Baselines, tmp_path: Path) -> Baselines:
+    save_file(learned.tensors(), tmp_path / "baselines.safetensors")
     return Baselines.from_tensors(load_file(tmp_path / "baselines.safetensors"))
 
 
@@ -50,32 +56,32 @@ TRAIN_THREE = examples_of(
 UNSEEN = ["win prize", "noon", "vote", "free lunch at home", "", "zebra", "win win win at noon"]
 
 
-def sklearn_predictions(train: Examples, validation: Examples, texts: list[str]) -> list[int]:
-    """TF-IDF and logistic regression as one writes them by hand; validation chooses C."""
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-    features = vectorizer.fit_transform(train.texts)
-    losses = {}
-    for strength in (1.0, 10.0, 100.0):
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, train.labels)
-        held_out = model.predict_log_proba(vectorizer.transform(validation.texts))
-        losses[strength] = -held_out[np.arange(len(validation)), validation.labels].mean(), model
-    model = min(losses.values(), key=lambda pair: pair[0])[1]
-    return model.predict(vectorizer.transform(texts)).tolist()
+def test_restored_ones_give_the_same_logits(learned: Baselines, tmp_path: Path) -> None:
+    texts = [*tiny_messages(20, 50).texts, *UNSEEN]
+    again = restored(learned, tmp_path)
+    np.testing.assert_array_equal(again.logits(texts), learned.logits(texts))
+    assert learned.logits(texts).dtype == np.float32
+    np.testing.assert_array_equal(again.predict_tfidf(texts), learned.predict_tfidf(texts))
 
 
-def test_restored_tfidf_predicts_what_scikit_learn_predicts_with_two_classes(tmp_path: Path) -> None:
-    train, validation = tiny_messages(40, 0), tiny_messages(10, 40)
-    texts = [*tiny_messages(40, 50).texts, "free lunch", "", "zebra"]
-    assert restored(learn(train, validation), tmp_path).predict_tfidf(texts).tolist() == sklearn_predictions(
-        train, validation, texts
-    )
+def test_logits_are_those_of_the_probabilities() -> None:
+    three = learn(TRAIN_THREE, TRAIN_THREE)
+    np.testing.assert_allclose(three.probabilities(UNSEEN), softmax(three.logits(UNSEEN), axis=1), atol=1e-6)
 
 
-def test_restored_tfidf_predicts_what_scikit_learn_predicts_with_three_classes(tmp_path: Path) -> None:
-    validation = examples_of(["win a lunch", "noon vote", "vote"], [2, 1, 0], THREE)
-    expected = sklearn_predictions(TRAIN_THREE, validation, UNSEEN)
-    assert restored(learn(TRAIN_THREE, validation), tmp_path).predict_tfidf(UNSEEN).tolist() == expected
-    assert len(set(expected)) == 3
+@pytest.mark.parametrize("text", ["win a prize, win!", "Straße am Mittag", "", "中文字符 prize"])
+def test_contributions_of_the_words_and_the_bias_are_the_logits(text: str) -> None:
+    three = learn(TRAIN_THREE, TRAIN_THREE)
+    spans, weights = three.contributions(text)
+    np.testing.assert_allclose(weights.sum(0) + three.bias, three.logits([text])[0], atol=1e-5)
+    assert [text[start:end] for start, end in spans][:2] in (["win", "a"], ["Straße", "am"], [], ["中文字符", "prize"])
+
+
+def test_word_of_a_class_speaks_for_it() -> None:
+    three = learn(TRAIN_THREE, TRAIN_THREE)
+    _, weights = three.contributions("vote win")
+    assert weights[0].argmax() == 0
+    assert weights[1].argmax() == 2
 
 
 def test_tfidf_learns_words_that_separate(learned: Baselines) -> None:
@@ -97,26 +103,67 @@ def test_majority_says_the_same_of_every_text(learned: Baselines) -> None:
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_a_class_missing_from_training_is_never_predicted(tmp_path: Path, missing: int) -> None:
     kept = np.flatnonzero(TRAIN_THREE.labels != missing)
-    baselines = restored(learn(TRAIN_THREE.take(kept), TRAIN_THREE), tmp_path)
-    predicted = set(baselines.predict_tfidf([*TRAIN_THREE.texts, *UNSEEN]).tolist())
+    again = restored(learn(TRAIN_THREE.take(kept), TRAIN_THREE), tmp_path)
+    predicted = set(again.predict_tfidf([*TRAIN_THREE.texts, *UNSEEN]).tolist())
     assert predicted == {0, 1, 2} - {missing}
 
 
-def test_texts_without_words_fall_back_on_the_majority(tmp_path: Path) -> None:
-    wordless = examples_of(["!", "?", "...", "x", "1 2"], [0, 1, 1, 1, 0])
-    baselines = restored(learn(wordless, wordless), tmp_path)
-    assert baselines.predict_tfidf(["?", "win cash"]).tolist() == [1, 1]
+def test_texts_without_ngrams_fall_back_on_the_majority(tmp_path: Path) -> None:
+    nothing = examples_of(["", " ", "\n", "\t", ""], [0, 1, 1, 1, 0])
+    again = restored(learn(nothing, nothing), tmp_path)
+    assert again.predict_tfidf(["?", "win cash"]).tolist() == [1, 1]
+    np.testing.assert_array_equal(again.probabilities(["?"]), [[0.5, 0.5]])
 
 
-def test_a_text_of_unknown_words_gets_a_prediction(learned: Baselines) -> None:
-    assert learned.predict_tfidf(["zebra", ""]).tolist() in ([0, 0], [1, 1])
+def test_texts_of_which_nothing_is_known_get_the_same_prediction(learned: Baselines) -> None:
+    assert learned.predict_tfidf(["中文", ""]).tolist() in ([0, 0], [1, 1])
 
 
-def test_words_in_other_scripts_survive_saving(tmp_path: Path) -> None:
-    train = examples_of(["приз сейчас", "обед дома", "приз приз", "обед в полдень"], [1, 0, 1, 0])
-    baselines = restored(learn(train, train), tmp_path)
-    assert "приз" in baselines.vocabulary
-    assert baselines.predict_tfidf(["приз", "обед"]).tolist() == [1, 0]
+@pytest.mark.parametrize(
+    ("texts", "unseen"),
+    [
+        (["приз сейчас", "обед дома", "приз приз", "обед в полдень"], ["призы", "обедать"]),
+        (["恭喜您获得大奖", "中午一起吃午饭", "点击领取大奖", "回家吃午饭吗"], ["大奖等您", "午饭吃什么"]),
+    ],
+)
+def test_other_scripts_and_inflected_words_are_learned(texts: list[str], unseen: list[str], tmp_path: Path) -> None:
+    train = examples_of(texts, [1, 0, 1, 0])
+    assert restored(learn(train, train), tmp_path).predict_tfidf(unseen).tolist() == [1, 0]
+
+
+def test_folder_of_an_earlier_version_scores_as_scikit_learn_does(tmp_path: Path) -> None:
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    features = vectorizer.fit_transform(TRAIN_THREE.texts)
+    model = LogisticRegression(C=10, max_iter=1000).fit(features, TRAIN_THREE.labels)
+    words = json.dumps(vectorizer.get_feature_names_out().tolist()).encode()
+    earlier = {
+        "majority": np.array([1]),
+        "words": np.frombuffer(words, dtype=np.uint8),
+        "idf": vectorizer.idf_.astype(np.float32),
+        "weight": model.coef_.T.astype(np.float32),
+        "bias": model.intercept_.astype(np.float32),
+    }
+    loaded = from_tensors(earlier)
+    assert isinstance(loaded, Baselines)
+    texts = [*UNSEEN, "Win, WIN a Prize!"]
+    expected = model.decision_function(vectorizer.transform(texts))
+    np.testing.assert_allclose(loaded.logits(texts), expected, atol=1e-5)
+    np.testing.assert_allclose(restored(loaded, tmp_path).logits(texts), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="fit again"):
+        loaded.contributions("win")
+
+
+def test_scoring_imports_no_scikit_learn(learned: Baselines, tmp_path: Path) -> None:
+    save_file(learned.tensors(), tmp_path / "baselines.safetensors")
+    code = (
+        "import sys; from safetensors.numpy import load_file; from rehead.evaluation.baselines import from_tensors; "
+        f"from_tensors(load_file({str(tmp_path / 'baselines.safetensors')!r})).logits(['win']); "
+        "print('sklearn' in sys.modules)"
+    )
+    source = str(Path(baselines.__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": source}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True, text=True)
+    assert told.stdout == "False\n"
 
 
 def test_learning_twice_gives_the_same_arrays() -> None:

@@ -31,7 +31,7 @@ from rehead.training.strategies import TRAINING_EFFICIENCY, expected_seconds
 
 TITLES = {
     "majority": "most frequent class",
-    "tfidf": "TF-IDF + logistic regression",
+    "tfidf": baselines.NAMES["tfidf"],
     "probe": "probe",
     "zero-shot": "zero-shot prompt",
     "few-shot": "few-shot prompt",

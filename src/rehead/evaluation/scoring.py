@@ -69,7 +69,7 @@ def _on(
         cheap = cheap_one(answers)
         other = are_right(labels, answers[cheap][rows])
         what = "language model" if test.pictures is None else "vision model"
-        comparison = compare(right, other, NAMES[cheap], what).to_json()
+        comparison = compare(right, other, NAMES[cheap], what, test.what).to_json()
     return {
         "test": measure(probabilities[rows], labels, test.label_names).to_json(),
         "baselines": answers and {name: _short_measure(labels, answer[rows]) for name, answer in answers.items()},
