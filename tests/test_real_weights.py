@@ -175,7 +175,7 @@ def test_unreachable_hub_gives_one_line_with_the_alternatives(tmp_path: Path) ->
     error = finished.stderr.strip().splitlines()[-1]
     assert error.startswith("rehead: no base 'some-org/some-model'")
     assert "HF_HUB_OFFLINE is set" in error
-    assert "smollm2, minilm" in error
+    assert "smollm2, minilm, mpnet" in error
 
 
 def test_book_split_of_the_full_collection_reaches_its_targets(shared: Path, tmp_path: Path) -> None:
