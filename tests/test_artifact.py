@@ -287,7 +287,7 @@ def test_any_part_of_an_encoders_head_missing_from_the_file_is_an_error(
     bases: Callable[[str], str], tmp_path: Path, family: str, part: str
 ) -> None:
     Classifier(bases(family), tune="head", depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
-    name = {"roberta": "classifier.out_proj"}.get(family, "classifier")
+    name = {"roberta": "classifier.out_proj", "mpnet": "classifier.out_proj"}.get(family, "classifier")
     rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(f"{name}.{part}"))
     with pytest.raises(ArtifactError):
         artifact.load(tmp_path / "model")
@@ -298,6 +298,7 @@ def test_any_part_of_an_encoders_head_missing_from_the_file_is_an_error(
     [
         ("bert", "bert.pooler.dense.weight"),
         ("roberta", "classifier.dense.weight"),
+        ("mpnet", "classifier.dense.weight"),
         ("distilbert", "pre_classifier.weight"),
         ("modernbert", "head.dense.weight"),
     ],

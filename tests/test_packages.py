@@ -1,7 +1,9 @@
 """Fetching from a package index: a folder of wheels that the test builds stands in for it."""
 
 import hashlib
+import io
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -14,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from rehead.errors import FetchError
-from rehead.packages import Package, fetch, folder_of, is_fetched
+from rehead.packages import Package, Piece, fetch, folder_of, is_fetched
 
 CONTENT = {
     "tinypkg/data/a.txt": b"alpha",
@@ -23,7 +25,7 @@ CONTENT = {
 }
 FETCH = """
 import sys
-from rehead.packages import Package, fetch
+from rehead.packages import Package, Piece, fetch
 print(fetch(eval(sys.argv[1])))
 """
 
@@ -37,20 +39,25 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     monkeypatch.delenv("PIP_EXTRA_INDEX_URL", raising=False)
-    with zipfile.ZipFile(wheel(folder), "w") as archive:
-        for name, content in CONTENT.items():
-            archive.writestr(name, content)
-        info = "tinypkg-1.0.dist-info"
-        archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: tinypkg\nVersion: 1.0\n")
+    write_wheel(folder, "tinypkg", CONTENT)
+    return folder
+
+
+def write_wheel(index: Path, name: str, content: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(wheel(index, name), "w") as archive:
+        for member, data in content.items():
+            archive.writestr(member, data)
+        info = f"{name}-1.0.dist-info"
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
         archive.writestr(
             f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
         archive.writestr(f"{info}/RECORD", "")
-    return folder
+    return wheel(index, name)
 
 
-def wheel(index: Path) -> Path:
-    return index / "tinypkg-1.0-py3-none-any.whl"
+def wheel(index: Path, name: str = "tinypkg") -> Path:
+    return index / f"{name}-1.0-py3-none-any.whl"
 
 
 def tiny(index: Path) -> Package:
@@ -208,3 +215,136 @@ def test_failed_fetch_can_be_tried_again(index: Path, empty_cache: Path) -> None
         fetch(package)
     aside.rename(wheel(index))
     assert (fetch(package) / "a.txt").read_bytes() == b"alpha"
+
+
+# An archive in pieces, one a package.
+
+N_PIECES = 2
+PIECES_FOLDER = "bigpkg-1.0.pieces"
+
+
+@pytest.fixture
+def pieces(index: Path) -> Package:
+    """An archive that the index has in two wheels, none of which holds a whole file of it."""
+    data = {"big/a.bin": random.Random(0).randbytes(300_000), "big/sub/b.bin": b"beta" * 9_999, "other/c.bin": b"c"}  # noqa: S311
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in data.items():
+            archive.writestr(name, content)
+    whole = stream.getvalue()
+    step = -(-len(whole) // N_PIECES)
+    carried = []
+    for number in range(N_PIECES):
+        name, stretch = piece_name(number), whole[number * step : (number + 1) * step]
+        member = f"{name}/input/big.zip.{number}"
+        carrier = write_wheel(index, name, {member: stretch})
+        carried.append(Piece(name, hashlib.sha256(carrier.read_bytes()).hexdigest(), member, len(stretch)))
+    members = {
+        name.removeprefix("big/"): hashlib.sha256(content).hexdigest()
+        for name, content in data.items()
+        if name.startswith("big/")
+    }
+    return Package("bigpkg", "1.0", hashlib.sha256(whole).hexdigest(), "big/", members, 0.3, tuple(carried))
+
+
+def piece_name(number: int) -> str:
+    return f"bigpkg{number}"
+
+
+def without_piece(index: Path, number: int) -> Path:
+    """Takes a wheel from the index; returns where it has been put."""
+    return wheel(index, piece_name(number)).rename(index / "aside")
+
+
+def test_archive_in_pieces_is_joined_and_the_pieces_are_removed(
+    index: Path, pieces: Package, pip_log: Path, empty_cache: Path
+) -> None:
+    folder = fetch(pieces)
+    assert sorted(path.name for path in folder.rglob("*")) == ["a.bin", "b.bin", "sub"]
+    assert visible(empty_cache) == ["bigpkg-1.0"]
+    fetch(pieces)
+    assert runs_of_pip(pip_log) == N_PIECES
+
+
+def test_interrupted_fetch_goes_on_with_the_pieces_that_are_missing(
+    index: Path, pieces: Package, pip_log: Path, empty_cache: Path
+) -> None:
+    aside = without_piece(index, 1)
+    with pytest.raises(FetchError, match=r"cannot fetch bigpkg1 1\.0 from the package index"):
+        fetch(pieces)
+    assert visible(empty_cache) == [PIECES_FOLDER]
+    assert not is_fetched(pieces)
+    aside.rename(wheel(index, piece_name(1)))
+    wheel(index, piece_name(0)).unlink()  # it is not asked for again
+    before = runs_of_pip(pip_log)
+    assert (fetch(pieces) / "sub" / "b.bin").read_bytes() == b"beta" * 9_999
+    assert runs_of_pip(pip_log) == before + N_PIECES - 1
+    assert visible(empty_cache) == ["bigpkg-1.0"]
+
+
+def test_fetch_of_pieces_after_a_kill_keeps_those_that_are_whole(
+    index: Path, pieces: Package, pip_log: Path, empty_cache: Path
+) -> None:
+    command = [sys.executable, "-c", FETCH, repr(pieces)]
+    process = subprocess.Popen(command, start_new_session=True)
+    kept = empty_cache / "packages" / PIECES_FOLDER
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (kept / f"{piece_name(0)}.whl").is_file():
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (kept / "download-left").mkdir(exist_ok=True)
+    there = len(list(kept.glob("*.whl")))
+    assert 0 < there < N_PIECES
+    pip_log.unlink()
+    fetch(pieces)
+    assert runs_of_pip(pip_log) == N_PIECES - there
+    assert visible(empty_cache) == ["bigpkg-1.0"]
+
+
+def test_piece_with_another_hash_is_refused_and_the_others_are_kept(
+    index: Path, pieces: Package, empty_cache: Path
+) -> None:
+    sound = wheel(index, piece_name(1)).read_bytes()
+    write_wheel(index, piece_name(1), {pieces.pieces[1].member: b"something else"})
+    with pytest.raises(FetchError, match=r"bigpkg1-1\.0-py3-none-any\.whl .* has SHA-256 .* try again"):
+        fetch(pieces)
+    kept = empty_cache / "packages" / PIECES_FOLDER
+    assert sorted(path.name for path in kept.iterdir()) == ["bigpkg0.whl"]
+    wheel(index, piece_name(1)).write_bytes(sound)
+    assert (fetch(pieces) / "a.bin").is_file()
+
+
+def test_kept_piece_that_was_damaged_is_fetched_again(
+    index: Path, pieces: Package, pip_log: Path, empty_cache: Path
+) -> None:
+    aside = without_piece(index, 1)
+    with pytest.raises(FetchError):
+        fetch(pieces)
+    damaged = empty_cache / "packages" / PIECES_FOLDER / "bigpkg0.whl"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    aside.rename(wheel(index, piece_name(1)))
+    before = runs_of_pip(pip_log)
+    assert (fetch(pieces) / "a.bin").is_file()
+    assert runs_of_pip(pip_log) == before + 2
+
+
+def test_joined_archive_is_checked_before_anything_is_taken_from_it(
+    index: Path, pieces: Package, empty_cache: Path
+) -> None:
+    with pytest.raises(FetchError, match=r"SHA-256 \w{12}\.\.\., expected 000000000000.* delete that folder") as caught:
+        fetch(replace(pieces, sha256="0" * 64))
+    assert PIECES_FOLDER in str(caught.value)
+    first, *others = pieces.pieces
+    with pytest.raises(FetchError, match=r"bytes, not 5"):
+        fetch(replace(pieces, pieces=(replace(first, size=5), *others)))
+    assert visible(empty_cache) == [PIECES_FOLDER]
+
+
+def test_of_two_processes_that_fetch_pieces_one_runs_pip(
+    index: Path, pieces: Package, pip_log: Path, empty_cache: Path
+) -> None:
+    command = [sys.executable, "-c", FETCH, repr(pieces)]
+    together = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(timeout=120) for process in together] == [0, 0]
+    assert runs_of_pip(pip_log) == N_PIECES

@@ -15,12 +15,14 @@ import torch
 import rehead
 from rehead import Classifier, heads
 from rehead.bases.catalogue import CATALOGUE
+from rehead.bases.cut import Base
 from rehead.bases.loading import load
 from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode
 from rehead.data import samples
 from rehead.data.tables import infer_columns
 from rehead.packages import fetch
+from rehead.tuning.features import trunk_pass
 
 pytestmark = pytest.mark.slow
 
@@ -117,13 +119,63 @@ def test_minilm_on_the_sample_reaches_98_percent(tmp_path: Path) -> None:
     assert json.loads(finished.stdout)["test"]["accuracy"] >= 0.98
 
 
+@pytest.fixture(scope="module")
+def mpnet() -> Base:
+    return load("mpnet", 2, seed=0)
+
+
+def test_mpnets_tokenizer_is_a_fast_one_and_does_not_cut_where_its_file_says(mpnet: Base) -> None:
+    assert mpnet.tokenizer.is_fast
+    encoded = encode(mpnet, ["A short one.", "free prize " * 100], 512)
+    assert encoded.ids.lengths.tolist() == [6, 202]  # the file says 128, and that all are filled up to it
+    assert encoded.texts_cut == 0
+
+
+def test_whole_mpnet_equals_transformers_on_texts_of_all_lengths(mpnet: Base) -> None:
+    from transformers import AutoModel
+
+    some = messages(20)
+    texts = [*some[:12], *(" ".join(some[: number + 2]) for number in range(8))]
+    encoded = encode(mpnet, texts, 512).ids
+    order = torch.argsort(encoded.lengths, stable=True)
+    encoded = encoded.take(order)
+    ids = torch.nn.utils.rnn.pad_sequence(encoded.values.split(encoded.lengths.tolist()), True, 1)
+    mask = (torch.arange(ids.shape[1]) < encoded.lengths[:, None]).long()
+    plain = AutoModel.from_pretrained(mpnet.folder).eval()
+    with torch.inference_mode():
+        expected = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
+        packing = Packing(encoded.lengths)
+        states = mpnet.run_blocks(mpnet.embed(encoded.values, packing), packing, 0, 12)
+        torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
+        means = packing.pooled(expected, "mean")
+    assert packing.longest > 128 > packing.lengths.min() * 10  # past the farthest bucket of distances
+    rounded = trunk_pass(mpnet.frozen_in(torch.bfloat16), encoded, depths=[12], pooling="mean", cut=None, shelf=None)
+    errors = (rounded.pooled[0] - means).norm(dim=1) / means.norm(dim=1)
+    assert errors.median() < 0.02
+
+
+def test_mpnet_finds_what_means_the_same(mpnet: Base) -> None:
+    texts = [
+        "A man is playing a guitar.",
+        "Someone makes music on a string instrument.",
+        "The stock market fell today.",
+    ]
+    encoded = encode(mpnet, texts, 512).ids
+    packing = Packing(encoded.lengths)
+    with torch.inference_mode():
+        states = mpnet.run_blocks(mpnet.embed(encoded.values, packing), packing, 0, 12)
+    pooled = torch.nn.functional.normalize(packing.pooled(states, "mean"))
+    similar = pooled @ pooled.T
+    assert similar[0, 1] > 0.5 > 0.2 > similar[0, 2]
+
+
 def test_unreachable_hub_gives_one_line_with_the_alternatives(tmp_path: Path) -> None:
     finished = run("fit", "sample:sms", "--base", "some-org/some-model", "-o", tmp_path / "m", HF_HUB_OFFLINE="1")
     assert finished.returncode == 2
     error = finished.stderr.strip().splitlines()[-1]
     assert error.startswith("rehead: no base 'some-org/some-model'")
     assert "HF_HUB_OFFLINE is set" in error
-    assert "smollm2, minilm" in error
+    assert "smollm2, minilm, mpnet" in error
 
 
 def test_book_split_of_the_full_collection_reaches_its_targets(shared: Path, tmp_path: Path) -> None:

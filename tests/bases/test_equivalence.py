@@ -96,6 +96,32 @@ def test_packed_and_cut_model_equals_transformers_on_a_padded_batch(
 
 
 @pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
+@pytest.mark.parametrize("short", [True, False], ids=["plain attention", "fused attention"])
+@pytest.mark.parametrize("recompute", [False, True])
+def test_gradients_of_the_whole_backbone_equal_those_of_transformers(
+    base: Base, recompute: bool, short: bool, order: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing_module, "_SHORT", 96 if short else 0)
+    ids, mask = batch_of(base, order)
+    head = family_head(base)
+    row, packing = packed(ids, mask)
+    states = base.run_blocks(base.embed(row, packing), packing, 0, N_BLOCKS, only=head.pooling, recompute=recompute)
+    found = backbone_gradients(base, head(base.normalise(states)), LABELS[order])
+    expected = backbone_gradients(base, base.model(input_ids=ids, attention_mask=mask).logits, LABELS[order])
+    assert found.keys() == expected.keys()
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6, msg=lambda told, name=name: name + told)
+
+
+def backbone_gradients(base: Base, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """By name, of the weights that the logits depend on."""
+    named = dict(base.backbone.named_parameters())
+    loss = nn.functional.cross_entropy(logits, labels)
+    gradients = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {name: gradient for name, gradient in zip(named, gradients, strict=True) if gradient is not None}
+
+
+@pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS.keys())
 @pytest.mark.parametrize("cut", range(N_BLOCKS + 1))
 def test_last_block_for_one_token_a_text_equals_the_whole_block(base: Base, cut: int, order: list[int]) -> None:
     ids, mask = batch_of(base, order)
@@ -181,3 +207,41 @@ def test_truncated_model_equals_transformers_with_that_many_layers(tmp_path: Pat
     reference = model(input_ids=ids, attention_mask=mask).logits
     assert whole.config.num_hidden_layers == depth
     assert_close(cut_logits(whole, family_head(whole), ids, mask, 1), reference)
+
+
+LONG_LENGTHS = (2, 5, 31, 70, 150, 200)
+
+
+@pytest.fixture(scope="module")
+def mpnet(tmp_path_factory: pytest.TempPathFactory) -> Base:
+    """One that takes texts as long as the farthest bucket of distances reaches."""
+    folder = save_tiny_model(tmp_path_factory.mktemp("model"), "mpnet", max_position_embeddings=210)
+    return load(str(folder), N_CLASSES, seed=0)
+
+
+@pytest.mark.parametrize("only", [None, "cls"])
+def test_bias_by_distance_reaches_every_token_of_texts_of_all_lengths(mpnet: Base, only: str | None) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = [torch.randint(4, len(VOCABULARY), (length,), generator=generator) for length in LONG_LENGTHS]
+    ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    mask = nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+    row, packing = packed(ids, mask)
+    assert len(packing.stretches) > 1
+    states = mpnet.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
+    expected = states[:, 0] if only else states[mask.bool()]
+    ours = mpnet.run_blocks(mpnet.embed(row, packing), packing, 0, N_BLOCKS, only=only)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5)
+    weights = [mpnet.backbone.encoder.relative_attention_bias.weight, mpnet.blocks[0].attention.attn.q.weight]
+    gradients = [torch.autograd.grad((given**2).sum(), weights) for given in (ours, expected)]
+    for actual, wanted in zip(*gradients, strict=True):
+        torch.testing.assert_close(actual, wanted, rtol=1e-4, atol=1e-3)
+
+
+def test_bias_is_looked_up_once_for_all_layers_of_a_run(mpnet: Base) -> None:
+    looked_up = []
+    table = mpnet.backbone.encoder.relative_attention_bias
+    handle = table.register_forward_hook(lambda *_: looked_up.append(1))
+    row, packing = packed(*batch_of(mpnet, ORDERS["padded"]))
+    mpnet.run_blocks(mpnet.embed(row, packing), packing, 0, N_BLOCKS)
+    handle.remove()
+    assert len(looked_up) == 1

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
 from rehead.bases import packing as packing_module
-from rehead.bases.packing import Attention, Packing, attend
+from rehead.bases.packing import Attention, Packing, ScoreBias, attend
 
 lengths_of_texts = st.lists(st.integers(1, 12), min_size=1, max_size=8)
 
@@ -98,3 +98,27 @@ def test_attention_equals_that_of_each_text_alone(
         mixed = scaled_dot_product_attention(q.transpose(0, 1), k, v, attn_mask=seen, scale=0.5)
         alone.append(mixed.transpose(0, 1).flatten(1))
     torch.testing.assert_close(attended, torch.cat(alone)[asking], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("short", [0, 96], ids=["fused", "plain"])
+@pytest.mark.parametrize("only", [None, "last", "cls"])
+@given(lengths=lengths_of_texts | lengths_of_texts.map(sorted))
+def test_bias_on_the_scores_is_that_of_each_text_alone(lengths: list[int], only: str | None, short: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    queries, keys, values = (torch.randn(sum(lengths), 3, 4, generator=generator) for _ in range(3))
+    bias = torch.randn(3, max(lengths), max(lengths), generator=generator, requires_grad=True)
+    packing = Packing(torch.tensor(lengths))
+    asking = {None: slice(None), "last": packing.last, "cls": packing.first}[only]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing_module, "_SHORT", short)
+        patch.setattr(packing_module, "_LEAST_STRETCH", 2)
+        biases = ScoreBias.of_stretches(bias, packing)
+        attended = attend(queries[asking], keys, values, packing, Attention(0.5, causal=False), only, biases)
+    alone = []
+    for q, k, v in zip(queries.split(lengths), keys.split(lengths), values.split(lengths), strict=True):
+        scores = torch.einsum("ihs,jhs->hij", q, k) * 0.5 + bias[:, : len(q), : len(q)]
+        alone.append(torch.einsum("hij,jhs->ihs", scores.softmax(-1), v).flatten(1))
+    expected = torch.cat(alone)[asking]
+    torch.testing.assert_close(attended, expected, rtol=1e-4, atol=1e-5)
+    found, wanted = (torch.autograd.grad((given**2).sum(), bias)[0] for given in (attended, expected))
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from rehead.bases.cut import Base
 from rehead.bases.loading import load
+from rehead.bases.packing import Packing
 from rehead.bases.tokens import encode, longest_input
 from tests.tiny_models import DECODERS, SPECIAL, save_tiny_model
 
@@ -34,6 +35,17 @@ def test_limit_of_roberta_leaves_out_the_positions_before_its_padding_id(tmp_pat
     base = base_of(tmp_path, "roberta")
     base.tokenizer.model_max_length = 10_000
     assert longest_input(base, 10_000) == 66 - (base.config.pad_token_id + 1)
+
+
+def test_limit_of_mpnet_leaves_out_the_positions_before_the_id_that_it_takes_for_padding(tmp_path: Path) -> None:
+    base = base_of(tmp_path, "mpnet")
+    base.tokenizer.model_max_length = 10_000
+    # Transformers' class has this id written into it; that of the tokenizer is 0 here.
+    assert longest_input(base, 10_000) == 66 - (1 + 1)
+    encoded = encode(base, ["free " * 100], max_length=10_000)
+    assert encoded.ids.lengths.tolist() == [64]
+    packing = Packing(encoded.ids.lengths)
+    assert base.embed(encoded.ids.values, packing).isfinite().all()
 
 
 @pytest.mark.parametrize("family", ["llama", "bert"])

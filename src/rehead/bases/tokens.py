@@ -114,8 +114,8 @@ def longest_input(base: Base, max_length: int) -> int:
         limit = min(max_length, base.tokenizer.model_max_length)
         positions = getattr(base.config, "max_position_embeddings", None)
         if positions is not None:
-            # RoBERTa's positions begin behind its padding id.
-            taken = base.config.pad_token_id + 1 if base.config.model_type == "roberta" else 0
+            # Counted from behind the id that the embedding takes for padding, whatever pads the texts.
+            taken = base.backbone.embeddings.padding_idx + 1 if base.family.positions_behind_padding else 0
             limit = min(limit, positions - taken)
         limit = int(limit)
     except (TypeError, ValueError):  # something else than a number

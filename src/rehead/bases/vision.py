@@ -76,7 +76,7 @@ FAMILIES = {
         "blocks",
         lambda model, pixels: model.stem(pixels),
         True,
-        lambda config: [*(stage.width for stage in efficientnet.STAGES), efficientnet.TOP][: config.num_hidden_layers],
+        lambda config: efficientnet.VARIANTS[config.variant].widths[: config.num_hidden_layers],
     ),
     "vit": VisionFamily("layers", lambda model, pixels: model.embeddings(pixels), False, _even, 1, "layernorm"),
     "dinov2": VisionFamily(
