@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import tempfile
@@ -127,6 +128,8 @@ class Method:
 
 def main() -> None:
     options = _options()
+    # Whoever ends this command ends the row that it is at, too, which has a process group of its own.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     out = options.out / f"try-{options.texts}" if options.texts else options.out
     results = out / "results.jsonl"
     known = read_results(results)
@@ -214,8 +217,8 @@ def _measured(which: dict[str, Any], folder: Path, options: argparse.Namespace) 
         return {"status": "skipped", "reason": str(reason), **about}
     except FailedRunError as failure:
         return {"status": "timeout" if failure.timed_out else "failed", "reason": str(failure)[-1500:], **about}
-    except (OSError, ValueError, KeyError, AssertionError) as failure:
-        # An answer that cannot be read is a failure of its row, and no reason to lose the rows behind it.
+    except (OSError, ValueError, KeyError, AssertionError, subprocess.SubprocessError) as failure:
+        # A base that cannot be fetched, or an answer that cannot be read is a failure of its row, and no reason to lose the rows behind it.
         return {"status": "failed", "reason": f"{type(failure).__name__}: {failure}", **about}
 
 

@@ -373,9 +373,9 @@ def _about(told: Results) -> str:
         f"`python benchmarks/accuracy.py`, {len(rows)} rows, base {told.base} ({IMAGE_BASE} for images), "
         f"{min(row['time'] for row in rows)[:10]} to {max(row['time'] for row in rows)[:10]}. Every method gets the "
         "same files. Means over seeds ± standard deviation; seconds are the median of whole processes, from Enter to "
-        "the saved model and a tested one, nothing computed before and the pretrained model on the disk. rehead's answers "
-        "to each row come from `rehead predict`, whose seconds are not in it. Plain fine-tuning: all weights, 4 epochs "
-        "of `transformers.Trainer` (`benchmarks/peer_finetuned.py`), on images 10 of a plain loop. "
+        "the saved model and a tested one, nothing computed before and the pretrained model on the disk. rehead's "
+        "answers to each row come from `rehead predict`, whose seconds are not in it. Plain fine-tuning: all weights, "
+        "4 epochs of `transformers.Trainer` (`benchmarks/peer_finetuned.py`), on images 10 of a plain loop. "
         f"{'; '.join(machines)}. Commits {', '.join(commits)}. {', '.join(versions)}."
         + (f" Rows of other bases, not shown: {', '.join(sorted(bases))}." if bases else "")
     )
