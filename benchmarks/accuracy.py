@@ -218,7 +218,8 @@ def _measured(which: dict[str, Any], folder: Path, options: argparse.Namespace) 
     except FailedRunError as failure:
         return {"status": "timeout" if failure.timed_out else "failed", "reason": str(failure)[-1500:], **about}
     except (OSError, ValueError, KeyError, AssertionError, subprocess.SubprocessError) as failure:
-        # A base that cannot be fetched, or an answer that cannot be read is a failure of its row, and no reason to lose the rows behind it.
+        # A base that cannot be fetched, or an answer that cannot be read, is a failure of its row: no reason to lose
+        # the rows behind it.
         return {"status": "failed", "reason": f"{type(failure).__name__}: {failure}", **about}
 
 

@@ -384,6 +384,7 @@ def _about(told: Results) -> str:
 def draw(told: Results, file: Path) -> None:
     """Draws accuracy against seconds, a small panel a set, and all panels' legend below."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     names = [name for name in SETS if any(told.of(name, method) for method in METHODS)]
     # Three panels beside each other can still be read on a telephone.
@@ -405,12 +406,16 @@ def draw(told: Results, file: Path) -> None:
                 handles[TITLES[method].strip("`")] = handle
         panel.set_title(name, fontsize=9)
         panel.set_xscale("log")
+        # Whole seconds: powers of ten are hard to read where all methods lie within one of them.
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.xaxis.set_minor_formatter(NullFormatter())
+        panel.set_xlabel("seconds", fontsize=8)
         panel.margins(0.15)
         panel.grid(alpha=0.3, linewidth=0.5)
         panel.tick_params(labelsize=7, which="both")
     for panel in panels[len(names) :]:
         panel.set_axis_off()
-    figure.supxlabel("seconds, from Enter to saved", fontsize=9)
     figure.supylabel("accuracy, %", fontsize=9)
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=8)
