@@ -6,11 +6,14 @@ of what it runs.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,11 +42,24 @@ class Contender:
 
 @dataclass(frozen=True)
 class Run:
-    """One run: how long it took, the most memory it held, and what it printed."""
+    """One run: how long it took, the most memory it held, the JSON that it printed last, and all that it printed."""
 
     seconds: float
     peak_bytes: int
     facts: dict[str, Any]
+    printed: str = field(default="", repr=False)
+
+
+class FailedRunError(Exception):
+    """A run ended with an error, or took too long.
+
+    Attributes:
+        timed_out: whether it was ended for its time.
+    """
+
+    def __init__(self, reason: str, timed_out: bool) -> None:
+        super().__init__(reason)
+        self.timed_out = timed_out
 
 
 def run(contender: Contender) -> Run:
@@ -52,24 +68,61 @@ def run(contender: Contender) -> Run:
     Raises:
         SystemExit: it failed; with the end of what it wrote to stderr.
     """
+    try:
+        return attempt(contender)
+    except FailedRunError as failure:
+        sys.exit(f"{' '.join(map(str, contender.command))}\n{failure}")
+
+
+def attempt(contender: Contender, timeout: float | None = None) -> Run:
+    """Runs a contender once.
+
+    Args:
+        timeout: seconds after which it is ended, with all that it has started.
+
+    Raises:
+        FailedRunError: it failed, with the end of what it wrote to stderr, or took longer.
+    """
     contender.before()
     environment = {**os.environ, **ENVIRONMENT, **contender.environment}
     command = [str(part) for part in contender.command]
     with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as complaints:
         start = time.perf_counter()
-        process = subprocess.Popen(command, stdout=output, stderr=complaints, env=environment)
-        # The most that the process or a child of it held. Linux counts in the memory of whoever started it, too: this
-        # process must stay smaller than what it measures, so it imports no torch.
-        _, status, usage = os.wait4(process.pid, 0)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=complaints, env=environment, start_new_session=timeout is not None
+        )
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+        alarm = threading.Timer(timeout or 0, end)
+        if timeout is not None:
+            alarm.start()
+        try:
+            # The most that the process or a child of it held. Linux counts in the memory of whoever started it, too:
+            # this process must stay smaller than what it measures, so it imports no torch.
+            _, status, usage = os.wait4(process.pid, 0)
+        except KeyboardInterrupt:
+            if timeout is not None:
+                end()
+            raise
+        finally:
+            alarm.cancel()
         seconds = time.perf_counter() - start
         process.returncode = os.waitstatus_to_exitcode(status)
         output.seek(0)
         complaints.seek(0)
+        if late.is_set():
+            raise FailedRunError(f"took longer than {timeout:,.0f} s", timed_out=True)
         if process.returncode:
-            sys.exit(f"{' '.join(command)}\nexit code {process.returncode}\n{complaints.read()[-4000:]}")
+            raise FailedRunError(f"exit code {process.returncode}\n{complaints.read()[-4000:]}", timed_out=False)
         printed = output.read().strip()
     peak = usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
-    return Run(seconds, peak, json.loads(printed.splitlines()[-1]) if printed else {})
+    # Not splitlines(): JSON may hold other characters that count as line breaks there.
+    return Run(seconds, peak, json.loads(printed.split("\n")[-1]) if printed else {}, printed)
 
 
 def in_turn(rounds: Sequence[Sequence[Contender]]) -> Iterator[dict[str, list[Run]]]:

@@ -5,7 +5,10 @@ Runs in the peers' environment; the names are those of `rehead fit --json`.
 
 import json
 import time
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 PACKAGES = ("torch", "transformers", "accelerate")
 
@@ -34,3 +37,16 @@ def answer(clock: Clock, test: dict[str, float], *packages: str) -> None:
     """Prints the one line."""
     versions = {name: version(name) for name in (*PACKAGES, *packages)}
     print(json.dumps({"test": test, "seconds": clock.seconds, "versions": versions}))
+
+
+def keep(file: Path, classes: Sequence[str], predicted: Sequence[Sequence[str]], probabilities: Any = None) -> None:
+    """Writes what was predicted for each test row, for `accuracy.py` to score.
+
+    Args:
+        classes: in the order of the columns of `probabilities`.
+        predicted: (n,) the labels of each row, one each unless a text may have several.
+        probabilities: (n, n_classes), or None where the method has none.
+    """
+    rows = None if probabilities is None else [[round(float(p), 7) for p in row] for row in probabilities]
+    answers = {"classes": list(classes), "predicted": [list(row) for row in predicted], "probabilities": rows}
+    file.write_text(json.dumps(answers), encoding="utf-8")

@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peer_answers import keep
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -17,6 +19,8 @@ def main() -> None:
     parser.add_argument("weights", type=Path, help="the published file")
     parser.add_argument("--tune", choices=("head", "full"), required=True)
     parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--predictions", type=Path, help="where to write what was predicted for each test image")
     options = parser.parse_args()
     import numpy as np
     import torch
@@ -41,7 +45,7 @@ def main() -> None:
             square = torch.from_numpy(np.asarray(image.crop((left, upper, left + 224, upper + 224))).copy())
             return ((square / 255 - mean) / std).permute(2, 0, 1), names.index(self.files[i].parent.name)
 
-    torch.manual_seed(0)
+    torch.manual_seed(options.seed)
     model = EfficientNet.from_name("efficientnet-lite0")
     model.load_state_dict(torch.load(options.weights, map_location="cpu", weights_only=True))
     model._fc = torch.nn.Linear(1280, len(names))
@@ -59,12 +63,15 @@ def main() -> None:
             loss.backward()
             optimizer.step()
     model.eval()
-    right = n = 0
+    probabilities, labels = [], []
     with torch.inference_mode():
-        for images, labels in torch.utils.data.DataLoader(Folder(options.test), batch_size=16):
-            right += int((model(images).argmax(1) == labels).sum())
-            n += len(labels)
-    print(json.dumps({"test": {"accuracy": right / n}}))
+        for images, expected in torch.utils.data.DataLoader(Folder(options.test), batch_size=16):
+            probabilities.append(model(images).softmax(1))
+            labels.append(expected)
+    predicted = torch.cat(probabilities).argmax(1)
+    if options.predictions:
+        keep(options.predictions, names, [[names[i]] for i in predicted], torch.cat(probabilities))
+    print(json.dumps({"test": {"accuracy": float((predicted == torch.cat(labels)).float().mean())}}))
 
 
 if __name__ == "__main__":

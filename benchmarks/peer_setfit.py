@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from labelled import read
-from peer_answers import Clock, answer, scores
+from peer_answers import Clock, answer, keep, scores
 
 # What all-MiniLM-L6-v2 is published with.
 LONGEST_INPUT = 256
@@ -22,6 +22,8 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--frozen", action="store_true")
+    parser.add_argument("--pairs", type=int, default=20, help="of an example and kind (%(default)s)")
+    parser.add_argument("--predictions", type=Path, help="where to write what was predicted for each test text")
     parser.add_argument("--steps", type=int, default=-1, help="of the contrastive stage, for a quick try")
     options = parser.parse_args()
     # Here and not above, so that the clock sees it.
@@ -37,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
-            num_iterations=20,
+            num_iterations=options.pairs,
             max_steps=options.steps,
             seed=options.seed,
             save_strategy="no",
@@ -51,6 +53,10 @@ def main() -> None:
             trainer.train()
     clock.stop("train")
     predicted = [str(label) for label in model.predict(test_texts)]
+    if options.predictions:
+        keep(
+            options.predictions, sorted(set(labels)), [[label] for label in predicted], model.predict_proba(test_texts)
+        )
     clock.stop("test")
     answer(clock, scores(predicted, test_labels), "setfit", "sentence-transformers")
 
