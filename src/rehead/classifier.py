@@ -165,9 +165,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for candidate in result.candidates:
             if candidate.history and candidate.history.lost_rows:
                 rows = ", ".join(map(str, train.lines[candidate.history.lost_rows].tolist()))
-                message = (
-                    f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower learning_rate"
-                )
+                message = f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower learning_rate"
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
         self.classes_ = classes
         self.dropped_: Dropped = dropped
