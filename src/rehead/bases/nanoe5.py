@@ -15,6 +15,7 @@ allocated by it, so that a damaged file costs no more memory than a whole one.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -22,7 +23,6 @@ import struct
 import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +187,7 @@ def _read_vocabulary(cursor: _Cursor, shape: Shape) -> Vocabulary:
     in_order = offsets[0] == 0 and offsets[-1] == length and bool((np.diff(offsets) > 0).all())
     _require(in_order, "the pieces do not lie one after the other")
     try:
-        pieces = [joined[begin:stop].decode() for begin, stop in pairwise(offsets)]
+        pieces = [joined[begin:stop].decode() for begin, stop in itertools.pairwise(offsets)]
     except UnicodeDecodeError as error:
         raise _DamagedError("a piece is not UTF-8") from error
     _require(len(set(pieces)) == count, "a piece is there twice")
@@ -221,7 +221,7 @@ def _read_weights(cursor: _Cursor, shape: Shape) -> dict[str, npt.NDArray[np.flo
         key = cursor.bytes(length)
         directory[key] = cursor.numbers("BIQQ")
     weights: dict[str, npt.NDArray[np.float32]] = {}
-    for layer in (None, *range(shape.layers)):
+    for layer in itertools.chain([None], range(shape.layers)):
         # One layer at a time: how many there are is the file's word, and the first that is not there ends it.
         for name, (theirs, dimensions) in _names(shape, layer).items():
             _require(theirs.encode() in directory, f"it lacks the weights {theirs}")
