@@ -464,7 +464,9 @@ def test_evaluate_without_json_prints_the_evaluation(
 # What there is.
 
 
-@pytest.mark.parametrize(("command", "expected"), [("bases", {"smollm2", "minilm"}), ("samples", {"sample:sms"})])
+@pytest.mark.parametrize(
+    ("command", "expected"), [("bases", {"smollm2", "minilm", "multilingual-e5-small"}), ("samples", {"sample:sms"})]
+)
 def test_lists_what_there_is_and_that_nothing_is_fetched_yet(
     rehead: Callable[..., Finished], empty_cache: Path, command: str, expected: set[str]
 ) -> None:
