@@ -137,7 +137,7 @@ def e5() -> Base:
 
 
 def embedded(base: Base, texts: list[str]) -> torch.Tensor:
-    """Means of the last layer's states, (n, width) float32, each of length 1."""
+    """Return the means of the last layer's states, (n, width) float32, each of length 1."""
     ids = encode(base, texts, 512).ids
     packing = Packing(ids.lengths)
     with torch.inference_mode():

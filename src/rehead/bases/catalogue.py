@@ -18,7 +18,7 @@ class Entry:
         converted: the file among the package's that a Transformers folder is made of; None if these are one already.
         about: what it is, in one line.
         licence: of the weights.
-        multilingual: it reads many languages; the others read English, or images.
+        multilingual: whether it was trained on many languages; the others were trained on English, or on images.
     """
 
     package: Package

@@ -131,6 +131,7 @@ class _DamagedError(Exception):
 
 
 def _require(condition: bool, otherwise: str) -> None:
+    """Raise `_DamagedError` unless the condition holds."""
     if not condition:
         raise _DamagedError(otherwise)
 
@@ -160,6 +161,7 @@ class _Cursor:
 
 
 def _read_shape(cursor: _Cursor) -> Shape:
+    """Return the sizes; that they fit the file is seen where what they measure is read."""
     magic, version = cursor.numbers("4sI")
     _require(magic == _MAGIC, f"it begins with {magic!r}, not {_MAGIC!r}")
     _require(version == _VERSION, f"it is of version {version}, not {_VERSION}")
@@ -176,6 +178,7 @@ def _read_shape(cursor: _Cursor) -> Shape:
 
 
 def _read_vocabulary(cursor: _Cursor, shape: Shape) -> Vocabulary:
+    """Return the pieces, their scores, and what characters are replaced by."""
     count, start, end, padding, unknown, length = cursor.numbers("5iQ")
     special = {start, end, padding, unknown}
     _require(0 < count <= shape.tokens, f"{count:,} pieces for {shape.tokens:,} tokens")
@@ -198,6 +201,7 @@ def _read_vocabulary(cursor: _Cursor, shape: Shape) -> Vocabulary:
 
 
 def _read_replacements(cursor: _Cursor) -> dict[str, str]:
+    """Return what stands for each character that is replaced; nothing, one character or up to 255."""
     count, length = cursor.numbers("iI")
     _require(0 <= count <= _LAST_CHARACTER, f"{count:,} characters are replaced")
     end = cursor.at + length
@@ -290,6 +294,7 @@ def _names(shape: Shape, layer: int | None) -> dict[str, tuple[str, tuple[int, .
 
 
 def _configuration(contents: Contents) -> dict[str, Any]:
+    """Return config.json; epsilon is the shortest decimal number that the file's float32 stands for."""
     shape, vocabulary = contents.shape, contents.vocabulary
     return {
         "architectures": ["BertModel"],
