@@ -466,7 +466,10 @@ def test_evaluate_without_json_prints_the_evaluation(
 
 @pytest.mark.parametrize(
     ("command", "expected"),
-    [("bases", {"smollm2", "minilm", "mpnet", "efficientnet-lite2"}), ("samples", {"sample:sms"})],
+    [
+        ("bases", {"smollm2", "minilm", "mpnet", "multilingual-e5-small", "efficientnet-lite2"}),
+        ("samples", {"sample:sms"}),
+    ],
 )
 def test_lists_what_there_is_and_that_nothing_is_fetched_yet(
     rehead: Callable[..., Finished], empty_cache: Path, command: str, expected: set[str]

@@ -83,6 +83,13 @@ def test_named_members_are_taken_and_nothing_else(index: Path, empty_cache: Path
     assert visible(empty_cache) == ["tinypkg-1.0"]
 
 
+def test_wheel_of_a_platform_is_taken_on_every_other(index: Path, empty_cache: Path) -> None:
+    package = replace(tiny(index), platform="macosx_11_0_arm64")
+    shutil.move(wheel(index), index / "tinypkg-1.0-py3-none-macosx_11_0_arm64.whl")
+    shutil.copy(index / "tinypkg-1.0-py3-none-macosx_11_0_arm64.whl", index / "tinypkg-1.0-py3-none-win_amd64.whl")
+    assert (fetch(package) / "a.txt").read_bytes() == b"alpha"
+
+
 def test_second_fetch_needs_no_index(index: Path, empty_cache: Path) -> None:
     package = tiny(index)
     fetch(package)

