@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from rehead import artifact, likelihood
 from rehead.artifact import Artifact, Reference
-from rehead.bases.catalogue import AUTO, DEFAULT, DEFAULT_FOR_IMAGES
+from rehead.bases.catalogue import AUTO
 from rehead.bases.reading import sample_for
 from rehead.bases.tokens import LONG
 from rehead.data.duplicates import drop_duplicates, fingerprints
@@ -36,6 +36,7 @@ from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import MeansAtOneLength
+from rehead.training.backbone_choice import choose_backbone
 from rehead.training.config import BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
 from rehead.training.finetune import Limits, TrainedClassifier, finetune
@@ -51,7 +52,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """A pretrained model with a classification head in the place of its output layer.
 
     Args:
-        base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name.
+        base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name; "auto" chooses
+            by the language of the texts, a few hundred of the examples, and the budget.
         tune: `head` trains the head alone; `last-K` also the last K layers and the final norm; `lora` low-rank
             adapters in all layers; `full` everything; `auto` tries what the preset says and keeps what is best on
             validation after calibration.
@@ -175,7 +177,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Load the base and encode the examples, as `fit_encoded` and `rehead.training.estimate` take them."""
         config = self.config()
         if config.base == AUTO:
-            config = replace(config, base=DEFAULT if train.pictures is None else DEFAULT_FOR_IMAGES)
+            config = replace(config, base=choose_backbone(train, config).name)
         return encode(train, validation, config)
 
     def fit_encoded(

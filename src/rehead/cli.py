@@ -104,13 +104,22 @@ def _parser() -> argparse.ArgumentParser:
         "--base",
         metavar="NAME",
         default="auto",
-        help="see rehead bases; a folder; a hub name (auto: smollm2 for texts, efficientnet-lite0 for images)",
+        help="see rehead bases; a folder; a hub name (auto chooses by language, a few hundred examples and budget)",
     )
     fit.add_argument(
         "--tune",
         metavar="HOW",
         default="auto",
-        help="head; last-K for the last K blocks too; lora; full; auto measures what pays (%(default)s)",
+        help="head; last-K for the last K layers too; lora; full; auto tries what the preset says (%(default)s)",
+    )
+    fit.add_argument(
+        "--preset",
+        default="balanced",
+        choices=("quick", "balanced", "best"),
+        help="quick: the head alone, in seconds; balanced: the last layers too; best: all of them (%(default)s)",
+    )
+    fit.add_argument(
+        "--no-ngrams", action="store_true", help="nothing beside the head, so that the folder is a Transformers model"
     )
     fit.add_argument("--depth", metavar="N", default="auto", help="blocks to keep: auto measures it (%(default)s)")
     poolings = ("auto", "last", "mean", "both", "cls", "layers")
@@ -132,10 +141,10 @@ def _parser() -> argparse.ArgumentParser:
         "--views", type=int, default=1, metavar="N", help="of each training image, turned, cut (%(default)s)"
     )
     fit.add_argument("--average-views", action="store_true", help="in prediction too; more accurate, N times as slow")
-    fit.add_argument("--budget", default="60s", metavar="T", help="for auto: 90s, 10m, 2h in all (%(default)s)")
-    fit.add_argument("--epochs", type=int, default=5, metavar="N", help="at most, for training blocks (%(default)s)")
-    fit.add_argument("--batch-size", type=int, default=8, metavar="N", help="for training blocks (%(default)s)")
-    fit.add_argument("--learning-rate", type=float, metavar="X", help="for training blocks (1e-5; 5e-4 with lora)")
+    fit.add_argument("--budget", metavar="T", help="for auto: 90s, 10m, 2h in all (by preset 2m, 10m, 1h)")
+    fit.add_argument("--epochs", type=int, metavar="N", help="for training layers (what suits the strategy)")
+    fit.add_argument("--batch-size", type=int, metavar="N", help="for training layers (likewise)")
+    fit.add_argument("--learning-rate", type=float, metavar="X", help="for training layers (likewise)")
     fit.add_argument("--label-smoothing", type=float, default=0.0, metavar="X", help="likewise (%(default)s)")
     fit.add_argument("--class-weight", choices=("balanced",), help="each class weighs the same, however few it has")
     fit.add_argument(

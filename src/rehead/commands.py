@@ -42,6 +42,8 @@ def fit(options: argparse.Namespace) -> None:
     model = Classifier(
         options.base,
         tune=options.tune,
+        preset=options.preset,
+        ngrams=not options.no_ngrams,
         depth=depth,
         pool=options.pool,
         max_length=options.max_length,
@@ -53,7 +55,7 @@ def fit(options: argparse.Namespace) -> None:
         learning_rate=options.learning_rate,
         label_smoothing=options.label_smoothing,
         class_weight=options.class_weight,
-        budget=duration(options.budget),
+        budget=None if options.budget is None else duration(options.budget),
         random_state=options.seed,
     )
     sources = Sources(

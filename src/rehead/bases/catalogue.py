@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from rehead.packages import Package, Piece
 
-DEFAULT, DEFAULT_FOR_IMAGES = "smollm2", "efficientnet-lite0"
-# The one of these that suits the data.
+# The one of these that suits the data; see `rehead.training.backbone_choice`.
 AUTO = "auto"
 
 

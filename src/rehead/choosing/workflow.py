@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import artifact, files, narration, progress
-from rehead.bases.catalogue import DEFAULT
 from rehead.bases.families import FAMILIES
 from rehead.bases.loading import locate, model_type_of
 from rehead.choosing import approaches, curves, robustness
@@ -32,7 +31,7 @@ from rehead.facts import peak_rss_bytes, rows_used
 from rehead.training.resumption import Resumption
 
 BUDGET = 600.0
-BASES = (DEFAULT, "minilm")
+BASES = ("minilm", "smollm2")
 _DESCRIPTION = "comparison.json"
 _LEAST_EXAMPLES = 20
 # Of the best accuracy: what the number of examples is told for.

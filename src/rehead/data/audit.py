@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ftfy.badness import is_bad
 
 from rehead.data import labels as of_labels
+from rehead.data import languages
 from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.findings import SHOWN, Finding, in_order, shown
@@ -35,7 +36,7 @@ _BINARY = 0.05
 # Line breaks in so few of the texts are more likely rows that broke than paragraphs.
 _FEW_WITH_LINE_BREAKS = 0.01
 # Languages are told from so many texts, of so many letters at least, and named from this share on.
-_LANGUAGE_SAMPLE, _LANGUAGE_LETTERS, _LANGUAGE_SHARE = 400, 20, 0.05
+_LANGUAGE_SHARE = 0.05
 
 # What stands in the place of bytes that are not UTF-8.
 _LOST = "\ufffd"
@@ -290,17 +291,11 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
 
 
 def _languages(examples: Examples) -> Iterator[Finding]:
-    from py3langid.langid import classify
-
-    generator = np.random.default_rng(0)
-    readable = [i for i, text in enumerate(examples.texts) if sum(map(str.isalpha, text)) >= _LANGUAGE_LETTERS]
-    if not readable:
-        return
-    sample = generator.permutation(readable)[:_LANGUAGE_SAMPLE]
+    by_row = languages.of_some(examples.texts, seed=0)
     told: dict[str, list[int]] = {}
-    for i in sample.tolist():
-        told.setdefault(classify(examples.texts[i][:1000])[0], []).append(i)
-    shares = {language: len(rows) / len(sample) for language, rows in told.items()}
+    for row, language in by_row.items():
+        told.setdefault(language, []).append(row)
+    shares = {language: len(rows) / len(by_row) for language, rows in told.items()}
     named = sorted((name for name, share in shares.items() if share >= _LANGUAGE_SHARE), key=lambda name: -shares[name])
     if len(named) > 1 or (named and named[0] != "en"):
         rows = [told[language][0] for language in named]

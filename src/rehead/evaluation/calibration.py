@@ -1,4 +1,4 @@
-"""Make probabilities mean what they say, by temperature scaling (Guo et al., ICML 2017, §4.2) of one or two classifiers."""
+"""Make probabilities mean what they say: temperature scaling (Guo et al., ICML 2017, §4.2), of two classifiers too."""
 
 from __future__ import annotations
 

@@ -119,17 +119,11 @@ def choose(
     """
     divided = _divided(labels, n_train, seed)
 
-    def held_out_losses(where: tuple[str, int]) -> npt.NDArray[np.float64]:
-        losses = []
-        for train, held_out in divided:
-            rows = np.concatenate([train, held_out])
-            pooled = candidates[where][torch.from_numpy(rows)]
-            weighted = None if weights is None else weights[train]
-            losses.append(solve(heads[where], pooled, labels[rows], len(train), probe.RANKED, weighted).losses)
-        return np.concatenate(losses)
+    def judged(where: tuple[str, int]) -> npt.NDArray[np.float64]:
+        return held_out_losses(heads[where], candidates[where], labels, divided, weights)
 
     depths = len({depth for _, depth in candidates})
-    results = in_threads(held_out_losses, list(candidates), f"probing {depths} depths")
+    results = in_threads(judged, list(candidates), f"probing {depths} depths")
     losses = dict(zip(candidates, results, strict=True))
     pooling, depth = shallowest(losses)
     profile: dict[str, dict[int, float]] = {}
@@ -138,15 +132,47 @@ def choose(
     return DepthChoice(pooling, depth, profile)
 
 
+def held_out_losses(
+    head: Head,
+    pooled: Tensor,
+    labels: Labels,
+    divided: list[tuple[Index, Index]],
+    weights: npt.NDArray[np.float64] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Return the calibrated log loss of every held-out example under a probe that has learned from the others.
+
+    Args:
+        pooled: (n, width) features.
+        labels: (n,) or (n, n_classes).
+        divided: which rows to learn from and which to judge by, as often as it takes.
+        weights: see `probe.solve`.
+    """
+    losses = []
+    for train, held_out in divided:
+        rows = np.concatenate([train, held_out])
+        weighted = None if weights is None else weights[train]
+        of_rows = pooled[torch.from_numpy(rows)]
+        losses.append(solve(head, of_rows, labels[rows], len(train), probe.RANKED, weighted).losses)
+    return np.concatenate(losses)
+
+
+def in_parts(labels: Labels, n_parts: int, seed: int) -> list[tuple[Index, Index]]:
+    """Return which rows to learn from and which to judge by, so that each row is judged by once."""
+    return [
+        (np.sort(np.concatenate([split.train, split.validation])), split.test)
+        for split in folds(strata(labels), n_parts, seed)
+    ]
+
+
 def _divided(labels: Labels, n_train: int, seed: int) -> list[tuple[Index, Index]]:
     """Which rows to learn from and which to judge by, as often as it takes."""
     rows = np.arange(len(labels))
     if len(labels) - n_train >= VALIDATION or len(labels) < 2 * _FOLDS:
         return [(rows[:n_train], rows[n_train:])]
     divided: list[tuple[Index, Index]] = []
-    for split in folds(strata(labels), _FOLDS, seed):
+    for part in in_parts(labels, _FOLDS, seed):
         if sum(len(held_out) for _, held_out in divided) < VALIDATION:
-            divided.append((np.sort(np.concatenate([split.train, split.validation])), split.test))
+            divided.append(part)
     return divided
 
 

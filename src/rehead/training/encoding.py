@@ -79,8 +79,13 @@ class EncodedData:
     @property
     def depths(self) -> list[int]:
         """What depth may be."""
-        fixed = self.config.fixed_depth
-        return [fixed] if fixed else list(range(least_depth(self.config.tune), len(self.base.blocks) + 1))
+        config, there = self.config, len(self.base.blocks)
+        if config.fixed_depth:
+            return [config.fixed_depth]
+        if self.base.whole == "cls" and config.tune == "auto" and config.preset != "quick":
+            # The last layers of an encoder are worth more once they are trained than leaving them out saves.
+            return [there]
+        return list(range(least_depth(config.tune), there + 1))
 
     @property
     def candidates(self) -> list[tuple[str, int]]:
