@@ -33,8 +33,8 @@ from scipy import sparse
 Hashes = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
-# Most n-grams are of one text and say little of others: without them the mean accuracy of six sets of short texts is
-# 77.7 %, with them 77.9 %, and from three texts on 77.7 % again, which is all within chance.
+# Most n-grams are of one text. Without them the mean test accuracy of six sets of short texts is 78.18 %, with them
+# 78.20 %, and the matrix of weights is 2.4 times as large; German tweets gain 0.8 points by them, irony loses 1.2.
 _LEAST_TEXTS = 2
 _SHORTEST, _LONGEST = 2, 5
 # Characters that are hashed at a time: about 100 bytes of memory each.
