@@ -24,6 +24,8 @@ from rehead.training.config import TrainingConfig, least_depth
 from rehead.training.feature_cache import Shelf
 from rehead.training.features import are_kept, forward_flops, shelf_for
 
+# Training examples of a class, at most, that are few.
+_FEW = 64
 # Bytes a second at which features are read back, on a slow disk.
 _READING_SPEED = 200e6
 
@@ -82,20 +84,39 @@ class EncodedData:
         config, there = self.config, len(self.base.blocks)
         if config.fixed_depth:
             return [config.fixed_depth]
-        if self.base.whole == "cls" and config.tune == "auto" and config.preset != "quick":
-            # The last layers of an encoder are worth more once they are trained than leaving them out saves.
+        if self._trains_an_encoder:
             return [there]
         return list(range(least_depth(config.tune), there + 1))
+
+    @property
+    def has_few(self) -> bool:
+        """Whether there are so few examples of each class that pairs of them say more than the examples alone."""
+        if self.multilabel:
+            return False
+        counts = class_counts(self.labels[: self.n_train], self.n_classes)
+        return int(counts.max()) <= _FEW * self.views
+
+    @property
+    def _trains_an_encoder(self) -> bool:
+        """Whether `auto` trains the last layers of an encoder: they are then worth more than leaving them out saves,
+        and a head that reads several layers, whose states before the cut stay as they were, has no advantage.
+        """
+        config = self.config
+        trains = config.tune == "auto" and config.preset != "quick" and config.learns_whole_inputs
+        return trains and self.base.whole == "cls"
 
     @property
     def candidates(self) -> list[tuple[str, int]]:
         """What pooling and depth may be, together."""
         depths, asked = self.depths, self.config.pool
+        if asked == "auto" and self._trains_an_encoder and self.has_few:
+            # What sentence encoders were trained to bring together; too few examples to measure what else may do.
+            asked = "mean"
         poolings = list(candidates(self.base.whole)) if asked == "auto" else [asked]
         of_one_layer = [(pooling, depth) for pooling in poolings if pooling != "layers" for depth in depths]
         # A third, two thirds and all of what depth may be: probes on several layers are wide, and so costly to solve.
         thirds = sorted({depths[-(-len(depths) * third // 3) - 1] for third in (1, 2, 3)})
-        of_several = thirds if asked in ("auto", "layers") else []
+        of_several = thirds if asked == "layers" or (asked == "auto" and not self._trains_an_encoder) else []
         return of_one_layer + [("layers", depth) for depth in of_several]
 
     def truncate(self, depth: int) -> None:

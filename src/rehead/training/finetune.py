@@ -8,25 +8,29 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from rehead import progress
+from rehead import hardware, progress
 from rehead.bases.cut import Base
+from rehead.errors import Interrupted
 from rehead.evaluation.calibration import Mixture, mixture, temperature
 from rehead.heads import Beside, Head, build, describe, finite_logits, parameters, scale_logits, set_linear
 from rehead.training import depth_search, probe, strategies
 from rehead.training.depth_search import pass_rows, search_depth
 from rehead.training.encoding import EncodedData
-from rehead.training.features import Features
+from rehead.training.features import Features, forward_flops
 from rehead.training.loop import History, Watch
 from rehead.training.lora import Adapters
 from rehead.training.probe import Probe
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate, cut_for
+
+# Intervals, report, saving and verifying, on a slow laptop.
+_LAST_SECONDS = 6.0
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,11 @@ class TrainedClassifier:
         depth, cut, layers_before_cut: kept layers, frozen layers, layers of the published model.
         validation_logits: (n_validation, n_classes) float32, calibrated, of a classifier that has not learned from
             these examples.
-        refitted: whether the head has then learned from the validation examples, too.
+        refitted: whether what was kept has then learned from the validation examples, too.
         truncated: how many texts of training and validation were too long.
         profile: calibrated validation log loss of the probe by pooling and depth; empty where both were given.
         candidates: what was tried, in order; the probe first.
+        adapters: of the low-rank training that was kept, whose effect is in the backbone's weights already.
         stopped: why `auto` went no further, or None.
         replaced: the line that says what was replaced.
         parameters: number of weights of backbone and head.
@@ -68,6 +73,7 @@ class TrainedClassifier:
     truncated: int
     profile: dict[str, dict[int, float]]
     candidates: list[Candidate]
+    adapters: Adapters | None
     stopped: str | None
     replaced: str
     parameters: int
@@ -86,11 +92,6 @@ class TrainedClassifier:
         """The training that was kept; None where only the head was trained."""
         return self.kept.history
 
-    @property
-    def adapters(self) -> Adapters | None:
-        """Those of the low-rank training that was kept, whose effect is in the backbone's weights already."""
-        return self.kept.adapters
-
 
 @dataclass(frozen=True)
 class Limits:
@@ -106,7 +107,7 @@ class Limits:
 
     def less(self, trunk_seconds: float) -> float:
         """Return when the training has to end."""
-        return self.deadline - self.afterwards * trunk_seconds
+        return self.deadline - self.afterwards * trunk_seconds - _LAST_SECONDS
 
 
 def finetune(
@@ -124,8 +125,8 @@ def finetune(
         baseline: may stand beside the head, where validation says that it helps; None leaves it out.
         limits: of the time, with `auto`; None for as long as it takes.
         watch: of the training of layers, see `rehead.training.loop.train`.
-        refits: whether a head that is all there was to train learns from training and validation examples together,
-            once its regularisation is chosen.
+        refits: whether what was chosen learns once more, from training and validation examples together, where that
+            pays.
 
     Raises:
         Interrupted: Ctrl-C during the training of layers.
@@ -142,15 +143,14 @@ def finetune(
     with _timed(seconds, "probe"):
         solved, first = _solve_probe(data, head, features)
     with _timed(seconds, "tail"):
-        deadline = limits.less(features.seconds) if limits else None
+        deadline = limits.less(_trunk_seconds(data, features)) if limits else None
         candidates, stopped = _train_further(data, planned, head, features, first, deadline, resumption, watch)
-    best = min(candidates, key=lambda candidate: candidate.loss) if data.config.tune == "auto" else candidates[-1]
-    strategies.adopt(data, head, best)
+    best = _best_of(data, candidates)
     mixed, beside = _mixed_with(baseline, data, best)
-    refitted = refits and best is first
-    if refitted:
-        with _timed(seconds, "probe"):
-            _refit(data, head, features, solved)
+    refitted = refits and _refits(data, best, deadline)
+    with _timed(seconds, "probe" if best is first else "tail"):
+        final = _refit(data, head, features, solved, best) if refitted else best
+    strategies.adopt(data, head, final)
     scale_logits(head, 1 / mixed.divisor)
     replaced = describe(data.base, head, data.base.architectures, best.trainable)
     progress.say(replaced)
@@ -171,7 +171,8 @@ def finetune(
         refitted=refitted,
         truncated=data.encoded.texts_cut,
         profile=choice.profile,
-        candidates=candidates,
+        candidates=[replace(candidate, weights={}) for candidate in candidates],  # which is half a gigabyte with `full`
+        adapters=final.adapters,
         stopped=stopped,
         replaced=replaced,
         parameters=parameters(data.base, head),
@@ -223,8 +224,33 @@ def _train_further(
             stopped = strategies.why_not(data, tune, len(data.base.blocks), best, deadline)
             if stopped:
                 break
-        candidates.append(strategies.attempt(data, tune, head, features, deadline, resumption, watch))
+        try:
+            candidates.append(strategies.attempt(data, tune, head, features, deadline, resumption, watch))
+        except Interrupted:
+            if data.config.tune != "auto":
+                raise
+            # Whoever lets a search choose can end it and still have what it has found.
+            stopped = f"{tune} was interrupted; what was best so far is kept"
+            break
     return candidates, stopped
+
+
+def _best_of(data: EncodedData, candidates: list[Candidate]) -> Candidate:
+    """Return the candidate that becomes the classifier: the one that was asked for, or the best on validation.
+
+    With few examples there are too few to judge by, and what costs more is kept unless it is worse beyond chance.
+    """
+    if data.config.tune != "auto":
+        return candidates[-1]
+    if not data.has_few:
+        return min(candidates, key=lambda candidate: candidate.loss)
+    best = candidates[0]
+    for candidate in candidates[1:]:
+        worse_by = candidate.losses - best.losses
+        n = len(worse_by)
+        if n < 2 or worse_by.mean() <= worse_by.std(ddof=1) / np.sqrt(n):
+            best = candidate
+    return best
 
 
 def _mixed_with(baseline: Beside | None, data: EncodedData, best: Candidate) -> tuple[Mixture, npt.NDArray[np.float32]]:
@@ -236,8 +262,23 @@ def _mixed_with(baseline: Beside | None, data: EncodedData, best: Candidate) -> 
     return mixture(best.logits, beside, data.validation.labels, data.config.seed), beside
 
 
-def _refit(data: EncodedData, head: Head, features: Features, solved: Probe) -> None:
-    """Solve the head once more, on training and validation examples together, with the regularisation chosen."""
+def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
+    """Whether the best candidate learns once more, from training and validation examples together.
+
+    A head does in a second. Layers take as long as before: where examples are few, which is when an eighth of them is
+    worth most, and where the best is asked for, while there is time.
+    """
+    if best.history is None:
+        return True
+    if best.history.lost_rows or not (data.has_few or data.config.preset == "best") or data.config.tune != "auto":
+        return False
+    return deadline is None or time.perf_counter() + best.seconds * len(data.labels) / data.n_train < deadline
+
+
+def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Candidate) -> Candidate:
+    """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
+    if best.history is not None:
+        return strategies.attempt(data, best.tune, head, features, None, None, None, with_validation=True)
     rows = np.arange(len(data.labels))
     with torch.inference_mode():
         seen_by_linear = head.projection(features.seen).numpy()
@@ -250,6 +291,13 @@ def _refit(data: EncodedData, head: Head, features: Features, solved: Probe) -> 
         data.example_weights(rows),
     )
     set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    return best
+
+
+def _trunk_seconds(data: EncodedData, features: Features) -> float:
+    """Return what a trunk pass over all examples takes, however many of them were in the cache."""
+    operations = forward_flops(data.base, data.base.tokens_of(data.encoded.ids.lengths), 0, len(data.base.blocks))
+    return max(features.seconds, operations / hardware.product_speed(hardware.native_dtype()))
 
 
 @contextmanager

@@ -24,10 +24,11 @@ from rehead import hardware, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import fingerprint
 from rehead.evaluation.calibration import calibrated_losses
-from rehead.heads import Head
-from rehead.training import lora
+from rehead.heads import Head, set_linear
+from rehead.training import loop, lora, probe
 from rehead.training.checkpoint import Checkpoint
-from rehead.training.config import trained_layers
+from rehead.training.config import LAST, trained_layers
+from rehead.training.contrastive import Contrastive
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
 from rehead.training.inputs import Computed, Inputs, Kept
@@ -37,14 +38,17 @@ from rehead.training.resumption import Resumption
 from rehead.training.tail import Labelled, Tail, train
 from rehead.training.vocabulary import reached_alone
 
-# So many of the last layers `auto` trains first. Of mpnet's twelve they reach what all of them do (docs/LOG.md), and
-# what enters them is kept, so that a step costs a third.
-_LAST = 4
-# A rate of 5e-5 suits layers of 768 and narrower ones take more; see docs/results/recipes.md.
-_RATE, _RATE_OF_ALL, _WIDTH = 5e-5, 3e-5, 768
-_EPOCHS, _EPOCHS_OF_ALL, _BATCH_SIZE = 2, 3, 16
+# These rates suit layers of 768; narrower ones take as much more. Batches of 32 with 1e-4 learn in two epochs what
+# batches of 16 with 5e-5 do, in two thirds of the time; see docs/results/recipes.md.
+_RATE, _RATE_OF_ALL, _WIDTH = 1e-4, 3e-5, 768
+_EPOCHS, _EPOCHS_OF_ALL, _BATCH_SIZE, _BATCH_SIZE_OF_ALL = 2, 3, 32, 16
 # Few examples are passed more often, until the optimizer has taken so many steps, but no more often than that.
-_LEAST_STEPS, _MOST_EPOCHS = 200, 10
+_LEAST_STEPS, _MOST_EPOCHS = 150, 10
+# Of contrastive training: steps in all, examples in each, all of whose pairs are learned from.
+_CONTRASTIVE_STEPS, _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE = 40, 64, 5e-5
+# Regularisation of the head on features that were trained to part the classes; the examples that they were trained on
+# cannot tell it.
+_CONTRASTIVE_STRENGTH = 0.1
 # Training reaches about this share of a plain matrix product's speed: measured on a small language model, where
 # optimizer, norms and short batches take the rest.
 TRAINING_EFFICIENCY = 0.4
@@ -94,7 +98,9 @@ def planned(data: EncodedData) -> list[str]:
         return [] if config.tune == "head" else [config.tune]
     if config.preset == "quick" or not config.learns_whole_inputs:
         return []
-    last = f"last-{min(_LAST, min(data.depths))}"
+    if data.has_few:
+        return ["contrastive"]
+    last = f"last-{min(LAST, min(data.depths))}"
     if config.preset == "balanced":
         return [last]
     n_bytes = _BYTES_A_WEIGHT * sum(weight.numel() for weight in data.base.backbone.parameters())
@@ -105,16 +111,21 @@ def planned(data: EncodedData) -> list[str]:
 
 def recipe_for(data: EncodedData, tune: str) -> Recipe:
     """Return how a strategy trains, with what the user asked for in its place."""
-    rate, epochs, dropout = _RATE, _EPOCHS, True
-    if tune == "full":
-        rate, epochs = _RATE_OF_ALL, _EPOCHS_OF_ALL
+    narrower = max(1.0, _WIDTH / data.base.hidden_size)
+    if tune == "contrastive":
+        epochs = math.ceil(_CONTRASTIVE_STEPS * _CONTRASTIVE_BATCH / data.n_train)
+        epochs = min(epochs, _CONTRASTIVE_STEPS)
+        recipe = Recipe(epochs, _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower, patience=epochs)
+        return data.config.adjusted(recipe)
     if tune == "lora":
-        rate, epochs, dropout = lora.LEARNING_RATE, _EPOCHS_OF_ALL, False
+        recipe = Recipe(_EPOCHS_OF_ALL, _BATCH_SIZE_OF_ALL, lora.LEARNING_RATE)
+    elif tune == "full":
+        recipe = Recipe(_EPOCHS_OF_ALL, _BATCH_SIZE_OF_ALL, _RATE_OF_ALL * narrower, dropout=True)
     else:
-        rate *= max(1.0, _WIDTH / data.base.hidden_size)
-    batch_size = data.config.batch_size or _BATCH_SIZE
-    epochs = max(epochs, min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train))))
-    return data.config.adjusted(Recipe(epochs, batch_size, rate, dropout=dropout))
+        recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower, dropout=True)
+    batch_size = data.config.batch_size or recipe.batch_size
+    more = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train)))
+    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more)))
 
 
 def cut_for(tune: str, depth: int) -> int:
@@ -158,6 +169,8 @@ def attempt(
     deadline: float | None,
     resumption: Resumption | None,
     watch: Watch | None,
+    *,
+    with_validation: bool = False,
 ) -> Candidate:
     """Train with one strategy and return what it learned; backbone and head are afterwards as they were.
 
@@ -165,6 +178,7 @@ def attempt(
         head: with the solved probe in it.
         features: with the token states at the cut, if they were kept.
         deadline: on the clock of time.perf_counter, see `rehead.training.loop.train`.
+        with_validation: learn from the validation examples, too; what the candidate says of them is then worth nothing.
 
     Raises:
         Interrupted: Ctrl-C.
@@ -177,9 +191,15 @@ def attempt(
             tail, adapted = _tail(data, tune, head)
             weights = tail.weights()
             progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
-            train_inputs, held_out = _inputs(data, tail, features)
-            checkpoint = _checkpoint(data, tune, tail, train_inputs, resumption)
-            history = train(tail, train_inputs, held_out, recipe_for(data, tune), checkpoint, deadline, watch)
+            examples, held_out = _inputs(data, tail, features, with_validation)
+            checkpoint = _checkpoint(data, tune, tail, examples, resumption)
+            recipe = recipe_for(data, tune)
+            if tune == "contrastive":
+                trainee = Contrastive(tail, examples, dropout=recipe.dropout)
+                history = loop.train(trainee, recipe, checkpoint, deadline, watch)
+                _solve_head(head, tail, examples)
+            else:
+                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")
@@ -191,6 +211,20 @@ def attempt(
     losses = calibrated_losses(logits, data.validation.labels)
     trainable = sum(weight.numel() for weight in weights)
     return Candidate(tune, logits, losses, time.perf_counter() - begun, trainable, history, learned, adapters)
+
+
+def _solve_head(head: Head, tail: Tail, examples: Labelled) -> None:
+    """Solve the head on the features that the trained layers give, at a strength of its own."""
+    with torch.inference_mode():
+        seen_by_linear = head.projection(tail.features(examples.inputs)).numpy()
+    weight, bias = probe.solve_at(
+        _CONTRASTIVE_STRENGTH,
+        seen_by_linear,
+        examples.labels.numpy(),
+        head.linear.out_features,
+        head.linear.bias is not None,
+    )
+    set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
 
 
 def adopt(data: EncodedData, head: Head, candidate: Candidate) -> None:
@@ -243,7 +277,7 @@ def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:
     return Tail.of_blocks(base, head, cut_for(tune, depth), depth), None
 
 
-def _inputs(data: EncodedData, tail: Tail, features: Features) -> tuple[Labelled, Labelled]:
+def _inputs(data: EncodedData, tail: Tail, features: Features, with_validation: bool) -> tuple[Labelled, Labelled]:
     """Return what enters the tail, of the training and of the validation examples."""
     everything = torch.arange(len(data.labels))
     labels = torch.from_numpy(data.labels)
@@ -257,7 +291,8 @@ def _inputs(data: EncodedData, tail: Tail, features: Features) -> tuple[Labelled
         base = data.frozen if tail.cut else tail.base
         return Computed(base, data.encoded.ids.take(rows), tail.cut, of_rows, anew)
 
-    train_rows, held_out = everything[: data.n_train], everything[data.n_train :]
+    held_out = everything[data.n_train :]
+    train_rows = everything if with_validation else everything[: data.n_train]
     # Where nothing is kept, views cost no more if they are others in each epoch.
     examples = Labelled(inputs(train_rows, data.views > 1 and not tail.cut), labels[train_rows])
     return examples, Labelled(inputs(held_out, False), labels[held_out])

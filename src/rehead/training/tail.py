@@ -5,6 +5,7 @@ The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 220
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,10 +62,18 @@ class Tail:
         return loop.unfrozen(self.trained, self.base.model)
 
     def forward(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
-        """Packed states at the cut (T, hidden_size) → logits (n, n_classes) float32.
+        """Return logits (n, n_classes) float32; arguments as for `pooled`."""
+        pooled = self.pooled(hidden, packing, below, recompute)
+        with torch.autocast(hidden.device.type, enabled=False):
+            logits: Tensor = self.head(pooled)
+        return logits
+
+    def pooled(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
+        """Return what the head sees, (n, width) float32.
 
         Args:
-            below: (n, width) what the head reads of frozen blocks, up to the cut.
+            hidden: (T, hidden_size) packed states at the cut.
+            below: (n, width) what the head reads of frozen layers, up to the cut.
             recompute: see `run_blocks`.
         """
         pooling = self.head.pooling
@@ -78,14 +87,23 @@ class Tail:
             normed = self.base.normalise(hidden).float()
             seen += [normed] if only else [self.base.pooled(normed, packing, part) for part in parts]
             done = stop
-        with torch.autocast(hidden.device.type, enabled=False):
-            logits: Tensor = self.head(torch.cat(seen, dim=1))
-        return logits
+        return torch.cat(seen, dim=1)
 
     def logits(self, inputs: Inputs) -> Tensor:
-        """Logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
+        """Return logits of n texts, (n, n_classes) float32 on the CPU, in evaluation mode and without gradients."""
+        return self._evaluated(self.forward, inputs, self.head.linear.out_features)
+
+    def features(self, inputs: Inputs) -> Tensor:
+        """Return what the head sees of n texts, (n, width) float32, likewise."""
+        n_parts = len(halves(self.head.pooling, self.base.whole))
+        width = sum(n_parts * self.base.width_at(read) for read in self.head.reads)
+        return self._evaluated(self.pooled, inputs, width)
+
+    def _evaluated(
+        self, compute: Callable[[Tensor, Packing, Tensor | None], Tensor], inputs: Inputs, width: int
+    ) -> Tensor:
         device = self.to_device()
-        result = torch.empty(len(inputs.lengths), self.head.linear.out_features)
+        result = torch.empty(len(inputs.lengths), width)
         self.base.train(False)
         order = torch.argsort(inputs.lengths, stable=True)
         with torch.inference_mode(), autocast(self._in_bf16):
@@ -93,7 +111,7 @@ class Tail:
                 rows = order[places]
                 packing = Packing(inputs.lengths[rows].to(device))
                 below = None if inputs.below is None else inputs.below[rows]
-                result[rows] = self.forward(inputs.hidden(rows, packing), packing, below).cpu()
+                result[rows] = compute(inputs.hidden(rows, packing), packing, below).cpu()
         return result
 
     def to_device(self) -> torch.device:
