@@ -1,7 +1,4 @@
-"""Blocks [cut, depth), final norm and head as they are trained: from the token states kept at the cut, or the text.
-
-The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv 2202.10054).
-"""
+"""Train layers [cut, depth), final norm and head, from the token states kept at the cut or from the text."""
 
 from __future__ import annotations
 
