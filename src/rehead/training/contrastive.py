@@ -1,10 +1,10 @@
 """Train layers so that texts of one class lie together and those of different classes apart, for few examples.
 
 With some dozens of examples a head has too little to learn from; which of them belong together says more, since there
-are many more pairs than examples (Tunstall et al., SetFit, arXiv 2209.11055). Here all pairs of a batch are learned from
-at once, so that a few dozen steps over kept states do what thousands of pairs do one by one. On reviews with 8 examples a
-class (four draws, MiniLM) a head alone reaches 68.6 %, after the supervised contrastive loss of Khosla et al., NeurIPS
-2020, 73.9 %, after this one 76.0 %.
+are many more pairs than examples (Tunstall et al., SetFit, arXiv 2209.11055). Here all pairs of a batch are learned
+from at once, so that a few dozen steps over kept states do what thousands of pairs do one by one. On reviews with 8
+examples a class (four draws, MiniLM) a head alone reaches 68.6 %, after the supervised contrastive loss of Khosla et
+al., NeurIPS 2020, 73.9 %, after this one 76.0 %.
 """
 
 from __future__ import annotations
@@ -71,8 +71,9 @@ class Contrastive:
 
 
 def contrastive_losses(features: Tensor, labels: Tensor) -> Tensor:
-    """Return (n,) how badly each example is told from the others: how far cosines are from 1 within its class, and above
-    0 to other classes, as mean squares that weigh the same; 0 for either where there is no such pair.
+    """Return (n,) the loss of each example: how far its cosines are from 1 within its class, and above 0 to others.
+
+    Both are mean squares and weigh the same; either is 0 where there is no such pair.
 
     Args:
         features: (n, width).

@@ -2,8 +2,8 @@
 
 Each starts from the weights as they were published and leaves backbone and head as they were; what it learned is a
 value, which `adopt` writes into them. The head starts small and at random, not from the solved probe (LP-FT: Kumar et
-al., ICLR 2022, arXiv 2202.10054): a head that is nearly right leaves the layers little to learn, 82.2 in place of 84.2 %
-of the test of tweet_emotion (mpnet, last four layers, two epochs).
+al., ICLR 2022, arXiv 2202.10054): a head that is nearly right leaves the layers little to learn, 82.2 in place of
+84.2 % of the test of tweet_emotion (mpnet, last four layers, two epochs).
 """
 
 from __future__ import annotations
