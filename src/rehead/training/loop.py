@@ -115,7 +115,7 @@ class History:
 
     Attributes:
         validation_losses: before the first epoch and after each.
-        best_epoch: whose weights were kept; 0 is before the training.
+        best_epoch: whose weights were kept; 0 is what the training started from.
         stopped: why before the last epoch, or None.
         lost_rows: the training examples of the batch whose loss or gradient was not a finite number.
         flops: forward and backward operations in the blocks.
