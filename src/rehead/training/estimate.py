@@ -48,7 +48,7 @@ def estimate(data: EncodedData) -> Plan:
     base, texts = data.base, data.encoded
     tokens = int(texts.tokens.sum())
     deepest, candidates = max(data.depths), data.candidates
-    ways = planned(data)
+    ways = planned(data, deepest)
     way = ways[0] if ways else "head"
     cut, recipe = cut_for(way, deepest), recipe_for(data, way)
     poolings = {pooling for pooling, _ in candidates}

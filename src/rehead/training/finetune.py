@@ -133,18 +133,17 @@ def finetune(
         SettingError: what is to be resumed was begun with something else.
     """
     seconds = {"load": data.seconds, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
-    planned = strategies.planned(data)
     with _timed(seconds, "trunk"):
-        choice = search_depth(data, _kept_cut(data, planned, data.depths[-1]) if len(data.depths) == 1 else None)
+        choice = search_depth(data, _kept_cut(data, data.depths[0]) if len(data.depths) == 1 else None)
     data.truncate(choice.depth)
     head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
     with _timed(seconds, "trunk"):
-        features = _trunk_features(data, head, _kept_cut(data, planned, choice.depth))
+        features = _trunk_features(data, head, _kept_cut(data, choice.depth))
     with _timed(seconds, "probe"):
         solved, first = _solve_probe(data, head, features)
     with _timed(seconds, "tail"):
         deadline = limits.less(_trunk_seconds(data, features)) if limits else None
-        candidates, stopped = _train_further(data, planned, head, features, first, deadline, resumption, watch)
+        candidates, stopped = _train_further(data, head, features, first, deadline, resumption, watch)
     best = _best_of(data, candidates)
     mixed, beside = _mixed_with(baseline, data, best)
     refitted = refits and _refits(data, best, deadline)
@@ -183,8 +182,9 @@ def finetune(
     )
 
 
-def _kept_cut(data: EncodedData, planned: list[str], depth: int) -> int | None:
+def _kept_cut(data: EncodedData, depth: int) -> int | None:
     """Return where the first strategy's inputs are kept; None where nothing is, or is to be."""
+    planned = strategies.planned(data, depth)
     cut = cut_for(planned[0], depth) if planned else depth
     return cut if planned and data.keeps_tokens(cut) else None
 
@@ -208,7 +208,6 @@ def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Pro
 
 def _train_further(
     data: EncodedData,
-    planned: list[str],
     head: Head,
     features: Features,
     first: Candidate,
@@ -218,7 +217,7 @@ def _train_further(
 ) -> tuple[list[Candidate], str | None]:
     """Try what is planned beyond the probe; return all candidates, and why no more were tried."""
     candidates, stopped = [first], None
-    for tune in planned:
+    for tune in strategies.planned(data, len(data.base.blocks)):
         if data.config.tune == "auto":
             best = min(candidates, key=lambda candidate: candidate.loss)
             stopped = strategies.why_not(data, tune, len(data.base.blocks), best, deadline)

@@ -97,8 +97,8 @@ class Candidate:
         return float(self.losses.mean())
 
 
-def planned(data: EncodedData) -> list[str]:
-    """Return the strategies beyond the probe that may be tried, each costlier than the one before."""
+def planned(data: EncodedData, depth: int) -> list[str]:
+    """Return the strategies beyond the probe that may be tried on so many layers, each costlier than the one before."""
     config = data.config
     if config.tune != "auto":
         return [] if config.tune == "head" else [config.tune]
@@ -106,7 +106,7 @@ def planned(data: EncodedData) -> list[str]:
         return []
     if data.has_few:
         return ["contrastive"]
-    last = f"last-{min(LAST, min(data.depths))}"
+    last = f"last-{min(LAST, depth)}"
     if config.preset == "balanced":
         return [last]
     n_bytes = _BYTES_A_WEIGHT * sum(weight.numel() for weight in data.base.backbone.parameters())
