@@ -55,7 +55,7 @@ def export(
         onnx_file.require_installed()
     artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
     classifier = artifact.load(model)
-    _require_exportable(classifier)
+    _require_exportable(classifier, form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
     given, source = inputs.read(data, text_column, classifier.description, model)
@@ -83,8 +83,15 @@ def export(
     return facts
 
 
-def _require_exportable(classifier: Artifact) -> None:
+def _require_exportable(classifier: Artifact, form: str) -> None:
     told = classifier.description
+    if told["baseline_factor"]:
+        what = "word and character n-grams" if classifier.takes == "texts" else "colours and edges"
+        kind = "a Transformers model" if form == "transformers" else "an ONNX model"
+        raise SettingError(
+            f"{what} stand beside this classifier's head, which {kind} cannot hold, and without them it would be "
+            "another classifier; fit with --no-ngrams for one that can be exported"
+        )
     if told["long"] != "truncate":
         raise SettingError(
             f"the classifier was fitted with --long {told['long']}, which is done before the network sees a text; only "
