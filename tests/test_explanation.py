@@ -1,5 +1,8 @@
 """Explanations: a word's weight is what its absence changes, and the examples told are the most similar."""
 
+import re
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -10,6 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehead import Classifier, artifact, explanation
+from rehead.bases.ngrams import Ngrams
+from rehead.evaluation.baselines import Baselines
 from rehead.explanation import contributions, explain
 from rehead.predictor import Scores
 from rehead.workflow import fit
@@ -39,6 +44,56 @@ def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -
     assert [piece["text"] for piece in told["pieces"]] == ["win", "free", "lunch"]
     assert told["pieces"][1]["weight"] == pytest.approx(expected, abs=1e-5)
     assert told["probabilities"][told["label"]] == pytest.approx(whole, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with its baseline beside the head, whether or not that helps it."""
+    loaded = Classifier.load(model)
+    loaded.artifact_.description["baseline_factor"] = 0.4
+    folder = tmp_path_factory.mktemp("explained") / "with-ngrams"
+    loaded.save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("text", ["win free, lunch!", "lunch at  noon " * 40, "free", "zebra", " "])
+def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model_with_ngrams: Path, text: str) -> None:
+    told = explain(model_with_ngrams, text)
+    loaded = artifact.load(model_with_ngrams)
+    assert loaded.beside is not None
+    baseline, factor = loaded.beside
+    logits = baseline.logits([text]) - baseline.logits([""])
+    label = loaded.labels.index(told["label"])
+    expected = factor * (logits[0, label] - logits[0, 1 - label])
+    assert sum(piece["ngrams"] for piece in told["pieces"]) == pytest.approx(expected, abs=1e-5)
+    assert told["baseline_factor"] == 0.4
+
+
+def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(model_with_ngrams: Path) -> None:
+    loaded = artifact.load(model_with_ngrams)
+    weight = np.array([[3.0, 0.0, 1.0]], dtype=np.float32)
+    ngrams = Ngrams(np.sort(Ngrams.fit(["win", "win"]).words), np.array([], np.uint64), np.ones(1, np.float32))
+    three = Baselines(np.array(0), ngrams, weight, np.zeros(3, np.float32))
+    assert loaded.reference is not None
+    other = replace(loaded, reference=replace(loaded.reference, baselines=three))
+    (found,) = explanation.ngram_weights(other, " win", [explanation.Piece(1, 4, 0.0)], label=0) or []
+    assert found == pytest.approx(0.4 * (3.0 - 0.5))
+
+
+def test_without_ngrams_beside_the_head_there_is_nothing_to_say_of_them(model: Path, tmp_path: Path) -> None:
+    loaded = Classifier.load(model)
+    loaded.artifact_.description["baseline_factor"] = 0.0
+    loaded.save(tmp_path / "alone")
+    assert [piece["ngrams"] for piece in explain(tmp_path / "alone", "win free lunch")["pieces"]] == [None] * 3
+
+
+def test_command_prints_both_weights_of_a_word(
+    in_process: Callable[..., tuple[int, str, str]], model_with_ngrams: Path
+) -> None:
+    code, printed, _ = in_process("explain", model_with_ngrams, "win free lunch")
+    assert code == 0
+    assert re.search(r"weight\s+n-grams\s+word", printed)
+    assert re.search(r"[+-]\d\.\d\d\s+[+-]\d\.\d\d\s+lunch", printed)
 
 
 class Words:

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from transformers import pipeline
 
 import rehead
 from rehead import Classifier, artifact, likelihood
+from rehead.bases import ngram_hashes
+from rehead.bases.ngrams import Ngrams
 from rehead.data.parts import Sources
 from rehead.errors import ArtifactError, DataError, SettingError
 from rehead.evaluation.decisions import Rule
-from rehead.exporting import comparison, inputs, onnx_file, quantisation
+from rehead.exporting import comparison, inputs, ngram_file, onnx_file, quantisation
 from rehead.exporting.workflow import export
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
@@ -72,6 +75,26 @@ def exported(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as an ONNX model."""
     folder = tmp_path_factory.mktemp("exported") / "onnx"
     export(saved, "onnx", folder)
+    return folder
+
+
+def with_ngrams(model: Classifier, folder: Path, factor: float = 0.4) -> Path:
+    """Save a classifier with its baseline beside the head, whether or not that helps it."""
+    model.artifact_.description["baseline_factor"] = factor
+    model.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def saved_with_ngrams(bases: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = Classifier(bases("llama"), tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
+    return with_ngrams(model, tmp_path_factory.mktemp("saved") / "with-ngrams")
+
+
+@pytest.fixture(scope="module")
+def exported_with_ngrams(saved_with_ngrams: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "onnx"
+    export(saved_with_ngrams, "onnx", folder, data=str(data))
     return folder
 
 
@@ -187,6 +210,75 @@ def test_readme_of_a_text_model_works_without_rehead(saved: Path, exported: Path
         assert label == model.predict([text])[0]
         p = dict(zip(("ham", "spam"), model.predict_proba([text])[0].round(4).tolist(), strict=True))
         assert {name: pytest.approx(value, abs=2e-4) for name, value in p.items()} == json.loads(told.replace("'", '"'))
+
+
+def assert_readme_agrees(model: Path, exported: Path) -> None:
+    """For the two texts of the README."""
+    loaded, texts = rehead.load(model), ["a text", "another, longer text"]
+    for line, row in zip(run_readme(exported).strip().split("\n"), loaded.predict_proba(texts), strict=True):
+        label, told = line.split(" ", 1)
+        found = json.loads(told.replace("'", '"'))
+        assert label == max(found, key=lambda name: found[name])
+        np.testing.assert_allclose(list(found.values()), row, atol=2e-4)
+
+
+def test_ngrams_beside_the_head_are_in_the_graph(saved_with_ngrams: Path, exported_with_ngrams: Path) -> None:
+    folder = exported_with_ngrams
+    expected = rehead.load(saved_with_ngrams).predict_proba(SCORED)
+    run = onnx_file.Runner(folder, artifact.load(saved_with_ngrams).base)
+    np.testing.assert_allclose(likelihood.probabilities(run(SCORED), multilabel=False), expected, atol=1e-5)
+    for text, row in zip(SCORED, expected, strict=True):
+        np.testing.assert_allclose(likelihood.probabilities(run([text]), multilabel=False)[0], row, atol=1e-5)
+    assert json.loads((folder / "export.json").read_text())["baseline_factor"] == 0.4
+    assert (folder / "ngrams.py").read_text() == Path(ngram_hashes.__file__).read_text()
+
+
+def test_readme_with_ngrams_works_without_rehead(saved_with_ngrams: Path, exported_with_ngrams: Path) -> None:
+    assert_readme_agrees(saved_with_ngrams, exported_with_ngrams)
+
+
+def test_ngrams_that_count_otherwise_are_not_kept(
+    saved_with_ngrams: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_as_it_is = ngram_file.write
+
+    def write(known: Ngrams, folder: Path) -> None:
+        idf = known.idf * np.linspace(1, 2, known.width, dtype=np.float32)
+        write_as_it_is(replace(known, idf=idf), folder)
+
+    monkeypatch.setattr("rehead.exporting.workflow.ngram_file.write", write)
+    with pytest.raises(ArtifactError, match=r"differ.*not kept"):
+        export(saved_with_ngrams, "onnx", tmp_path / "onnx", data=str(data))
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_int8_model_has_its_ngrams_in_integers_and_its_head_in_float32(
+    saved_with_ngrams: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
+    facts = export(saved_with_ngrams, "onnx", tmp_path / "onnx", int8=True, data=str(data))
+    weights = {weight.name: weight for weight in onnx.load(tmp_path / "onnx" / "model.onnx").graph.initializer}
+    assert "beside.weight_rounded" in weights
+    assert not any(name.startswith("head.linear.weight") and "quantized" in name for name in weights)
+    assert facts["agreement"] >= 0.995
+
+
+@pytest.mark.parametrize("form", ["onnx", "transformers"])
+def test_colours_and_edges_beside_the_head_cannot_be_exported(photos: Path, tmp_path: Path, form: str) -> None:
+    base = save_tiny_vision_model(tmp_path / "base", "vit")
+    paths = sorted(photos.rglob("*.png"))
+    model = Classifier(str(base), tune="head", depth=1, pool="cls").fit(paths, [path.parent.name for path in paths])
+    with pytest.raises(SettingError, match=r"colours and edges stand beside .* --no-ngrams"):
+        export(with_ngrams(model, tmp_path / "model"), form, tmp_path / "out", data=str(photos))
+    assert not (tmp_path / "out").exists()
+
+
+def test_transformers_format_is_refused_where_ngrams_stand_beside_the_head(
+    saved_with_ngrams: Path, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingError, match=r"n-grams stand beside .* fit with --no-ngrams, or use --format onnx"):
+        export(saved_with_ngrams, "transformers", tmp_path / "plain", data=str(data))
+    assert not (tmp_path / "plain").exists()
 
 
 @pytest.mark.slow

@@ -2,15 +2,17 @@
 
 A word's weight is what its absence takes from the log odds of the predicted class (occlusion: Zeiler and Fergus, ECCV
 2014; on words Li et al., arXiv 1612.08220). It needs nothing of the model but its answers, so it is true of any base
-and pooling, and it says what happens, not what would happen for ever smaller changes.
+and pooling, and it says what happens, not what would happen for ever smaller changes. Where n-grams stand beside the
+head, what they say of a word needs no such experiment: they are a sum over the words.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +22,7 @@ from rehead.artifact import Artifact
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.parts import Columns, Sources, read_examples
+from rehead.evaluation.baselines import Baselines
 from rehead.predictor import Scoring
 from rehead.training.frozen_probes import frozen_features
 
@@ -44,6 +47,14 @@ class Piece:
     weight: float
 
 
+class Shade(NamedTuple):
+    """A part of a text with its weight, and of that what the n-grams beside the head say."""
+
+    text: str
+    weight: float = 0.0
+    ngrams: float = 0.0
+
+
 @dataclass(frozen=True)
 class Neighbour:
     """An example that is like the text: `similarity` is the cosine of their features."""
@@ -65,13 +76,19 @@ def explain(folder: str | Path, text: str, sources: Sources | str | None = None)
     """
     loaded = artifact.load(Path(folder))
     (pieces,), probabilities = contributions(loaded, [text])
+    label = int(probabilities[0].argmax())
+    of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
     sources = Sources(sources) if isinstance(sources, str) else sources
     near = _neighbours(loaded, text, sources) if sources else []
     return {
         "text": text,
-        "label": loaded.labels[int(probabilities[0].argmax())],
+        "label": loaded.labels[label],
         "probabilities": dict(zip(loaded.labels, probabilities[0].tolist(), strict=True)),
-        "pieces": [{**asdict(piece), "text": text[piece.start : piece.end]} for piece in pieces],
+        "baseline_factor": loaded.description["baseline_factor"],
+        "pieces": [
+            {**asdict(piece), "text": text[piece.start : piece.end], "ngrams": weight}
+            for piece, weight in zip(pieces, of_ngrams, strict=True)
+        ],
         "neighbours": [asdict(neighbour) for neighbour in near],
     }
 
@@ -100,13 +117,40 @@ def contributions(
     return result, probabilities
 
 
-def shades(text: str, pieces: list[Piece]) -> list[tuple[str, float]]:
-    """The whole text in order, what lies between the pieces with a weight of 0."""
+def ngram_weights(model: Artifact, text: str, pieces: list[Piece], label: int) -> list[float] | None:
+    """Return what the n-grams beside the head say of each piece, by themselves and not by leaving the piece out.
+
+    With the regression's bias the pieces of a text add up to what the n-grams contribute, so these are exact.
+
+    Args:
+        label: the class that is spoken for or against: what a piece adds to its logit, less what it adds to those of
+            the other classes on average. Of two classes that is what it adds to the log odds, and so it is where a text
+            may have several labels.
+
+    Returns:
+        a weight for each piece; None where no n-grams stand beside the head.
+    """
+    if model.beside is None:
+        return None
+    baseline, factor = model.beside
+    assert isinstance(baseline, Baselines)
+    spans, logits = baseline.contributions(text)
+    weights = logits[:, label]
+    if not model.multilabel and logits.shape[1] > 1:
+        weights = weights - np.delete(logits, label, axis=1).mean(1)
+    piece_of = np.searchsorted([piece.start for piece in pieces], spans[:, 0], side="right") - 1
+    summed: list[float] = (factor * np.bincount(piece_of, weights, minlength=len(pieces))).tolist()
+    return summed
+
+
+def shades(text: str, pieces: list[Piece], of_ngrams: list[float] | None = None) -> list[Shade]:
+    """Return the whole text in order, what lies between the pieces without weight."""
     result, at = [], 0
-    for piece in pieces:
-        result += [(text[at : piece.start], 0.0), (text[piece.start : piece.end], piece.weight)]
+    for piece, ngrams in zip(pieces, of_ngrams or [0.0] * len(pieces), strict=True):
+        between = Shade(text[at : piece.start])
+        result += [between, Shade(text[piece.start : piece.end], piece.weight, ngrams)]
         at = piece.end
-    return [(part, weight) for part, weight in [*result, (text[at:], 0.0)] if part]
+    return [shade for shade in [*result, Shade(text[at:])] if shade.text]
 
 
 def _spans(text: str, pieces: int) -> list[tuple[int, int]]:

@@ -37,6 +37,7 @@ SETTINGS = (
     "long",
     "seed",
     "blocks_of_base",
+    "baseline_factor",
     "versions",
 )
 
@@ -67,7 +68,6 @@ def told_by(result: TrainedClassifier, parts: Parts) -> dict[str, Any]:
         "profile": result.profile,
         "epochs": _history(result.history, parts.train),
         "stages": [_candidate(candidate, result, parts.train) for candidate in result.candidates],
-        "baseline_factor": result.baseline_factor,
         "refitted": result.refitted,
         "stopped": result.stopped,
         "validation": validation.to_json(),

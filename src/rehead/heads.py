@@ -23,7 +23,7 @@ POOLINGS = ("last", "mean", "both", "cls", "layers")
 # So many blocks' states a head with `layers` pooling sees at most.
 _READ_AT_MOST = 6
 # Log odds of a class that no training example has, where the classifier beside the head has infinite ones.
-_OVERWHELMING = 27.6
+OVERWHELMING = 27.6
 # Against division by zero.
 _LEAST = 1e-12
 
@@ -38,7 +38,7 @@ class Beside(Protocol):
 
 def finite_logits(beside: Beside, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
     """Return (n, n_classes) logits that can be added to others: minus infinity becomes very small odds."""
-    return np.clip(beside.logits(inputs), -_OVERWHELMING, _OVERWHELMING)
+    return np.clip(beside.logits(inputs), -OVERWHELMING, OVERWHELMING)
 
 
 class Head(nn.Module):

@@ -8,10 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import progress
+from rehead.bases.vision import VisionBase
 from rehead.data.examples import Dropped
 from rehead.data.findings import Finding
 from rehead.data.parts import Parts
+from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
+from rehead.heads import is_family_head
 from rehead.training.estimate import Plan
 from rehead.training.finetune import TrainedClassifier
 
@@ -33,7 +36,11 @@ def say_candidates(result: TrainedClassifier) -> None:
             line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
         progress.say(line + ("" if candidate is result.kept else ": not kept"))
     if result.baseline_factor:
-        progress.say(f"the baseline stands beside the head, its logits times {result.baseline_factor:.2f}")
+        what = "images" if isinstance(result.base, VisionBase) else "texts"
+        # Of other poolings Transformers has no class for the head either.
+        is_family = what == "texts" and is_family_head(result.head.pooling)
+        alone = ", so the folder is not all of the classifier in Transformers alone; --no-ngrams gives one that is"
+        progress.say(said_beside(what, result.baseline_factor) + (alone if is_family else ""))
     if result.stopped:
         progress.say(f"went no further: {result.stopped}")
 

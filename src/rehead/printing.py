@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rehead.data.labels import EVEN
-from rehead.evaluation.baselines import NAMES, cheap_one
+from rehead.evaluation.baselines import NAMES, cheap_one, said_beside
 
 
 def evaluation(facts: dict[str, Any]) -> None:
@@ -32,6 +32,8 @@ def evaluation(facts: dict[str, Any]) -> None:
         f"{micro}macro F1 {test['macro_f1']:.4f} ({low:.4f} to {high:.4f}), log loss {test['log_loss']:.4f}, "
         f"ECE {test['ece']:.4f}"
     )
+    if facts["baseline_factor"]:
+        console.print(_capital(said_beside(facts["what"], facts["baseline_factor"])))
     if facts["comparison"]:
         console.print(f"[bold]{_capital(_told_of(facts))}[/bold]")
 
@@ -212,9 +214,12 @@ def explanation(facts: dict[str, Any]) -> None:
         told.append(facts["text"][piece["start"] : piece["end"]], _shade(piece["weight"]))
         at = piece["end"]
     console.print(told)
-    table = Table("weight", "", box=None, pad_edge=False, show_header=False)
+    has_ngrams = bool(facts["baseline_factor"])
+    columns = ["weight", "n-grams", "word"] if has_ngrams else ["weight", "word"]
+    table = Table(*columns, box=None, pad_edge=False, show_header=has_ngrams)
     for piece in sorted(facts["pieces"], key=lambda piece: -abs(piece["weight"]))[:_LISTED_WORDS]:
-        table.add_row(f"{piece['weight']:+.2f}", _plain(piece["text"]))
+        of_ngrams = [f"{piece['ngrams']:+.2f}"] if has_ngrams else []
+        table.add_row(f"{piece['weight']:+.2f}", *of_ngrams, _plain(piece["text"]))
     console.print()
     console.print(table)
     if facts["neighbours"]:

@@ -32,7 +32,7 @@ from rehead.evaluation.decisions import Rule, Wanted
 from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.evaluation.scoring import Seen, calibration, measured
-from rehead.explanation import contributions, shades
+from rehead.explanation import contributions, ngram_weights, shades
 from rehead.facts import SETTINGS, peak_rss_bytes, rows, rows_used, saved, split_as_json, told_by
 from rehead.image_explanation import coloured, heat_map
 from rehead.label_study import of_training
@@ -295,10 +295,11 @@ def _report(
         first = mistakes[:_EXPLAINED]
         if test.pictures is not None:
             return report.render_html(facts, _with_heat_maps(explained_by, first) + mistakes[_EXPLAINED:], drawn)
-        pieces, _ = contributions(explained_by, [mistake.text for mistake in first], _PIECES)
-        shaded = [
-            replace(mistake, shaded=shades(mistake.text, parts)) for mistake, parts in zip(first, pieces, strict=True)
-        ]
+        pieces, found = contributions(explained_by, [mistake.text for mistake in first], _PIECES)
+        shaded = []
+        for mistake, parts, label in zip(first, pieces, found.argmax(1).tolist(), strict=True):
+            of_ngrams = ngram_weights(explained_by, mistake.text, parts, label)
+            shaded.append(replace(mistake, shaded=shades(mistake.text, parts, of_ngrams)))
         mistakes = [*shaded, *mistakes[_EXPLAINED:]]
     return report.render_html(facts, mistakes, drawn)
 

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
-from rehead.bases import ngrams
+from rehead.bases import ngram_hashes, ngrams
 from rehead.bases.ngrams import Ngrams
 
 MASK = 2**64 - 1
@@ -56,7 +56,7 @@ def kind(character: str) -> str:
     code = ord(character)
     if character.isspace():
         return "space"
-    if any(low <= code <= high for low, high in ngrams._IDEOGRAPHS):
+    if any(low <= code <= high for low, high in ngram_hashes._IDEOGRAPHS):
         return "ideograph"
     return "word" if unicodedata.category(character)[0] in "LNM" or character == "_" else "other"
 
@@ -183,3 +183,26 @@ def test_chinese_without_spaces_shares_characters_and_pairs() -> None:
 def test_one_text_of_a_million_characters_takes_no_longer_than_many_short_ones() -> None:
     long = Ngrams.fit(["x" * 10**6, "x" * 10**6])
     assert long.width == 1 + 4 + 8  # the word, the n-grams of nothing but x, and those with a space at either end
+
+
+@given(TEXTS, TEXTS)
+@settings(max_examples=60)
+def test_features_by_numpy_alone_are_the_same(learned_from: list[str], texts: list[str]) -> None:
+    known = Ngrams.fit([*learned_from, *learned_from])
+    places, values = ngram_hashes.features(texts, known.words, known.characters, known.idf)
+    found = np.zeros((len(texts), max(1, known.width)), dtype=np.float32)
+    np.add.at(found, (np.arange(len(texts))[:, None], places), values)
+    expected = known.transform(texts).toarray() if known.width else np.zeros_like(found)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (places.dtype, values.dtype) == (np.int64, np.float32)
+
+
+def test_hashing_needs_numpy_alone() -> None:
+    imported = {
+        line.split()[1].split(".")[0] for line in _source().splitlines() if line.startswith(("import ", "from "))
+    }
+    assert imported - set(sys.stdlib_module_names) == {"numpy"}
+
+
+def _source() -> str:
+    return Path(ngram_hashes.__file__).read_text(encoding="utf-8")

@@ -1,6 +1,7 @@
 """The HTML report and the model card show what was measured, and nothing that a text smuggles in."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,7 @@ def test_full_report_has_suspects_a_curve_and_explained_mistakes(base: str, tmp_
     assert facts["label_study"]["errors"]["examined"] == facts["rows"]["train"] + facts["rows"]["validation"]
     assert "How many labels more?" in page
     assert "Labels that may be wrong" in page
-    assert re.search(r'<span style="background: rgba\((46, 160, 67|248, 81, 73), 0\.\d\d\)">\w+</span>', page)
+    assert re.search(r'<span style="background: rgba\((46, 160, 67|248, 81, 73), 0\.\d\d\)[^"]*">\w+</span>', page)
 
 
 def test_report_of_a_fit_is_in_the_saved_folder(facts: dict[str, Any]) -> None:
@@ -209,9 +210,49 @@ def test_model_card_header_holds_any_name_of_the_data(facts: dict[str, Any], nam
 
 @pytest.mark.parametrize(("pool", "library"), [("last", "transformers"), ("cls", "transformers"), ("mean", "rehead")])
 def test_model_card_names_the_library_that_can_load_it(facts: dict[str, Any], pool: str, library: str) -> None:
-    card = render_model_card({**facts, "pool": pool})
+    card = render_model_card({**facts, "pool": pool, "baseline_factor": 0.0})
     assert header_of(card)["library_name"] == library
     assert ("from transformers import pipeline" in card) == (library == "transformers")
+
+
+def test_model_card_and_report_say_that_ngrams_stand_beside_the_head(facts: dict[str, Any]) -> None:
+    told = {**facts, "pool": "last", "baseline_factor": 0.412}
+    for page in (card := render_model_card(told), render_html(told, [], DRAWN)):
+        assert "Word and character n-grams stand beside the head (factor 0.41)" in page
+        assert "rehead fit --no-ngrams" in page
+    assert header_of(card)["library_name"] == "rehead"
+    assert "from transformers import pipeline" not in card
+
+
+def test_report_of_images_says_what_stands_beside_the_head(facts: dict[str, Any]) -> None:
+    baselines = {"hog": facts["baselines"]["tfidf"], "majority": facts["baselines"]["majority"]}
+    page = render_html({**facts, "what": "images", "baselines": baselines, "baseline_factor": 0.5}, [], DRAWN)
+    assert "Colours and edges stand beside the head (factor 0.50)" in page
+    assert "--no-ngrams" not in page
+
+
+def test_report_lists_what_was_tried(facts: dict[str, Any]) -> None:
+    stage = {"tune": "head", "validation_log_loss": 0.4321, "seconds": 1.0, "trainable": 66, "kept": False}
+    trained = {
+        **stage,
+        "tune": "last-4",
+        "validation_log_loss": 0.1234,
+        "seconds": 20.5,
+        "trainable": 1234,
+        "kept": True,
+    }
+    page = render_html({**facts, "stages": [stage, trained], "stopped": "time is up", "refitted": False}, [], DRAWN)
+    rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr><td>(?:head|last-4)<.*</tr>", page)]
+    assert rows == [["head", "0.4321", "1.0", "66", "not", "kept"], ["last-4", "0.1234", "20.5", "1,234", "kept"]]
+    assert "it went no further, since time is up" in page
+
+
+def test_a_line_below_a_word_says_what_its_ngrams_do(facts: dict[str, Any]) -> None:
+    shaded = replace(MISTAKE, shaded=[("win", 2.0, -1.0), (" ", 0.0, 0.0)])
+    page = render_html({**facts, "baseline_factor": 0.4}, [shaded], DRAWN)
+    style = "background: rgba(46, 160, 67, 0.50); border-bottom: 3px solid rgba(248, 81, 73, 0.25)"
+    assert f'<span style="{style}">win</span>' in page
+    assert "a line below a word says the same of the word and character n-grams alone" in page
 
 
 def test_model_card_table_has_as_many_cells_in_each_row(facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from rehead.data.examples import Examples, named
 from rehead.data.labels import are_right, class_counts, most_probable
 from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError
-from rehead.evaluation.baselines import NAMES, cheap_one
+from rehead.evaluation.baselines import LOOKS_AT, NAMES, cheap_one, said_beside
 
 _SHOWN_MISTAKES = 20
 # Pixels of the longer side of a mistake's picture.
@@ -29,8 +30,8 @@ class Mistake:
     """A test example that was classified wrongly.
 
     Attributes:
-        shaded: the text in pieces, each with what its absence takes from the log odds of what was predicted; None where
-            that was not looked at.
+        shaded: the text in pieces, each with what its absence takes from the log odds of what was predicted, and what
+            n-grams beside the head say of it; None where that was not looked at.
         image: a small copy as a data URL, where it is an image.
         picture: the image itself.
         coloured: what its parts contribute, likewise as a data URL; None where that was not looked at.
@@ -41,7 +42,7 @@ class Mistake:
     label: str
     predicted: str
     probability: float
-    shaded: list[tuple[str, float]] | None = None
+    shaded: Sequence[tuple[str, float, float]] | None = None
     image: str | None = None
     picture: Picture | None = None
     coloured: str | None = None
@@ -149,5 +150,7 @@ def render(template: str, **values: Any) -> str:
     )
     environment.filters["cheap_one"] = cheap_one
     environment.globals["baseline_names"] = NAMES
+    environment.globals["looks_at"] = LOOKS_AT
+    environment.globals["said_beside"] = said_beside
     environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
     return environment.get_template(template).render(**values)

@@ -15,6 +15,7 @@ from rehead.artifact import Artifact
 from rehead.bases.reading import encode
 from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError
+from rehead.heads import finite_logits
 from rehead.training.features import trunk_pass
 
 # What is compared: so many texts or images at most, of no more tokens together, so that long ones do not take hours.
@@ -86,8 +87,12 @@ def reference(classifier: Artifact, inputs: list[str] | list[Picture]) -> Refere
     features = trunk_pass(base, encoded.ids, depths=head.reads, pooling=head.pooling, label="scoring")
     with torch.inference_mode():
         logits = head.to(hardware.device())(encoded.by_text(features.seen).to(hardware.device())).cpu().numpy()
+    given = [inputs[i] for i in order[:n]]
+    if classifier.beside is not None:
+        beside, factor = classifier.beside
+        logits = logits + np.float32(factor) * finite_logits(beside, given)
     seconds = time.perf_counter() - started
-    return Reference(classifier, [inputs[i] for i in order[:n]], logits, n / seconds)
+    return Reference(classifier, given, logits, n / seconds)
 
 
 def compared(expected: Reference, run: Run) -> Comparison:

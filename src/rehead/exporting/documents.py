@@ -16,15 +16,23 @@ import json
 import numpy as np
 from onnxruntime import InferenceSession
 from tokenizers import Tokenizer
-
+{imports}
 labels = json.load(open("export.json", encoding="utf-8"))["labels"]
 tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts texts off at {max_length} tokens and pads them
 session = InferenceSession("model.onnx")
 
-read = tokenizer.encode_batch({texts})
+texts = {texts}
+read = tokenizer.encode_batch(texts)
 ids = np.array([text.ids for text in read], dtype=np.int64)
 mask = np.array([text.attention_mask for text in read], dtype=np.int64)
-(logits,) = session.run(["logits"], {{"input_ids": ids, "attention_mask": mask}})
+inputs = {{"input_ids": ids, "attention_mask": mask}}
+{ngrams}(logits,) = session.run(["logits"], inputs)
+"""
+_IMPORT_NGRAMS = """
+from ngrams import features  # this folder's; it needs numpy alone
+"""
+_NGRAMS = """\
+inputs["ngram_ids"], inputs["ngram_values"] = features(texts, **np.load("ngrams.npz"))
 """
 _IMAGES = """\
 import json
@@ -70,6 +78,8 @@ def description(classifier: Artifact, form: str, int8: bool) -> dict[str, Any]:
         "max_length": None if isinstance(classifier.base, VisionBase) else longest(classifier),
         # Not to be divided by once more.
         "temperature_in_weights": told["temperature"],
+        # In the graph likewise.
+        "baseline_factor": told["baseline_factor"],
         "decisions": told.get("decisions"),
         "weights_sha256": told["weights_sha256"],
         "versions": told["versions"],
@@ -99,7 +109,9 @@ def _code(classifier: Artifact, form: str) -> str:
         return _PIPELINE.format(texts=texts)
     end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
     if not isinstance(classifier.base, VisionBase):
-        return _TEXTS.format(max_length=longest(classifier), texts=texts) + end
+        has_ngrams = bool(classifier.description["baseline_factor"])
+        imports, ngrams = (_IMPORT_NGRAMS, _NGRAMS) if has_ngrams else ("", "")
+        return _TEXTS.format(max_length=longest(classifier), texts=texts, imports=imports, ngrams=ngrams) + end
     how = classifier.base.transform
     square = [f"image = image.resize(({how.size}, {how.size}), {how.resample})"]
     if how.shorter:
@@ -119,6 +131,12 @@ def _remarks(classifier: Artifact, form: str, int8: bool) -> list[str]:
         if classifier.base.family.causal:
             token = classifier.base.tokenizer.pad_token_id
             remarks.append(f"An empty text that comes alone has no token: give it one of {token} with a mask of 0.")
+        if classifier.description["baseline_factor"]:
+            remarks.append(
+                "Word and character n-grams stand beside the head, and their logits are added to its own in the graph. "
+                "`ngrams.py` finds those of a text that are known, which `ngrams.npz` holds; where it has fewer than "
+                "another text of the batch, its row is padded with place 0 and value 0."
+            )
     if int8:
         remarks.append(
             "A text's probabilities depend a little on what else is in its batch: the scale that what flows "

@@ -9,23 +9,55 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rehead.bases.cut import Base
 from rehead.bases.vision import VisionBase
-from rehead.heads import Head, halves
+from rehead.evaluation.baselines import Baselines
+from rehead.heads import OVERWHELMING, Head, halves
 
 # By name of an input, and axis: what that axis is called where it may have any length.
 Axes = dict[str, dict[int, str]]
 
 
-class TextGraph(nn.Module):
-    """Token ids and their mask → logits."""
+class NgramGraph(nn.Module):
+    """Known n-grams of texts → the logits of the regression that stands beside a head.
 
-    def __init__(self, base: Base, head: Head) -> None:
+    Args:
+        factor: what its logits are multiplied by.
+    """
+
+    def __init__(self, baselines: Baselines, factor: float) -> None:
         super().__init__()
-        self.backbone, self.head = base.backbone, head
+        weight = baselines.weight
+        if not len(weight):  # it knows no n-gram at all, and padding needs a row to point at
+            weight = np.zeros((1, weight.shape[1]), dtype=np.float32)
+        self.weight = nn.Parameter(torch.from_numpy(weight), requires_grad=False)
+        self.bias = nn.Parameter(torch.from_numpy(baselines.bias), requires_grad=False)
+        self._factor = factor
+
+    def forward(self, ngram_ids: Tensor, ngram_values: Tensor) -> Tensor:
+        """
+        Args:
+            ngram_ids: (n, m) int64, rows of the matrix of weights; where a text has fewer, any row.
+            ngram_values: (n, m) float32, how much each counts; 0 where a text has fewer.
+
+        Returns:
+            (n, n_classes) float32 logits, to be added to the head's.
+        """
+        rows = nn.functional.embedding(ngram_ids, self.weight)
+        logits = (ngram_values.unsqueeze(1) @ rows).squeeze(1) + self.bias
+        return self._factor * logits.clamp(-OVERWHELMING, OVERWHELMING)
+
+
+class TextGraph(nn.Module):
+    """Token ids and their mask → logits, with those of n-grams added where they stand beside the head."""
+
+    def __init__(self, base: Base, head: Head, beside: NgramGraph | None = None) -> None:
+        super().__init__()
+        self.backbone, self.head, self.beside = base.backbone, head, beside
         self._base, self._parts = base, halves(head.pooling, base.whole)
         self._causal = base.family.causal
         self._padding = int(base.tokenizer.pad_token_id)
@@ -34,17 +66,30 @@ class TextGraph(nn.Module):
 
     @property
     def axes(self) -> Axes:
-        return {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
+        axes = {name: {0: "batch", 1: "sequence"} for name in ("input_ids", "attention_mask")}
+        if self.beside is not None:
+            axes |= {name: {0: "batch", 1: "ngrams"} for name in ("ngram_ids", "ngram_values")}
+        return axes
 
     def examples(self) -> dict[str, Tensor]:
         """Inputs of the smallest shape that leaves the axes open: an axis of length 1 would be taken for fixed."""
-        return {name: torch.ones(2, 3, dtype=torch.int64) for name in self.axes}
+        examples = {name: torch.ones(2, 3, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
+        if self.beside is not None:
+            examples |= {"ngram_ids": torch.zeros(2, 4, dtype=torch.int64), "ngram_values": torch.zeros(2, 4)}
+        return examples
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        ngram_ids: Tensor | None = None,
+        ngram_values: Tensor | None = None,
+    ) -> Tensor:
         """
         Args:
             input_ids: (n, length) int64, padded on the right.
             attention_mask: (n, length) int64, 1 for a text's tokens and 0 for padding.
+            ngram_ids, ngram_values: as `NgramGraph` takes them, where one stands beside the head.
 
         Returns:
             (n, n_classes) float32 logits.
@@ -53,7 +98,7 @@ class TextGraph(nn.Module):
         states = [self._base.normalise(each) for each in self._read(input_ids, real.long())]
         pooled = [_pooled(each, real, part) for each in states for part in self._parts]
         logits: Tensor = self.head(torch.cat(pooled, dim=1))
-        return logits
+        return logits if self.beside is None else logits + self.beside(ngram_ids, ngram_values)
 
     def _real(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """(n, length) bool: the tokens that rehead would see of each text (`rehead.bases.tokens.encode`): at least
@@ -128,7 +173,13 @@ class ImageGraph(nn.Module):
         return normed[:, 0] if pooling == "cls" else normed[:, self._base.vision.prefix :].mean(1)
 
 
-def graph_of(base: Base, head: Head) -> TextGraph | ImageGraph:
-    """The module, in evaluation mode on the CPU."""
-    graph = ImageGraph(base, head) if isinstance(base, VisionBase) else TextGraph(base, head)
+def graph_of(base: Base, head: Head, beside: tuple[Baselines, float] | None = None) -> TextGraph | ImageGraph:
+    """Return the module, in evaluation mode on the CPU.
+
+    Args:
+        beside: the regression on n-grams that stands beside the head, and its factor; None where none does.
+    """
+    if isinstance(base, VisionBase):
+        return ImageGraph(base, head).eval().to("cpu")
+    graph = TextGraph(base, head, NgramGraph(*beside) if beside else None)
     return graph.eval().to("cpu")

@@ -19,6 +19,7 @@ from rehead.bases.pixels import Pixels
 from rehead.bases.vision import VisionBase
 from rehead.data.pictures import Picture
 from rehead.errors import SettingError
+from rehead.exporting import ngram_file
 from rehead.exporting.graphs import ImageGraph, TextGraph
 
 FILE = "model.onnx"
@@ -58,6 +59,8 @@ def write(graph: TextGraph | ImageGraph, path: Path) -> None:
 class Runner:
     """Texts or images → logits with an exported folder, by means of onnxruntime and, for texts, `tokenizers` alone.
 
+    Where n-grams stand beside the head they are made by the folder's own file.
+
     Args:
         base: of an image model, for how images become pixels.
     """
@@ -71,6 +74,7 @@ class Runner:
         self._session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
         self._base = base
         self._tokenizer = None if isinstance(base, VisionBase) else Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._ngrams = ngram_file.read(folder) if (folder / ngram_file.CODE).is_file() else None
 
     def __call__(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
         """(n, n_classes) of a batch of n."""
@@ -83,13 +87,17 @@ class Runner:
             views = torch.zeros(len(pictures), dtype=torch.int64)
             return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
         assert self._tokenizer is not None
-        read = self._tokenizer.encode_batch(list(inputs))
+        texts = [given for given in inputs if isinstance(given, str)]
+        read = self._tokenizer.encode_batch(texts)
         ids = np.array([text.ids for text in read], dtype=np.int64)
         mask = np.array([text.attention_mask for text in read], dtype=np.int64)
         if not ids.size:  # texts of no tokens at all: a padding token stands for each
             ids = np.full((len(read), 1), self._base.tokenizer.pad_token_id, dtype=np.int64)
             mask = np.zeros_like(ids)
-        return {"input_ids": ids, "attention_mask": mask}
+        fed = {"input_ids": ids, "attention_mask": mask}
+        if self._ngrams is not None:
+            fed["ngram_ids"], fed["ngram_values"] = self._ngrams(texts)
+        return fed
 
 
 @contextmanager

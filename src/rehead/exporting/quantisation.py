@@ -32,7 +32,7 @@ def quantise(folder: Path) -> None:
 
     before = list(folder.glob(f"{FILE}*"))
     graph = onnx.load(folder / FILE, load_external_data=False).graph
-    last = next(node.name for node in graph.node if OUTPUT in node.output)
+    last = _last_layer(graph)
     made = folder / "int8"
     made.mkdir()
     with silence():
@@ -55,6 +55,15 @@ def quantise(folder: Path) -> None:
         file.unlink()
     made.rmdir()
     onnx.save(model, folder / FILE, save_as_external_data=len(before) > 1, location=f"{FILE}.data")
+
+
+def _last_layer(graph: Any) -> str:
+    """Return the name of the head's product, to which the logits of n-grams may be added."""
+    makes = {name: node for node in graph.node for name in node.output}
+    node = makes[OUTPUT]
+    while node.op_type == "Add":
+        node = makes[node.input[0]]
+    return str(node.name)
 
 
 def _round_embeddings(graph: Any) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 
 from rehead import artifact
 from rehead.artifact import WEIGHTS, Artifact
+from rehead.bases.ngrams import Ngrams
 from rehead.bases.reading import save_reader
 from rehead.bases.vision import VisionBase
 from rehead.errors import SettingError
-from rehead.exporting import comparison, documents, inputs, onnx_file, quantisation, transformers_folder
+from rehead.evaluation.baselines import Baselines
+from rehead.exporting import comparison, documents, inputs, ngram_file, onnx_file, quantisation, transformers_folder
 from rehead.exporting.comparison import Comparison, Reference
 from rehead.exporting.graphs import graph_of
 
@@ -55,7 +57,7 @@ def export(
         onnx_file.require_installed()
     artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
     classifier = artifact.load(model)
-    _require_exportable(classifier)
+    _require_exportable(classifier, form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
     given, source = inputs.read(data, text_column, classifier.description, model)
@@ -76,15 +78,29 @@ def export(
             "what": classifier.takes,
             "data": source,
             **_told(found, expected),
-            "bytes": sum(file.stat().st_size for file in partial.glob("model.*")),
+            "bytes": sum(file.stat().st_size for file in _model_files(partial)),
         }
         _write_words(classifier, partial, facts)
     facts["seconds"] = {"total": time.perf_counter() - started}
     return facts
 
 
-def _require_exportable(classifier: Artifact) -> None:
+def _model_files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.stem in ("model", "model.onnx", "ngrams")]
+
+
+def _require_exportable(classifier: Artifact, form: str) -> None:
     told = classifier.description
+    if told["baseline_factor"] and classifier.takes == "images":
+        raise SettingError(
+            "colours and edges stand beside this classifier's head, which are computed before the network sees an "
+            "image, and without them it would be another classifier; fit with --no-ngrams for one that can be exported"
+        )
+    if told["baseline_factor"] and form == "transformers":
+        raise SettingError(
+            "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
+            "without them it would be another classifier; fit with --no-ngrams, or use --format onnx"
+        )
     if told["long"] != "truncate":
         raise SettingError(
             f"the classifier was fitted with --long {told['long']}, which is done before the network sees a text; only "
@@ -102,7 +118,10 @@ def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: b
     base = classifier.base
     if not isinstance(base, VisionBase):
         _settle_tokenizer(classifier, folder)
-    onnx_file.write(graph_of(base, classifier.head), folder / onnx_file.FILE)
+    ngrams = _ngrams_beside(classifier)
+    if ngrams:
+        ngram_file.write(_known(ngrams[0]), folder)
+    onnx_file.write(graph_of(base, classifier.head, ngrams), folder / onnx_file.FILE)
     found = comparison.compared(expected, onnx_file.Runner(folder, base))
     comparison.require_equal(found, classifier.description["base"])
     if int8:
@@ -110,6 +129,21 @@ def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: b
         found = comparison.compared(expected, onnx_file.Runner(folder, base))
         comparison.require_agreement(found, classifier.takes)
     return found
+
+
+def _ngrams_beside(classifier: Artifact) -> tuple[Baselines, float] | None:
+    """Return the regression on n-grams that stands beside the head, and its factor; None where none does."""
+    if classifier.beside is None:
+        return None
+    beside, factor = classifier.beside
+    assert isinstance(beside, Baselines)
+    return beside, factor
+
+
+def _known(baselines: Baselines) -> Ngrams:
+    if not isinstance(baselines.features, Ngrams):
+        raise SettingError("this classifier's n-grams are an earlier version's, which cannot be exported; fit again")
+    return baselines.features
 
 
 def _settle_tokenizer(classifier: Artifact, folder: Path) -> None:
