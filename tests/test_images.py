@@ -22,9 +22,11 @@ from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
 from rehead.data.pictures import Picture, as_picture
 from rehead.errors import DataError, SettingError
+from rehead.evaluation import baselines
 from rehead.image_explanation import coloured, heat_map
+from rehead.training.depth_search import sample_rows
+from rehead.training.encoding import EncodedData
 from rehead.training.features import trunk_pass
-from rehead.training.run import Run
 from rehead.workflow import fit
 from tests.tiny_images import image, save_folders
 from tests.tiny_models import save_tiny_model
@@ -97,13 +99,13 @@ def test_every_family_and_way_of_tuning_is_saved_and_loads(family: str, tune: st
 def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> None:
     model = Classifier(str(vit), views=3)
     parts = parts_of_data.prepare(Sources(str(data)), seed=0)
-    run: Run = model.prepare(parts.train, parts.validation)
+    run: EncodedData = model.prepare(parts.train, parts.validation)
     assert run.n_train == 3 * len(parts.train)
     assert len(run.labels) == run.n_train + len(parts.validation)
     views = run.encoded.ids.views.tolist()  # type: ignore[attr-defined]
     assert views == [0, 1, 2] * len(parts.train) + [0] * len(parts.validation)
     assert len(np.unique(run.encoded.ids.digests(), axis=0)) == len(run.labels)
-    rows, n_train = run.sample_rows()
+    rows, n_train = sample_rows(run)
     assert n_train == len(parts.train)
     assert [views[row] for row in rows] == [0] * len(rows)
     assert (rows[:n_train] < run.n_train).all()
@@ -125,7 +127,8 @@ def test_where_nothing_is_kept_every_epoch_has_views_of_its_own(
     monkeypatch.setattr(Pixels, "changed", noted)
     parts = parts_of_data.prepare(Sources(str(data)), seed=0)
     model = Classifier(str(vit), tune=tune, depth=2, pool="mean", epochs=2, views=2)
-    model.fit_examples(parts.train, parts.validation)
+    learned = baselines.learn(parts.train, parts.validation)
+    model.fit_encoded(model.prepare(parts.train, parts.validation), learned)
     # Training images alone, each twice an epoch; a chance repetition apart, no view comes up again.
     assert len(drawn) == epochs_anew * 2 * len(parts.train)
     assert all(view >= 2 for view in drawn)

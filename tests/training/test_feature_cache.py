@@ -222,7 +222,7 @@ def test_opening_reads_nothing_of_the_features() -> None:
     assert shelf.add(keys_of(texts), {}, {"tokens": Ragged(torch.ones(200, width), offsets_of(lengths))})
     code = (
         "import torch\n"
-        "from tests.tuning.test_feature_cache import keys_of, open_shelf, resident_bytes\n"
+        "from tests.training.test_feature_cache import keys_of, open_shelf, resident_bytes\n"
         "before = resident_bytes()\n"
         "pieces = open_shelf('ab', {}).ragged(keys_of(list(range(100))), 'tokens')\n"
         "row = pieces.packed(torch.tensor([50]))\n"
@@ -446,7 +446,7 @@ def test_user_who_wants_no_cache_is_told_nothing(
 WRITER = """
 import sys
 from rehead import progress
-from tests.tuning.test_feature_cache import dense_of, keys_of, open_shelf, ragged_of
+from tests.training.test_feature_cache import dense_of, keys_of, open_shelf, ragged_of
 progress.show(True)
 start, stop, step, width = map(int, sys.argv[1:])
 shelf = open_shelf("ab", {})

@@ -14,7 +14,7 @@ from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
 from rehead.training.tail import Labelled, Tail, train
 from tests.tiny_models import CONFIGS, save_tiny_model
-from tests.tuning.test_loop import LABELS, TEXTS
+from tests.training.test_loop import LABELS, TEXTS
 
 
 @pytest.mark.parametrize("family", CONFIGS)

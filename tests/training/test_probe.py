@@ -2,8 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
+from rehead import likelihood
 from rehead.training import probe
 from rehead.training.probe import solve
 
@@ -19,13 +23,23 @@ def problem(n: int = 300, width: int = 20, n_classes: int = 3) -> tuple[np.ndarr
     return features.astype(np.float32), labels.astype(np.int64)
 
 
+def spread(features: np.ndarray, constant: float = np.inf) -> np.ndarray:
+    """Standard deviations, none of them less than a tenth of what nine in ten features stay below; (width,).
+
+    Args:
+        constant: what the feature that does not vary is divided by.
+    """
+    deviations = features.std(0, dtype=np.float64)
+    deviations[5] = constant
+    return np.maximum(deviations, 0.1 * np.quantile(deviations[np.isfinite(deviations)], 0.9))
+
+
 @pytest.mark.parametrize("strength", [1.0, 1e-2, 1e-4])
 def test_solution_is_scikit_learns_on_standardised_features(strength: float, monkeypatch: pytest.MonkeyPatch) -> None:
     features, labels = problem()
     monkeypatch.setattr(probe, "STRENGTHS", (strength,))
     solved = solve(features, labels, (features, labels), 3, intercept=True)
-    scale = features.std(0)
-    scale[5] = np.inf
+    scale = spread(features)
     scaled = (features - features.mean(0)) / scale
     reference = LogisticRegression(C=1 / (strength * len(labels)), max_iter=10_000, tol=1e-8).fit(scaled, labels)
     ours = features @ solved.weight.T + solved.bias
@@ -44,8 +58,7 @@ def test_of_several_labels_each_class_has_scikit_learns_regression(
     weights = len(labels) / (2 * np.where(labels > 0, counts, len(labels) - counts))
     monkeypatch.setattr(probe, "STRENGTHS", (1e-2,))
     solved = solve(features, labels, (features, labels), 3, intercept=True, weights=weights if balanced else None)
-    scale = features.std(0)
-    scale[5] = np.inf
+    scale = spread(features)
     scaled = (features - features.mean(0)) / scale
     ours = 1 / (1 + np.exp(-(features @ solved.weight.T + solved.bias)))
     for label in range(3):
@@ -66,8 +79,7 @@ def test_gradient_vanishes_at_the_solution_without_a_bias(monkeypatch: pytest.Mo
     features, labels = problem()
     monkeypatch.setattr(probe, "STRENGTHS", (0.1,))
     solved = solve(features, labels, (features, labels), 3, intercept=False)
-    scale = features.std(0)
-    scale[5] = 7.0  # the constant feature is the bias
+    scale = spread(features, constant=7.0)  # the constant feature is the bias
     scaled, weight = features / scale, solved.weight * scale
     scores = scaled @ weight.T
     probabilities = np.exp(scores - scores.max(1, keepdims=True))
@@ -92,3 +104,72 @@ def test_class_without_training_examples_is_allowed() -> None:
     two = labels < 2
     solved = solve(features[two], labels[two], (features[two], labels[two]), 3, intercept=True)
     assert solved.weight.shape == (3, features.shape[1])
+
+
+N_TRAIN, N, WIDTH = 200, 500, 40
+SICK = {
+    "dead": lambda g, healthy: 1e-33 * g.normal(size=(N, 1)),
+    "dead with a value": lambda g, healthy: np.full((N, 1), 0.3) + 5e-33 * g.normal(size=(N, 1)),
+    "zero": lambda g, healthy: np.zeros((N, 1)),
+    "constant": lambda g, healthy: np.full((N, 1), 7.0),
+    "tiny": lambda g, healthy: 1e-4 * g.normal(size=(N, 1)),
+    "tiny beside its value": lambda g, healthy: 3 + 1e-3 * g.normal(size=(N, 1)),
+    "huge": lambda g, healthy: 1e6 * g.normal(size=(N, 1)),
+    "huge and constant": lambda g, healthy: 1e6 + g.normal(size=(N, 1)),
+    "duplicated": lambda g, healthy: healthy[:, g.integers(0, WIDTH, 1)],
+}
+
+
+def ordinary(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features (N, WIDTH) that vary by 1 or so, and three classes that overlap."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, N)
+    features = 0.5 * generator.normal(size=(3, WIDTH))[labels] + generator.normal(size=(N, WIDTH))
+    return features.astype(np.float32), labels.astype(np.int64)
+
+
+def judged(features: np.ndarray, labels: np.ndarray, intercept: bool) -> tuple[float, float, np.ndarray, float]:
+    """Return held-out log loss and accuracy, the weights, and the length of an example's gradient at the features."""
+    held_out = features[N_TRAIN:], labels[N_TRAIN:]
+    solved = solve(features[:N_TRAIN], labels[:N_TRAIN], held_out, 3, intercept)
+    seen = torch.from_numpy(features).requires_grad_()
+    logits = seen @ torch.from_numpy(solved.weight).T + torch.from_numpy(solved.bias)
+    torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum").backward()
+    assert seen.grad is not None
+    # The layer gives for features as they are what it gave for scaled ones.
+    np.testing.assert_allclose(logits[N_TRAIN:].detach().numpy(), solved.logits, rtol=1e-3, atol=1e-2)
+    assert np.isfinite(solved.bias).all()
+    accuracy = float((solved.logits.argmax(1) == held_out[1]).mean())
+    return float(solved.losses.mean()), accuracy, solved.weight, float(seen.grad.norm(dim=1).mean())
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+@settings(max_examples=8)
+@given(kinds=st.lists(st.sampled_from(sorted(SICK)), min_size=1, max_size=12), seed=st.integers(0, 3))
+def test_sick_features_change_neither_what_is_predicted_nor_the_size_of_weights_and_gradients(
+    intercept: bool, kinds: list[str], seed: int
+) -> None:
+    # Those that vary hugely are fewer than a tenth, as in language models.
+    kinds = [kind for number, kind in enumerate(kinds) if kind != "huge" or kinds[:number].count(kind) < 3]
+    healthy, labels = ordinary(seed)
+    generator = np.random.default_rng(seed)
+    added = [SICK[kind](generator, healthy) for kind in kinds]
+    places = generator.permutation(WIDTH + len(added))
+    features = np.concatenate([healthy, *added], axis=1).astype(np.float32)[:, places]
+    loss, accuracy, _, length = judged(healthy, labels, intercept)
+    loss_of_all, accuracy_of_all, weight, length_of_all = judged(features, labels, intercept)
+    assert np.isfinite(weight).all()
+    assert np.abs(weight).max() <= 10
+    assert loss_of_all <= loss + 0.03
+    assert accuracy_of_all >= accuracy - 0.03
+    assert 0 < length_of_all <= 1.5 * length
+
+
+def test_features_of_which_none_varies_say_what_the_classes_frequencies_do() -> None:
+    labels = np.arange(60) % 3 // 2
+    for value in (0.0, 7.0, 1e6):
+        constant = np.full((60, 5), value, dtype=np.float32)
+        solved = solve(constant[:40], labels[:40], (constant[40:], labels[40:]), 2, intercept=True)
+        assert (solved.weight == 0).all()
+        shares = likelihood.probabilities(solved.logits, multilabel=False)[0]
+        np.testing.assert_allclose(shares, np.bincount(labels[:40]) / 40, atol=1e-2)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from rehead.training import search
-from rehead.training.search import shallowest
+from rehead.training import depth_search
+from rehead.training.depth_search import shallowest
 
 
 def test_shallowest_within_half_a_standard_error_of_the_difference_is_chosen() -> None:
@@ -38,14 +38,14 @@ def test_half_of_what_is_as_good_is_taken_for_the_whole() -> None:
 @pytest.mark.parametrize(("n_train", "n", "parts"), [(800, 1200, 1), (800, 1199, 2), (500, 560, 4), (60, 70, 5)])
 def test_few_validation_examples_are_not_what_is_judged_by(n_train: int, n: int, parts: int) -> None:
     labels = np.arange(n) % 3
-    divided = search._divided(labels, n_train, seed=0)
+    divided = depth_search._divided(labels, n_train, seed=0)
     assert len(divided) == parts
     for train, held_out in divided:
         assert sorted([*train, *held_out]) == list(range(n))
     judged = np.concatenate([held_out for _, held_out in divided])
-    assert len(set(judged)) == len(judged) >= min(n, search.VALIDATION)
+    assert len(set(judged)) == len(judged) >= min(n, depth_search.VALIDATION)
 
 
 def test_too_few_examples_for_parts_are_judged_as_they_were_divided() -> None:
-    ((train, held_out),) = search._divided(np.array([0, 1, 0, 1, 0]), 4, seed=0)
+    ((train, held_out),) = depth_search._divided(np.array([0, 1, 0, 1, 0]), 4, seed=0)
     assert (train.tolist(), held_out.tolist()) == ([0, 1, 2, 3], [4])
