@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +16,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from rehead.data.examples import Examples
-from rehead.evaluation import baselines
-from rehead.evaluation.baselines import Baselines, from_tensors, learn
+from rehead.evaluation import baselines, image_baseline, sparse_regression
+from rehead.evaluation.baselines import Baselines, from_tensors, learn, out_of_fold, relearn
+from rehead.evaluation.image_baseline import ImageBaselines
 from tests.tiny_texts import messages
 
 
@@ -170,3 +173,90 @@ def test_learning_twice_gives_the_same_arrays() -> None:
     first, second = (learn(TRAIN_THREE, TRAIN_THREE).tensors() for _ in range(2))
     for name, array in first.items():
         np.testing.assert_array_equal(array, second[name])
+
+
+def multilabel_of(examples: Examples) -> Examples:
+    """Return the same texts, each with its class; the first class of three is what none has, the last what all have."""
+    ones = np.eye(len(examples.label_names), dtype=np.int64)[examples.labels]
+    none, every = np.zeros((len(ones), 1), np.int64), np.ones((len(ones), 1), np.int64)
+    names = ("none", *examples.label_names, "all")
+    return Examples(examples.texts, np.hstack([none, ones, every]), names, examples.lines, "test")
+
+
+def test_strength_is_kept_and_comes_back(learned: Baselines, tmp_path: Path) -> None:
+    assert learned.strength in baselines._INVERSE_STRENGTHS
+    assert restored(learned, tmp_path).strength == learned.strength
+    earlier = {name: array for name, array in learned.tensors().items() if name != "strength"}
+    assert Baselines.from_tensors(earlier).strength is None
+
+
+@pytest.mark.parametrize("best", range(6))
+def test_search_finds_the_least_loss_on_either_side(best: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    least = baselines._INVERSE_STRENGTHS[best]
+    at = {}
+
+    def solve(self: object, strength: float) -> tuple[np.ndarray, np.ndarray]:
+        at["loss"] = abs(np.log(strength / least))
+        return np.zeros((width, 2), np.float32), np.zeros(2, np.float32)
+
+    width = learn(tiny_messages(40, 0), tiny_messages(10, 40)).features.width
+    monkeypatch.setattr(baselines._TextRegression, "solve", solve)
+    monkeypatch.setattr(baselines.likelihood, "losses", lambda logits, labels: np.array([at["loss"]]))
+    assert learn(tiny_messages(40, 0), tiny_messages(10, 40)).strength == least
+
+
+@pytest.mark.parametrize("of", [lambda examples: examples, multilabel_of])
+def test_learning_again_on_the_same_texts_gives_nearly_the_same_logits(
+    of: Callable[[Examples], Examples], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sparse_regression, "_TOLERANCE", 1e-5)
+    train = of(tiny_messages(40, 0))
+    first = learn(train, of(tiny_messages(10, 40)))
+    assert first.strength is not None
+    again = relearn(train, first.strength)
+    assert again.strength == first.strength
+    np.testing.assert_array_equal(again.majority, first.majority)
+    np.testing.assert_allclose(again.logits(UNSEEN), first.logits(UNSEEN), atol=0.05)
+
+
+@pytest.mark.parametrize("texts", [tiny_messages(40, 0), TRAIN_THREE, multilabel_of(tiny_messages(40, 0))])
+def test_logits_out_of_fold_have_the_shape_of_logits_and_know_nothing_of_their_own_label(texts: Examples) -> None:
+    fold = np.arange(len(texts)) % 4
+    logits = out_of_fold(texts, 10.0, fold)
+    assert logits.shape == (len(texts), len(texts.label_names))
+    assert logits.dtype == np.float32
+    labels = texts.labels.copy()
+    labels[0], labels[4] = labels[1], labels[5]  # both of fold 0
+    changed = Examples(texts.texts, labels, texts.label_names, texts.lines, "test")
+    np.testing.assert_array_equal(out_of_fold(changed, 10.0, fold)[fold == 0], logits[fold == 0])
+
+
+def test_logits_out_of_fold_tell_the_classes_apart() -> None:
+    train = tiny_messages(60, 0)
+    logits = out_of_fold(train, 10.0, np.arange(60) % 5)
+    assert (logits.argmax(1) == train.labels).mean() > 0.9
+    assert (out_of_fold(multilabel_of(train), 10.0, np.arange(60) % 5)[:, [0, 3]] == [-np.inf, np.inf]).all()
+
+
+def test_texts_without_ngrams_have_equal_logits_out_of_fold() -> None:
+    nothing = examples_of(["", " ", "\n", "\t"], [0, 1, 1, 1])
+    np.testing.assert_array_equal(out_of_fold(nothing, 1.0, np.arange(4) % 2), np.zeros((4, 2)))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 0, 1, 2, 1, 1], [0, 1, 0, 1, 1, 0, 0, 0]])
+def test_images_are_learned_again_and_held_out(labels: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = np.random.default_rng(0)
+    made = (generator.normal(size=(8, 5)) + 3 * np.eye(3)[labels] @ generator.normal(size=(3, 5))).astype(np.float32)
+    monkeypatch.setattr(image_baseline, "features", lambda pictures: made[list(pictures)])
+    images = replace(examples_of([str(i) for i in range(8)], labels, THREE), pictures=list(range(8)))
+    learned = learn(images, images)
+    assert isinstance(learned, ImageBaselines)
+    assert learned.strength is not None
+    again = relearn(images, learned.strength)
+    assert isinstance(again, ImageBaselines)
+    np.testing.assert_array_equal(again.weight, learned.weight)
+    assert from_tensors(again.tensors()).strength == learned.strength
+    logits = out_of_fold(images, learned.strength, np.arange(8) % 2)
+    assert logits.shape == (8, 3)
+    odd = np.arange(1, 8, 2)
+    np.testing.assert_array_equal(logits[::2], relearn(images.take(odd), learned.strength).logits(list(range(0, 8, 2))))

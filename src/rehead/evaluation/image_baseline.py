@@ -23,6 +23,8 @@ from rehead.data.pictures import Picture
 _SIDE = 96
 _HUES, _SATURATIONS, _VALUES = 12, 4, 4
 _INVERSE_STRENGTHS = (0.001, 0.01, 0.1, 1.0)
+# The log odds of a class that no training example has, where a validation example has it.
+_NEVER = -30.0
 _REGRESSION = ("mean", "scale", "weight", "bias")
 
 
@@ -34,6 +36,8 @@ class ImageBaselines:
         majority: the most frequent class id, an array of shape ().
         mean, scale: (width,) of the features.
         weight: (width, n_classes), bias: (n_classes,).
+        strength: the inverse strength of regularisation at which they were learned; None in a folder of an earlier
+            version.
     """
 
     majority: Labels
@@ -41,14 +45,21 @@ class ImageBaselines:
     scale: npt.NDArray[np.float32]
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
+    strength: float | None = None
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]:
-        """As arrays, to be saved."""
-        return {"majority": np.atleast_1d(self.majority), **{name: getattr(self, name) for name in _REGRESSION}}
+        """Return plain arrays, to be saved."""
+        return {
+            "majority": np.atleast_1d(self.majority),
+            **{name: getattr(self, name) for name in _REGRESSION},
+            **({} if self.strength is None else {"strength": np.array([self.strength])}),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: dict[str, npt.NDArray[Any]]) -> ImageBaselines:
-        return cls(tensors["majority"].reshape(()), *(tensors[name] for name in _REGRESSION))
+        """Return what `tensors` was made of."""
+        strength = float(tensors["strength"][0]) if "strength" in tensors else None
+        return cls(tensors["majority"].reshape(()), **{name: tensors[name] for name in _REGRESSION}, strength=strength)
 
     def predict(self, examples: Examples) -> dict[str, Labels]:
         """Return what each says, by name: (n,) class ids."""
@@ -59,33 +70,68 @@ class ImageBaselines:
 
     def logits(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
         """Return (n, n_classes) of the regression; -inf of a class that no training example has."""
-        scaled = (features(pictures) - self.mean) / self.scale
-        return (scaled @ self.weight + self.bias).astype(np.float32)
+        return self.logits_of(features(pictures))
+
+    def logits_of(self, seen: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return (n, n_classes) for features (n, width)."""
+        return ((seen - self.mean) / self.scale @ self.weight + self.bias).astype(np.float32)
 
 
 def learn(train: Examples, validation: Examples) -> ImageBaselines:
-    """Fits both; the validation log loss chooses how strongly the regression is regularised."""
+    """Fit both; the validation log loss chooses how strongly the regression is regularised."""
+    seen, held_out = features(train.pictures or []), features(validation.pictures or [])
+    best: tuple[float, ImageBaselines] | None = None
+    for strength in _INVERSE_STRENGTHS:
+        found = _fitted(seen, train.labels, len(train.label_names), strength)
+        logits = np.maximum(found.logits_of(held_out), _NEVER)
+        loss = float(likelihood.losses(logits, validation.labels).mean())
+        if best is None or loss < best[0]:
+            best = (loss, found)
+    assert best is not None
+    return best[1]
+
+
+def relearn(examples: Examples, strength: float) -> ImageBaselines:
+    """Fit both once more, at the strength that was chosen, on training and validation examples together."""
+    return _fitted(features(examples.pictures or []), examples.labels, len(examples.label_names), strength)
+
+
+def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Return the logits of each example by a regression that has not seen its fold.
+
+    Args:
+        examples: all of them.
+        strength: see `ImageBaselines`.
+        fold: (n,) the number of each example's fold.
+
+    Returns:
+        (n, n_classes) float32; -inf of a class that no example outside the fold has.
+    """
+    seen, n_classes = features(examples.pictures or []), len(examples.label_names)
+    logits = np.zeros((len(examples), n_classes), dtype=np.float32)
+    for number in np.unique(fold):
+        inside = fold == number
+        found = _fitted(seen[~inside], examples.labels[~inside], n_classes, strength)
+        logits[inside] = found.logits_of(seen[inside])
+    return logits
+
+
+def _fitted(seen: npt.NDArray[np.float32], labels: Labels, n_classes: int, strength: float) -> ImageBaselines:
+    """Return what is learned from features (n, width) and class ids (n,) at one strength."""
     from sklearn.linear_model import LogisticRegression
 
-    counts = np.bincount(train.labels, minlength=len(train.label_names))
-    seen, held_out = features(train.pictures or []), features(validation.pictures or [])
+    counts = np.bincount(labels, minlength=n_classes)
     mean, scale = seen.mean(0), seen.std(0) + 1e-6
-    best: tuple[float, npt.NDArray[np.float32], npt.NDArray[np.float32]] | None = None
-    for inverse_strength in _INVERSE_STRENGTHS:
-        model = LogisticRegression(C=inverse_strength, max_iter=1000).fit((seen - mean) / scale, train.labels)
-        weight = np.zeros((seen.shape[1], len(counts)), dtype=np.float32)
-        bias = np.full(len(counts), -np.inf, dtype=np.float32)
+    weight = np.zeros((seen.shape[1], n_classes), dtype=np.float32)
+    bias = np.where(counts > 0, 0.0, -np.inf).astype(np.float32)
+    if (counts > 0).sum() > 1:  # scikit-learn refuses one class alone
+        model = LogisticRegression(C=strength, max_iter=1000).fit((seen - mean) / scale, labels)
         coefficients, intercepts = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
             coefficients = np.vstack([np.zeros_like(coefficients), coefficients])
             intercepts = np.array([0.0, intercepts[0]])
         weight[:, model.classes_], bias[model.classes_] = coefficients.T, intercepts
-        logits = ((held_out - mean) / scale) @ weight + np.maximum(bias, -30)
-        loss = float(likelihood.losses(logits, validation.labels).mean())
-        if best is None or loss < best[0]:
-            best = (loss, weight, bias)
-    assert best is not None
-    return ImageBaselines(np.asarray(counts.argmax()), mean, scale, best[1], best[2])
+    return ImageBaselines(np.asarray(counts.argmax()), mean, scale, weight, bias, strength)
 
 
 def features(pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
