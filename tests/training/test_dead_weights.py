@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,12 +17,14 @@ from transformers import AutoModel
 
 from rehead import Classifier, hardware
 from rehead.heads import candidates
-from rehead.training import loop, tail
+from rehead.training import loop, strategies, tail
 from tests.tiny_models import CONFIGS, DECODERS, N_BLOCKS, save_tiny_model
 from tests.tiny_texts import messages
 
+# Transformers puts a tokenizer of its own in the place of the tiny Qwen 2's, to which these texts are all alike.
+FAMILIES = [family for family in CONFIGS if family != "qwen2"]
 CASES = [
-    (family, pool) for family in CONFIGS for pool in (*candidates("last" if family in DECODERS else "cls"), "layers")
+    (family, pool) for family in FAMILIES for pool in (*candidates("last" if family in DECODERS else "cls"), "layers")
 ]
 
 
@@ -87,20 +91,17 @@ def noisy(n: int = 40) -> tuple[list[str], list[str]]:
 def check(folder: Path, output: Path, pool: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         noted = Noted(patch)
-        model = Classifier(
-            str(folder),
-            tune="last-1",
-            depth=depth,
-            pool=pool,
-            ngrams=False,
-            epochs=4,
-            batch_size=64,
-            learning_rate=1e-3,
-        )
+        # With dropout, or rounded to bfloat16, a small step lowers another loss than the one that is looked at here.
+        patch.setattr(hardware, "native_dtype", lambda: torch.float32)
+        recipe = strategies.recipe_for
+        patch.setattr(strategies, "recipe_for", lambda *told: replace(recipe(*told), dropout=False))
+        layers: dict[str, Any] = {"epochs": 4, "batch_size": 64, "learning_rate": 1e-5}
+        model = Classifier(str(folder), tune="last-1", depth=depth, pool=pool, ngrams=False, **layers)
         texts, labels = noisy()
         model.fit(texts, labels)
     (history,) = noted.histories
-    assert (history.stopped, history.lost_rows) in [(None, []), ("no lower validation loss in 2 epochs", [])]
+    assert history.stopped in (None, "no lower validation loss in 2 epochs")
+    assert history.lost_rows == []
     assert np.isfinite([*noted.losses, *noted.lengths, *history.validation_losses]).all()
     assert noted.losses[1] < noted.losses[0]
     assert noted.losses[-1] < noted.losses[0]
@@ -115,10 +116,10 @@ def check(folder: Path, output: Path, pool: str, depth: int, monkeypatch: pytest
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     parent = tmp_path_factory.mktemp("dead")
-    return {family: save_with_dead_weights(parent / family, family) for family in CONFIGS}
+    return {family: save_with_dead_weights(parent / family, family) for family in FAMILIES}
 
 
-@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_base_with_dead_weights_trains_like_any_other(
     family: str, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

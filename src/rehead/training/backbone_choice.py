@@ -62,15 +62,17 @@ def choose_backbone(train: Examples, config: TrainingConfig) -> BackboneChoice:
         try:
             found = _losses(name, some, train, config)
         except FetchError as error:
-            if not losses:
+            if name == names[0]:
                 raise
             progress.warn(f"{name} is not tried: {error}")
             continue
-        if found is None:
-            progress.say(f"{name} is not tried: it would take more than the budget of {config.budget:.0f} s (--budget)")
-            continue
+        if found is None:  # those that follow are larger
+            progress.say(f"{name} is not tried: it would take more than the budget of {config.budget:g} s (--budget)")
+            break
         losses[name] = found
     chosen = names[0]
+    if not losses:
+        return BackboneChoice(chosen)
     for name in list(losses)[1:]:
         gain = losses[chosen] - losses[name]
         if gain.mean() > gain.std(ddof=1) / np.sqrt(len(gain)):

@@ -1,0 +1,311 @@
+"""The story of one run: candidates tried and put back, the best adopted, the baseline beside it, the head refitted."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rehead import Classifier, hardware, likelihood, progress
+from rehead.data import parts as parts_of_data
+from rehead.data.examples import Examples
+from rehead.data.parts import Sources
+from rehead.evaluation import baselines
+from rehead.evaluation.calibration import calibrated_losses
+from rehead.heads import Head, build
+from rehead.training import finetune as finetune_module
+from rehead.training import loop, probe, strategies
+from rehead.training.depth_search import search_depth
+from rehead.training.encoding import EncodedData
+from rehead.training.features import Features
+from rehead.training.finetune import Limits, finetune
+from rehead.training.inputs import Computed
+from rehead.training.strategies import Candidate, adopt, attempt, why_not
+from rehead.training.tail import Tail, _Classification
+from rehead.workflow import fit
+from tests.tiny_images import save_folders
+from tests.tiny_texts import messages, write_csv
+from tests.tiny_vision_models import save_tiny_vision_model
+
+
+def noisy(n: int) -> tuple[list[str], list[str]]:
+    """Messages of which one in seven has the other label, so that there is something to gain."""
+    texts, labels = messages(n)
+    return texts, [("ham", "spam")[label == "ham"] if i % 7 == 0 else label for i, label in enumerate(labels)]
+
+
+def of_messages(n_train: int = 48, n: int = 72) -> tuple[Examples, Examples]:
+    texts, labels = noisy(n)
+    ids = np.array([label == "spam" for label in labels], dtype=np.int64)
+    whole = Examples(texts, ids, ("ham", "spam"), np.arange(1, n + 1), "messages")
+    return whole.take(np.arange(n_train)), whole.take(np.arange(n_train, n))
+
+
+def prepared(base: str, tune: str, **others: Any) -> EncodedData:
+    settings = {"depth": 3, "pool": "mean", "epochs": 1, "learning_rate": 1e-3, **others}
+    return Classifier(base, tune=tune, **settings).prepare(*of_messages())
+
+
+def begun(data: EncodedData) -> tuple[Head, Features, Candidate]:
+    """What `finetune` does before it trains layers."""
+    choice = search_depth(data, None)
+    data.truncate(choice.depth)
+    head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
+    cut = strategies.cut_for(data.config.tune, choice.depth)
+    features = finetune_module._trunk_features(data, head, cut or None)
+    _, first = finetune_module._solve_probe(data, head, features)
+    return head, features, first
+
+
+def weights_of(data: EncodedData, head: Head) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in strategies._named_weights(data.base, head).items()}
+
+
+def logits_of(data: EncodedData, head: Head) -> np.ndarray:
+    """Of the validation examples, by the whole model."""
+    held_out = torch.arange(data.n_train, len(data.labels))
+    tail = Tail.of_everything(data.base, head, len(data.base.blocks))
+    return tail.logits(Computed(data.base, data.encoded.ids.take(held_out), 0)).numpy()
+
+
+@pytest.fixture
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
+
+
+def check_that_it_is_put_back_and_can_be_adopted(data: EncodedData, tune: str) -> None:
+    head, features, first = begun(data)
+    before = weights_of(data, head)
+    of_probe = logits_of(data, head)
+    np.testing.assert_allclose(of_probe, first.logits, rtol=1e-4, atol=1e-5)
+
+    candidate = attempt(data, tune, head, features, None, None, None)
+    after = weights_of(data, head)
+    assert after.keys() == before.keys()
+    for name, weight in before.items():
+        assert torch.equal(after[name], weight), name
+    assert np.array_equal(logits_of(data, head), of_probe)
+
+    assert candidate.history is not None
+    assert candidate.history.best_epoch > 0, "nothing was learned that could be told from the probe"
+    assert np.abs(candidate.logits - first.logits).max() > 1e-3
+    np.testing.assert_array_equal(candidate.losses, calibrated_losses(candidate.logits, data.validation.labels))
+    adopt(data, head, candidate)
+    np.testing.assert_allclose(logits_of(data, head), candidate.logits, rtol=1e-4, atol=1e-4)
+    adopt(data, head, first)  # the probe has nothing to write
+    np.testing.assert_allclose(logits_of(data, head), candidate.logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture
+def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each epoch is taken for better than the one before, so that what is kept is what was trained."""
+    epochs = itertools.count()
+    monkeypatch.setattr(_Classification, "validation_loss", lambda _: -next(epochs))
+
+
+@pytest.mark.usefixtures("in_float32", "always_better")
+@pytest.mark.parametrize("tune", ["last-1", "last-3", "lora", "full"])
+@pytest.mark.parametrize("family", ["llama", "bert", "gpt2", "mpnet"])
+def test_after_an_attempt_all_is_as_it_was_and_adopting_gives_what_was_learned(
+    family: str, tune: str, bases: Callable[[str], str]
+) -> None:
+    check_that_it_is_put_back_and_can_be_adopted(prepared(bases(family), tune), tune)
+
+
+@pytest.mark.usefixtures("in_float32", "always_better")
+@pytest.mark.parametrize(
+    ("family", "tune"),
+    [("vit", "last-1"), ("vit", "lora"), ("vit", "full"), ("convnext", "last-1"), ("resnet", "full")],
+)
+def test_after_an_attempt_on_images_all_is_as_it_was(family: str, tune: str, tmp_path: Path) -> None:
+    base = save_tiny_vision_model(tmp_path / "base", family)
+    parts = parts_of_data.prepare(Sources(str(save_folders(tmp_path / "images", 16))), seed=0)
+    model = Classifier(str(base), tune=tune, depth=2, pool="mean", epochs=1, learning_rate=1e-3)
+    check_that_it_is_put_back_and_can_be_adopted(model.prepare(parts.train, parts.validation), tune)
+
+
+def test_an_attempt_that_breaks_off_leaves_all_as_it_was(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(epoch: int, loss: float) -> None:
+        raise RuntimeError("stop")
+
+    for tune in ("last-1", "lora", "full"):
+        data = prepared(bases("llama"), tune)
+        head, features, _ = begun(data)
+        before = weights_of(data, head)
+        with pytest.raises(RuntimeError, match="stop"):
+            attempt(data, tune, head, features, None, None, stop)
+        after = weights_of(data, head)
+        assert all(torch.equal(after[name], weight) for name, weight in before.items())
+
+
+def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared(bases("llama"), "auto", preset="best")
+    labels = data.validation.labels
+    right = np.eye(2)[labels] - 0.5
+    ranked_best = np.where(np.arange(len(labels))[:, None] % 12 == 0, -right, right)
+    # Far too sure of itself, and right more often than the other, which is as sure as it should be.
+    logits = {"last-3": 30 * ranked_best, "full": np.where(np.arange(len(labels))[:, None] % 4 == 0, -right, right)}
+
+    def tried(data: EncodedData, tune: str, *_: Any) -> Candidate:
+        of_tune = logits[tune].astype(np.float32)
+        return Candidate(tune, of_tune, calibrated_losses(of_tune, labels), 0.0, 1)
+
+    monkeypatch.setattr(strategies, "attempt", tried)
+    monkeypatch.setattr(strategies, "why_not", lambda *_: None)
+    result = finetune(data)
+    assert [candidate.tune for candidate in result.candidates] == ["head", "last-3", "full"]
+    uncalibrated = {name: likelihood.losses(values, labels).mean() for name, values in logits.items()}
+    assert uncalibrated["last-3"] > 2 * uncalibrated["full"]
+    assert result.tune == "last-3"
+    assert result.kept.loss == min(candidate.loss for candidate in result.candidates)
+    assert result.temperature > 2
+    calibrated = likelihood.losses(result.validation_logits, labels).mean()
+    assert calibrated == pytest.approx(result.kept.loss, rel=1e-4)
+
+
+def of_losses(*losses: float) -> Candidate:
+    return Candidate("head", np.zeros((len(losses), 2), np.float32), np.array(losses), 0.0, 1)
+
+
+def test_what_cannot_gain_or_takes_too_long_is_not_tried(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepared(bases("llama"), "auto")
+    wrong, right = of_losses(0.1, 0.1, math.log(2) + 0.01), of_losses(0.1, 0.1, math.log(2) - 0.01)
+    assert why_not(data, "last-2", 3, wrong, None) is None
+    assert "nothing to gain" in str(why_not(data, "last-2", 3, right, None))
+    monkeypatch.setattr(strategies, "expected_seconds", lambda *_: 100.0)
+    now = time.perf_counter()
+    assert why_not(data, "last-2", 3, wrong, None) is None
+    assert why_not(data, "last-2", 3, wrong, now + 50) is None  # enough for a shorter training
+    reason = why_not(data, "last-2", 3, wrong, now + 20)
+    assert reason is not None
+    assert "would take about 100 s more" in reason
+    assert "--budget" in reason
+    assert "and 0 s of the budget" in str(why_not(data, "last-2", 3, wrong, now - 20))
+
+
+def slow_steps(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
+    """Let each step take so long; returns what the learning rate's share will have been at each."""
+    shares: list[float] = []
+    schedule = loop._schedule
+
+    def noted(*arguments: float) -> float:
+        shares.append(schedule(*arguments))
+        time.sleep(seconds)
+        return shares[-1]
+
+    monkeypatch.setattr(loop, "_schedule", noted)
+    return shares
+
+
+def test_with_a_deadline_the_learning_rate_has_fallen_to_nothing_by_then(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = prepared(bases("llama"), "last-1", epochs=1000, batch_size=1)
+    head, features, _ = begun(data)
+    shares = slow_steps(monkeypatch, 0.02)
+    start = time.perf_counter()
+    candidate = attempt(data, "last-1", head, features, start + 1.5, None, None)
+    assert candidate.history is not None
+    assert candidate.history.stopped == "the time budget was used up"
+    assert time.perf_counter() - start < 1.5 + 1.5
+    highest = int(np.argmax(shares))
+    assert shares[highest] > 0.5
+    assert shares[: highest + 1] == sorted(shares[: highest + 1])
+    assert shares[highest:] == sorted(shares[highest:], reverse=True)
+    assert 0 <= shares[-1] < 0.3
+
+
+def test_a_fit_ends_within_its_budget_and_says_so(
+    bases: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = write_csv(tmp_path / "messages.csv", ["text", "label"], zip(*noisy(120), strict=True))
+    slow_steps(monkeypatch, 0.05)
+    model = Classifier(bases("llama"), depth=2, pool="mean", epochs=1000, batch_size=1, budget=6.0)
+    start = time.perf_counter()
+    facts = fit(str(table), model).facts
+    assert time.perf_counter() - start < 12
+    trained = facts["stages"][1:]
+    assert facts["stopped"] if not trained else trained[0]["epochs"]["stopped"] == "the time budget was used up"
+
+
+@pytest.mark.parametrize("refits", [True, False])
+def test_the_head_learns_from_validation_examples_only_where_it_is_refitted(
+    refits: bool, bases: Callable[[str], str]
+) -> None:
+    data = prepared(bases("bert"), "head")
+    result = finetune(data, refits=refits)
+    assert result.refitted == refits
+    again = prepared(bases("bert"), "head")
+    head, features, _ = begun(again)
+    solved, _ = finetune_module._solve_probe(again, head, features)
+    with torch.inference_mode():
+        seen = head.projection(features.seen).numpy()
+    of_all, _ = probe.solve_at(solved.strength, seen, again.labels, 2, intercept=True)
+    expected = of_all if refits else solved.weight
+    other = solved.weight if refits else of_all
+    found = result.head.linear.weight.detach().numpy() * result.temperature
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+    assert np.abs(found - other).max() > 1e-2
+    # What is told of the validation examples is what a head said that had not learned from them.
+    logits = solved.logits / result.temperature
+    np.testing.assert_allclose(result.validation_logits, logits, rtol=1e-3, atol=1e-3)
+
+
+def test_layers_that_were_trained_are_not_refitted(bases: Callable[[str], str]) -> None:
+    assert not finetune(prepared(bases("bert"), "last-1"), refits=True).refitted
+
+
+def test_a_validation_part_of_ones_own_is_never_learned_from(bases: Callable[[str], str], tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "messages.csv", ["text", "label"], zip(*noisy(60), strict=True))
+    texts, labels = messages(20, start=80)
+    own = write_csv(tmp_path / "validation.csv", ["text", "label"], zip(texts, labels, strict=True))
+    settings: dict[str, Any] = {"tune": "head", "depth": 2, "pool": "mean"}
+    assert fit(str(table), Classifier(bases("bert"), **settings)).facts["refitted"]
+    facts = fit(Sources(str(table), validation=str(own)), Classifier(bases("bert"), **settings)).facts
+    assert not facts["refitted"]
+
+
+def test_the_baseline_beside_the_head_is_chosen_by_validation(bases: Callable[[str], str]) -> None:
+    data = prepared(bases("bert"), "head")
+    right = SimpleNamespace(
+        logits=lambda texts: np.float32(4) * (np.eye(2, dtype=np.float32)[data.validation.labels] - np.float32(0.5))
+    )
+    result = finetune(data, right)
+    assert result.baseline_factor > 0.3
+    alone = finetune(prepared(bases("bert"), "head"))
+    assert alone.baseline_factor == 0
+    labels = data.validation.labels
+    found, least = (likelihood.losses(one.validation_logits, labels).mean() for one in (result, alone))
+    assert found < least
+    endless = SimpleNamespace(logits=lambda texts: np.full((len(texts), 2), -np.inf, dtype=np.float32))
+    assert np.isfinite(finetune(prepared(bases("bert"), "head"), endless).validation_logits).all()
+
+
+def test_without_ngrams_nothing_stands_beside_the_head(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("n-grams were asked for")
+
+    train, validation = of_messages()
+    learned = baselines.learn(train, validation)
+    monkeypatch.setattr(finetune_module, "mixture", never)
+    model = Classifier(bases("bert"), tune="head", depth=2, pool="mean", ngrams=False)
+    result = model.fit_encoded(model.prepare(train, validation), learned, Limits(math.inf))
+    assert result.baseline_factor == 0
+    assert model.artifact_.beside is None
+    assert replace(model.config()).ngrams is False
+    progress.show(False)
