@@ -206,7 +206,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             base=result.base,
             head=result.head,
             description=self._description(result, data),
-            reference=Reference(baseline, seen),
+            reference=Reference(_of_all(data, baseline) if result.refitted else baseline, seen),
             adapters=result.adapters,
         )
         # The longest reach as far as a window of attention does.
@@ -388,6 +388,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "transformers": transformers.__version__,
             },
         }
+
+
+def _of_all(data: EncodedData, baseline: Baselines | ImageBaselines) -> Baselines | ImageBaselines:
+    """Return the baseline as it is learned from training and validation examples together, as a refitted head is."""
+    assert baseline.strength is not None  # it was learned just now
+    once = data.train.take(np.arange(0, data.n_train, data.views))
+    return baselines.relearn(once.followed_by(data.validation), baseline.strength)
 
 
 def _restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:

@@ -27,9 +27,7 @@ from rehead.drift import sampling
 from rehead.drift.fingerprint import Fingerprint
 from rehead.errors import SettingError
 from rehead.evaluation import baselines, decisions, multilabel_decisions, report
-from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import Rule, Wanted
-from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.evaluation.scoring import Seen, calibration, measured
 from rehead.explanation import contributions, ngram_weights, shades
@@ -111,7 +109,7 @@ def fit(
         narration.say_candidates(result)
         rule = _rule(wanted, result, parts)
         test_start = time.perf_counter()
-        tested = _tested_by(held_out, parts) if held_out else _tested(model, learned, parts)
+        tested = _tested_by(held_out, parts) if held_out else _tested(model, parts)
         narration.say_cut(tested.tokens_cut)
         facts = {
             "model": None if output is None else str(Path(output).resolve()),
@@ -172,12 +170,15 @@ class _Tested:
     features: npt.NDArray[np.float32] | None = None
 
 
-def _tested(model: Classifier, learned: Baselines | ImageBaselines, parts: Parts) -> _Tested:
+def _tested(model: Classifier, parts: Parts) -> _Tested:
     test = parts.test
+    reference = model.artifact_.reference
+    assert reference is not None
     looked_at = sampling.rows(len(test), sampling.MOST_FEATURES)
     scores = model.artifact_.predictor().scores(test.inputs, keep_features=looked_at)
     seen = Seen(parts.in_training, parts.near_training)
-    return _Tested(test, scores.probabilities, scores.tokens_cut, learned.predict(test), seen, scores.features)
+    answers = reference.baselines.predict(test)
+    return _Tested(test, scores.probabilities, scores.tokens_cut, answers, seen, scores.features)
 
 
 def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
