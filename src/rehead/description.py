@@ -68,7 +68,7 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "views": _whole(1, 1_000),
     "average_views": _flag,
     "means_at_one_length": _flag,
-    "baseline_factor": lambda value: _number(value) and 0 <= value < float("inf"),
+    "baseline_factor": lambda value: _number(value) and 0 <= value <= 1000,  # 5 at most is fitted; 1e38 overflows
     "temperature": lambda value: _number(value) and 0 < value < float("inf"),
     "seed": _whole(0, 2**64),
     "recipe": _recipe,
