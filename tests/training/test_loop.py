@@ -161,7 +161,7 @@ def test_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_weights(
     assert poisoned in history.lost_rows
     assert len(history.lost_rows) == 4
     assert history.stopped is not None
-    assert "the loss was not a finite number" == history.stopped
+    assert history.stopped == "the loss was not a finite number"
     assert torch.equal(tail.logits(data.inputs), start)
 
 
