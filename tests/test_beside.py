@@ -15,8 +15,9 @@ from scipy.special import softmax
 
 from rehead import Classifier, artifact, hardware, predictor
 from rehead.description import DESCRIPTION
-from rehead.errors import ArtifactError
+from rehead.errors import ArtifactError, SettingError
 from rehead.evaluation.calibration import Mixture
+from rehead.exporting.workflow import export
 from rehead.heads import finite_logits
 from rehead.predictor import Predictor
 from rehead.training import finetune
@@ -132,6 +133,15 @@ def test_folders_from_before_have_nothing_beside_the_head(fitted: tuple[Classifi
     head = fitted[0].artifact_.head
     expected = Predictor(fitted[0].artifact_.base, head, 64).scores(TEXTS).probabilities
     np.testing.assert_allclose(loaded.scores(TEXTS).probabilities, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["transformers", "onnx"])
+def test_an_export_that_would_leave_it_out_is_refused_with_a_cure(form: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--no-ngrams"):
+        export(folder, form, tmp_path / "exported")
+    assert not (tmp_path / "exported").exists()
+    describe(folder, baseline_factor=0.0)
+    assert export(folder, form, tmp_path / "exported")["same"] > 0
 
 
 def test_without_ngrams_the_folder_is_a_plain_transformers_model(bases: Callable[[str], str], tmp_path: Path) -> None:

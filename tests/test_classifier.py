@@ -39,7 +39,15 @@ def fitted(base: str) -> Classifier:
 def test_constructor_stores_its_arguments_under_their_names() -> None:
     given = {"base": "b", "tune": "last-2", "depth": 3, "pool": "mean", "max_length": 9, "epochs": 2}
     given |= {"batch_size": 4, "learning_rate": 0.5, "label_smoothing": 0.1, "class_weight": "balanced"}
-    given |= {"budget": 5.0, "random_state": 7, "long": "chunks", "views": 4, "average_views": True}
+    given |= {
+        "preset": "best",
+        "ngrams": False,
+        "budget": 5.0,
+        "random_state": 7,
+        "long": "chunks",
+        "views": 4,
+        "average_views": True,
+    }
     assert Classifier(**given).get_params() == given
 
 

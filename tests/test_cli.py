@@ -25,7 +25,7 @@ from tests.tiny_texts import messages, write_csv, write_messages
 PROGRESS = re.compile(
     r".*: [\d,]+ rows; texts from|[\d,]+ tokens, [\d.]+ TFLOP: about|"
     r"training [\d,]+, validation|kept \d+ of|output layer |"
-    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: validation loss"
+    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands"
 )
 
 

@@ -66,7 +66,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(bases: Callable[[str], str], data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder with `last` pooling that `rehead fit` has written."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    fit(Sources(str(data)), Classifier(bases("llama"), tune="head", depth=2, pool="last"), folder)
+    fit(Sources(str(data)), Classifier(bases("llama"), ngrams=False, tune="head", depth=2, pool="last"), folder)
     return folder
 
 
@@ -141,7 +141,7 @@ def assert_exports_the_same(model: Classifier, tmp_path: Path, data: Path) -> No
 def test_onnx_model_gives_the_same_in_a_batch_with_padding_and_alone(
     bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, pool: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    model = Classifier(bases(family), tune="head", depth=2, pool=pool).fit(TEXTS, LABELS)
+    model = Classifier(bases(family), ngrams=False, tune="head", depth=2, pool=pool).fit(TEXTS, LABELS)
     assert_exports_the_same(model, tmp_path, data)
     assert capfd.readouterr().out == ""
 
@@ -151,7 +151,7 @@ def test_onnx_model_gives_the_same_in_a_batch_with_padding_and_alone(
 def test_trained_blocks_are_exported(
     bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, tune: str
 ) -> None:
-    model = Classifier(bases(family), tune=tune, depth=2, epochs=2, learning_rate=1e-2).fit(TEXTS, LABELS)
+    model = Classifier(bases(family), ngrams=False, tune=tune, depth=2, epochs=2, learning_rate=1e-2).fit(TEXTS, LABELS)
     assert_exports_the_same(model, tmp_path, data)
 
 
@@ -162,7 +162,7 @@ def test_a_text_of_no_tokens_is_the_padding_token_as_in_rehead(saved: Path, expo
 
 @pytest.mark.slow
 def test_texts_are_cut_off_as_in_rehead(bases: Callable[[str], str], data: Path, tmp_path: Path) -> None:
-    model = Classifier(bases("bert"), tune="head", depth=1, pool="mean", max_length=6).fit(TEXTS, LABELS)
+    model = Classifier(bases("bert"), ngrams=False, tune="head", depth=1, pool="mean", max_length=6).fit(TEXTS, LABELS)
     assert_exports_the_same(model, tmp_path, data)
     assert json.loads((tmp_path / "onnx" / "export.json").read_text())["max_length"] == 6
 
@@ -286,7 +286,9 @@ def test_several_labels_a_text(bases: Callable[[str], str], data: Path, tmp_path
     indicator = np.array([[label == "spam", "free" in text] for text, label in zip(TEXTS, LABELS, strict=True)]).astype(
         int
     )
-    Classifier(bases("bert"), tune="head", depth=1, pool="mean").fit(TEXTS, indicator).save(tmp_path / "model")
+    Classifier(bases("bert"), ngrams=False, tune="head", depth=1, pool="mean").fit(TEXTS, indicator).save(
+        tmp_path / "model"
+    )
     export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(data))
     assert run_readme(tmp_path / "onnx").count("{'0': ") == 2
     odds = scores(tmp_path / "onnx", SCORED)
@@ -303,7 +305,9 @@ def test_image_models_give_the_same_and_their_readme_works(photos: Path, tmp_pat
     base = save_tiny_vision_model(tmp_path / "base", family)
     paths = sorted(photos.rglob("*.png"))
     pool = "both" if family == "vit" else "auto"
-    model = Classifier(str(base), tune="head", depth=3, pool=pool).fit(paths, [path.parent.name for path in paths])
+    model = Classifier(str(base), ngrams=False, tune="head", depth=3, pool=pool).fit(
+        paths, [path.parent.name for path in paths]
+    )
     model.save(tmp_path / "model")
     facts = export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))
     assert (facts["what"], facts["compared"], facts["agreement"]) == ("images", 24, 1.0)
@@ -392,7 +396,7 @@ def test_int8_that_changes_labels_is_refused_and_leaves_nothing(
 def test_int8_is_refused_for_a_network_of_convolutions(photos: Path, tmp_path: Path) -> None:
     base = save_tiny_vision_model(tmp_path / "base", "resnet")
     paths = sorted(photos.rglob("*.png"))
-    model = Classifier(str(base), tune="head", depth=1).fit(paths, [path.parent.name for path in paths])
+    model = Classifier(str(base), ngrams=False, tune="head", depth=1).fit(paths, [path.parent.name for path in paths])
     model.save(tmp_path / "model")
     with pytest.raises(SettingError, match="convolutions instead"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx", int8=True, data=str(photos))
@@ -417,7 +421,7 @@ def test_weights_beyond_the_limit_of_one_file_lie_beside_it(
 def test_transformers_folder_loads_in_a_pipeline(
     bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, pool: str
 ) -> None:
-    Classifier(bases(family), tune="head", depth=2, pool=pool).fit(TEXTS, LABELS).save(tmp_path / "model")
+    Classifier(bases(family), ngrams=False, tune="head", depth=2, pool=pool).fit(TEXTS, LABELS).save(tmp_path / "model")
     facts = export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain" / "rehead.json").exists()
     classify = pipeline("text-classification", model=str(tmp_path / "plain"), top_k=None, device="cpu")
@@ -433,7 +437,9 @@ def test_transformers_folder_loads_in_a_pipeline(
 def test_transformers_format_is_refused_where_transformers_has_no_such_head(
     bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, suited: str
 ) -> None:
-    Classifier(bases(family), tune="head", depth=1, pool="mean").fit(TEXTS, LABELS).save(tmp_path / "model")
+    Classifier(bases(family), ngrams=False, tune="head", depth=1, pool="mean").fit(TEXTS, LABELS).save(
+        tmp_path / "model"
+    )
     with pytest.raises(SettingError, match=f"'mean' pooling; fit with --pool {suited}"):
         export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain").exists()
@@ -442,7 +448,9 @@ def test_transformers_format_is_refused_where_transformers_has_no_such_head(
 def test_transformers_format_is_refused_for_images(photos: Path, tmp_path: Path) -> None:
     base = save_tiny_vision_model(tmp_path / "base", "vit")
     paths = sorted(photos.rglob("*.png"))
-    model = Classifier(str(base), tune="head", depth=1, pool="cls").fit(paths, [path.parent.name for path in paths])
+    model = Classifier(str(base), ngrams=False, tune="head", depth=1, pool="cls").fit(
+        paths, [path.parent.name for path in paths]
+    )
     model.save(tmp_path / "model")
     with pytest.raises(SettingError, match="image classifier; use --format onnx"):
         export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(photos))
@@ -452,7 +460,7 @@ def test_transformers_format_is_refused_for_images(photos: Path, tmp_path: Path)
 def test_what_is_done_before_the_network_cannot_be_exported(
     bases: Callable[[str], str], tmp_path: Path, long: str
 ) -> None:
-    model = Classifier(bases("bert"), tune="head", depth=1, pool="mean", long=long).fit(TEXTS, LABELS)
+    model = Classifier(bases("bert"), ngrams=False, tune="head", depth=1, pool="mean", long=long).fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     with pytest.raises(SettingError, match=f"--long {long}"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx")
@@ -461,7 +469,7 @@ def test_what_is_done_before_the_network_cannot_be_exported(
 def test_averaged_views_cannot_be_exported(photos: Path, tmp_path: Path) -> None:
     base = save_tiny_vision_model(tmp_path / "base", "resnet")
     paths = sorted(photos.rglob("*.png"))
-    model = Classifier(str(base), tune="head", depth=1, views=2, average_views=True)
+    model = Classifier(str(base), ngrams=False, tune="head", depth=1, views=2, average_views=True)
     model.fit(paths, [path.parent.name for path in paths]).save(tmp_path / "model")
     with pytest.raises(SettingError, match="--average-views"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))

@@ -21,7 +21,7 @@ from rehead.training.encoding import EncodedData
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate
 from tests.tiny_models import save_tiny_model
-from tests.tiny_texts import messages, write_messages
+from tests.tiny_texts import messages, write_csv, write_messages
 
 
 def command(*arguments: object) -> list[str]:
@@ -73,7 +73,10 @@ def test_auto_says_what_it_tried_and_why_it_stopped(data: Path, base: Path, tmp_
     assert facts["validation"]["log_loss"] == pytest.approx(losses[kept], abs=1e-4)
 
 
-def test_auto_within_a_tiny_budget_is_the_probe(data: Path, base: Path, tmp_path: Path) -> None:
+def test_auto_within_a_tiny_budget_is_the_probe(base: Path, tmp_path: Path) -> None:
+    texts, labels = messages(60)
+    noisy = [("ham", "spam")[label == "ham"] if i % 5 == 0 else label for i, label in enumerate(labels)]
+    data = write_csv(tmp_path / "noisy.csv", ["text", "label"], zip(texts, noisy, strict=True))
     facts = fit(data, "--base", base, "--tune", "auto", "--depth", 2, "--budget", "0.001s", "-o", tmp_path / "model")
     assert facts["tune"] == "head"
     assert "budget" in facts["stopped"]
