@@ -31,8 +31,8 @@ from rehead.evaluation.image_baseline import ImageBaselines
 # again.
 _INVERSE_STRENGTHS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 _FIRST = 2
-# Three times the strength must lower the loss by one per cent. Where two are as good as equal by a few hundred
-# examples, as 3 and 10 are for film reviews, the weaker regularisation is overconfident on the next ones (log loss 0.469
+# Three times the strength must lower the loss by one per cent. Where two are as good as equal by some hundred
+# examples, as 3 and 10 are for film reviews, the weaker regularisation is too sure on the next ones (log loss 0.469
 # and 0.486).
 _EARNED = 0.01
 # The log odds of a class that no training example has, where a validation example has it.

@@ -111,11 +111,6 @@ def _require_exportable(classifier: Artifact, form: str) -> None:
             "the classifier averages views of an image that are made before the network sees them; only what was "
             "fitted without --average-views can be exported"
         )
-    if classifier.beside:
-        raise SettingError(
-            "n-grams, or colours and edges, stand beside the classifier's head, and what is exported is the network "
-            "alone; only what was fitted with --no-ngrams can be exported"
-        )
 
 
 def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
