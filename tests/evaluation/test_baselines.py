@@ -190,7 +190,7 @@ def test_strength_is_kept_and_comes_back(learned: Baselines, tmp_path: Path) -> 
     assert Baselines.from_tensors(earlier).strength is None
 
 
-@pytest.mark.parametrize("best", range(6))
+@pytest.mark.parametrize("best", range(7))
 def test_search_finds_the_least_loss_on_either_side(best: int, monkeypatch: pytest.MonkeyPatch) -> None:
     least = baselines._INVERSE_STRENGTHS[best]
     at = {}

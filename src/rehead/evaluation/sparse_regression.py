@@ -23,8 +23,8 @@ from scipy.special import expit
 Array = npt.NDArray[np.float32]
 
 # The gradient's length, as a share of the strength and of the square root of the examples' number, at which a solution
-# is good enough: at a third of it the test accuracy of tweet_emotion and r8 differs by less than 0.1 points, and the
-# solver takes half as many iterations again.
+# is good enough: from twice it to a fiftieth the validation loss of film reviews differs by less than 0.1 %. With twice
+# it a solution that is begun from another strength's stops early, with 2 % more loss on news.
 _TOLERANCE = 5e-3
 _MOST_ITERATIONS = 100
 # Steps that L-BFGS remembers.
