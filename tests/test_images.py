@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 import rehead
-from rehead import Classifier, given
+from rehead import Classifier, given, hardware
 from rehead.bases.loading import load
 from rehead.bases.pixels import Pixels, Transform
 from rehead.bases.reading import encode
@@ -24,6 +24,7 @@ from rehead.data.pictures import Picture, as_picture
 from rehead.errors import DataError, SettingError
 from rehead.evaluation import baselines
 from rehead.image_explanation import coloured, heat_map
+from rehead.training import strategies
 from rehead.training.depth_search import sample_rows
 from rehead.training.encoding import EncodedData
 from rehead.training.features import trunk_pass
@@ -245,13 +246,17 @@ def test_python_takes_images_like_texts(data: Path, vit: Path) -> None:
         Classifier(str(vit)).fit([*paths, Path("gone.png")], ["a"] * (len(paths) + 1))
 
 
-def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(data: Path, tmp_path: Path) -> None:
+def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     base = save_tiny_vision_model(tmp_path / "base", "resnet")
     with pytest.raises(SettingError, match="--tune lora needs linear layers"):
         fit(str(data), Classifier(str(base), tune="lora"))
     parts = parts_of_data.prepare(Sources(str(data)), seed=0)
-    run = Classifier(str(base), tune="auto").prepare(parts.train, parts.validation)
-    assert run.ways == ["last-1", "full"]
+    run = Classifier(str(base), tune="auto", preset="best").prepare(parts.train, parts.validation)
+    assert strategies.planned(run) == ["last-1", "full"]
+    monkeypatch.setattr(hardware, "free_device_memory", lambda: 0)
+    assert strategies.planned(run) == ["last-1"]
 
 
 def test_adapters_of_a_vision_transformer_are_saved_and_load(data: Path, vit: Path, tmp_path: Path) -> None:

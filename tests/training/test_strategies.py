@@ -267,6 +267,23 @@ def test_tokens_stay_in_memory_where_the_cache_has_no_room(
         fit_here(str(data), Classifier(str(base), **settings))
 
 
+def test_what_is_planned_is_what_preset_and_memory_allow(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train, validation = parts_of(60)
+
+    def plan(**others: Any) -> list[str]:
+        return strategies.planned(Classifier(str(base), **others).prepare(train, validation))
+
+    assert plan(preset="quick") == []
+    assert plan(preset="balanced", depth=3) == ["last-3"]
+    assert plan(preset="balanced") == ["last-1"]  # as many as the least depth has
+    assert plan(preset="best", depth=3) == ["last-3", "full"]
+    assert plan(preset="best", long="chunks") == []
+    assert plan(preset="best", tune="head") == []
+    assert plan(preset="quick", tune="lora") == ["lora"]
+    monkeypatch.setattr(hardware, "free_device_memory", lambda: 0)
+    assert plan(preset="best", depth=3) == ["last-3", "lora"]
+
+
 def test_recipe_is_that_of_the_strategy_unless_the_user_asks_for_another(base: Path) -> None:
     train, validation = parts_of(60)
     rates = {}
