@@ -254,9 +254,9 @@ def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
         fit(str(data), Classifier(str(base), tune="lora"))
     parts = parts_of_data.prepare(Sources(str(data)), seed=0)
     run = Classifier(str(base), tune="auto", preset="best").prepare(parts.train, parts.validation)
-    assert strategies.planned(run) == ["last-1", "full"]
+    assert strategies.planned(run, 2) == ["last-2", "full"]
     monkeypatch.setattr(hardware, "free_device_memory", lambda: 0)
-    assert strategies.planned(run) == ["last-1"]
+    assert strategies.planned(run, 2) == ["last-2"]
 
 
 def test_adapters_of_a_vision_transformer_are_saved_and_load(data: Path, vit: Path, tmp_path: Path) -> None:

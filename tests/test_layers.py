@@ -14,9 +14,9 @@ def test_nothing_is_pickled_and_no_remote_code_is_run() -> None:
         ), path
 
 
-def test_modules_are_short_enough_to_read_in_one_sitting() -> None:
+def test_the_source_stays_within_its_budget_of_lines() -> None:
     lengths = {path.name: len(path.read_text().splitlines()) for path in SOURCE.rglob("*.py")}
-    assert max(lengths.values()) <= 420, lengths
+    assert sum(lengths.values()) <= 26_500, lengths  # to be lowered whenever it can be
 
 
 def test_every_module_says_what_it_holds() -> None:

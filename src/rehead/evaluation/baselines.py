@@ -19,7 +19,8 @@ import numpy.typing as npt
 from scipy import sparse
 
 from rehead import likelihood
-from rehead.bases.ngrams import Index, Ngrams
+from rehead.bases.ngram_hashes import Index
+from rehead.bases.ngrams import Ngrams
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels, as_indicator, combinations, is_multilabel
 from rehead.evaluation import image_baseline, sparse_regression
@@ -185,6 +186,15 @@ NAMES = {
     "tfidf": "TF-IDF of words and characters + logistic regression",
     "hog": "colours and edges + logistic regression",
 }
+
+
+# What the one that learns looks at, by what is classified.
+LOOKS_AT = {"texts": "word and character n-grams", "images": "colours and edges"}
+
+
+def said_beside(what: str, factor: float) -> str:
+    """Return how it is said that the baseline of `texts` or `images` stands beside the head."""
+    return f"{LOOKS_AT[what]} stand beside the head (factor {factor:.2f})"
 
 
 def cheap_one(of_baselines: Mapping[str, Any]) -> str:

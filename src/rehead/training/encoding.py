@@ -90,8 +90,10 @@ class EncodedData:
 
     @property
     def has_few(self) -> bool:
-        """Whether there are so few examples of each class that pairs of them say more than the examples alone."""
-        if self.multilabel:
+        """Whether there are so few texts of each class that pairs of them say more than the texts alone; measured for no
+        images.
+        """
+        if self.multilabel or self.train.pictures is not None:
             return False
         counts = class_counts(self.labels[: self.n_train], self.n_classes)
         return int(counts.max()) <= _FEW * self.views
