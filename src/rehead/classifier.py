@@ -25,7 +25,7 @@ from rehead.bases.reading import sample_for
 from rehead.bases.tokens import LONG
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable
-from rehead.data.labels import Labels, strata
+from rehead.data.labels import classes_among, restored, strata
 from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
 from rehead.description import FORMAT
@@ -152,7 +152,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             require_usable(pictures)
         if len(y) != len(texts):
             raise DataError(f"X has {len(texts)} texts and y {len(y)} labels; give one label a text")
-        classes, ids = _classes(y)
+        classes, ids = classes_among(y)
         names = tuple(str(value) for value in classes)
         everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", pictures=pictures)
         unique, dropped = drop_duplicates(everything)
@@ -294,7 +294,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             **description["recipe"],
             random_state=description["seed"],
         )
-        model.classes_ = _restored(loaded.labels, description["label_type"])
+        model.classes_ = restored(loaded.labels, description["label_type"])
         model.depth_, model.pool_ = description["depth"], description["pool"]
         model.validation_log_loss_ = description["validation_log_loss"]
         model.dropped_ = {}
@@ -395,29 +395,6 @@ def _of_all(data: EncodedData, baseline: Baselines | ImageBaselines) -> Baseline
     assert baseline.strength is not None  # it was learned just now
     once = data.train.take(np.arange(0, data.n_train, data.views))
     return baselines.relearn(once.followed_by(data.validation), baseline.strength)
-
-
-def _restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
-    """Labels in the type that they were given in: numpy's kind of whole number, float, truth value or text."""
-    if kind == "b":
-        return np.array([label == "True" for label in labels])
-    return np.array(labels).astype({"i": np.int64, "u": np.uint64, "f": np.float64}.get(kind, np.str_))
-
-
-def _classes(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
-    """The classes among labels as `Classifier.fit` takes them, and the labels as `rehead.data.labels` has them."""
-    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] > 1:
-        indicator = np.asarray(y)
-        if not np.isin(indicator, (0, 1)).all():
-            raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
-        return np.arange(indicator.shape[1]), indicator.astype(np.int64)
-    if len(y) and all(isinstance(value, list | tuple | set | frozenset) for value in y):
-        classes = np.unique([label for labels in y for label in labels])
-        if not len(classes):
-            raise DataError("y holds no label at all; give each text those that it has")
-        return classes, np.stack([np.isin(classes, list(labels)) for labels in y]).astype(np.int64)
-    classes, ids = np.unique(np.asarray(y).ravel(), return_inverse=True)
-    return classes, ids.astype(np.int64)
 
 
 def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:

@@ -210,7 +210,7 @@ def test_labels_of_which_a_text_has_several(base: str, tmp_path: Path) -> None:
 
 def test_portions_of_scores_make_no_difference(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded, texts = artifact.load(model), messages(90)[0]
-    whole = Predictor(loaded.base, loaded.head, 64).scores(texts, keep_features=True)
+    whole = Predictor(loaded.base, loaded.head, 64, beside=loaded.beside).scores(texts, keep_features=True)
     assert whole.features is not None
     for portion in (25, 90, 1000):
         monkeypatch.setattr(predictor, "_CHUNK", portion)

@@ -4,8 +4,13 @@ and 1 where a text may have several, or none. What follows differs by shape, and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+
+from rehead.errors import DataError
 
 Labels = npt.NDArray[np.int64]
 
@@ -64,3 +69,30 @@ def are_right(labels: Labels, predicted: Labels) -> npt.NDArray[np.bool_]:
     """(n,) bool: where the prediction is the label; where it is all of the labels and nothing else."""
     same: npt.NDArray[np.bool_] = labels == predicted
     return np.asarray(same.all(1)) if is_multilabel(labels) else same
+
+
+def classes_among(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
+    """Return the classes among labels as `Classifier.fit` takes them, and the labels as they are kept here.
+
+    Raises:
+        DataError: they are no labels.
+    """
+    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] > 1:
+        indicator = np.asarray(y)
+        if not np.isin(indicator, (0, 1)).all():
+            raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
+        return np.arange(indicator.shape[1]), indicator.astype(np.int64)
+    if len(y) and all(isinstance(value, list | tuple | set | frozenset) for value in y):
+        classes = np.unique([label for labels in y for label in labels])
+        if not len(classes):
+            raise DataError("y holds no label at all; give each text those that it has")
+        return classes, np.stack([np.isin(classes, list(labels)) for labels in y]).astype(np.int64)
+    classes, ids = np.unique(np.asarray(y).ravel(), return_inverse=True)
+    return classes, ids.astype(np.int64)
+
+
+def restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
+    """Return labels in the type that they were given in: numpy's kind of whole number, float, truth value or text."""
+    if kind == "b":
+        return np.array([label == "True" for label in labels])
+    return np.array(labels).astype({"i": np.int64, "u": np.uint64, "f": np.float64}.get(kind, np.str_))

@@ -90,8 +90,9 @@ class EncodedData:
 
     @property
     def has_few(self) -> bool:
-        """Whether there are so few texts of each class that pairs of them say more than the texts alone; measured for no
-        images.
+        """Whether there are so few texts of each class that pairs of them say more than the texts alone.
+
+        Images never count as few: what pairs of them say was not measured.
         """
         if self.multilabel or self.train.pictures is not None:
             return False
