@@ -22,8 +22,8 @@ from rehead.data.parts import Sources
 from rehead.evaluation import baselines
 from rehead.evaluation.calibration import calibrated_losses
 from rehead.heads import Head, build
+from rehead.training import encoding, loop, probe, strategies
 from rehead.training import finetune as finetune_module
-from rehead.training import loop, probe, strategies
 from rehead.training.depth_search import search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features
@@ -150,6 +150,7 @@ def test_an_attempt_that_breaks_off_leaves_all_as_it_was(
 
 
 def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_FEW", 0)
     data = prepared(bases("llama"), "auto", preset="best")
     labels = data.validation.labels
     right = np.eye(2)[labels] - 0.5

@@ -270,12 +270,14 @@ def test_tokens_stay_in_memory_where_the_cache_has_no_room(
 def test_what_is_planned_is_what_preset_and_memory_allow(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train, validation = parts_of(60)
 
-    def plan(**others: Any) -> list[str]:
-        return strategies.planned(Classifier(str(base), **others).prepare(train, validation))
+    def plan(depth: int = 3, **others: Any) -> list[str]:
+        return strategies.planned(Classifier(str(base), **others).prepare(train, validation), depth)
 
+    assert plan(preset="balanced") == plan(preset="best") == ["contrastive"]  # there are few
+    monkeypatch.setattr(encoding, "_FEW", 0)
     assert plan(preset="quick") == []
     assert plan(preset="balanced", depth=3) == ["last-3"]
-    assert plan(preset="balanced") == ["last-1"]  # as many as the least depth has
+    assert plan(preset="balanced", depth=9) == ["last-4"]
     assert plan(preset="best", depth=3) == ["last-3", "full"]
     assert plan(preset="best", long="chunks") == []
     assert plan(preset="best", tune="head") == []

@@ -144,12 +144,12 @@ def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
     # A constant feature carries nothing, unless it serves as the bias that the head lacks.
     constant = scale <= _CONSTANT * largest
     scale[constant] = np.where(largest > 0, largest, np.inf)[constant] if not intercept else np.inf
-    finite = scale[np.isfinite(scale)]
-    if not len(finite):
+    varies = ~constant
+    if not varies.any():
         return mean, scale
-    dead = scale <= _DEAD * finite.max()
-    alive = scale[np.isfinite(scale) & ~dead]
-    floor = np.float32(_SMALLEST_SHARE * np.quantile(alive, _LIVELIEST))
+    # What is constant says nothing of how much the others vary, even where it serves as the bias.
+    dead = varies & (scale <= _DEAD * scale[varies].max())
+    floor = np.float32(_SMALLEST_SHARE * np.quantile(scale[varies & ~dead], _LIVELIEST))
     scale = np.maximum(scale, floor)
     scale[dead] = np.inf
     return mean, scale
