@@ -281,7 +281,7 @@ def test_dead_weights_of_a_real_encoder_lose_no_batch(monkeypatch: pytest.Monkey
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)
         model = Classifier(base="minilm", tune="last-1", depth=6, pool="mean").fit(texts, labels)
-    assert len(losses) >= 30
+    assert len(losses) >= 9  # an epoch at least
     assert np.isfinite(losses).all()
     assert float(model.artifact_.head.linear.weight.detach().abs().max()) < 100
 
