@@ -18,7 +18,7 @@ from rehead import hardware, progress
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, strata
 from rehead.data.splits import folds
-from rehead.heads import Head, build, part_of_both, read_after
+from rehead.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.training import probe
 from rehead.training.encoding import EncodedData, rows_of
 from rehead.training.features import Features, trunk_pass
@@ -246,3 +246,16 @@ def solve(
         tolerance,
         weights,
     )
+
+
+def solve_at(
+    head: Head, pooled: Tensor, labels: Labels, strength: float, weights: npt.NDArray[np.float64] | None
+) -> None:
+    """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""
+    with torch.inference_mode():
+        seen_by_linear = head.projection(pooled).numpy()
+    linear = head.linear
+    weight, bias = probe.solve_at(
+        strength, seen_by_linear, labels, linear.out_features, linear.bias is not None, weights
+    )
+    set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})

@@ -278,18 +278,8 @@ def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, bes
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
     if best.history is not None:
         return strategies.attempt(data, best.tune, head, features, None, None, None, with_validation=True)
-    rows = np.arange(len(data.labels))
-    with torch.inference_mode():
-        seen_by_linear = head.projection(features.seen).numpy()
-    weight, bias = probe.solve_at(
-        solved.strength,
-        seen_by_linear,
-        data.labels,
-        data.n_classes,
-        head.linear.bias is not None,
-        data.example_weights(rows),
-    )
-    set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
+    weights = data.example_weights(np.arange(len(data.labels)))
+    depth_search.solve_at(head, features.seen, data.labels, solved.strength, weights)
     return best
 
 

@@ -27,8 +27,8 @@ from rehead import hardware, progress
 from rehead.bases.cut import Base
 from rehead.bases.loading import fingerprint
 from rehead.evaluation.calibration import calibrated_losses
-from rehead.heads import Head, scale_logits, set_linear
-from rehead.training import loop, lora, probe
+from rehead.heads import Head, scale_logits
+from rehead.training import depth_search, loop, lora
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.config import LAST, trained_layers
 from rehead.training.contrastive import Contrastive
@@ -204,7 +204,9 @@ def attempt(
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples, dropout=recipe.dropout)
                 history = loop.train(trainee, recipe, checkpoint, deadline, watch)
-                _solve_head(head, tail, examples)
+                depth_search.solve_at(
+                    head, tail.features(examples.inputs), examples.labels.numpy(), _CONTRASTIVE_STRENGTH, None
+                )
             else:
                 history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch)
             logits = tail.logits(held_out.inputs).numpy()
@@ -218,20 +220,6 @@ def attempt(
     losses = calibrated_losses(logits, data.validation.labels)
     trainable = sum(weight.numel() for weight in weights)
     return Candidate(tune, logits, losses, time.perf_counter() - begun, trainable, history, learned, adapters)
-
-
-def _solve_head(head: Head, tail: Tail, examples: Labelled) -> None:
-    """Solve the head on the features that the trained layers give, at a strength of its own."""
-    with torch.inference_mode():
-        seen_by_linear = head.projection(tail.features(examples.inputs)).numpy()
-    weight, bias = probe.solve_at(
-        _CONTRASTIVE_STRENGTH,
-        seen_by_linear,
-        examples.labels.numpy(),
-        head.linear.out_features,
-        head.linear.bias is not None,
-    )
-    set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})
 
 
 def adopt(data: EncodedData, head: Head, candidate: Candidate) -> None:
