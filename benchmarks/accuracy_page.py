@@ -2,7 +2,7 @@
 
 Of a set, method, base, seed and number of examples the row that was measured last counts.
 
-    python benchmarks/accuracy_page.py [--results FILE.jsonl] [--out docs/results/accuracy.md] [--base minilm]
+    python benchmarks/accuracy_page.py [--results FILE.jsonl] [--out docs/results/accuracy.md] [--base auto]
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 
 import accuracy_scores
 import numpy as np
-from accuracy import FEW_SHOT_SETS, IMAGE_BASE, METHODS, OUT, SHOTS, read_results
+from accuracy import FEW_SHOT_SETS, METHODS, OUT, SHOTS, read_results
 from accuracy_sets import SETS
 from results import table
 
@@ -64,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--results", type=Path, default=OUT / "results.jsonl", help="(%(default)s)")
     parser.add_argument("--out", type=Path, default=Path("docs/results/accuracy.md"), help="(%(default)s)")
-    parser.add_argument("--base", default="minilm", help="of the targets and tests, on texts (%(default)s)")
+    parser.add_argument("--base", default="auto", help="of the rows that count (%(default)s: what rehead chose)")
     options = parser.parse_args()
     told = Results(read_results(options.results), options.base)
     figure = options.out.with_suffix(".svg")
@@ -77,14 +77,14 @@ class Results:
 
     Args:
         rows: in the order in which they were measured.
-        base: the pretrained model of the text rows that count; rows of others are left to `others`.
+        base: the pretrained model of the rows that count, or `auto`; rows of others are left to `others`.
     """
 
     def __init__(self, rows: Iterable[Row], base: str) -> None:
         latest = {tuple(row[key] for key in ("set", "method", "base", "seed", "shots")): row for row in rows}
         self.base = base
-        self.rows = [row for row in latest.values() if row["base"] in (None, base, IMAGE_BASE)]
-        self.others = [row for row in latest.values() if row["base"] not in (None, base, IMAGE_BASE)]
+        self.rows = [row for row in latest.values() if row["base"] in (None, base)]
+        self.others = [row for row in latest.values() if row["base"] not in (None, base)]
 
     def of(self, name: str, method: str, shots: int | None = None) -> list[Row]:
         """Returns the rows that have answers, by rising seed."""
@@ -370,7 +370,8 @@ def _about(told: Results) -> str:
     versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
     bases = {row["base"] for row in told.others}
     return (
-        f"`python benchmarks/accuracy.py`, {len(rows)} rows, base {told.base} ({IMAGE_BASE} for images), "
+        f"`python benchmarks/accuracy.py`, {len(rows)} rows, "
+        f"{'each set with the base that rehead chose' if told.base == 'auto' else f'base {told.base}'}, "
         f"{min(row['time'] for row in rows)[:10]} to {max(row['time'] for row in rows)[:10]}. Every method gets the "
         "same files. Means over seeds ± standard deviation; seconds are the median of whole processes, from Enter to "
         "the saved model and a tested one, nothing computed before and the pretrained model on the disk. rehead's "

@@ -116,13 +116,19 @@ def planned(data: EncodedData, depth: int) -> list[str]:
 
 
 def recipe_for(data: EncodedData, tune: str) -> Recipe:
-    """Return how a strategy trains, with what the user asked for in its place."""
+    """Return how a strategy trains, with what the user asked for in its place.
+
+    Training never ends early: the rate falls to zero over the epochs, and what pays most is its end.
+    """
+    recipe = data.config.adjusted(_usual_recipe(data, tune))
+    return replace(recipe, patience=recipe.epochs)
+
+
+def _usual_recipe(data: EncodedData, tune: str) -> Recipe:
     narrower = max(1.0, _WIDTH / data.base.hidden_size)
     if tune == "contrastive":
         epochs = math.ceil(_CONTRASTIVE_STEPS * _CONTRASTIVE_BATCH / data.n_train)
-        epochs = min(epochs, _CONTRASTIVE_STEPS)
-        recipe = Recipe(epochs, _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower, patience=epochs)
-        return data.config.adjusted(recipe)
+        return Recipe(min(epochs, _CONTRASTIVE_STEPS), _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower)
     if tune == "lora":
         recipe = Recipe(_EPOCHS_OF_ALL, _BATCH_SIZE_OF_ALL, lora.LEARNING_RATE)
     elif tune == "full":
@@ -131,7 +137,7 @@ def recipe_for(data: EncodedData, tune: str) -> Recipe:
         recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower, dropout=True)
     batch_size = data.config.batch_size or recipe.batch_size
     more = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train)))
-    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more)))
+    return replace(recipe, epochs=max(recipe.epochs, more))
 
 
 def cut_for(tune: str, depth: int) -> int:
