@@ -1,6 +1,8 @@
 """Cross-validation: every example is tested on once, and what is saved has learned from all."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,12 +34,15 @@ def pool() -> Examples:
     return with_near(Examples(texts, ids, ("ham", "spam"), np.arange(1, 61), "messages"))[0]
 
 
+FOREVER = 1e9
+
+
 def unfitted(base: str) -> Classifier:
     return Classifier(base, tune="head", depth=2, pool="mean")
 
 
 def test_each_example_is_scored_by_a_classifier_that_has_not_seen_it(base: str) -> None:
-    told = cross_validate(pool(), 3, unfitted(base))
+    told = cross_validate(pool(), 3, unfitted(base), FOREVER)
     assert [fold["n"] for fold in told.folds] == [20, 20, 20]
     np.testing.assert_allclose(told.probabilities.sum(1), 1)
     assert set(told.answers) == {"majority", "tfidf"}
@@ -45,16 +50,33 @@ def test_each_example_is_scored_by_a_classifier_that_has_not_seen_it(base: str) 
     assert right == pytest.approx(np.mean([fold["accuracy"] for fold in told.folds]))
 
 
+def test_each_fold_and_the_last_classifier_get_an_equal_share_of_the_time(
+    base: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    honest = Classifier.fit_encoded
+
+    def watched(self: Classifier, data: Any, baseline: Any, limits: Any = None, *args: Any, **kwargs: Any) -> Any:
+        shares.append(limits.deadline - time.perf_counter())
+        return honest(self, data, baseline, None, *args, **kwargs)
+
+    monkeypatch.setattr(Classifier, "fit_encoded", watched)
+    cross_validate(pool(), 3, Classifier(base, preset="quick", depth=2, pool="mean"), time.perf_counter() + 400)
+    # What a fold leaves goes to those that follow.
+    assert shares[0] == pytest.approx(100, abs=5)
+    assert shares == sorted(shares)
+
+
 def test_settings_stay_those_of_an_unfitted_classifier(base: str) -> None:
     model = unfitted(base)
-    cross_validate(pool(), 2, model)
+    cross_validate(pool(), 2, model, FOREVER)
     assert not hasattr(model, "classes_")
 
 
 @pytest.mark.parametrize("n_folds", [1, 61])
 def test_number_of_folds_that_makes_no_sense_is_refused(base: str, n_folds: int) -> None:
     with pytest.raises(SettingError, match="60 examples"):
-        cross_validate(pool(), n_folds, unfitted(base))
+        cross_validate(pool(), n_folds, unfitted(base), FOREVER)
 
 
 def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: str, data: Path, tmp_path: Path) -> None:

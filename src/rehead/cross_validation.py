@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from rehead.data.splits import folds, joined
 from rehead.errors import SettingError
 from rehead.evaluation import baselines
 from rehead.evaluation.metrics import macro_f1
+from rehead.training.finetune import Limits
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,14 @@ class OutOfFold:
     folds: list[dict[str, Any]]
 
 
-def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold:
+def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: float) -> OutOfFold:
     """Trains a classifier for each fold, with the settings of an unfitted one.
 
     Groups and texts that are nearly the same are never parted. All folds share the cache of features.
+
+    Args:
+        deadline: on the clock of time.perf_counter. With `auto`, each fold may take its share of the time until then,
+            of which as large a one is left for a last classifier, of all examples.
 
     Raises:
         SettingError: there are fewer examples than folds.
@@ -55,9 +61,12 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier) -> OutOfFold
     for number, split in enumerate(folds(strata(pool.labels), n_folds, model.random_state, groups), start=1):
         progress.say(f"fold {number} of {n_folds}: training {len(split.train):,}, testing {len(split.test):,}")
         train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
-        one = clone(model)
+        begun = time.perf_counter()
+        share = max(1.0, (deadline - begun) / (n_folds + 2 - number))
+        one = clone(model).set_params(budget=share)
         learned = baselines.learn(train, validation)
-        one.fit_encoded(one.prepare(train, validation), learned)
+        limits = Limits(begun + share) if model.tune == "auto" else None
+        one.fit_encoded(one.prepare(train, validation), learned, limits, refits=True)
         scores = one.artifact_.scores(test.inputs)
         probabilities[split.test], tokens_cut[split.test] = scores.probabilities, scores.tokens_cut
         for name, answer in learned.predict(test).items():

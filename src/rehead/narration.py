@@ -79,10 +79,10 @@ def say_overlap(facts: dict[str, Any], where: str) -> None:
         return
     without = overlap["test_without"]
     clean = f"accuracy without them {without['accuracy']:.2%}" if without else "none is left without them"
-    nearly = f", {overlap['near']:,} more nearly so" if overlap["near"] else ""
+    nearly = f", {overlap['near']:,} of them with small changes" if overlap["near"] else ""
     progress.warn(
-        f"{overlap['n']:,} of {facts['test']['n']:,} test {facts['what']} are also in {where}{nearly}, so the test "
-        f"flatters: accuracy {facts['test']['accuracy']:.2%}, {clean}"
+        f"{overlap['n'] + overlap['near']:,} of {facts['test']['n']:,} test {facts['what']} are also in "
+        f"{where}{nearly}, so the test flatters: accuracy {facts['test']['accuracy']:.2%}, {clean}"
     )
 
 

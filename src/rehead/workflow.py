@@ -95,7 +95,7 @@ def fit(
     else:
         decisions.require_possible(wanted, parts.train.label_names, len(parts.validation))
     narration.say_findings(parts.findings)
-    held_out = cross_validate(parts.pool, n_folds, model) if n_folds else None
+    held_out = cross_validate(parts.pool, n_folds, model, start + config.budget) if n_folds else None
     data = model.prepare(parts.train, parts.validation)
     too_long = _cut_off(data)
     narration.say_findings(too_long)

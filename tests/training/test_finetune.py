@@ -158,7 +158,7 @@ def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], mon
     # Far too sure of itself, and right more often than the other, which is as sure as it should be.
     logits = {"last-3": 30 * ranked_best, "full": np.where(np.arange(len(labels))[:, None] % 4 == 0, -right, right)}
 
-    def tried(data: EncodedData, tune: str, *_: Any) -> Candidate:
+    def tried(data: EncodedData, tune: str, *_: Any, **__: Any) -> Candidate:
         of_tune = logits[tune].astype(np.float32)
         return Candidate(tune, of_tune, calibrated_losses(of_tune, labels), 0.0, 1)
 

@@ -26,6 +26,7 @@ from rehead.instruction.generation import Sampling
 from rehead.instruction.tokens import Tokens, tokenise
 from rehead.training.estimate import estimate
 from rehead.training.features import forward_flops
+from rehead.training.finetune import Limits
 from rehead.training.loop import Recipe
 from rehead.training.strategies import TRAINING_EFFICIENCY, expected_seconds
 
@@ -151,7 +152,8 @@ def classifier(base: str, tune: str) -> Approach:
         if needed > budget:
             raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
         tokens = int(data.encoded.tokens.sum())
-        result = model.fit_encoded(data, baselines.learn(task.train, task.validation))
+        learned = baselines.learn(task.train, task.validation)
+        result = model.fit_encoded(data, learned, Limits(begun + budget))
         seconds = time.perf_counter() - begun
         trunk = forward_flops(result.base, tokens, 0, result.depth)
         cached = max(0.0, trunk - result.trunk_flops)

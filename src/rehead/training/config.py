@@ -82,8 +82,6 @@ class TrainingConfig:
     def checked(self) -> TrainingConfig:
         """Return the same; raise SettingError where parts of it contradict each other."""
         check_tune(self.tune)
-        if self.preset not in PRESETS:
-            raise SettingError(f"--preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         if self.tune not in ("head", "auto"):
             if self.long == "chunks":
                 raise SettingError(

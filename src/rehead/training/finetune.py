@@ -218,13 +218,14 @@ def _train_further(
     """Try what is planned beyond the probe; return all candidates, and why no more were tried."""
     candidates, stopped = [first], None
     for tune in strategies.planned(data, len(data.base.blocks)):
+        best = min(candidates, key=lambda candidate: candidate.loss)
         if data.config.tune == "auto":
-            best = min(candidates, key=lambda candidate: candidate.loss)
             stopped = strategies.why_not(data, tune, len(data.base.blocks), best, deadline)
             if stopped:
                 break
+        label = f"{tune} (to beat: {best.tune}, loss {best.loss:.4f})"
         try:
-            candidates.append(strategies.attempt(data, tune, head, features, deadline, resumption, watch))
+            candidates.append(strategies.attempt(data, tune, head, features, deadline, resumption, watch, label=label))
         except Interrupted:
             if data.config.tune != "auto":
                 raise
@@ -277,7 +278,8 @@ def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
 def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Candidate) -> Candidate:
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
     if best.history is not None:
-        return strategies.attempt(data, best.tune, head, features, None, None, None, with_validation=True)
+        label = f"{best.tune}, from all examples"
+        return strategies.attempt(data, best.tune, head, features, None, None, None, label=label, with_validation=True)
     weights = data.example_weights(np.arange(len(data.labels)))
     depth_search.solve_at(head, features.seen, data.labels, solved.strength, weights)
     return best

@@ -134,10 +134,12 @@ def train(
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
     watch: Watch | None = None,
+    label: str = "training",
 ) -> History:
     """Trains in place and leaves the weights with the lowest validation loss.
 
     Args:
+        label: what the progress bar says.
         checkpoint: where the state is kept; None keeps none.
         deadline: on the clock of time.perf_counter. The training ends by then; where that is before the last step, the
             learning rate has fallen to 0 by then all the same, so that what it leaves is a finished training.
@@ -148,7 +150,7 @@ def train(
         SettingError: the checkpoint belongs to another run.
     """
     hardware.keep_freed_memory(of_any_size=True)  # the gradient of a language model's embedding is 113 MB and more
-    run = _Training(trainee, recipe, checkpoint, watch, deadline)
+    run = _Training(trainee, recipe, checkpoint, watch, deadline, label)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         run.start()
@@ -168,8 +170,9 @@ class _Training:
         checkpoint: Checkpoint | None,
         watch: Watch | None,
         deadline: float | None,
+        label: str,
     ) -> None:
-        self.trainee, self.recipe, self.checkpoint, self.watch = trainee, recipe, checkpoint, watch
+        self.trainee, self.recipe, self.checkpoint, self.watch, self.label = trainee, recipe, checkpoint, watch, label
         self.weights = trainee.weights()
         self.device = self.weights[0].device
         self.optimizer = _optimizer(self.weights, recipe)
@@ -213,7 +216,7 @@ class _Training:
         order = torch.Generator().manual_seed(self.recipe.seed)
         n = len(self.lengths)
         total = n * self.recipe.epochs
-        with progress.bar("training", total) as advance:
+        with progress.bar(self.label, total) as advance:
             advance(min(total, self.step * self.recipe.batch_size))
             for epoch in range(1, self.recipe.epochs + 1):
                 rows = torch.randperm(n, generator=order)

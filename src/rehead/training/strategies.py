@@ -182,6 +182,7 @@ def attempt(
     resumption: Resumption | None,
     watch: Watch | None,
     *,
+    label: str = "training",
     with_validation: bool = False,
 ) -> Candidate:
     """Train with one strategy and return what it learned; backbone and head are afterwards as they were.
@@ -190,6 +191,7 @@ def attempt(
         head: with the solved probe in it.
         features: with the token states at the cut, if they were kept.
         deadline: on the clock of time.perf_counter, see `rehead.training.loop.train`.
+        label: what the progress bar says.
         with_validation: learn from the validation examples, too; what the candidate says of them is then worth nothing.
 
     Raises:
@@ -209,12 +211,12 @@ def attempt(
             recipe = recipe_for(data, tune)
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples, dropout=recipe.dropout)
-                history = loop.train(trainee, recipe, checkpoint, deadline, watch)
+                history = loop.train(trainee, recipe, checkpoint, deadline, watch, label)
                 depth_search.solve_at(
                     head, tail.features(examples.inputs), examples.labels.numpy(), _CONTRASTIVE_STRENGTH, None
                 )
             else:
-                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch)
+                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")

@@ -139,9 +139,11 @@ def train(
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
     watch: Watch | None = None,
+    label: str = "training",
 ) -> History:
     """Trains a tail in place; see `rehead.training.loop.train`."""
-    return loop.train(_Classification(tail, examples, validation, recipe), recipe, checkpoint, deadline, watch)
+    trainee = _Classification(tail, examples, validation, recipe)
+    return loop.train(trainee, recipe, checkpoint, deadline, watch, label)
 
 
 class _Classification:
