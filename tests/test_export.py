@@ -471,7 +471,7 @@ def test_averaged_views_cannot_be_exported(photos: Path, tmp_path: Path) -> None
     paths = sorted(photos.rglob("*.png"))
     model = Classifier(str(base), ngrams=False, tune="head", depth=1, views=2, average_views=True)
     model.fit(paths, [path.parent.name for path in paths]).save(tmp_path / "model")
-    with pytest.raises(SettingError, match="--average-views"):
+    with pytest.raises(SettingError, match="--views 1"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))
 
 

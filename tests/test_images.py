@@ -113,6 +113,35 @@ def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> N
     assert (rows[n_train:] >= run.n_train).all()
 
 
+@pytest.mark.parametrize(
+    ("settings", "views", "averaged"),
+    [
+        ({}, 4, True),
+        ({"preset": "best"}, 4, True),
+        ({"preset": "quick"}, 1, False),
+        ({"tune": "head"}, 1, False),
+        ({"views": 1}, 1, False),
+        ({"views": 2}, 2, False),
+        ({"budget": 1e-9}, 1, False),
+    ],
+)
+def test_auto_averages_four_views_where_there_is_time(
+    data: Path, vit: Path, settings: dict[str, Any], views: int, averaged: bool
+) -> None:
+    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    run = Classifier(str(vit), **settings).prepare(parts.train, parts.validation)
+    assert (run.views, run.config.views, run.config.average_views) == (views, views, averaged)
+    assert len(run.encoded.ids) == views * len(parts.train) + (4 if averaged else 1) * len(parts.validation)
+
+
+def test_averaged_views_of_auto_are_saved(data: Path, vit: Path, tmp_path: Path) -> None:
+    model = fit(str(data), Classifier(str(vit), depth=2, pool="mean"), tmp_path / "model").model
+    loaded = rehead.load(str(tmp_path / "model"))
+    assert (loaded.views, loaded.average_views) == (4, True)
+    new = [image("upright", 5)]
+    np.testing.assert_allclose(loaded.predict_proba(new), model.predict_proba(new), atol=1e-5)
+
+
 @pytest.mark.parametrize(("tune", "epochs_anew"), [("full", 2), ("last-1", 0)])
 def test_where_nothing_is_kept_every_epoch_has_views_of_its_own(
     tune: str, epochs_anew: int, data: Path, vit: Path, monkeypatch: pytest.MonkeyPatch
@@ -253,7 +282,7 @@ def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
     with pytest.raises(SettingError, match="--tune lora needs linear layers"):
         fit(str(data), Classifier(str(base), tune="lora"))
     parts = parts_of_data.prepare(Sources(str(data)), seed=0)
-    run = Classifier(str(base), tune="auto", preset="best").prepare(parts.train, parts.validation)
+    run = Classifier(str(base), tune="auto", preset="best", views=1).prepare(parts.train, parts.validation)
     assert strategies.planned(run, 2) == ["last-2", "full"]
     monkeypatch.setattr(hardware, "free_device_memory", lambda: 0)
     assert strategies.planned(run, 2) == ["last-2"]

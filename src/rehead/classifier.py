@@ -64,7 +64,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         depth: how many of the base's layers to keep; "auto" measures it.
         pool: `last` (decoders), `cls` (encoders), `mean`, `both`, `layers` (of several layers), or "auto", which
             measures them.
-        views: of each training image, how many are learned from: as it is, mirrored, and changed at random.
+        views: of each training image, how many are learned from: as it is, mirrored, and changed at random. None for
+            one, or with `tune="auto"`, unless the preset is `quick`, four that are averaged, where there is time.
         average_views: whether as many are averaged in prediction, too.
         max_length: a text with more tokens is long.
         long: `truncate` uses the beginning of a long text, `head-tail` its beginning and its end, `chunks` all of it in
@@ -108,7 +109,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         label_smoothing: float = 0.0,
         class_weight: str | None = None,
         budget: float | None = None,
-        views: int = 1,
+        views: int | None = None,
         average_views: bool = False,
         random_state: int = 0,
     ) -> None:
@@ -311,7 +312,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "views": 1, "random_state": 0}
         for name, least in whole.items():
             value = getattr(self, name)
-            if value is None and name in ("epochs", "batch_size"):
+            if value is None and name in ("epochs", "batch_size", "views"):
                 continue
             if not isinstance(value, Integral) or value < least:
                 called = "the seed (random_state)" if name == "random_state" else name
@@ -336,7 +337,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             pool=self.pool,
             max_length=int(self.max_length),
             long=self.long,
-            views=int(self.views),
+            views=None if self.views is None else int(self.views),
             average_views=bool(self.average_views),
             ngrams=bool(self.ngrams),
             epochs=None if self.epochs is None else int(self.epochs),

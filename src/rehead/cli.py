@@ -138,7 +138,10 @@ def _parser() -> argparse.ArgumentParser:
         help="use the beginning of longer texts; beginning and end; or all, in windows (%(default)s)",
     )
     fit.add_argument(
-        "--views", type=int, default=1, metavar="N", help="of each training image, turned, cut (%(default)s)"
+        "--views",
+        type=int,
+        metavar="N",
+        help="of each training image, turned, cut (1; auto averages 4 if there is time)",
     )
     fit.add_argument("--average-views", action="store_true", help="in prediction too; more accurate, N times as slow")
     fit.add_argument("--budget", metavar="T", help="for auto: 90s, 10m, 2h in all (by preset 2m, 10m, 1h)")

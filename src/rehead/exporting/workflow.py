@@ -109,7 +109,7 @@ def _require_exportable(classifier: Artifact, form: str) -> None:
     if told["average_views"]:
         raise SettingError(
             "the classifier averages views of an image that are made before the network sees them; only what was "
-            "fitted without --average-views can be exported"
+            "fitted with --views 1 can be exported"
         )
 
 

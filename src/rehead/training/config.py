@@ -30,7 +30,8 @@ class TrainingConfig:
         pool: one of `rehead.heads.POOLINGS`, or "auto".
         max_length: longest text, or window of one, in tokens.
         long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
-        views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`.
+        views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`. None for
+            what suits the preset, see `rehead.training.encoding.encode`.
         average_views: whether as many views of an image are averaged in validation and prediction, too.
         ngrams: whether word and character n-grams may stand beside the head, where they help.
         epochs, batch_size, learning_rate: of the layers' training; None for what suits the strategy.
@@ -46,7 +47,7 @@ class TrainingConfig:
     pool: str = "auto"
     max_length: int = 512
     long: str = "truncate"
-    views: int = 1
+    views: int | None = None
     average_views: bool = False
     ngrams: bool = True
     epochs: int | None = None
