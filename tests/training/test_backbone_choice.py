@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -99,11 +100,30 @@ def test_images_have_backbones_of_their_own() -> None:
     assert backbone_choice._suitable(examples, CONFIG) == ["efficientnet-lite0", "efficientnet-lite2"]
 
 
-def test_of_two_that_are_as_good_the_smaller_is_taken(catalogue: Callable[..., None], able: Path) -> None:
-    catalogue(minilm=able, mpnet=able)
-    chosen = choose_backbone(ENGLISH, CONFIG)
-    assert chosen.name == "minilm"
+@pytest.mark.parametrize(
+    ("settings", "taken"),
+    [
+        ({"tune": "head"}, "minilm"),
+        ({"long": "chunks"}, "minilm"),  # whose layers cannot be trained
+        ({}, "mpnet"),
+        ({"tune": "full"}, "mpnet"),
+    ],
+)
+def test_of_two_that_are_as_good_the_larger_is_taken_if_its_layers_are_trained(
+    catalogue: Callable[..., None], blind: Path, settings: dict[str, Any], taken: str
+) -> None:
+    catalogue(minilm=blind, mpnet=blind)
+    chosen = choose_backbone(ENGLISH, TrainingConfig("auto", **settings))
+    assert chosen.name == taken
     assert chosen.losses["minilm"] == chosen.losses["mpnet"]
+
+
+def test_where_the_smallest_is_nearly_always_right_nothing_larger_is_fetched(
+    catalogue: Callable[..., None], able: Path
+) -> None:
+    catalogue(minilm=able)
+    chosen = choose_backbone(ENGLISH, CONFIG)
+    assert (chosen.name, list(chosen.losses)) == ("minilm", ["minilm"])
 
 
 def test_a_larger_one_that_is_better_is_taken(catalogue: Callable[..., None], able: Path, blind: Path) -> None:
