@@ -1,4 +1,4 @@
-# make demo   from nothing to a spam classifier made of a language model
+# make demo   from nothing to a spam classifier
 # make demo-images   the same with images: handwritten digits
 # make test   format, lint, types, layers and every test, the slow ones too
 # make check  format, lint, types, layers and the fast tests, in five minutes
@@ -28,8 +28,8 @@ HAM := Running late, see you at the station around seven. Shall I bring anything
 install: .venv/installed
 
 demo: .venv/installed
-	@echo "== fine-tuning SmolLM2-135M as a spam filter on sample:sms (fetches 93 MB the first time)"
-	@$(BIN)/rehead fit sample:sms --base smollm2 --output demo/sms
+	@echo "== fine-tuning a spam filter on sample:sms (fetches 90 MB the first time)"
+	@$(BIN)/rehead fit sample:sms --output demo/sms
 	@echo
 	@echo "== classifying two messages"
 	@printf '%s\n' '$(SPAM)' '$(HAM)' | $(BIN)/rehead predict demo/sms -

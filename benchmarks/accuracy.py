@@ -25,11 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import accuracy_scores
-import few_shots
 import numpy as np
 import peers
 import rehead_runs
-from accuracy_sets import SEPARATOR, SETS, DataSet, part, read_part, write_part
+from accuracy_sets import SEPARATOR, SETS, DataSet, drawn, part, read_part, write_part
 from measure import Contender, FailedRunError, Run, attempt
 from rehead_runs import REHEAD, Cache
 
@@ -368,7 +367,7 @@ def _files(name: str, folder: Path, texts: int | None) -> dict[str, Path | None]
 def _drawn(files: dict[str, Path | None], shots: int, seed: int) -> Path:
     """Returns a training part of a few examples a class."""
     file = files["train"].with_name(f"train-{shots}-{seed}.csv")
-    write_part(few_shots.draw(read_part(files["train"]), shots, seed), file)
+    write_part(drawn(read_part(files["train"]), shots, seed), file)
     return file
 
 

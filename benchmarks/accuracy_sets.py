@@ -95,6 +95,15 @@ def write_part(rows: list[Row], file: Path) -> None:
         csv.writer(output).writerows([("label", "text"), *rows])
 
 
+def drawn(rows: list[Row], shots: int, seed: int) -> list[Row]:
+    """Returns so many rows of each label, drawn at random, or all that there are of it."""
+    generator = random.Random(seed)  # noqa: S311
+    by_label: dict[str, list[Row]] = {}
+    for row in rows:
+        by_label.setdefault(row[0], []).append(row)
+    return [row for found in by_label.values() for row in generator.sample(found, min(shots, len(found)))]
+
+
 def _write_texts(name: str, folder: Path, texts: int | None) -> dict[str, Any]:
     parts = {part: rows for part, rows in _texts(name).items() if rows}
     if texts:
