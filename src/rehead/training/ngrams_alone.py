@@ -68,7 +68,7 @@ class TrainedNgrams(TrainedClassifier):
     @property
     def structure(self) -> dict[str, Any]:
         """See `TrainedClassifier.structure`."""
-        nothing = dict.fromkeys(("pool", "depth", "cut", "blocks_of_base", "max_length", "long"))
+        nothing = dict.fromkeys(("pool", "depth", "cut", "blocks_of_base", "max_length", "long", "views"))
         return {**nothing, "means_at_one_length": False}
 
 
