@@ -3,7 +3,8 @@
 A folder with `model.safetensors`, `config.json`, tokenizer files, `rehead.json`, `reference.safetensors`,
 `fingerprint.safetensors`, `README.md` and `report.html`, and a folder `adapter` where low-rank adapters were trained.
 With `last` and `cls` pooling it is a Transformers sequence-classification model as it stands; with `mean` and `both`
-the backbone is, and the head lies beside it in the same file.
+the backbone is, and the head lies beside it in the same file. A classifier of n-grams alone has neither `config.json`
+nor a tokenizer: `model.safetensors` holds its regression.
 
 Before the folder gets its name it is loaded again, and its scores on a few texts must be those in memory.
 """
@@ -13,11 +14,12 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,10 +31,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rehead import files, progress
+from rehead.bases.catalogue import TFIDF
 from rehead.bases.cut import Base
 from rehead.bases.loading import load_folder
+from rehead.bases.ngrams import SKETCH_WIDTH
 from rehead.bases.plausibility import require_harmless
-from rehead.bases.reading import save_reader
+from rehead.bases.reading import TEXTS_OF_NO_MEANING, sample_for, save_reader
 from rehead.bases.vision import VisionBase
 from rehead.data.pictures import Picture
 from rehead.description import DESCRIPTION, read
@@ -44,7 +48,7 @@ from rehead.evaluation.decisions import Rule
 from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.heads import Head, build, is_family_head, set_linear
-from rehead.predictor import Predictor, Scores
+from rehead.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
 from rehead.training.lora import Adapters
 
 WEIGHTS = "model.safetensors"
@@ -70,32 +74,63 @@ class Reference:
     seen: npt.NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class Artifact:
+@dataclass(frozen=True, kw_only=True)
+class Artifact(ABC):
     """A trained classifier, with all that is saved of it.
 
     Attributes:
         description: the content of rehead.json: labels, pool, depth, max_length, temperature, metrics, ...
         reference: None for a classifier that was trained without an evaluation.
-        adapters: saved in a folder `adapter` of their own; their effect is in the base's weights already.
         fingerprint: of what it was tested on; None likewise, and for one from before there were fingerprints.
     """
 
-    base: Base
-    head: Head
     description: dict[str, Any]
     reference: Reference | None
-    adapters: Adapters | None = None
     fingerprint: Fingerprint | None = None
+
+    @property
+    @abstractmethod
+    def takes(self) -> Literal["texts", "images"]:
+        """What it classifies."""
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """How many features of an input its predictor can tell."""
+
+    @property
+    @abstractmethod
+    def sample(self) -> list[str] | list[Picture]:
+        """Inputs of no meaning, to compare what two copies of it make of them."""
+
+    @abstractmethod
+    def predictor(
+        self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting"
+    ) -> FeatureScoring:
+        """What scores texts or images; for its arguments see `Predictor`."""
+
+    @abstractmethod
+    def served(self) -> tuple[Self, FeatureScoring]:
+        """Return what scores in a server, and the classifier without what that has copied."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> None:
+        """Write the weights, and whatever else a copy is made of, but no description, reference or fingerprint."""
+
+    @property
+    def beside(self) -> tuple[Baselines | ImageBaselines, float] | None:
+        """The baseline that stands beside the head, and what its logits are multiplied by; None where none does."""
+        return None
+
+    @property
+    def reference_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """What is saved of the reference."""
+        assert self.reference is not None
+        return {"seen": self.reference.seen, **self.reference.baselines.tensors()}
 
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(self.description["labels"])
-
-    @property
-    def takes(self) -> Literal["texts", "images"]:
-        """What it classifies."""
-        return "images" if isinstance(self.base, VisionBase) else "texts"
 
     @property
     def multilabel(self) -> bool:
@@ -110,9 +145,37 @@ class Artifact:
             return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
         return Rule.from_json(told, self.labels) if told else Rule()
 
+    def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
+        """Probabilities of the texts or images, and how much of each text was cut off."""
+        return self.predictor().scores(texts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkArtifact(Artifact):
+    """A cut backbone with a head.
+
+    Attributes:
+        adapters: saved in a folder `adapter` of their own; their effect is in the base's weights already.
+    """
+
+    base: Base
+    head: Head
+    adapters: Adapters | None = None
+
+    @property
+    def takes(self) -> Literal["texts", "images"]:
+        return "images" if isinstance(self.base, VisionBase) else "texts"
+
+    @property
+    def width(self) -> int:
+        return self.head.linear.in_features
+
+    @property
+    def sample(self) -> list[str] | list[Picture]:
+        return sample_for(self.base)
+
     @property
     def beside(self) -> tuple[Baselines | ImageBaselines, float] | None:
-        """The baseline that stands beside the head, and what its logits are multiplied by; None where none does."""
         factor = self.description["baseline_factor"]
         if not factor:
             return None
@@ -120,12 +183,7 @@ class Artifact:
             raise ArtifactError(f"{_REFERENCE} is missing, which this classifier's scores rest on; train or copy again")
         return self.reference.baselines, factor
 
-    def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
-        """Probabilities of the texts or images, and how much of each text was cut off."""
-        return self.predictor().scores(texts)
-
     def predictor(self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting") -> Predictor:
-        """What scores texts or images; for its arguments see `Predictor`."""
         settings = self.description
         return Predictor(
             self.base,
@@ -139,6 +197,70 @@ class Artifact:
             serving=serving,
             label=label,
         )
+
+    def served(self) -> tuple[Self, Predictor]:
+        predictor = self.predictor(serving=True, label=None)
+        return replace(self, base=predictor.base), predictor
+
+    def write(self, folder: Path) -> None:
+        base, head = self.base, self.head
+        config = base.config
+        config.id2label = dict(enumerate(self.labels))
+        config.label2id = {label: i for i, label in enumerate(self.labels)}
+        config.problem_type = f"{'multi' if self.multilabel else 'single'}_label_classification"
+        with progress.quiet_transformers():
+            if base.family_head(head.pooling) is not None:
+                base.model.to("cpu").save_pretrained(folder, max_shard_size="1TB")
+            else:
+                config.architectures = [type(base.backbone).__name__]
+                config.save_pretrained(folder)
+                tensors = {**base.backbone.state_dict(), **_head_tensors(head)}
+                contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+                save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+            save_reader(base, folder, self.description["max_length"])
+        if self.adapters:
+            self.adapters.save(folder / ADAPTER)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NgramArtifact(Artifact):
+    """A regression on word and character n-grams, without a network.
+
+    Attributes:
+        regression: one of the baselines of the reference itself; its logits are divided by the description's
+            `temperature`.
+    """
+
+    regression: Baselines
+
+    @property
+    def takes(self) -> Literal["texts"]:
+        return "texts"
+
+    @property
+    def width(self) -> int:
+        return SKETCH_WIDTH
+
+    @property
+    def sample(self) -> list[str]:
+        return TEXTS_OF_NO_MEANING
+
+    @property
+    def reference_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        # Its baselines are the weights.
+        assert self.reference is not None
+        return {"seen": self.reference.seen}
+
+    def predictor(
+        self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting"
+    ) -> NgramPredictor:
+        return NgramPredictor(self.regression, self.description["temperature"], label)
+
+    def served(self) -> tuple[Self, NgramPredictor]:
+        return self, self.predictor(label=None)
+
+    def write(self, folder: Path) -> None:
+        save_arrays(self.regression.tensors(), folder / WEIGHTS)
 
 
 def require_replaceable(folder: Path, mark: str = DESCRIPTION, what: str = "not a rehead model") -> None:
@@ -223,20 +345,16 @@ def load(folder: Path) -> Artifact:
     """
     description = read(folder)
     require_weights(folder, description)
+    loaded: Artifact
     try:
         require_harmless(folder)
-        pooling, n_classes = description["pool"], len(description["labels"])
-        base = load_folder(folder, description["base"], n_classes, seed=0, trained_head=is_family_head(pooling))
-        head = build(base, pooling, n_classes, seed=0)
-        if base.family_head(pooling) is None:
-            _load_head(folder / WEIGHTS, head)
-            if not description["means_at_one_length"]:
-                head.projection = nn.Identity()
-        reference = _load_reference(folder / _REFERENCE)
-        fingerprint = Fingerprint.load(folder)
-        if fingerprint:
-            fingerprint.require_for(n_classes, head.linear.in_features, folder)
-        loaded = Artifact(base, head, description, reference, fingerprint=fingerprint)
+        if description["base"] == TFIDF:
+            loaded = _load_ngrams(folder, description)
+        else:
+            loaded = _load_network(folder, description)
+        if fingerprint := Fingerprint.load(folder):
+            fingerprint.require_for(len(loaded.labels), loaded.width, folder)
+            loaded = replace(loaded, fingerprint=fingerprint)
         _ = loaded.rule, loaded.beside
     except ArtifactError:
         raise
@@ -246,26 +364,9 @@ def load(folder: Path) -> Artifact:
 
 
 def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> None:
-    base, head = artifact.base, artifact.head
-    config = base.config
-    config.id2label = dict(enumerate(artifact.labels))
-    config.label2id = {label: i for i, label in enumerate(artifact.labels)}
-    config.problem_type = f"{'multi' if artifact.multilabel else 'single'}_label_classification"
-    with progress.quiet_transformers():
-        if base.family_head(head.pooling) is not None:
-            base.model.to("cpu").save_pretrained(folder, max_shard_size="1TB")
-        else:
-            config.architectures = [type(base.backbone).__name__]
-            config.save_pretrained(folder)
-            tensors = {**base.backbone.state_dict(), **_head_tensors(head)}
-            contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
-        save_reader(base, folder, artifact.description["max_length"])
+    artifact.write(folder)
     if artifact.reference:
-        arrays = {"seen": artifact.reference.seen, **artifact.reference.baselines.tensors()}
-        save_arrays(arrays, folder / _REFERENCE)
-    if artifact.adapters:
-        artifact.adapters.save(folder / ADAPTER)
+        save_arrays(artifact.reference_arrays, folder / _REFERENCE)
     if artifact.fingerprint:
         artifact.fingerprint.save(folder)
     write_words(folder, artifact.description, documents)
@@ -281,6 +382,31 @@ def _verify(folder: Path, sample: Sequence[str] | Sequence[Picture], expected: n
         )
 
 
+def _load_network(folder: Path, description: dict[str, Any]) -> NetworkArtifact:
+    pooling, n_classes = description["pool"], len(description["labels"])
+    base = load_folder(folder, description["base"], n_classes, seed=0, trained_head=is_family_head(pooling))
+    head = build(base, pooling, n_classes, seed=0)
+    if base.family_head(pooling) is None:
+        _load_head(folder / WEIGHTS, head)
+        if not description["means_at_one_length"]:
+            head.projection = nn.Identity()
+    path = folder / _REFERENCE
+    arrays = load_arrays(path) if path.is_file() else None
+    reference = Reference(baselines.from_tensors(arrays), arrays["seen"]) if arrays else None
+    return NetworkArtifact(base=base, head=head, description=description, reference=reference)
+
+
+def _load_ngrams(folder: Path, description: dict[str, Any]) -> NgramArtifact:
+    regression = Baselines.from_tensors(load_arrays(folder / WEIGHTS))
+    n_classes, width = len(description["labels"]), regression.features.width
+    shapes = regression.weight.shape, regression.bias.shape, regression.multilabel
+    if shapes != ((width, n_classes), (n_classes,), description["multilabel"]):
+        raise ArtifactError(f"the regression in {folder / WEIGHTS} does not fit the labels in {DESCRIPTION}")
+    path = folder / _REFERENCE
+    reference = Reference(regression, load_arrays(path)["seen"]) if path.is_file() else None
+    return NgramArtifact(regression=regression, description=description, reference=reference)
+
+
 def _head_tensors(head: Head) -> dict[str, torch.Tensor]:
     return {f"{_HEAD_PREFIX}{name}": tensor for name, tensor in head.linear.state_dict().items()}
 
@@ -292,10 +418,3 @@ def _load_head(path: Path, head: Head) -> None:
     if tensors["weight"].shape != head.linear.weight.shape:
         raise ArtifactError(f"the trained head in {path} does not fit the labels in {DESCRIPTION}")
     set_linear(head, tensors)
-
-
-def _load_reference(path: Path) -> Reference | None:
-    if not path.is_file():
-        return None
-    arrays = load_arrays(path)
-    return Reference(baselines.from_tensors(arrays), arrays["seen"])

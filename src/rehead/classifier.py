@@ -19,9 +19,8 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from rehead import artifact, likelihood
-from rehead.artifact import Artifact, Reference
-from rehead.bases.catalogue import AUTO
-from rehead.bases.reading import sample_for
+from rehead.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
+from rehead.bases.catalogue import AUTO, TFIDF
 from rehead.bases.tokens import LONG
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable
@@ -35,11 +34,12 @@ from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
-from rehead.heads import MeansAtOneLength
+from rehead.training import ngrams_alone
 from rehead.training.backbone_choice import choose_backbone
 from rehead.training.config import BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
-from rehead.training.finetune import Limits, TrainedClassifier, finetune
+from rehead.training.finetune import Limits, TrainedClassifier, TrainedNetwork, finetune
+from rehead.training.ngrams_alone import NgramData, TrainedNgrams
 from rehead.training.resumption import Resumption
 
 # How many texts' scores are compared after saving.
@@ -53,7 +53,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Args:
         base: a name of the catalogue (`rehead bases`), a Transformers folder, a GGUF file or a hub name; "auto" chooses
-            by the language of the texts, a few hundred of the examples, and the budget.
+            by the language of the texts, a few hundred of the examples, and the budget; "tfidf" takes word and
+            character n-grams alone, without a pretrained model, and no setting of one.
         tune: `head` trains the head alone; `last-K` also the last K layers and the final norm; `lora` low-rank
             adapters in all layers; `full` everything; `auto` tries what the preset says and keeps what is best on
             validation after calibration.
@@ -79,7 +80,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     Attributes:
         classes_: (n_classes,) the labels, in the order of the columns of `predict_proba`.
-        depth_, pool_: what was chosen.
+        depth_, pool_: what was chosen; None with base "tfidf".
         validation_log_loss_: on the examples held out of `fit`.
         dropped_: rows of X that were not used, by reason: {reason: [row, ...]}, rows count from 1.
 
@@ -174,8 +175,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.dropped_: Dropped = dropped
         return self
 
-    def prepare(self, train: Examples, validation: Examples) -> EncodedData:
-        """Load the base and encode the examples, as `fit_encoded` and `rehead.training.estimate` take them."""
+    def prepare(self, train: Examples, validation: Examples) -> EncodedData | NgramData:
+        """Return the examples as `fit_encoded` takes them, with the base loaded where there is one."""
+        config = self.config()
+        return (
+            ngrams_alone.gather(train, validation, config) if config.base == TFIDF else self.encode(train, validation)
+        )
+
+    def encode(self, train: Examples, validation: Examples) -> EncodedData:
+        """Load the pretrained base and encode the examples, as `rehead.training.estimate` takes them, too."""
         config = self.config()
         if config.base == AUTO:
             config = replace(config, base=choose_backbone(train, config).name)
@@ -183,7 +191,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def fit_encoded(
         self,
-        data: EncodedData,
+        data: EncodedData | NgramData,
         baseline: Baselines | ImageBaselines,
         limits: Limits | None = None,
         resumption: Resumption | None = None,
@@ -193,23 +201,34 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Train on what `prepare` made of examples; `fit` without its checks and its split.
 
         Args:
-            baseline: learned from the same examples; it may stand beside the head.
+            baseline: learned from the same examples; it may stand beside the head, or be the classifier.
             limits, resumption, refits: see `rehead.training.finetune.finetune`.
         """
-        result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
+        result: TrainedNetwork | TrainedNgrams
+        if isinstance(data, NgramData):
+            result = ngrams_alone.learn(data, baseline, refits=refits)
+        else:
+            result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
         validation = data.validation
         self.classes_ = np.array(data.train.label_names)
-        self.depth_ = result.depth
-        self.pool_ = result.head.pooling
+        self.depth_, self.pool_ = result.structure["depth"], result.structure["pool"]
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
         seen = fingerprints([*data.train.inputs, *validation.inputs])
-        self._artifact = Artifact(
-            base=result.base,
-            head=result.head,
-            description=self._description(result, data),
-            reference=Reference(_of_all(data, baseline) if result.refitted else baseline, seen),
-            adapters=result.adapters,
-        )
+        description = self._description(result, data)
+        self._artifact: Artifact
+        if isinstance(result, TrainedNgrams):
+            reference = Reference(result.regression, seen)
+            self._artifact = NgramArtifact(regression=result.regression, description=description, reference=reference)
+        else:
+            assert isinstance(data, EncodedData)
+            reference = Reference(_of_all(data, baseline) if result.refitted else baseline, seen)
+            self._artifact = NetworkArtifact(
+                base=result.base,
+                head=result.head,
+                description=description,
+                reference=reference,
+                adapters=result.adapters,
+            )
         # The longest reach as far as a window of attention does.
         if validation.pictures is None:
             self._sample: list[str] | list[Picture] = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
@@ -264,13 +283,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         check_is_fitted(self)
         description = {**self._artifact.description, "label_type": self.classes_.dtype.kind, **(facts or {})}
-        complete = Artifact(
-            self._artifact.base,
-            self._artifact.head,
-            description,
-            self._artifact.reference,
-            self._artifact.adapters,
-            fingerprint or self._artifact.fingerprint,
+        complete = replace(
+            self._artifact, description=description, fingerprint=fingerprint or self._artifact.fingerprint
         )
         artifact.save(complete, Path(folder), documents or {}, self._sample)
 
@@ -283,15 +297,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         loaded = artifact.load(Path(folder))
         description = loaded.description
+        asked = ("tune", "depth", "pool", "max_length", "long", "views", "average_views")
         model = cls(
             description["base"],
-            tune=description["tune"],
-            depth=description["depth"],
-            pool=description["pool"],
-            max_length=description["max_length"],
-            long=description["long"],
-            views=description["views"],
-            average_views=description["average_views"],
+            **{name: description[name] for name in asked if description[name] is not None},
             **description["recipe"],
             random_state=description["seed"],
         )
@@ -300,7 +309,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         model.validation_log_loss_ = description["validation_log_loss"]
         model.dropped_ = {}
         model._artifact = loaded
-        model._sample = sample_for(loaded.base)
+        model._sample = loaded.sample
         return model
 
     def config(self) -> TrainingConfig:
@@ -329,7 +338,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise SettingError(f"budget must be a number of seconds above 0, not {self.budget!r}")
         if self.preset not in PRESETS:
             raise SettingError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
-        return TrainingConfig(
+        config = TrainingConfig(
             base=self.base,
             tune=self.tune,
             preset=self.preset,
@@ -348,25 +357,24 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             budget=BUDGETS[self.preset] if self.budget is None else float(self.budget),
             seed=int(self.random_state),
         )
+        if config.base == TFIDF:
+            ngrams_alone.require_no_layers(config)
+        return config
 
-    def _description(self, result: TrainedClassifier, data: EncodedData) -> dict[str, Any]:
+    def _description(self, result: TrainedClassifier, data: EncodedData | NgramData) -> dict[str, Any]:
         import torch
         import transformers
 
         config = data.config
         return {
             "format": FORMAT,
-            "base": result.base.name,
+            "base": config.base,
             "tune": result.tune,
-            "pool": result.head.pooling,
-            "depth": result.depth,
-            "cut": result.cut,
-            "blocks_of_base": result.layers_before_cut,
             "max_length": config.max_length,
             "long": config.long,
             "views": config.views,
             "average_views": config.average_views,
-            "means_at_one_length": isinstance(result.head.projection, MeansAtOneLength),
+            **result.structure,
             "baseline_factor": result.baseline_factor,
             "temperature": result.temperature,
             "labels": list(data.train.label_names),

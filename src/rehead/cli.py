@@ -104,7 +104,8 @@ def _parser() -> argparse.ArgumentParser:
         "--base",
         metavar="NAME",
         default="auto",
-        help="see rehead bases; a folder; a hub name (auto chooses by language, a few hundred examples and budget)",
+        help="see rehead bases; a folder; a hub name; tfidf for n-grams without a pretrained model (auto chooses by "
+        "language, a few hundred examples and budget)",
     )
     fit.add_argument(
         "--tune",

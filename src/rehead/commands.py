@@ -270,6 +270,8 @@ def bases(options: argparse.Namespace) -> None:
         for name, entry in CATALOGUE.items()
     }
     _print_catalogue(entries, options.json)
+    if not options.json:
+        print("tfidf\tword and character n-grams with logistic regression; no pretrained model, nothing to fetch")
 
 
 def samples(options: argparse.Namespace) -> None:

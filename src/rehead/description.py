@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rehead.bases.catalogue import TFIDF
 from rehead.bases.plausibility import read_json
 from rehead.bases.tokens import LONG
 from rehead.errors import ArtifactError, first_line
@@ -79,6 +80,8 @@ _CHECKS: dict[str, Callable[[Any], bool]] = {
     "metrics": lambda value: value is None or isinstance(value, dict),
 }
 _OPTIONAL = {"decisions", "metrics"}
+# None in a classifier that has no network.
+_OF_NETWORKS = {"pool", "depth", "cut", "blocks_of_base", "max_length", "long", "views"}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -103,7 +106,10 @@ def read(folder: Path) -> dict[str, Any]:
         version = str(told.get("format"))[:40]
         raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
     description = {**_BEFORE, **told}
+    has_network = description.get("base") != TFIDF
     for name, holds in _CHECKS.items():
-        if (name not in description and name not in _OPTIONAL) or not holds(description.get(name)):
+        value = description.get(name)
+        is_right = holds(value) if has_network or name not in _OF_NETWORKS else value is None
+        if (name not in description and name not in _OPTIONAL) or not is_right:
             raise ArtifactError(f"{path}: {name!r} is missing or makes no sense; train or copy the model again")
     return description

@@ -170,11 +170,7 @@ def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]
     examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(told))
     unique, _ = drop_duplicates(examples)
     asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")
-    known, own = (frozen_features(part, told).pooled.numpy() for part in (unique, asked))
-    # A few directions of enormous variance would decide alone.
-    mean, scale = known.mean(0), known.std(0) + _LEAST
-    known, own = (known - mean) / scale, (own - mean) / scale
-    similarity = known @ own[0] / (np.linalg.norm(known, axis=1) * np.linalg.norm(own[0]) + _LEAST)
+    similarity = frozen_features(unique.followed_by(asked), told).similarities()
     return [
         Neighbour(int(unique.lines[i]), unique.named(i), unique.texts[i], float(similarity[i]))
         for i in np.argsort(-similarity, kind="stable")[:_NEIGHBOURS]

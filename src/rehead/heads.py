@@ -38,7 +38,12 @@ class Beside(Protocol):
 
 def finite_logits(beside: Beside, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
     """Return (n, n_classes) logits that can be added to others: minus infinity becomes very small odds."""
-    return np.clip(beside.logits(inputs), -OVERWHELMING, OVERWHELMING)
+    return finite(beside.logits(inputs))
+
+
+def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return logits whose infinite odds, of classes that all or no training examples have, are very large or small."""
+    return np.clip(logits, -OVERWHELMING, OVERWHELMING)
 
 
 class Head(nn.Module):

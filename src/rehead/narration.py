@@ -16,7 +16,7 @@ from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.heads import is_family_head
 from rehead.training.estimate import Plan
-from rehead.training.finetune import TrainedClassifier
+from rehead.training.finetune import TrainedClassifier, TrainedNetwork
 
 
 def say_estimate(plan: Plan) -> None:
@@ -35,7 +35,7 @@ def say_candidates(result: TrainedClassifier) -> None:
             line += f" (by epoch, from the start: {losses}; epoch {candidate.history.best_epoch} is the best"
             line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
         progress.say(line + ("" if candidate is result.kept else ": not kept"))
-    if result.baseline_factor:
+    if isinstance(result, TrainedNetwork) and result.baseline_factor:
         what = "images" if isinstance(result.base, VisionBase) else "texts"
         # Of other poolings Transformers has no class for the head either.
         is_family = what == "texts" and is_family_head(result.head.pooling)

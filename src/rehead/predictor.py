@@ -20,13 +20,16 @@ import torch
 from scipy.special import chdtri
 from torch import Tensor
 
-from rehead import hardware, likelihood
+from rehead import hardware, likelihood, progress
 from rehead.bases.cut import Base
+from rehead.bases.ngrams import SKETCH_WIDTH, Ngrams
 from rehead.bases.ragged import offsets_of
 from rehead.bases.reading import encode
 from rehead.bases.tokens import Encoded
 from rehead.data.pictures import Picture
-from rehead.heads import Beside, Head, finite_logits
+from rehead.errors import SettingError
+from rehead.evaluation.baselines import Baselines
+from rehead.heads import Beside, Head, finite, finite_logits
 from rehead.training.features import pooled_features
 
 # Texts are encoded and scored this many at a time, so that memory does not grow with their number.
@@ -67,6 +70,20 @@ class Scoring(Protocol):
     """What scores texts or images: a `Predictor`, or whatever asks one."""
 
     def scores(self, inputs: Sequence[str] | Sequence[Picture], /) -> Scores: ...
+
+
+class FeatureScoring(Scoring, Protocol):
+    """What scores texts or images, and tells what of them decided."""
+
+    def scores(
+        self, inputs: Sequence[str] | Sequence[Picture], /, *, keep_features: bool | npt.NDArray[np.int64] = False
+    ) -> Scores:
+        """Score n texts, or images.
+
+        Args:
+            keep_features: whether to tell what the head saw: of all inputs, or of those with these numbers.
+        """
+        ...
 
 
 class Predictor:
@@ -185,6 +202,50 @@ class Predictor:
         with torch.inference_mode():
             logits = head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
         return _Passed(logits + beside, pooled, self._flops_a_token * tokens)
+
+
+class NgramPredictor:
+    """Scores texts with a regression on n-grams; any number of threads may ask it at once.
+
+    Args:
+        regression: on `Ngrams`.
+        temperature: that its logits are divided by.
+        label: what the progress bar says; None for no bar.
+    """
+
+    def __init__(self, regression: Baselines, temperature: float, label: str | None = "predicting") -> None:
+        self._regression, self._temperature, self._label = regression, temperature, label
+
+    def scores(
+        self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool | npt.NDArray[np.int64] = False
+    ) -> Scores:
+        """Score n texts, whole; a text without a known n-gram has the shares of the classes.
+
+        Args:
+            keep_features: whether to tell sketches of the features: of all texts, or of those with these numbers.
+
+        Raises:
+            SettingError: these are images.
+        """
+        texts = [given for given in inputs if isinstance(given, str)]
+        if len(texts) < len(inputs):
+            raise SettingError("this classifier counts the words of texts, and these are images")
+        ngrams = self._regression.features
+        assert isinstance(ngrams, Ngrams)
+        kept = np.zeros(len(texts), dtype=np.bool_)
+        kept[keep_features] = True
+        probabilities = np.empty((len(texts), len(self._regression.bias)))
+        sketches = [np.zeros((0, SKETCH_WIDTH), dtype=np.float32)]
+        with progress.bar(self._label, len(texts)) as advance:
+            for start in range(0, len(texts), _CHUNK):
+                part = slice(start, start + _CHUNK)
+                features = ngrams.transform(texts[part])
+                logits = finite(self._regression.logits_of(features)) / self._temperature
+                probabilities[part] = likelihood.probabilities(logits, self._regression.multilabel)
+                sketches.append(ngrams.sketch(features[kept[part]]))
+                advance(len(texts[part]))
+        nothing_cut = np.zeros(len(texts), dtype=np.int64)
+        return Scores(probabilities, nothing_cut, 0.0, np.concatenate(sketches) if kept.any() else None)
 
 
 class _Drift:

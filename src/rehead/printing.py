@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rehead.data.labels import EVEN
-from rehead.evaluation.baselines import NAMES, cheap_one, said_beside
+from rehead.evaluation.baselines import rivals, said_beside
 
 
 def evaluation(facts: dict[str, Any]) -> None:
@@ -46,8 +46,8 @@ def evaluation(facts: dict[str, Any]) -> None:
         table.add_column(f"macro F1{suffix}", justify="right")
     approaches: list[tuple[str, str | None]] = [("rehead", None)]
     if facts["baselines"]:
-        cheap = cheap_one(facts["baselines"])
-        approaches += [(NAMES[cheap], cheap), (most_frequent(facts), "majority")]
+        others = rivals(facts["baselines"], facts["base"], multilabel=facts["multilabel"])
+        approaches += [(name, key) for key, name in others.items()]
     for title, key in approaches:
         measured = [values["baselines"][key] if key else values for values in columns.values()]
         table.add_row(title, *(cell for m in measured for cell in (f"{m['accuracy']:.2%}", f"{m['macro_f1']:.4f}")))
@@ -72,9 +72,8 @@ def evaluation(facts: dict[str, Any]) -> None:
         console.print(table)
     _decisions(console, facts["decisions"])
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in facts["seconds"].items())
-    console.print(
-        f"\nseconds: {seconds}; {facts['flops'] / 1e12:.2f} TFLOP; {facts['peak_rss_bytes'] / 1e9:.2f} GB at most"
-    )
+    operations = f"{facts['flops'] / 1e12:.2f} TFLOP; " if facts["flops"] else ""
+    console.print(f"\nseconds: {seconds}; {operations}{facts['peak_rss_bytes'] / 1e9:.2f} GB at most")
     if facts.get("peak_share"):
         console.print(
             f"trunk pass: {facts['gflops']:.0f} GFLOP/s, {facts['peak_share']:.0%} of this machine's matrix product"
@@ -131,11 +130,6 @@ def _thresholds(console: Console, told: dict[str, Any]) -> None:
         f"with these thresholds: accuracy {test['accuracy']:.2%}, micro F1 {test['micro_f1']:.4f}, "
         f"macro F1 {test['macro_f1']:.4f} on the test texts"
     )
-
-
-def most_frequent(facts: dict[str, Any]) -> str:
-    """What the simplest baseline is called."""
-    return "most frequent labels" if facts["multilabel"] else "majority class"
 
 
 def answer(prediction: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ from rehead.label_study import of_training
 from rehead.training.encoding import EncodedData
 from rehead.training.estimate import estimate
 from rehead.training.finetune import Limits, TrainedClassifier
+from rehead.training.ngrams_alone import NgramData
 from rehead.training.resumption import Resumption
 
 # How many times as long as in the trunk pass a test example takes: where native bf16 is several times as fast as
@@ -97,10 +98,7 @@ def fit(
     narration.say_findings(parts.findings)
     held_out = cross_validate(parts.pool, n_folds, model, start + config.budget) if n_folds else None
     data = model.prepare(parts.train, parts.validation)
-    too_long = _cut_off(data)
-    narration.say_findings(too_long)
-    findings = in_order([*parts.findings, *too_long])
-    narration.say_estimate(estimate(data))
+    findings = in_order([*parts.findings, *_say_what_is_ahead(data)])
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
         learned = baselines.learn(parts.train, parts.validation)
         limits = Limits(start + config.budget, _share_of_test(parts)) if config.tune == "auto" else None
@@ -118,7 +116,9 @@ def fit(
             "rows": rows_used(parts),
             "truncated": {"training and validation": result.truncated, "test": int((tested.tokens_cut > 0).sum())},
             **told_by(result, parts),
-            **measured(tested.probabilities, tested.test, tested.seen, tested.answers),
+            **measured(
+                tested.probabilities, tested.test, tested.seen, tested.answers, model.artifact_.description["base"]
+            ),
             "folds": held_out and held_out.folds,
             "calibration": None
             if held_out
@@ -225,7 +225,7 @@ def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, A
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     narration.say_what_is_used(parts)
-    encoded = model.prepare(parts.train, parts.validation)
+    encoded = model.encode(parts.train, parts.validation)
     expected = estimate(encoded)
     told = {"data": sources.data, "base": encoded.base.name, "tune": model.tune, "rows": rows_used(parts)}
     return told | asdict(expected)
@@ -270,6 +270,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
             test,
             Seen(in_training, in_training),
             loaded.reference.baselines.predict(test) if loaded.reference else None,
+            loaded.description["base"],
         ),
         "decisions": _told_of(rule, probabilities, test),
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},
@@ -314,10 +315,15 @@ def _with_heat_maps(model: artifact.Artifact, mistakes: list[report.Mistake]) ->
     return result
 
 
-def _cut_off(data: EncodedData) -> list[Finding]:
-    """Return findings on the training texts that lose their ends."""
+def _say_what_is_ahead(data: EncodedData | NgramData) -> list[Finding]:
+    """Say which training texts lose their ends, and what a training takes; return the findings on these texts."""
+    if isinstance(data, NgramData):  # which reads every text whole, and takes seconds
+        return []
     used, lost = data.encoded.tokens.numpy(), data.encoded.tokens_cut
-    return list(cut_off(data.train, used[: data.n_train], lost[: data.n_train]))
+    too_long = list(cut_off(data.train, used[: data.n_train], lost[: data.n_train]))
+    narration.say_findings(too_long)
+    narration.say_estimate(estimate(data))
+    return too_long
 
 
 def _share_of_test(parts: Parts) -> float:

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
+from scipy import sparse
 
 from rehead.bases import ngram_hashes, ngrams
 from rehead.bases.ngrams import Ngrams
@@ -206,3 +207,26 @@ def test_hashing_needs_numpy_alone() -> None:
 
 def _source() -> str:
     return Path(ngram_hashes.__file__).read_text(encoding="utf-8")
+
+
+@given(TEXTS, TEXTS)
+@settings(max_examples=60)
+def test_sketch_of_a_sum_is_the_sum_of_the_sketches(learned_from: list[str], texts: list[str]) -> None:
+    known = Ngrams.fit([*learned_from, *learned_from])
+    features = known.transform(texts)
+    sketch = known.sketch(features)
+    assert (sketch.shape, sketch.dtype) == ((len(texts), ngrams.SKETCH_WIDTH), np.float32)
+    total = sparse.csr_matrix(features.sum(0))
+    np.testing.assert_allclose(known.sketch(total)[0], sketch.sum(0), atol=1e-5)
+
+
+def test_sketch_keeps_inner_products_on_average() -> None:
+    generator = np.random.default_rng(0)
+    words = ["".join(generator.choice(list("abcdefgh"), 4)) for _ in range(200)]
+    texts = [" ".join(generator.choice(words, 20)) for _ in range(80)]
+    known, features = Ngrams.fit_transform(texts)
+    sketch = known.sketch(features)
+    exact = (features @ features.T).toarray()
+    errors = sketch @ sketch.T - exact
+    assert abs(errors.mean()) < 0.02
+    assert errors.std() < 0.2  # of products of rows of length 2 ** 0.5: 2 / 256 ** 0.5 at most

@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def test_a_run_over_something_else_begins_anew_and_says_why(
 
 def test_another_model_begins_anew(model: Artifact, predictor: Predictor, data: Path, tmp_path: Path) -> None:
     interrupt(model, predictor, data, tmp_path / "out.csv")
-    other = Artifact(model.base, model.head, model.description | {"weights_sha256": "0"}, None)
+    other = replace(model, description=model.description | {"weights_sha256": "0"})
     assert resume(other, predictor, data, tmp_path / "out.csv")["resumed_rows"] == 0
 
 

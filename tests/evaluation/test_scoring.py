@@ -62,3 +62,17 @@ def test_calibration_tells_what_was_before() -> None:
     told = calibration(RIGHT, TEST, 3.0)
     assert told["temperature"] == 3.0
     assert told["ece_before"] == pytest.approx(1 - before.max(1).mean(), abs=1e-6)
+
+
+def test_a_model_that_is_worse_than_the_baseline_is_told_the_option_that_gives_it() -> None:
+    train = tiny_messages(40)
+    answers = learn(train, train).predict(TEST)
+    worse = measured(1 - RIGHT, TEST, NONE_SEEN, answers, "minilm")["comparison"]["verdict"]
+    assert "logistic regression (--base tfidf) instead of the language model" in worse
+
+
+def test_the_baseline_as_a_classifier_is_compared_with_the_most_frequent_label() -> None:
+    train = tiny_messages(40)
+    facts = measured(RIGHT, TEST, NONE_SEEN, learn(train, train).predict(TEST), "tfidf")
+    assert facts["comparison"]["verdict"].startswith("better than the majority class, p = 0.002")
+    assert facts["baselines"].keys() == {"majority", "tfidf"}

@@ -26,7 +26,7 @@ from rehead.workflow import fit
 from tests.serving.http_client import Connection, body
 from tests.serving.running import counted, process, running
 from tests.tiny_images import encoded, image, save_folders
-from tests.tiny_texts import messages, write_csv
+from tests.tiny_texts import messages, write_csv, write_messages
 from tests.tiny_vision_models import save_tiny_vision_model
 
 KEY = "0123456789abcdef0123"
@@ -389,3 +389,18 @@ def test_files_that_are_sent_are_counted_as_sent(client: httpx2.Client) -> None:
         while counted(client, "rehead_requests_total", path=path) <= before and time.monotonic() < deadline:
             time.sleep(0.01)  # it is counted when the file has been closed
         assert counted(client, "rehead_requests_total", path=path, status="200") == before + 1
+
+
+def test_ngrams_without_a_network_are_served(tmp_path: Path) -> None:
+    data = write_messages(tmp_path / "messages.csv", n=120)
+    fit(str(data), Classifier("tfidf"), tmp_path / "words")
+    expected = artifact.load(tmp_path / "words").scores(["win a free prize"]).probabilities[0]
+    with running([tmp_path / "words"], tmp_path / "jobs") as client:
+        (answer,) = client.post("/v1/predict", json={"texts": ["win a free prize"], "explain": True}).json()[
+            "predictions"
+        ]
+        assert list(answer["probabilities"].values()) == pytest.approx(expected.tolist(), abs=1e-6)
+        assert {piece["weight"] > 0 for piece in answer["pieces"]} >= {True}
+        (told,) = client.get("/v1/models").json()["models"]
+        assert (told["base"], told["depth"], told["pool"], told["max_length"]) == ("tfidf", None, None, None)
+        assert told["drift"]["n"] == 1

@@ -6,6 +6,8 @@ from rehead.packages import Package, Piece
 
 # The one of these that suits the data; see `rehead.training.backbone_choice`.
 AUTO = "auto"
+# No pretrained model: word and character n-grams alone; see `rehead.training.ngrams_alone`.
+TFIDF = "tfidf"
 
 
 @dataclass(frozen=True)

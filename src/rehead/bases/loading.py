@@ -9,7 +9,7 @@ import torch
 
 from rehead import files, progress
 from rehead.bases import conversion, vision
-from rehead.bases.catalogue import CATALOGUE
+from rehead.bases.catalogue import CATALOGUE, TFIDF
 from rehead.bases.cut import Base, trim_config
 from rehead.bases.families import FAMILIES
 from rehead.bases.plausibility import require_plausible
@@ -31,6 +31,11 @@ def locate(name: str) -> Path:
         BaseModelError: none of these.
         FetchError: it is in the catalogue and cannot be fetched.
     """
+    if name == TFIDF:
+        raise BaseModelError(
+            f"base {name!r} has no layers and no tokenizer: it is word and character n-grams alone, learned in seconds "
+            f"by rehead fit; give a pretrained base here ({', '.join(CATALOGUE)})"
+        )
     if name in CATALOGUE:
         entry = CATALOGUE[name]
         if entry.converted is None:

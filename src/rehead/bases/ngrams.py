@@ -28,6 +28,8 @@ from rehead.bases.ngram_hashes import Hashes, Index, Portion, places_of
 _LEAST_TEXTS = 2
 # Characters that are hashed at a time: about 100 bytes of memory each.
 _PORTION = 2**20
+# Numbers that features are sketched in.
+SKETCH_WIDTH = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,22 @@ class Ngrams:
                 for known, block in zip((self.words, self.characters), _counted(texts), strict=True)
             ]
         )
+
+    def sketch(self, features: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+        """Return features (n, width) as (n, `SKETCH_WIDTH`) float32 numbers that keep inner products on average.
+
+        Each n-gram is added to one number or taken from it, which bits of its hash say (a count sketch).
+
+        Source: Charikar, Chen and Farach-Colton, Finding frequent items in data streams, ICALP 2002.
+        """
+        hashes = np.concatenate([self.words, self.characters])
+        signs = np.where(hashes >> np.uint64(63), -1, 1).astype(np.float32)
+        columns = (hashes % np.uint64(SKETCH_WIDTH)).astype(np.int64)
+        each = np.arange(self.width + 1)
+        sketch: npt.NDArray[np.float32] = (
+            features @ sparse.csr_matrix((signs, columns, each), shape=(self.width, SKETCH_WIDTH))
+        ).toarray()
+        return sketch
 
     def shares(self, text: str) -> tuple[Index, sparse.csr_matrix]:
         """Return what each token has of the text's features, which is how a word's weight is looked up.

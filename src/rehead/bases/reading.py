@@ -16,6 +16,9 @@ from rehead.bases.vision import VisionBase
 from rehead.data.pictures import Picture, as_picture
 from rehead.errors import SettingError
 
+# Of no length, short, and longer.
+TEXTS_OF_NO_MEANING = ["", "a text", "one two three four five six seven eight nine ten"]
+
 
 def encode(
     base: Base,
@@ -62,7 +65,7 @@ def save_reader(base: Base, folder: Path, max_length: int) -> None:
 def sample_for(base: Base) -> list[str] | list[Picture]:
     """Inputs of no meaning, to compare what two copies of a classifier make of them."""
     if not isinstance(base, VisionBase):
-        return ["", "a text", "one two three four five six seven eight nine ten"]
+        return TEXTS_OF_NO_MEANING
     generator = np.random.default_rng(0)
     images = [generator.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2)]
     return [picture for i, image in enumerate(images) if (picture := as_picture(image, i)) is not None]

@@ -147,7 +147,7 @@ def classifier(base: str, tune: str) -> Approach:
         begun = time.perf_counter()
         budget = max(1.0, task.seconds_left())
         model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=budget)
-        data = model.prepare(task.train, task.validation)
+        data = model.encode(task.train, task.validation)
         needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.blocks))
         if needed > budget:
             raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
@@ -155,7 +155,7 @@ def classifier(base: str, tune: str) -> Approach:
         learned = baselines.learn(task.train, task.validation)
         result = model.fit_encoded(data, learned, Limits(begun + budget))
         seconds = time.perf_counter() - begun
-        trunk = forward_flops(result.base, tokens, 0, result.depth)
+        trunk = forward_flops(data.base, tokens, 0, len(data.base.blocks))
         cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),

@@ -68,7 +68,7 @@ def search(
     sources = Sources(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
-    data = model.prepare(parts.train, parts.validation)
+    data = model.encode(parts.train, parts.validation)
     decides = sorted(model.get_params().items())
     name = digest(decides, [data.base.folder], (parts.train, parts.validation))
     try:
@@ -114,7 +114,7 @@ def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) 
             trial.suggest_float("learning_rate", 1e-6, 1e-4, log=True)
             trial.suggest_float("label_smoothing", 0.0, 0.2)
         tried = clone(model).set_params(**_settings(trial.params))
-        encoded = tried.prepare(parts.train, parts.validation)
+        encoded = tried.encode(parts.train, parts.validation)
 
         def watch(epoch: int, loss: float) -> None:
             trial.report(loss, epoch)

@@ -112,7 +112,11 @@ class Baselines:
 
     def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return (n, n_classes) of the logistic regression; -inf of a class that no training example has."""
-        logits: npt.NDArray[np.float32] = self.features.transform(texts) @ self.weight + self.bias
+        return self.logits_of(self.features.transform(texts))
+
+    def logits_of(self, features: sparse.csr_matrix) -> npt.NDArray[np.float32]:
+        """Return (n, n_classes) of the logistic regression on features (n, width) of n texts."""
+        logits: npt.NDArray[np.float32] = features @ self.weight + self.bias
         return logits
 
     def contributions(self, text: str) -> tuple[Index, npt.NDArray[np.float32]]:
@@ -197,9 +201,15 @@ def said_beside(what: str, factor: float) -> str:
     return f"{LOOKS_AT[what]} stand beside the head (factor {factor:.2f})"
 
 
-def cheap_one(of_baselines: Mapping[str, Any]) -> str:
-    """Return the key of the baseline that learns."""
-    return next(key for key in NAMES if key in of_baselines)
+def rivals(of_baselines: Mapping[str, Any], base: str, *, multilabel: bool) -> dict[str, str]:
+    """Return what a classifier is compared with: the name of each baseline by its key, the strongest first.
+
+    Args:
+        of_baselines: anything by the baselines' keys.
+        base: of the classifier; one that is a baseline itself (`tfidf`) is not its own rival.
+    """
+    names = {**NAMES, "majority": "most frequent labels" if multilabel else "majority class"}
+    return {key: name for key, name in names.items() if key in of_baselines and key != base}
 
 
 def from_tensors(tensors: dict[str, npt.NDArray[Any]]) -> Baselines | ImageBaselines:

@@ -55,14 +55,16 @@ def compare(
     other: str,
     this: str = "language model",
     what: str = "texts",
+    option: str | None = None,
 ) -> Comparison:
-    """Compare a pretrained model with another classifier.
+    """Compare a model with another classifier.
 
     Args:
         right, other_right: (n,) which examples each has right.
         other: what the other one is called, as in "TF-IDF of words and characters + logistic regression".
         this: what kind of model the first one is.
         what: what the examples are, in the plural.
+        option: of the command line, that gives the other one; None where none does.
     """
     n = len(right)
     both, neither = int((right & other_right).sum()), int((~right & ~other_right).sum())
@@ -82,7 +84,8 @@ def compare(
         told = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
         verdict = f"better than {other}, {told}; {measured}"
         if difference < 0:
-            verdict = f"worse than {other}, {told}; {measured}: use {other} instead of the {this}"
+            given_by = f" ({option})" if option else ""
+            verdict = f"worse than {other}, {told}; {measured}: use {other}{given_by} instead of the {this}"
     return Comparison(n, only_this, only_other, p_value, verdict, difference, interval, more)
 
 

@@ -16,7 +16,7 @@ from rehead.data.examples import Examples, named
 from rehead.data.labels import are_right, class_counts, most_probable
 from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError
-from rehead.evaluation.baselines import LOOKS_AT, NAMES, cheap_one, said_beside
+from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
 
 _SHOWN_MISTAKES = 20
 # Pixels of the longer side of a mistake's picture.
@@ -148,7 +148,9 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["cheap_one"] = cheap_one
+    environment.filters["rivals"] = lambda facts: rivals(
+        facts["baselines"], facts["base"], multilabel=facts["multilabel"]
+    )
     environment.globals["baseline_names"] = NAMES
     environment.globals["looks_at"] = LOOKS_AT
     environment.globals["said_beside"] = said_beside

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead import likelihood
+from rehead.bases.catalogue import TFIDF
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable
 from rehead.evaluation import metrics, multilabel_metrics
-from rehead.evaluation.baselines import NAMES, cheap_one
+from rehead.evaluation.baselines import rivals
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.comparison import compare
 
@@ -38,18 +39,23 @@ def measure(
 
 
 def measured(
-    probabilities: npt.NDArray[np.float64], test: Examples, seen: Seen, answers: dict[str, Labels] | None
+    probabilities: npt.NDArray[np.float64],
+    test: Examples,
+    seen: Seen,
+    answers: dict[str, Labels] | None,
+    base: str = "",
 ) -> dict[str, Any]:
     """`test`, `baselines` and `comparison`, and `overlap`: the same without the test texts that were learned from.
 
     Args:
         answers: of each baseline, (n_test,) class ids or (n_test, n_classes).
+        base: of the classifier, which is not compared with itself where it is one of the baselines.
     """
-    facts = _on(np.arange(len(test)), probabilities, test, answers)
+    facts = _on(np.arange(len(test)), probabilities, test, answers, base)
     overlap = None
     if seen.near.any():
         unseen = np.flatnonzero(~seen.near)
-        without = _on(unseen, probabilities, test, answers) if len(unseen) else dict.fromkeys(facts)
+        without = _on(unseen, probabilities, test, answers, base) if len(unseen) else dict.fromkeys(facts)
         overlap = {
             "n": int(seen.same.sum()),
             "near": int((seen.near & ~seen.same).sum()),
@@ -59,17 +65,20 @@ def measured(
 
 
 def _on(
-    rows: Index, probabilities: npt.NDArray[np.float64], test: Examples, answers: dict[str, Labels] | None
+    rows: Index, probabilities: npt.NDArray[np.float64], test: Examples, answers: dict[str, Labels] | None, base: str
 ) -> dict[str, Any]:
     """How the classifier and the baselines do on some of the test examples, and whether it is better."""
     labels = test.labels[rows]
     comparison = None
     if answers:
         right = are_right(labels, most_probable(probabilities[rows], test.multilabel))
-        cheap = cheap_one(answers)
-        other = are_right(labels, answers[cheap][rows])
-        what = "language model" if test.pictures is None else "vision model"
-        comparison = compare(right, other, NAMES[cheap], what, test.what).to_json()
+        strongest, name = next(iter(rivals(answers, base, multilabel=test.multilabel).items()))
+        other = are_right(labels, answers[strongest][rows])
+        this = "language model" if test.pictures is None else "vision model"
+        if base == TFIDF:
+            this, name = "n-grams", f"the {name}"
+        option = f"--base {TFIDF}" if strongest == TFIDF else None
+        comparison = compare(right, other, name, this, test.what, option).to_json()
     return {
         "test": measure(probabilities[rows], labels, test.label_names).to_json(),
         "baselines": answers and {name: _short_measure(labels, answer[rows]) for name, answer in answers.items()},

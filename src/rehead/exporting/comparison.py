@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from rehead import hardware, likelihood, progress
-from rehead.artifact import Artifact
+from rehead.artifact import NetworkArtifact
 from rehead.bases.reading import encode
 from rehead.data.pictures import Picture
 from rehead.errors import ArtifactError
@@ -42,7 +42,7 @@ class Reference:
         speed: how many of them a second, from text to logits, in float32.
     """
 
-    classifier: Artifact
+    classifier: NetworkArtifact
     inputs: list[str] | list[Picture]
     logits: npt.NDArray[np.float32]
     speed: float
@@ -74,7 +74,7 @@ class Comparison:
         return self.same / self.compared
 
 
-def reference(classifier: Artifact, inputs: list[str] | list[Picture]) -> Reference:
+def reference(classifier: NetworkArtifact, inputs: list[str] | list[Picture]) -> Reference:
     """Scores a sample of the inputs in float32, the same one each time."""
     order = np.random.default_rng(0).permutation(len(inputs))[:_AT_MOST].tolist()
     told = classifier.description

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rehead.artifact import Artifact
+from rehead.artifact import NetworkArtifact
 from rehead.bases.tokens import longest_input
 from rehead.bases.vision import VisionBase
 
@@ -67,7 +67,7 @@ print(classify({texts}))
 """
 
 
-def description(classifier: Artifact, form: str, int8: bool) -> dict[str, Any]:
+def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str, Any]:
     """What `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
     told = classifier.description
     kept = ("base", "tune", "pool", "depth", "blocks_of_base", "labels", "multilabel")
@@ -86,7 +86,7 @@ def description(classifier: Artifact, form: str, int8: bool) -> dict[str, Any]:
     }
 
 
-def readme(classifier: Artifact, form: str, facts: dict[str, Any]) -> str:
+def readme(classifier: NetworkArtifact, form: str, facts: dict[str, Any]) -> str:
     """How to use the folder, and how it was checked, as Markdown."""
     what = classifier.takes
     difference = facts["largest_difference"]
@@ -103,7 +103,7 @@ def readme(classifier: Artifact, form: str, facts: dict[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _code(classifier: Artifact, form: str) -> str:
+def _code(classifier: NetworkArtifact, form: str) -> str:
     texts = '["a text", "another, longer text"]'
     if form == "transformers":
         return _PIPELINE.format(texts=texts)
@@ -124,7 +124,7 @@ def _code(classifier: Artifact, form: str) -> str:
     return _IMAGES.format(square="\n".join(square), mean=list(how.mean), std=list(how.std)) + end
 
 
-def _remarks(classifier: Artifact, form: str, int8: bool) -> list[str]:
+def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
     remarks = []
     if form == "onnx" and not isinstance(classifier.base, VisionBase):
         remarks.append("Pad on the right, as `tokenizer.json` does.")
@@ -149,6 +149,6 @@ def _remarks(classifier: Artifact, form: str, int8: bool) -> list[str]:
     return [" ".join(remarks)] if remarks else []
 
 
-def longest(classifier: Artifact) -> int:
+def longest(classifier: NetworkArtifact) -> int:
     """Tokens of a text that are used."""
     return longest_input(classifier.base, classifier.description["max_length"])

@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 
 from rehead import progress
-from rehead.artifact import Artifact
+from rehead.artifact import NetworkArtifact
 from rehead.data.pictures import Picture
 from rehead.errors import SettingError
 
 
-def require_family_head(classifier: Artifact) -> None:
+def require_family_head(classifier: NetworkArtifact) -> None:
     """Raises SettingError where the head is one of rehead's own, which Transformers has no class for."""
     base, pooling = classifier.base, classifier.head.pooling
     if classifier.takes == "images":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rehead import artifact
-from rehead.artifact import WEIGHTS, Artifact
+from rehead.artifact import WEIGHTS, Artifact, NetworkArtifact
 from rehead.bases.ngrams import Ngrams
 from rehead.bases.reading import save_reader
 from rehead.bases.vision import VisionBase
@@ -56,8 +56,7 @@ def export(
     if form == "onnx":
         onnx_file.require_installed()
     artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
-    classifier = artifact.load(model)
-    _require_exportable(classifier, form)
+    classifier = _require_exportable(artifact.load(model), form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
     given, source = inputs.read(data, text_column, classifier.description, model)
@@ -89,7 +88,13 @@ def _model_files(folder: Path) -> list[Path]:
     return [file for file in folder.iterdir() if file.stem in ("model", "model.onnx", "ngrams")]
 
 
-def _require_exportable(classifier: Artifact, form: str) -> None:
+def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
+    """Return the classifier, or raise SettingError where it would be another one after an export."""
+    if not isinstance(classifier, NetworkArtifact):
+        raise SettingError(
+            "this classifier was fitted with --base tfidf and has no network to export: it counts n-grams with numpy "
+            "alone; use rehead predict, rehead serve or rehead.load"
+        )
     told = classifier.description
     if told["baseline_factor"] and classifier.takes == "images":
         raise SettingError(
@@ -111,9 +116,10 @@ def _require_exportable(classifier: Artifact, form: str) -> None:
             "the classifier averages views of an image that are made before the network sees them; only what was "
             "fitted with --views 1 can be exported"
         )
+    return classifier
 
 
-def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
+def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
     """`model.onnx`, and a tokenizer that needs no more settings."""
     base = classifier.base
     if not isinstance(base, VisionBase):
@@ -131,7 +137,7 @@ def _write_onnx(classifier: Artifact, folder: Path, expected: Reference, int8: b
     return found
 
 
-def _ngrams_beside(classifier: Artifact) -> tuple[Baselines, float] | None:
+def _ngrams_beside(classifier: NetworkArtifact) -> tuple[Baselines, float] | None:
     """Return the regression on n-grams that stands beside the head, and its factor; None where none does."""
     if classifier.beside is None:
         return None
@@ -146,7 +152,7 @@ def _known(baselines: Baselines) -> Ngrams:
     return baselines.features
 
 
-def _settle_tokenizer(classifier: Artifact, folder: Path) -> None:
+def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
     """Makes `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
     from tokenizers import Tokenizer
 
@@ -158,7 +164,7 @@ def _settle_tokenizer(classifier: Artifact, folder: Path) -> None:
     tokenizer.save(path)
 
 
-def _write_transformers(classifier: Artifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
     """The saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
     found = comparison.compared(expected, transformers_folder.Runner(folder))
@@ -177,7 +183,7 @@ def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
     }
 
 
-def _write_words(classifier: Artifact, folder: Path, facts: dict[str, Any]) -> None:
+def _write_words(classifier: NetworkArtifact, folder: Path, facts: dict[str, Any]) -> None:
     told = documents.description(classifier, facts["format"], facts["int8"]) | {
         "checked": {key: facts[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
     }

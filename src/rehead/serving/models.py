@@ -8,13 +8,13 @@ import random
 import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rehead import artifact, hardware
-from rehead.artifact import Artifact
+from rehead.artifact import Artifact, NetworkArtifact
 from rehead.bases.vision import VisionBase
 from rehead.drift.monitor import Monitor
 from rehead.errors import SettingError
@@ -102,9 +102,9 @@ class Version:
         at_once: int,
         metrics: Metrics,
     ) -> None:
-        predictor = loaded.predictor(serving=True, label=None)
         # What was loaded is let go of where the predictor has copied it.
-        self.source, self.artifact = source, replace(loaded, base=predictor.base)
+        self.artifact, predictor = loaded.served()
+        self.source = source
         self.id = str(loaded.description["weights_sha256"])[:12]
         self.monitor = None if loaded.fingerprint is None else Monitor(loaded.fingerprint)
         self.metrics = metrics.of_version(source.name, self.id)
@@ -126,10 +126,11 @@ class Version:
 
 def _size_of(loaded: Artifact, given: Any) -> int:
     """Tokens of a text or image, roughly."""
-    if isinstance(loaded.base, VisionBase):
+    if isinstance(loaded, NetworkArtifact) and isinstance(loaded.base, VisionBase):
         return loaded.base.tokens_an_image
-    tokens = len(given) // _CHARACTERS_A_TOKEN + _ADDED
-    return tokens if loaded.description["long"] == "chunks" else min(tokens, int(loaded.description["max_length"]))
+    tokens, longest = len(given) // _CHARACTERS_A_TOKEN + _ADDED, loaded.description["max_length"]
+    reads_all = longest is None or loaded.description["long"] == "chunks"
+    return tokens if reads_all else min(tokens, int(longest))
 
 
 def _count(loaded: Artifact, metrics: OfVersion, monitor: Monitor | None, batch: Batch) -> None:

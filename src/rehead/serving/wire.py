@@ -69,9 +69,9 @@ class ModelFacts(BaseModel):
     several_labels: bool
     base: str
     tune: str
-    depth: int
-    pool: str
-    max_length: int
+    depth: int | None = Field(description="null, as the two below, for n-grams without a network")
+    pool: str | None
+    max_length: int | None
     has_report: bool
     test: dict[str, Any] | None = Field(description="accuracy and other measures, with intervals")
     baselines: dict[str, Any] | None

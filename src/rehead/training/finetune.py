@@ -6,9 +6,11 @@ Sees training and validation examples only.
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +20,17 @@ from rehead import hardware, progress
 from rehead.bases.cut import Base
 from rehead.errors import Interrupted
 from rehead.evaluation.calibration import Mixture, mixture, temperature
-from rehead.heads import Beside, Head, build, describe, finite_logits, parameters, scale_logits, set_linear
+from rehead.heads import (
+    Beside,
+    Head,
+    MeansAtOneLength,
+    build,
+    describe,
+    finite_logits,
+    parameters,
+    scale_logits,
+    set_linear,
+)
 from rehead.training import depth_search, probe, strategies
 from rehead.training.depth_search import pass_rows, search_depth
 from rehead.training.encoding import EncodedData
@@ -33,47 +45,37 @@ from rehead.training.strategies import Candidate, cut_for
 _LAST_SECONDS = 6.0
 
 
-@dataclass(frozen=True)
-class TrainedClassifier:
-    """A trained classifier and how it came about.
+@dataclass(frozen=True, kw_only=True)
+class TrainedClassifier(ABC):
+    """A trained classifier of any kind and how it came about.
 
     Attributes:
-        base: with `depth` layers, float32.
-        head: the trained head; what it gives is divided by the temperature already.
         baseline_factor: what the baseline's logits are multiplied by before they are added to the head's; 0 where it
             does not stand beside it.
-        temperature: that the head's logits were divided by.
+        temperature: that the logits were divided by, or are to be.
         tune: the strategy that was kept: what was asked for, or what `auto` chose.
-        depth, cut, layers_before_cut: kept layers, frozen layers, layers of the published model.
         validation_logits: (n_validation, n_classes) float32, calibrated, of a classifier that has not learned from
             these examples.
         refitted: whether what was kept has then learned from the validation examples, too.
         truncated: how many texts of training and validation were too long.
         profile: calibrated validation log loss of the probe by pooling and depth; empty where both were given.
         candidates: what was tried, in order; the probe first.
-        adapters: of the low-rank training that was kept, whose effect is in the backbone's weights already.
         stopped: why `auto` went no further, or None.
         replaced: the line that says what was replaced.
-        parameters: number of weights of backbone and head.
+        parameters: number of weights.
         seconds: by stage.
         flops, trunk_flops: operations of trunk pass and training, and of the trunk pass alone.
         trunk_speed: floating-point operations a second that the trunk pass reached; 0 where all was cached.
     """
 
-    base: Base
-    head: Head
     baseline_factor: float
     temperature: float
     tune: str
-    depth: int
-    cut: int
-    layers_before_cut: int
     validation_logits: npt.NDArray[np.float32]
     refitted: bool
     truncated: int
     profile: dict[str, dict[int, float]]
     candidates: list[Candidate]
-    adapters: Adapters | None
     stopped: str | None
     replaced: str
     parameters: int
@@ -91,6 +93,41 @@ class TrainedClassifier:
     def history(self) -> History | None:
         """The training that was kept; None where only the head was trained."""
         return self.kept.history
+
+    @property
+    @abstractmethod
+    def structure(self) -> dict[str, Any]:
+        """What rehead.json says of what the classifier is made of, in the place of what was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedNetwork(TrainedClassifier):
+    """A backbone with a trained head.
+
+    Attributes:
+        base: with `depth` layers, float32.
+        head: the trained head; what it gives is divided by the temperature already.
+        depth, cut, layers_before_cut: kept layers, frozen layers, layers of the published model.
+        adapters: of the low-rank training that was kept, whose effect is in the backbone's weights already.
+    """
+
+    base: Base
+    head: Head
+    depth: int
+    cut: int
+    layers_before_cut: int
+    adapters: Adapters | None
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """See `TrainedClassifier.structure`."""
+        return {
+            "pool": self.head.pooling,
+            "depth": self.depth,
+            "cut": self.cut,
+            "blocks_of_base": self.layers_before_cut,
+            "means_at_one_length": isinstance(self.head.projection, MeansAtOneLength),
+        }
 
 
 @dataclass(frozen=True)
@@ -118,7 +155,7 @@ def finetune(
     watch: Watch | None = None,
     *,
     refits: bool = False,
-) -> TrainedClassifier:
+) -> TrainedNetwork:
     """Train a classifier; validation chooses regularisation, depth, epoch and, with `auto`, the strategy.
 
     Args:
@@ -157,7 +194,7 @@ def finetune(
     trunk_flops, trunk_seconds = (sum(getattr(one, name) for one in passes) for name in ("forward_flops", "seconds"))
     seconds["trunk"] -= choice.probe_seconds
     seconds["probe"] += choice.probe_seconds
-    return TrainedClassifier(
+    return TrainedNetwork(
         base=data.base,
         head=head,
         baseline_factor=mixed.factor,

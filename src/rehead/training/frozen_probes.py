@@ -1,7 +1,11 @@
-"""Many probes on the same frozen features: of each fold, and of ever more examples. Costs one trunk pass, or none."""
+"""Many classifiers on the same features: of each fold, and of ever more examples. Costs one trunk pass, or none.
+
+They are probes on what the layers make of the texts as they were pretrained, or regressions on n-grams.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,10 +17,13 @@ from torch import Tensor
 
 from rehead import hardware, likelihood
 from rehead.bases import loading
+from rehead.bases.catalogue import TFIDF
+from rehead.bases.ngrams import Ngrams
 from rehead.bases.reading import encode
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, strata
 from rehead.data.splits import Split, folds
+from rehead.evaluation import baselines
 from rehead.heads import Head, build
 from rehead.training import depth_search, probe
 from rehead.training.features import shelf_for, trunk_pass
@@ -27,21 +34,29 @@ _LEAST = 32
 _REPEATS = 3
 # Errors are counted on so many of the examples that were not learned from.
 _TESTED = 1000
+# Against division by zero.
+_LEAST_LENGTH = 1e-9
 
 
 @dataclass(frozen=True)
-class Frozen:
-    """Features of n examples from the blocks as they were pretrained.
+class Frozen(ABC):
+    """Features of n examples that hang on no label.
 
     Attributes:
-        head: its projection, where it has one, is part of what is pretrained.
-        pooled: (n, width) float32.
         labels: (n,) class ids, or (n, n_classes) where a text may have several.
+        n_classes: of them.
     """
 
-    head: Head
-    pooled: Tensor
     labels: Labels
+    n_classes: int
+
+    @abstractmethod
+    def tested(self, split: Split) -> npt.NDArray[np.float64]:
+        """(n_test, n_classes) probabilities of the split's test examples."""
+
+    @abstractmethod
+    def similarities(self) -> npt.NDArray[np.float64]:
+        """Return (n - 1,) how similar each example is to the last one: the cosine of their features."""
 
     @property
     def multilabel(self) -> bool:
@@ -50,7 +65,7 @@ class Frozen:
     def out_of_fold(self, seed: int, groups: Index) -> npt.NDArray[np.float64]:
         """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
         splits = folds(strata(self.labels), _FOLDS, seed, groups)
-        result = np.empty((len(self.labels), self.head.linear.out_features))
+        result = np.empty((len(self.labels), self.n_classes))
         for split, probabilities in zip(
             splits, depth_search.in_threads(self.tested, splits, "probing folds"), strict=True
         ):
@@ -76,14 +91,56 @@ class Frozen:
         ]
         return sizes, [wrong[i * _REPEATS : (i + 1) * _REPEATS] for i in range(len(sizes))]
 
+
+@dataclass(frozen=True)
+class FrozenLayers(Frozen):
+    """Features from the layers as they were pretrained.
+
+    Attributes:
+        head: its projection, where it has one, is part of what is pretrained.
+        pooled: (n, width) float32.
+    """
+
+    head: Head
+    pooled: Tensor
+
     def tested(self, split: Split) -> npt.NDArray[np.float64]:
-        """(n_test, n_classes) probabilities of the split's test examples."""
+        """See `Frozen.tested`."""
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]
         solved = depth_search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
         with torch.inference_mode():
             seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
         return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)
+
+    def similarities(self) -> npt.NDArray[np.float64]:
+        """See `Frozen.similarities`."""
+        pooled = self.pooled.numpy()
+        # A few directions of enormous variance would decide alone.
+        mean, scale = pooled[:-1].mean(0), pooled[:-1].std(0) + _LEAST_LENGTH
+        scaled = (pooled - mean) / scale
+        lengths = np.linalg.norm(scaled[:-1], axis=1) * np.linalg.norm(scaled[-1])
+        return np.asarray(scaled[:-1] @ scaled[-1] / (lengths + _LEAST_LENGTH), dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class FrozenNgrams(Frozen):
+    """Word and character n-grams; which there are is told by the texts that are learned from."""
+
+    examples: Examples
+
+    def tested(self, split: Split) -> npt.NDArray[np.float64]:
+        """See `Frozen.tested`."""
+        learned = baselines.learn(self.examples.take(split.train), self.examples.take(split.validation))
+        assert isinstance(learned, baselines.Baselines)
+        return learned.probabilities(self.examples.take(split.test).texts)
+
+    def similarities(self) -> npt.NDArray[np.float64]:
+        """See `Frozen.similarities`."""
+        features = Ngrams.fit_transform(self.examples.texts)[1]
+        squares = np.asarray(features.multiply(features).sum(1)).ravel()
+        products = (features[:-1] @ features[-1].T).toarray().ravel()
+        return np.asarray(products / (np.sqrt(squares[:-1] * squares[-1]) + _LEAST_LENGTH), dtype=np.float64)
 
 
 def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
@@ -92,6 +149,8 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     Args:
         told: `base`, `depth`, `pool`, `max_length`, `long` and `seed` of a classifier.
     """
+    if told["base"] == TFIDF:
+        return FrozenNgrams(examples.labels, len(examples.label_names), examples)
     depth, pooling, seed = told["depth"], told["pool"], told["seed"]
     loaded = loading.load(told["base"], len(examples.label_names), seed, depth)
     trunk = loaded.frozen_in(hardware.native_dtype())
@@ -99,4 +158,4 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     head = build(loaded, pooling, len(examples.label_names), seed)
     features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, shelf=shelf_for(trunk))
     loaded.model.to("cpu")
-    return Frozen(head, texts.by_text(features.seen), examples.labels)
+    return FrozenLayers(examples.labels, len(examples.label_names), head, texts.by_text(features.seen))

@@ -1,0 +1,141 @@
+"""Train a classifier without a network: the regression on word and character n-grams that others are compared with.
+
+It is the baseline as it is, calibrated like every classifier: validation chooses regularisation and temperature, then
+it learns once more from training and validation examples together.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from rehead import progress
+from rehead.bases.catalogue import TFIDF
+from rehead.data.examples import Examples
+from rehead.errors import DataError, SettingError
+from rehead.evaluation.baselines import NAMES, Baselines, relearn
+from rehead.evaluation.calibration import calibrated_losses, temperature
+from rehead.evaluation.image_baseline import ImageBaselines
+from rehead.heads import finite_logits
+from rehead.training.config import TrainingConfig
+from rehead.training.finetune import TrainedClassifier
+from rehead.training.strategies import Candidate
+
+# The strategy's name: one linear layer is learned, as with every solved head.
+_TUNE = "head"
+# Settings of a network, and why n-grams have no such thing. The preset and the budget hold whatever they say: what is
+# learned in seconds exceeds neither.
+_OF_NETWORKS = {
+    "tune": "has no layers to train",
+    "depth": "has no layers",
+    "pool": "has no states to pool",
+    "max_length": "reads every text whole",
+    "long": "reads every text whole",
+    "views": "is for texts",
+    "average_views": "is for texts",
+    "ngrams": "is word and character n-grams and nothing else",
+    "epochs": "is solved to convergence, not trained in epochs",
+    "batch_size": "is solved on all texts at once",
+    "learning_rate": "is solved to convergence, without a learning rate",
+    "label_smoothing": "is solved on the labels as they are",
+    "balanced": "weighs every example the same",
+}
+_FLAGS = {"ngrams": "--no-ngrams", "balanced": "--class-weight"}
+
+
+@dataclass(frozen=True)
+class NgramData:
+    """The examples of a fit without a network."""
+
+    config: TrainingConfig
+    train: Examples
+    validation: Examples
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedNgrams(TrainedClassifier):
+    """A regression on n-grams and how it came about.
+
+    Attributes:
+        regression: as it learned last; its logits are to be divided by the temperature.
+    """
+
+    regression: Baselines
+
+    @property
+    def structure(self) -> dict[str, Any]:
+        """See `TrainedClassifier.structure`."""
+        nothing = dict.fromkeys(("pool", "depth", "cut", "blocks_of_base", "max_length", "long", "views"))
+        return {**nothing, "means_at_one_length": False}
+
+
+def require_no_layers(config: TrainingConfig) -> None:
+    """Raise SettingError where a setting is given that is a network's."""
+    plain = {field.name: field.default for field in fields(TrainingConfig)}
+    for name, why in _OF_NETWORKS.items():
+        if getattr(config, name) != plain[name] and (name, config.tune) != ("tune", _TUNE):
+            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
+            raise SettingError(f"--base {TFIDF} {why}; leave {flag} out, or give a pretrained base such as minilm")
+
+
+def gather(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
+    """Return the examples of a fit.
+
+    Raises:
+        SettingError: they are images.
+    """
+    if train.pictures is not None:
+        raise SettingError(f"--base {TFIDF} is for texts, and these are images; use --base efficientnet-lite0")
+    return NgramData(config, train, validation)
+
+
+def learn(data: NgramData, baseline: Baselines | ImageBaselines, *, refits: bool) -> TrainedNgrams:
+    """Make a classifier of the baseline.
+
+    Args:
+        baseline: learned from the same training examples, at the strength that validation chose.
+        refits: whether it learns once more, from training and validation examples together.
+
+    Raises:
+        DataError: no two texts have an n-gram in common.
+    """
+    assert isinstance(baseline, Baselines)
+    assert baseline.strength is not None  # it was learned just now
+    if not baseline.features.width:
+        raise DataError(
+            f"{data.train.source}: no word or run of characters is in two of the texts, so there is nothing to count; "
+            "give more texts, or a pretrained base such as minilm"
+        )
+    begun = time.perf_counter()
+    labels = data.validation.labels
+    logits = finite_logits(baseline, data.validation.texts)
+    divisor = temperature(logits, labels)
+    regression: Baselines | ImageBaselines = baseline
+    if refits:
+        regression = relearn(data.train.followed_by(data.validation), baseline.strength)
+    assert isinstance(regression, Baselines)
+    n_weights = regression.weight.size + regression.bias.size
+    learned = f"{NAMES[TFIDF]}: {regression.features.width:,} n-grams, {n_weights:,} weights"
+    progress.say(learned)
+    seconds = time.perf_counter() - begun
+    return TrainedNgrams(
+        regression=regression,
+        baseline_factor=0.0,
+        temperature=divisor,
+        tune=_TUNE,
+        validation_logits=(logits / divisor).astype(np.float32),
+        refitted=refits,
+        truncated=0,
+        profile={},
+        candidates=[Candidate(_TUNE, logits, calibrated_losses(logits, labels), seconds, n_weights)],
+        stopped=None,
+        replaced=learned,
+        parameters=n_weights,
+        seconds={"load": 0.0, "trunk": 0.0, "probe": seconds, "tail": 0.0},
+        flops=0.0,
+        trunk_flops=0.0,
+        trunk_speed=0.0,
+    )
