@@ -28,8 +28,8 @@ HAM := Running late, see you at the station around seven. Shall I bring anything
 install: .venv/installed
 
 demo: .venv/installed
-	@echo "== fine-tuning a spam filter on sample:sms (fetches 90 MB the first time)"
-	@$(BIN)/rehead fit sample:sms --output demo/sms
+	@echo "== fine-tuning MiniLM as a spam filter on sample:sms (fetches 90 MB the first time)"
+	@$(BIN)/rehead fit sample:sms --base minilm --output demo/sms
 	@echo
 	@echo "== classifying two messages"
 	@printf '%s\n' '$(SPAM)' '$(HAM)' | $(BIN)/rehead predict demo/sms -

@@ -118,7 +118,7 @@ def test_of_two_that_are_as_good_the_larger_is_taken_if_its_layers_are_trained(
     assert chosen.losses["minilm"] == chosen.losses["mpnet"]
 
 
-def test_where_the_smallest_is_nearly_always_right_nothing_larger_is_fetched(
+def test_where_the_smallest_is_never_wrong_nothing_larger_is_fetched(
     catalogue: Callable[..., None], able: Path
 ) -> None:
     catalogue(minilm=able)
