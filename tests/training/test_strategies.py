@@ -294,7 +294,7 @@ def test_recipe_is_that_of_the_strategy_unless_the_user_asks_for_another(base: P
         recipe = strategies.recipe_for(prepared, tune)
         rates[tune] = recipe.learning_rate
         assert recipe.epochs == 10  # few examples are passed more often
-        assert recipe.dropout == (tune != "lora")
+        assert recipe.dropout == (tune == "full")
         asked = Classifier(str(base), learning_rate=1e-3, epochs=3, batch_size=5, class_weight="balanced")
         recipe = strategies.recipe_for(asked.prepare(train, validation), tune)
         assert (recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.balanced) == (1e-3, 3, 5, True)

@@ -136,7 +136,9 @@ def _usual_recipe(data: EncodedData, tune: str) -> Recipe:
     elif tune == "full":
         recipe = Recipe(_EPOCHS_OF_ALL, _BATCH_SIZE_OF_ALL, _RATE_OF_ALL * narrower, dropout=True)
     else:
-        recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower, dropout=True)
+        # Without dropout, which changed nothing (91.4 and 91.5 % of 753 reviews, mpnet): with it attention holds all
+        # scores of a step, and of articles 461 of 612 s went there, and 6.8 GB.
+        recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower)
     batch_size = data.config.batch_size or recipe.batch_size
     more = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train)))
     return replace(recipe, epochs=max(recipe.epochs, more))
