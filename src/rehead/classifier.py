@@ -36,7 +36,7 @@ from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.training import ngrams_alone
 from rehead.training.backbone_choice import choose_backbone
-from rehead.training.config import BUDGETS, PRESETS, TrainingConfig
+from rehead.training.config import AND, BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
 from rehead.training.finetune import Limits, TrainedClassifier, TrainedNetwork, finetune
 from rehead.training.ngrams_alone import NgramData, TrainedNgrams
@@ -298,9 +298,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         loaded = artifact.load(Path(folder))
         description = loaded.description
         asked = ("tune", "depth", "pool", "max_length", "long", "views", "average_views")
+        settings = {name: description[name] for name in asked if description[name] is not None}
+        if AND in description["tune"]:
+            settings["tune"] = "auto"  # which alone makes means
         model = cls(
             description["base"],
-            **{name: description[name] for name in asked if description[name] is not None},
+            **settings,
             **description["recipe"],
             random_state=description["seed"],
         )

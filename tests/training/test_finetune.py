@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from rehead import Classifier, hardware, likelihood, progress
+from rehead import Classifier, hardware, likelihood, load, progress
 from rehead.data import parts as parts_of_data
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
@@ -24,12 +24,13 @@ from rehead.evaluation.calibration import calibrated_losses
 from rehead.heads import Head, build
 from rehead.training import encoding, loop, probe, strategies
 from rehead.training import finetune as finetune_module
+from rehead.training.config import AND
 from rehead.training.depth_search import search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features
 from rehead.training.finetune import Limits, finetune
 from rehead.training.inputs import Computed
-from rehead.training.strategies import Candidate, adopt, attempt, why_not
+from rehead.training.strategies import Candidate, adopt, attempt, average, why_not
 from rehead.training.tail import Tail, _Classification
 from rehead.workflow import fit
 from tests.tiny_images import save_folders
@@ -133,6 +134,51 @@ def test_after_an_attempt_on_images_all_is_as_it_was(family: str, tune: str, tmp
     check_that_it_is_put_back_and_can_be_adopted(model.prepare(parts.train, parts.validation), tune)
 
 
+@pytest.mark.usefixtures("in_float32", "always_better")
+@pytest.mark.parametrize("family", ["llama", "bert", "mpnet"])
+def test_a_mean_of_two_is_measured_put_back_and_can_be_adopted(family: str, bases: Callable[[str], str]) -> None:
+    data = prepared(bases(family), "last-2")
+    head, features, _ = begun(data)
+    before = weights_of(data, head)
+    parts = [attempt(data, tune, head, features, None, None, None) for tune in ("last-2", "full")]
+    mean = average(data, head, features, *parts)
+    for name, weight in weights_of(data, head).items():
+        assert torch.equal(weight, before[name]), name
+    assert (mean.tune, mean.parts, strategies.cut_of(mean, len(data.base.blocks))) == (
+        "last-2 and full",
+        tuple(parts),
+        0,
+    )
+    adopt(data, head, mean)
+    for name, weight in weights_of(data, head).items():
+        values = [part.weights.get(name, before[name]) for part in parts]
+        torch.testing.assert_close(weight, (values[0] + values[1]) / 2)
+    np.testing.assert_allclose(logits_of(data, head), mean.logits, rtol=1e-4, atol=1e-4)
+    assert all(np.abs(mean.logits - part.logits).max() > 1e-4 for part in parts)
+
+
+def test_best_saves_a_mean_of_two_that_is_better_and_learns_both_once_more(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    honest, learned = strategies.average, []
+
+    def better(*told: Any) -> Candidate:
+        learned.append([part.tune for part in told[3:]])
+        return replace(honest(*told), losses=np.zeros_like(told[3].losses))
+
+    monkeypatch.setattr(strategies, "average", better)
+    monkeypatch.setattr(strategies, "why_not", lambda *_: None)
+    texts, labels = messages(300)
+    model = Classifier(bases("llama"), preset="best", depth=3, pool="mean", epochs=1).fit(texts, labels)
+    assert len(learned) == 2
+    assert learned[0] == learned[1]
+    assert model.artifact_.description["tune"] == AND.join(learned[0])
+    model.save(tmp_path / "model")
+    loaded = load(str(tmp_path / "model"))
+    assert loaded.tune == "auto"
+    np.testing.assert_allclose(loaded.predict_proba(texts[:9]), model.predict_proba(texts[:9]), atol=1e-5)
+
+
 def test_an_attempt_that_breaks_off_leaves_all_as_it_was(
     bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +211,7 @@ def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], mon
     monkeypatch.setattr(strategies, "attempt", tried)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
     result = finetune(data)
-    assert [candidate.tune for candidate in result.candidates] == ["head", "last-3", "full"]
+    assert [candidate.tune for candidate in result.candidates] == ["head", "last-3", "full", "last-3 and full"]
     uncalibrated = {name: likelihood.losses(values, labels).mean() for name, values in logits.items()}
     assert uncalibrated["last-3"] > 2 * uncalibrated["full"]
     assert result.tune == "last-3"

@@ -12,6 +12,8 @@ from rehead.training.loop import Recipe
 # against 94.3 % of the test of 755 reviews, one run each, where all twelve reach 93.2 (docs/results/recipes.md); what
 # enters them is kept, so that a step costs a third.
 LAST = 4
+# Between two strategies, in the name of the mean of what they learned.
+AND = " and "
 # How much is tried; see `strategies.planned`.
 PRESETS = ("quick", "balanced", "best")
 # Seconds that a fit may take with each of them, unless said otherwise.

@@ -39,7 +39,7 @@ from rehead.training.loop import History, Watch
 from rehead.training.lora import Adapters
 from rehead.training.probe import Probe
 from rehead.training.resumption import Resumption
-from rehead.training.strategies import Candidate, cut_for
+from rehead.training.strategies import Candidate, cut_for, cut_of
 
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
@@ -201,13 +201,14 @@ def finetune(
         temperature=mixed.divisor,
         tune=best.tune,
         depth=choice.depth,
-        cut=cut_for(best.tune, choice.depth),
+        cut=cut_of(best, choice.depth),
         layers_before_cut=data.base.blocks_before_cut,
         validation_logits=mixed.of(best.logits, beside).astype(np.float32),
         refitted=refitted,
         truncated=data.encoded.texts_cut,
         profile=choice.profile,
-        candidates=[replace(candidate, weights={}) for candidate in candidates],  # which is half a gigabyte with `full`
+        # Without weights, which are half a gigabyte with `full`.
+        candidates=[replace(candidate, weights={}, parts=()) for candidate in candidates],
         adapters=final.adapters,
         stopped=stopped,
         replaced=replaced,
@@ -269,6 +270,9 @@ def _train_further(
             # Whoever lets a search choose can end it and still have what it has found.
             stopped = f"{tune} was interrupted; what was best so far is kept"
             break
+    trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
+    if data.config.tune == "auto" and len(trained) > 1:
+        candidates.append(strategies.average(data, head, features, *trained[:2]))
     return candidates, stopped
 
 
@@ -305,15 +309,21 @@ def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
     A head does in a second. Layers take as long as before: where examples are few, which is when an eighth of them is
     worth most, and where the best is asked for, while there is time.
     """
-    if best.history is None:
+    trained = [candidate for candidate in best.parts or (best,) if candidate.history]
+    if not trained:
         return True
-    if best.history.lost_rows or not (data.has_few or data.config.preset == "best") or data.config.tune != "auto":
+    lost = any(candidate.history and candidate.history.lost_rows for candidate in trained)
+    if lost or not (data.has_few or data.config.preset == "best") or data.config.tune != "auto":
         return False
-    return deadline is None or time.perf_counter() + best.seconds * len(data.labels) / data.n_train < deadline
+    seconds = sum(candidate.seconds for candidate in trained) * len(data.labels) / data.n_train
+    return deadline is None or time.perf_counter() + seconds < deadline
 
 
 def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Candidate) -> Candidate:
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
+    if best.parts:
+        first, second = (_refit(data, head, features, solved, part) for part in best.parts)
+        return strategies.average(data, head, features, first, second)
     if best.history is not None:
         label = f"{best.tune}, from all examples"
         return strategies.attempt(data, best.tune, head, features, None, None, None, label=label, with_validation=True)

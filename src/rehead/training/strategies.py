@@ -30,7 +30,7 @@ from rehead.evaluation.calibration import calibrated_losses
 from rehead.heads import Head, scale_logits
 from rehead.training import depth_search, loop, lora
 from rehead.training.checkpoint import Checkpoint
-from rehead.training.config import LAST, trained_layers
+from rehead.training.config import AND, LAST, trained_layers
 from rehead.training.contrastive import Contrastive
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
@@ -72,7 +72,7 @@ class Candidate:
     """A classifier that was tried.
 
     Attributes:
-        tune: the strategy; `head` for the probe.
+        tune: the strategy; `head` for the probe, two of them for a mean of two.
         logits: (n_validation, n_classes) float32, not calibrated.
         losses: (n_validation,) log loss after calibration, by which candidates are compared.
         seconds: that it took.
@@ -80,6 +80,7 @@ class Candidate:
         history: of the training; None for the probe.
         weights: what was learned, by name, see `adopt`; empty for the probe.
         adapters: of `lora`, whose effect is in `weights` already.
+        parts: those that it is the mean of; empty for any other.
     """
 
     tune: str
@@ -90,6 +91,7 @@ class Candidate:
     history: History | None = None
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     adapters: Adapters | None = None
+    parts: tuple[Candidate, ...] = ()
 
     @property
     def loss(self) -> float:
@@ -147,6 +149,11 @@ def _usual_recipe(data: EncodedData, tune: str) -> Recipe:
 def cut_for(tune: str, depth: int) -> int:
     """Return how many layers a strategy leaves frozen."""
     return depth - trained_layers(tune, depth)
+
+
+def cut_of(candidate: Candidate, depth: int) -> int:
+    """Return how many layers are in a candidate as they were published."""
+    return min(cut_for(part.tune, depth) for part in candidate.parts or (candidate,))
 
 
 def expected_seconds(data: EncodedData, tune: str, depth: int) -> float:
@@ -232,6 +239,37 @@ def attempt(
     losses = calibrated_losses(logits, data.validation.labels)
     trainable = sum(weight.numel() for weight in weights)
     return Candidate(tune, logits, losses, time.perf_counter() - begun, trainable, history, learned, adapters)
+
+
+def average(data: EncodedData, head: Head, features: Features, first: Candidate, second: Candidate) -> Candidate:
+    """Return the classifier whose weights are the means of two others'; backbone and head stay as they are.
+
+    Both began with the same weights, so that what lies between them is a classifier, too, often a better one (model
+    soups: Wortsman et al., ICML 2022, arXiv 2203.05482). What one of them did not change counts as it was published.
+    """
+    begun = time.perf_counter()
+    parts = (first, second)
+    named = _named_weights(data.base, head)
+    changed = {name: weight for name, weight in named.items() if any(name in part.weights for part in parts)}
+    before = _copied(changed)
+    means = {
+        name: torch.lerp(first.weights.get(name, value), second.weights.get(name, value), 0.5)
+        for name, value in before.items()
+    }
+    depth = len(data.base.blocks)
+    tail = Tail.of_blocks(data.base, head, min(cut_for(part.tune, depth) for part in parts), depth)
+    try:
+        _write(changed, means)
+        _, held_out = _inputs(data, tail, features, False)
+        logits = tail.logits(held_out.inputs).numpy()
+        tail.trained.to("cpu")
+        data.base.model.to("cpu")
+    finally:
+        _write(changed, before)
+    losses = calibrated_losses(logits, data.validation.labels)
+    seconds, trainable = time.perf_counter() - begun, max(part.trainable for part in parts)
+    tune = AND.join(part.tune for part in parts)
+    return Candidate(tune, logits, losses, seconds, trainable, weights=means, parts=parts)
 
 
 def adopt(data: EncodedData, head: Head, candidate: Candidate) -> None:
