@@ -247,12 +247,13 @@ def _of_set(told: Results, name: str) -> str:
         own = told.of(name, method)
         if not own:
             why = sorted({row["status"] for row in told.without_answers(name, method)})
-            rows.append([TITLES[method], ", ".join(why) or "missing", *[""] * (len(measures) + 4)])
+            rows.append([TITLES[method], "", ", ".join(why) or "missing", *[""] * (len(measures) + 4)])
             continue
         ratio = _ratio(told, name, method)
         rows.append(
             [
                 TITLES[method],
+                ", ".join(sorted({row["facts"]["base"] for row in own if "base" in row["facts"]})),
                 *(_spread([row["metrics"][metric] for row in own], _CELLS[metric]) for metric in measures),
                 _mean([row["metrics"]["log_loss"] for row in own]),
                 f"{median(row['seconds'] for row in own):,.0f}",
@@ -263,7 +264,7 @@ def _of_set(told: Results, name: str) -> str:
         )
     if data.images:
         rows += _colours(told, name, len(measures))
-    head = ["method", *(heads[metric] for metric in measures), "log loss", "seconds", "of plain fine-tuning's", "GB"]
+    head = ["method", "base", *(heads[metric] for metric in measures), "log loss", "seconds", "of plain fine-tuning's", "GB"]
     return f"{_origin(told, name)}\n\n{table([*head, 'seeds'], rows)}"
 
 
@@ -273,7 +274,7 @@ def _colours(told: Results, name: str, n_measures: int) -> list[list[str]]:
     if not found:
         return []
     cells = [_spread([one[metric] for one in found], _CELLS[metric]) for metric in ("accuracy", "macro_f1")]
-    return [["colours and edges, logistic regression", *cells, *[""] * (n_measures + 2), str(len(found))]]
+    return [["colours and edges, logistic regression", "", *cells, *[""] * (n_measures + 2), str(len(found))]]
 
 
 def _origin(told: Results, name: str) -> str:
@@ -368,11 +369,11 @@ def _about(told: Results) -> str:
     machines = sorted({"{cores} cores of {processor} ({flags})".format(**row["machine"]) for row in rows})
     commits = sorted({row["commit"] for row in rows})
     versions = sorted({f"{name} {number}" for row in rows for name, number in row["versions"].items()})
-    bases = {row["base"] for row in told.others}
+    bases, times = {row["base"] for row in told.others}, [row["time"] for row in rows]
     return (
         f"`python benchmarks/accuracy.py`, {len(rows)} rows, "
         f"{'each set with the base that rehead chose' if told.base == 'auto' else f'base {told.base}'}, "
-        f"{min(row['time'] for row in rows)[:10]} to {max(row['time'] for row in rows)[:10]}. Every method gets the "
+        f"{' to '.join(sorted({min(times)[:10], max(times)[:10]}))}. Every method gets the "
         "same files. Means over seeds ± standard deviation; seconds are the median of whole processes, from Enter to "
         "the saved model and a tested one, nothing computed before and the pretrained model on the disk. rehead's "
         "answers to each row come from `rehead predict`, whose seconds are not in it. Plain fine-tuning: all weights, "
