@@ -264,7 +264,15 @@ def _of_set(told: Results, name: str) -> str:
         )
     if data.images:
         rows += _colours(told, name, len(measures))
-    head = ["method", "base", *(heads[metric] for metric in measures), "log loss", "seconds", "of plain fine-tuning's", "GB"]
+    head = [
+        "method",
+        "base",
+        *(heads[metric] for metric in measures),
+        "log loss",
+        "seconds",
+        "of plain fine-tuning's",
+        "GB",
+    ]
     return f"{_origin(told, name)}\n\n{table([*head, 'seeds'], rows)}"
 
 

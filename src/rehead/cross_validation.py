@@ -66,7 +66,12 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
         one = clone(model).set_params(budget=share)
         learned = baselines.learn(train, validation)
         limits = Limits(begun + share) if model.tune == "auto" else None
-        one.fit_encoded(one.prepare(train, validation), learned, limits, refits=True)
+        result = one.fit_encoded(one.prepare(train, validation), learned, limits, refits=True)
+        stopped = next((tried.history.stopped for tried in result.candidates if tried.history), result.stopped)
+        if limits and stopped:
+            progress.warn(
+                f"fold {number} did not learn all that was planned, so what is saved may do better: {stopped}"
+            )
         scores = one.artifact_.scores(test.inputs)
         probabilities[split.test], tokens_cut[split.test] = scores.probabilities, scores.tokens_cut
         for name, answer in learned.predict(test).items():

@@ -18,6 +18,9 @@ from rehead.heads import is_family_head
 from rehead.training.estimate import Plan
 from rehead.training.finetune import TrainedClassifier, TrainedNetwork
 
+# Losses of more epochs than that are told by the first and the last.
+_SHOWN_EPOCHS = 12
+
 
 def say_estimate(plan: Plan) -> None:
     progress.say(
@@ -31,7 +34,8 @@ def say_candidates(result: TrainedClassifier) -> None:
     for candidate in result.candidates:
         line = f"{candidate.tune}: calibrated validation loss {candidate.loss:.4f} after {candidate.seconds:.0f} s"
         if candidate.history:
-            losses = ", ".join(f"{loss:.4f}" for loss in candidate.history.validation_losses)
+            told = [f"{loss:.4f}" for loss in candidate.history.validation_losses]
+            losses = ", ".join(told if len(told) <= _SHOWN_EPOCHS else [*told[:3], "...", *told[-3:]])
             line += f" (by epoch, from the start: {losses}; epoch {candidate.history.best_epoch} is the best"
             line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
         progress.say(line + ("" if candidate is result.kept else ": not kept"))

@@ -19,6 +19,7 @@ from rehead import Classifier, hardware, likelihood, load, progress
 from rehead.data import parts as parts_of_data
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
+from rehead.errors import Interrupted
 from rehead.evaluation import baselines
 from rehead.evaluation.calibration import calibrated_losses
 from rehead.heads import Head, build
@@ -179,6 +180,51 @@ def test_best_saves_a_mean_of_two_that_is_better_and_learns_both_once_more(
     np.testing.assert_allclose(loaded.predict_proba(texts[:9]), model.predict_proba(texts[:9]), atol=1e-5)
 
 
+def test_a_start_that_is_the_best_is_the_probe(bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    data = prepared(bases("llama"), "last-2")
+    head, features, first = begun(data)
+    epochs = itertools.count(1)
+    honest = _Classification.validation_loss
+    begins: list[float] = []
+
+    def worse_and_worse(self: _Classification) -> float:
+        begins.append(honest(self))
+        return begins[0] if next(epochs) == 1 else 9.0
+
+    monkeypatch.setattr(_Classification, "validation_loss", worse_and_worse)
+    candidate = attempt(data, "last-2", head, features, None, None, None)
+    assert candidate.history is not None
+    assert candidate.history.best_epoch == 0
+    assert begins[0] == pytest.approx(first.loss, abs=1e-4)
+    np.testing.assert_allclose(candidate.logits, first.logits, rtol=1e-2, atol=1e-2)
+    assert candidate.loss == pytest.approx(first.loss, abs=1e-3)
+
+
+def test_ctrl_c_while_all_examples_are_learned_from_keeps_what_was_best(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, asked = strategies.attempt, []
+
+    def interrupted(*told: Any, with_validation: bool = False, **others: Any) -> Candidate:
+        asked.append(with_validation)
+        if with_validation:
+            raise Interrupted("interrupted")
+        return honest(*told, **others)
+
+    monkeypatch.setattr(strategies, "attempt", interrupted)
+    monkeypatch.setattr(strategies, "why_not", lambda *_: None)
+    monkeypatch.setattr(finetune_module, "_best_of", lambda _, candidates: candidates[1])
+    data = prepared(bases("llama"), "auto", preset="best")
+    result = finetune(data, refits=True)
+    assert asked[-1]
+    assert not result.refitted
+    assert "was interrupted" in str(result.stopped)
+    # After a Ctrl-C nothing more is begun.
+    monkeypatch.setattr(strategies, "attempt", lambda *_, **__: (_ for _ in ()).throw(Interrupted("interrupted")))
+    monkeypatch.setattr(finetune_module, "_best_of", lambda _, candidates: candidates[0])
+    assert not finetune(prepared(bases("llama"), "auto", preset="best"), refits=True).refitted
+
+
 def test_an_attempt_that_breaks_off_leaves_all_as_it_was(
     bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -230,6 +276,10 @@ def test_what_cannot_gain_or_takes_too_long_is_not_tried(
 ) -> None:
     data = prepared(bases("llama"), "auto")
     wrong, right = of_losses(0.1, 0.1, math.log(2) + 0.01), of_losses(0.1, 0.1, math.log(2) - 0.01)
+    assert data.has_few
+    assert why_not(data, "last-2", 3, wrong, None) is None
+    assert why_not(data, "last-2", 3, right, None) is None  # a few right ones say nothing
+    monkeypatch.setattr(EncodedData, "has_few", False)
     assert why_not(data, "last-2", 3, wrong, None) is None
     assert "nothing to gain" in str(why_not(data, "last-2", 3, right, None))
     monkeypatch.setattr(strategies, "expected_seconds", lambda *_: 100.0)

@@ -215,6 +215,7 @@ def test_adapters_are_saved_only_where_they_are_what_was_kept(
 
     only_best(monkeypatch, kept)
     monkeypatch.setattr(strategies, "planned", lambda *_: ["last-1", "lora", "full"])
+    monkeypatch.setattr(strategies, "average", lambda *told: replace(told[3], losses=told[3].losses + 1))
     settings: dict[str, Any] = {"tune": "auto", "depth": 2, "pool": "mean", "epochs": 1}
     facts = fit_here(str(data), Classifier(str(base), **settings), tmp_path / "model").facts
     assert facts["tune"] == kept

@@ -26,9 +26,10 @@ class Contrastive:
     The head is not trained: it is solved afterwards, on the features that the trained layers give.
     """
 
-    def __init__(self, tail: Tail, examples: Labelled, *, dropout: bool) -> None:
-        self._tail, self._examples, self._dropout = tail, examples, dropout
+    def __init__(self, tail: Tail, examples: Labelled) -> None:
+        self._tail, self._examples = tail, examples
         self._device = tail.to_device()
+        self._seen: list[float] = []
 
     @property
     def lengths(self) -> Tensor:
@@ -42,7 +43,7 @@ class Contrastive:
         return [weight for weight in weights if id(weight) not in head]
 
     def switch(self, *, training: bool) -> None:
-        self._tail.base.train(training and self._dropout)
+        self._tail.base.train(False)  # without dropout, as for any other strategy on few layers
 
     def weight_of(self, rows: Tensor) -> float:
         return float(len(rows))
@@ -53,10 +54,19 @@ class Contrastive:
         with autocast(hardware.native_dtype() == torch.bfloat16):
             below = None if inputs.below is None else inputs.below[rows]
             features = self._tail.pooled(inputs.hidden(rows, packing), packing, below)
-        return contrastive_losses(features, self._examples.labels[rows].to(self._device)).sum()
+        losses = contrastive_losses(features, self._examples.labels[rows].to(self._device))
+        self._seen.append(float(losses.detach().mean()))
+        return losses.sum()
 
     def validation_loss(self) -> float:
-        """Return the loss of the training examples: there are too few others to say when to stop."""
+        """Return the loss of the training examples, in the batches since this was last asked, at the start of all.
+
+        There are too few others to say when to stop.
+        """
+        if self._seen:
+            loss = sum(self._seen) / len(self._seen)
+            self._seen = []
+            return loss
         features = self._tail.features(self._examples.inputs)
         return float(contrastive_losses(features, self._examples.labels).mean())
 

@@ -200,7 +200,9 @@ def _with_views(config: TrainingConfig, base: Base, examples: Examples) -> Train
     """
     if config.views is not None:
         return config
-    if examples.pictures is None or config.tune != "auto" or config.preset == "quick" or config.average_views:
+    if examples.pictures is not None and config.average_views:
+        return replace(config, views=_VIEWS)
+    if examples.pictures is None or config.tune != "auto" or config.preset == "quick":
         return replace(config, views=1)
     one = read(base, examples.pictures[:1], config.max_length, config.long, [[0]])
     flops = _VIEWS * len(examples) * forward_flops(base, int(one.tokens.sum()), 0, len(base.blocks))

@@ -41,6 +41,7 @@ from rehead.training.probe import Probe
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate, cut_for, cut_of
 
+_INTERRUPTED = "was interrupted; what was best so far is kept"
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
 
@@ -183,9 +184,13 @@ def finetune(
         candidates, stopped = _train_further(data, head, features, first, deadline, resumption, watch)
     best = _best_of(data, candidates)
     mixed, beside = _mixed_with(baseline, data, best)
-    refitted = refits and _refits(data, best, deadline)
-    with _timed(seconds, "probe" if best is first else "tail"):
-        final = _refit(data, head, features, solved, best) if refitted else best
+    refitted, final = False, best
+    if refits and not (stopped or "").endswith(_INTERRUPTED) and _refits(data, best, deadline):
+        with _timed(seconds, "probe" if best is first else "tail"):
+            try:
+                refitted, final = True, _refit(data, head, features, solved, best)
+            except Interrupted:
+                refitted, stopped = False, f"learning from all examples {_INTERRUPTED}"
     strategies.adopt(data, head, final)
     scale_logits(head, 1 / mixed.divisor)
     replaced = describe(data.base, head, data.base.architectures, best.trainable)
@@ -268,7 +273,7 @@ def _train_further(
             if data.config.tune != "auto":
                 raise
             # Whoever lets a search choose can end it and still have what it has found.
-            stopped = f"{tune} was interrupted; what was best so far is kept"
+            stopped = f"{tune} {_INTERRUPTED}"
             break
     trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
     if data.config.tune == "auto" and len(trained) > 1:

@@ -23,6 +23,8 @@ from rehead.interruption import interruptible
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import batches
 
+# By so much the time may be ahead of the steps before the learning rate follows it.
+_BEHIND = 0.05
 # A step's texts go through in portions of so many tokens, and their gradients add up.
 PORTION = 4096
 # A run that is killed loses so many seconds at most.
@@ -245,11 +247,15 @@ class _Training:
         return history.stopped is not None
 
     def _progress(self) -> float:
-        """Return the share of the training that is done: of its steps, or of its time where that is more."""
+        """Return the share of the training that is done: of its steps, or of its time where that is clearly more.
+
+        So long as there is time enough, what is learned does not depend on how fast the machine was.
+        """
         of_steps = self.step / (self.steps_an_epoch * self.recipe.epochs)
         if self.deadline is None:
             return of_steps
-        return max(of_steps, (time.perf_counter() - self.begun) / max(self.deadline - self.begun, 1e-9))
+        of_time = (time.perf_counter() - self.begun) / max(self.deadline - self.begun, 1e-9)
+        return of_time if of_time >= 1 or of_time > of_steps + _BEHIND else of_steps
 
     def _take_step(self, rows: Tensor) -> bool:
         """Take one step of the optimizer; False where loss or gradient are not finite, and the training is over."""

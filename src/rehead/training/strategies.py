@@ -174,7 +174,8 @@ def training_seconds(data: EncodedData, recipe: Recipe, operations: float, layer
 
 def why_not(data: EncodedData, tune: str, depth: int, best: Candidate, deadline: float | None) -> str | None:
     """Return why `auto` does not try a strategy; None where it does."""
-    if not best.losses.max() > math.log(2):  # each of them has more than even odds
+    # Each of them has more than even odds; of few examples that says nothing.
+    if not data.has_few and not best.losses.max() > math.log(2):
         return f"{tune} has nothing to gain: no validation example is classified wrongly"
     if deadline is None:
         return None
@@ -221,13 +222,15 @@ def attempt(
             checkpoint = _checkpoint(data, tune, tail, examples, resumption)
             recipe = recipe_for(data, tune)
             if tune == "contrastive":
-                trainee = Contrastive(tail, examples, dropout=recipe.dropout)
+                trainee = Contrastive(tail, examples)
                 history = loop.train(trainee, recipe, checkpoint, deadline, watch, label)
                 depth_search.solve_at(
                     head, tail.features(examples.inputs), examples.labels.numpy(), _CONTRASTIVE_STRENGTH, None
                 )
             else:
-                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label)
+                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label, start=_START)
+                if history.best_epoch == 0:
+                    scale_logits(head, 1 / _START)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")

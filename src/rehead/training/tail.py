@@ -140,17 +140,26 @@ def train(
     deadline: float | None = None,
     watch: Watch | None = None,
     label: str = "training",
+    start: float = 1.0,
 ) -> History:
-    """Trains a tail in place; see `rehead.training.loop.train`."""
-    trainee = _Classification(tail, examples, validation, recipe)
+    """Trains a tail in place; see `rehead.training.loop.train`.
+
+    Args:
+        start: what the head was multiplied by before; the loss to begin with is that of the head as it was.
+    """
+    trainee = _Classification(tail, examples, validation, recipe, start)
     return loop.train(trainee, recipe, checkpoint, deadline, watch, label)
 
 
 class _Classification:
     """A tail that learns the labels of texts; what `rehead.training.loop.train` takes."""
 
-    def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:
+    def __init__(
+        self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe, start: float = 1.0
+    ) -> None:
         self._tail, self._examples, self._validation = tail, examples, validation
+        # Calibration cannot undo it where there are few examples: it holds to temperatures about 1.
+        self._multiplied_by = start
         self._dropout = recipe.dropout
         self._objective = Objective.of(
             examples.labels,
@@ -175,6 +184,7 @@ class _Classification:
         return self._objective.weight_of(self._examples.labels[rows])
 
     def loss(self, rows: Tensor) -> Tensor:
+        self._multiplied_by = 1.0  # from the first step on the head is what it is
         inputs = self._examples.inputs
         packing = Packing(inputs.lengths[rows].to(self._device))
         with autocast(hardware.native_dtype() == torch.bfloat16):
@@ -184,7 +194,7 @@ class _Classification:
 
     def validation_loss(self) -> float:
         """Return the loss after calibration: a network that trains on grows surer of itself than it gets better."""
-        logits = self._tail.logits(self._validation.inputs).double()
+        logits = self._tail.logits(self._validation.inputs).double() / self._multiplied_by
         labels = self._validation.labels
         if bool(logits.isfinite().all()):
             logits /= temperature(logits.numpy(), labels.numpy())
