@@ -180,6 +180,7 @@ def test_best_saves_a_mean_of_two_that_is_better_and_learns_both_once_more(
     np.testing.assert_allclose(loaded.predict_proba(texts[:9]), model.predict_proba(texts[:9]), atol=1e-5)
 
 
+@pytest.mark.usefixtures("in_float32")
 def test_a_start_that_is_the_best_is_the_probe(bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     data = prepared(bases("llama"), "last-2")
     head, features, first = begun(data)
