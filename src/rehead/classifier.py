@@ -177,10 +177,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def prepare(self, train: Examples, validation: Examples) -> EncodedData | NgramData:
         """Return the examples as `fit_encoded` takes them, with the base loaded where there is one."""
-        config = self.config()
-        return (
-            ngrams_alone.gather(train, validation, config) if config.base == TFIDF else self.encode(train, validation)
-        )
+        if self.base == TFIDF:
+            return ngrams_alone.gather(train, validation, self.config())
+        return self.encode(train, validation)
 
     def encode(self, train: Examples, validation: Examples) -> EncodedData:
         """Load the pretrained base and encode the examples, as `rehead.training.estimate` takes them, too."""

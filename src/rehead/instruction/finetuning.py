@@ -24,6 +24,8 @@ from rehead.training.resumption import Resumption
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
 _RATE_OF_BLOCKS = 2e-4
+# Epochs without a lower validation loss, after which a training ends.
+_PATIENCE = 2
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def finetune(
         trained_base, cut, trained, *(_entering(trained_base, part, cut) for part in (examples, validation))
     )
     progress.say(f"training {settings.tune}: {sum(weight.numel() for weight in answering.weights()):,} weights")
-    recipe = replace(settings.recipe, learning_rate=settings.rate)
+    recipe = replace(settings.recipe, learning_rate=settings.rate, patience=_PATIENCE)
     checkpoint = None if resumption is None else _checkpoint(base, settings, cut, (examples, validation), resumption)
     history = train(answering, recipe, checkpoint)
     trained_base.model.to("cpu")

@@ -109,9 +109,7 @@ def _suitable(train: Examples, config: TrainingConfig) -> list[str]:
 
 def _trains_layers(train: Examples, config: TrainingConfig) -> bool:
     """Say whether more than the head is likely to be trained."""
-    if train.pictures is not None or config.tune == "head":
-        return False
-    return config.tune != "auto" or (config.preset != "quick" and config.learns_whole_inputs)
+    return train.pictures is None and (config.auto_trains_layers or config.tune not in ("auto", "head"))
 
 
 def _some(train: Examples, seed: int) -> Index:

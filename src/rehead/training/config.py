@@ -82,6 +82,11 @@ class TrainingConfig:
         """Whether layers can be trained: on texts in one piece and images in one view."""
         return self.long != "chunks" and not self.average_views
 
+    @property
+    def auto_trains_layers(self) -> bool:
+        """Whether `auto` may train more than the head."""
+        return self.tune == "auto" and self.preset != "quick" and self.learns_whole_inputs
+
     def checked(self) -> TrainingConfig:
         """Return the same; raise SettingError where parts of it contradict each other."""
         check_tune(self.tune)

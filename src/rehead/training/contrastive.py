@@ -13,48 +13,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from rehead import hardware
-from rehead.bases.packing import Packing
-from rehead.training.features import training_flops
-from rehead.training.inputs import Computed, autocast
-from rehead.training.tail import Labelled, Tail
+from rehead.training.tail import Labelled, Tail, TailTraining
 
 
-class Contrastive:
+class Contrastive(TailTraining):
     """A tail that learns which texts are of the same class; what `rehead.training.loop.train` takes.
 
     The head is not trained: it is solved afterwards, on the features that the trained layers give.
     """
 
     def __init__(self, tail: Tail, examples: Labelled) -> None:
-        self._tail, self._examples = tail, examples
-        self._device = tail.to_device()
+        super().__init__(tail, examples)
         self._seen: list[float] = []
-
-    @property
-    def lengths(self) -> Tensor:
-        return self._examples.inputs.lengths
 
     def weights(self) -> list[nn.Parameter]:
         head = {id(weight) for weight in self._tail.head.parameters()}
-        weights = self._tail.weights()
+        weights = super().weights()
         for weight in weights:
             weight.requires_grad_(id(weight) not in head)
         return [weight for weight in weights if id(weight) not in head]
-
-    def switch(self, *, training: bool) -> None:
-        self._tail.base.train(False)  # without dropout, as for any other strategy on few layers
 
     def weight_of(self, rows: Tensor) -> float:
         return float(len(rows))
 
     def loss(self, rows: Tensor) -> Tensor:
-        inputs = self._examples.inputs
-        packing = Packing(inputs.lengths[rows].to(self._device))
-        with autocast(hardware.native_dtype() == torch.bfloat16):
-            below = None if inputs.below is None else inputs.below[rows]
-            features = self._tail.pooled(inputs.hidden(rows, packing), packing, below)
-        losses = contrastive_losses(features, self._examples.labels[rows].to(self._device))
+        losses = contrastive_losses(self.passed(self._tail.pooled, rows), self.labels(rows))
         self._seen.append(float(losses.detach().mean()))
         return losses.sum()
 
@@ -69,15 +52,6 @@ class Contrastive:
             return loss
         features = self._tail.features(self._examples.inputs)
         return float(contrastive_losses(features, self._examples.labels).mean())
-
-    def flops_an_epoch(self) -> float:
-        tail = self._tail
-        kept = not isinstance(self._examples.inputs, Computed)
-        return training_flops(tail.base, tail.base.tokens_of(self.lengths), tail.cut, tail.depth, kept=kept)
-
-    def finish(self) -> None:
-        self._tail.base.model.requires_grad_(False)
-        self._tail.head.requires_grad_(False)
 
 
 def contrastive_losses(features: Tensor, labels: Tensor) -> Tensor:

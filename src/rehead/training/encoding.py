@@ -17,6 +17,7 @@ from rehead.bases.reading import encode as read
 from rehead.bases.tokens import Encoded
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, class_counts, is_multilabel
+from rehead.data.pictures import Picture
 from rehead.errors import SettingError
 from rehead.heads import candidates, check_pooling
 from rehead.training import cache_room
@@ -109,9 +110,7 @@ class EncodedData:
         """Whether `auto` trains the last layers of an encoder: they are then worth more than leaving them out saves,
         and a head that reads several layers, whose states before the cut stay as they were, has no advantage.
         """
-        config = self.config
-        trains = config.tune == "auto" and config.preset != "quick" and config.learns_whole_inputs
-        return trains and self.base.whole == "cls"
+        return self.config.auto_trains_layers and self.base.whole == "cls"
 
     @property
     def candidates(self) -> list[tuple[str, int]]:
@@ -175,7 +174,7 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     begun = time.perf_counter()
     config = config.checked()
     base = loading.load(config.base, len(train.label_names), config.seed, config.fixed_depth)
-    config = _with_views(config, base, train.followed_by(validation))
+    config = _with_views(config, base, train.pictures, len(train) + len(validation))
     views = (config.views or 1) if train.pictures is not None else 1
     rows = train.take(np.repeat(np.arange(len(train)), views))
     if config.pool != "auto":
@@ -193,19 +192,23 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     return EncodedData(config, base, rows, validation, encoded, labels, views, time.perf_counter() - begun)
 
 
-def _with_views(config: TrainingConfig, base: Base, examples: Examples) -> TrainingConfig:
+def _with_views(config: TrainingConfig, base: Base, pictures: list[Picture] | None, n: int) -> TrainingConfig:
     """Return the same with a number of views: `auto` averages some of each image, unless half the budget is too short.
 
     They say more than training the last layers does, in less time.
+
+    Args:
+        pictures: of the training examples; None of texts.
+        n: number of examples that pass.
     """
     if config.views is not None:
         return config
-    if examples.pictures is not None and config.average_views:
+    if pictures is not None and config.average_views:
         return replace(config, views=_VIEWS)
-    if examples.pictures is None or config.tune != "auto" or config.preset == "quick":
+    if pictures is None or config.tune != "auto" or config.preset == "quick":
         return replace(config, views=1)
-    one = read(base, examples.pictures[:1], config.max_length, config.long, [[0]])
-    flops = _VIEWS * len(examples) * forward_flops(base, int(one.tokens.sum()), 0, len(base.blocks))
+    one = read(base, pictures[:1], config.max_length, config.long, [[0]])
+    flops = _VIEWS * n * forward_flops(base, int(one.tokens.sum()), 0, len(base.blocks))
     seconds = flops / (_CONVOLUTIONS_EFFICIENCY * hardware.product_speed(torch.float32))
     if seconds > config.budget / 2:
         progress.say(f"one view of each image: {_VIEWS} would take about {seconds:.0f} s (--budget, --views)")

@@ -41,7 +41,6 @@ from rehead.training.probe import Probe
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate, cut_for, cut_of
 
-_INTERRUPTED = "was interrupted; what was best so far is kept"
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
 
@@ -181,16 +180,16 @@ def finetune(
         solved, first = _solve_probe(data, head, features)
     with _timed(seconds, "tail"):
         deadline = limits.less(_trunk_seconds(data, features)) if limits else None
-        candidates, stopped = _train_further(data, head, features, first, deadline, resumption, watch)
+        candidates, stopped, interrupted = _train_further(data, head, features, first, deadline, resumption, watch)
     best = _best_of(data, candidates)
     mixed, beside = _mixed_with(baseline, data, best)
     refitted, final = False, best
-    if refits and not (stopped or "").endswith(_INTERRUPTED) and _refits(data, best, deadline):
+    if refits and not interrupted and _refits(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
                 refitted, final = True, _refit(data, head, features, solved, best)
             except Interrupted:
-                refitted, stopped = False, f"learning from all examples {_INTERRUPTED}"
+                refitted, stopped = False, _interrupted("learning from all examples")
     strategies.adopt(data, head, final)
     scale_logits(head, 1 / mixed.divisor)
     replaced = describe(data.base, head, data.base.architectures, best.trainable)
@@ -257,9 +256,9 @@ def _train_further(
     deadline: float | None,
     resumption: Resumption | None,
     watch: Watch | None,
-) -> tuple[list[Candidate], str | None]:
-    """Try what is planned beyond the probe; return all candidates, and why no more were tried."""
-    candidates, stopped = [first], None
+) -> tuple[list[Candidate], str | None, bool]:
+    """Try what is planned beyond the probe; return all candidates, why no more were tried, and whether by Ctrl-C."""
+    candidates, stopped, interrupted = [first], None, False
     for tune in strategies.planned(data, len(data.base.blocks)):
         best = min(candidates, key=lambda candidate: candidate.loss)
         if data.config.tune == "auto":
@@ -273,12 +272,16 @@ def _train_further(
             if data.config.tune != "auto":
                 raise
             # Whoever lets a search choose can end it and still have what it has found.
-            stopped = f"{tune} {_INTERRUPTED}"
+            stopped, interrupted = _interrupted(tune), True
             break
     trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
     if data.config.tune == "auto" and len(trained) > 1:
         candidates.append(strategies.average(data, head, features, *trained[:2]))
-    return candidates, stopped
+    return candidates, stopped, interrupted
+
+
+def _interrupted(what: str) -> str:
+    return f"{what} was interrupted; what was best so far is kept"
 
 
 def _best_of(data: EncodedData, candidates: list[Candidate]) -> Candidate:

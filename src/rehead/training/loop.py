@@ -42,7 +42,8 @@ class Recipe:
         weight_decay: of AdamW; on matrices only.
         warmup: share of the steps over which the learning rate rises.
         clip: largest norm of the gradient.
-        patience: stop after so many epochs without a lower validation loss.
+        patience: stop after so many epochs without a lower validation loss; None to go on to the end, where the rate
+            has fallen to zero, which is what pays most.
         dropout: whether the layers' own dropout is on.
         label_smoothing, balanced: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
@@ -54,7 +55,7 @@ class Recipe:
     weight_decay: float = 0.01
     warmup: float = 0.1
     clip: float = 1.0
-    patience: int = 2
+    patience: int | None = None
     dropout: bool = False
     label_smoothing: float = 0.0
     balanced: bool = False
@@ -137,11 +138,14 @@ def train(
     deadline: float | None = None,
     watch: Watch | None = None,
     label: str = "training",
+    begin: Callable[[], None] | None = None,
 ) -> History:
     """Trains in place and leaves the weights with the lowest validation loss.
 
     Args:
         label: what the progress bar says.
+        begin: changes the weights that the first step starts from; those from before it are what is left where no
+            epoch is better.
         checkpoint: where the state is kept; None keeps none.
         deadline: on the clock of time.perf_counter. The training ends by then; where that is before the last step, the
             learning rate has fallen to 0 by then all the same, so that what it leaves is a finished training.
@@ -155,7 +159,7 @@ def train(
     run = _Training(trainee, recipe, checkpoint, watch, deadline, label)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
-        run.start()
+        run.start(begin)
         with interruptible() as interruption:
             run.epochs(interruption)
     run.finish()
@@ -187,12 +191,15 @@ class _Training:
         self.saved_at = time.monotonic()
         self.begun, self.deadline = time.perf_counter(), deadline
 
-    def start(self) -> None:
-        """Takes up the run on disk, or measures the loss to begin with."""
+    def start(self, begin: Callable[[], None] | None) -> None:
+        """Takes up the run on disk, or measures the loss to begin with, and then begins."""
         state = self.checkpoint.read() if self.checkpoint else None
         if state is None:
             self.history.validation_losses.append(self.trainee.validation_loss())
             self.best = [weight.detach().clone() for weight in self.weights]
+            if begin:
+                begin()
+                self.best_is_current = False
             return
         tensors, told = state
         self.step = told["step"]
@@ -242,8 +249,9 @@ class _Training:
 
     def _is_over(self, epoch: int) -> bool:
         history = self.history
-        if not history.stopped and epoch - 1 - history.best_epoch >= self.recipe.patience:
-            history.stopped = f"no lower validation loss in {self.recipe.patience} epochs"
+        patience = self.recipe.patience
+        if not history.stopped and patience and epoch - 1 - history.best_epoch >= patience:
+            history.stopped = f"no lower validation loss in {patience} epochs"
         return history.stopped is not None
 
     def _progress(self) -> float:

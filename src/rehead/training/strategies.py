@@ -3,8 +3,7 @@
 Each starts from the weights as they were published and leaves backbone and head as they were; what it learned is a
 value, which `adopt` writes into them. The head starts from the solved probe (LP-FT: Kumar et al., ICLR 2022, arXiv
 2202.10054), at a fifth of its size: a head that is right and sure leaves the layers nothing to learn, and one that is
-random takes them the wrong way first. Calibrated, both sizes are the same classifier, so what was best before the first
-epoch is the probe.
+random takes them the wrong way first. Where no epoch is better than the probe, the probe is what is left.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -104,7 +104,7 @@ def planned(data: EncodedData, depth: int) -> list[str]:
     config = data.config
     if config.tune != "auto":
         return [] if config.tune == "head" else [config.tune]
-    if config.preset == "quick" or not config.learns_whole_inputs:
+    if not config.auto_trains_layers:
         return []
     if data.has_few:
         return ["contrastive"]
@@ -120,19 +120,12 @@ def planned(data: EncodedData, depth: int) -> list[str]:
 
 
 def recipe_for(data: EncodedData, tune: str) -> Recipe:
-    """Return how a strategy trains, with what the user asked for in its place.
-
-    Training never ends early: the rate falls to zero over the epochs, and what pays most is its end.
-    """
-    recipe = data.config.adjusted(_usual_recipe(data, tune))
-    return replace(recipe, patience=recipe.epochs)
-
-
-def _usual_recipe(data: EncodedData, tune: str) -> Recipe:
+    """Return how a strategy trains, with what the user asked for in its place."""
     narrower = max(1.0, _WIDTH / data.base.hidden_size)
     if tune == "contrastive":
         epochs = math.ceil(_CONTRASTIVE_STEPS * _CONTRASTIVE_BATCH / data.n_train)
-        return Recipe(min(epochs, _CONTRASTIVE_STEPS), _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower)
+        recipe = Recipe(min(epochs, _CONTRASTIVE_STEPS), _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower)
+        return data.config.adjusted(recipe)
     if tune == "lora":
         recipe = Recipe(_EPOCHS_OF_ALL, _BATCH_SIZE_OF_ALL, lora.LEARNING_RATE)
     elif tune == "full":
@@ -143,7 +136,7 @@ def _usual_recipe(data: EncodedData, tune: str) -> Recipe:
         recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower)
     batch_size = data.config.batch_size or recipe.batch_size
     more = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train)))
-    return replace(recipe, epochs=max(recipe.epochs, more))
+    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more)))
 
 
 def cut_for(tune: str, depth: int) -> int:
@@ -214,7 +207,6 @@ def attempt(
     before = _copied(changed)
     try:
         with _what_is_reached(data, tune):
-            scale_logits(head, _START)
             tail, adapted = _tail(data, tune, head)
             weights = tail.weights()
             progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
@@ -228,9 +220,8 @@ def attempt(
                     head, tail.features(examples.inputs), examples.labels.numpy(), _CONTRASTIVE_STRENGTH, None
                 )
             else:
-                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label, start=_START)
-                if history.best_epoch == 0:
-                    scale_logits(head, 1 / _START)
+                begin = partial(scale_logits, head, _START)
+                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label, begin)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")

@@ -140,33 +140,18 @@ def train(
     deadline: float | None = None,
     watch: Watch | None = None,
     label: str = "training",
-    start: float = 1.0,
+    begin: Callable[[], None] | None = None,
 ) -> History:
-    """Trains a tail in place; see `rehead.training.loop.train`.
-
-    Args:
-        start: what the head was multiplied by before; the loss to begin with is that of the head as it was.
-    """
-    trainee = _Classification(tail, examples, validation, recipe, start)
-    return loop.train(trainee, recipe, checkpoint, deadline, watch, label)
+    """Trains a tail in place; see `rehead.training.loop.train`."""
+    trainee = _Classification(tail, examples, validation, recipe)
+    return loop.train(trainee, recipe, checkpoint, deadline, watch, label, begin)
 
 
-class _Classification:
-    """A tail that learns the labels of texts; what `rehead.training.loop.train` takes."""
+class TailTraining:
+    """What any training of a tail has in common; most of what `rehead.training.loop.train` takes."""
 
-    def __init__(
-        self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe, start: float = 1.0
-    ) -> None:
-        self._tail, self._examples, self._validation = tail, examples, validation
-        # Calibration cannot undo it where there are few examples: it holds to temperatures about 1.
-        self._multiplied_by = start
-        self._dropout = recipe.dropout
-        self._objective = Objective.of(
-            examples.labels,
-            tail.head.linear.out_features,
-            balanced=recipe.balanced,
-            label_smoothing=recipe.label_smoothing,
-        )
+    def __init__(self, tail: Tail, examples: Labelled, *, dropout: bool = False) -> None:
+        self._tail, self._examples, self._dropout = tail, examples, dropout
         self._device = tail.to_device()
         self._recompute = activation_bytes(tail.base, tail.cut, tail.depth) > hardware.free_device_memory() / 2
 
@@ -180,25 +165,17 @@ class _Classification:
     def switch(self, *, training: bool) -> None:
         self._tail.base.train(training and self._dropout)
 
-    def weight_of(self, rows: Tensor) -> float:
-        return self._objective.weight_of(self._examples.labels[rows])
-
-    def loss(self, rows: Tensor) -> Tensor:
-        self._multiplied_by = 1.0  # from the first step on the head is what it is
+    def passed(self, compute: Callable[[Tensor, Packing, Tensor | None, bool], Tensor], rows: Tensor) -> Tensor:
+        """Return what `Tail.forward` or `Tail.pooled` makes of some examples, with gradients."""
         inputs = self._examples.inputs
         packing = Packing(inputs.lengths[rows].to(self._device))
         with autocast(hardware.native_dtype() == torch.bfloat16):
             below = None if inputs.below is None else inputs.below[rows]
-            logits = self._tail.forward(inputs.hidden(rows, packing), packing, below, self._recompute)
-        return self._objective.total(logits, self._examples.labels[rows].to(self._device))
+            return compute(inputs.hidden(rows, packing), packing, below, self._recompute)
 
-    def validation_loss(self) -> float:
-        """Return the loss after calibration: a network that trains on grows surer of itself than it gets better."""
-        logits = self._tail.logits(self._validation.inputs).double() / self._multiplied_by
-        labels = self._validation.labels
-        if bool(logits.isfinite().all()):
-            logits /= temperature(logits.numpy(), labels.numpy())
-        return self._objective.without_smoothing().mean(logits, labels)
+    def labels(self, rows: Tensor) -> Tensor:
+        """Return the labels of some examples, where the tail is computed."""
+        return self._examples.labels[rows].to(self._device)
 
     def finish(self) -> None:
         self._tail.base.model.requires_grad_(False)
@@ -208,6 +185,34 @@ class _Classification:
         tail = self._tail
         kept = not isinstance(self._examples.inputs, Computed)
         return training_flops(tail.base, tail.base.tokens_of(self.lengths), tail.cut, tail.depth, kept=kept)
+
+
+class _Classification(TailTraining):
+    """A tail that learns the labels of texts; what `rehead.training.loop.train` takes."""
+
+    def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:
+        super().__init__(tail, examples, dropout=recipe.dropout)
+        self._validation = validation
+        self._objective = Objective.of(
+            examples.labels,
+            tail.head.linear.out_features,
+            balanced=recipe.balanced,
+            label_smoothing=recipe.label_smoothing,
+        )
+
+    def weight_of(self, rows: Tensor) -> float:
+        return self._objective.weight_of(self._examples.labels[rows])
+
+    def loss(self, rows: Tensor) -> Tensor:
+        return self._objective.total(self.passed(self._tail.forward, rows), self.labels(rows))
+
+    def validation_loss(self) -> float:
+        """Return the loss after calibration: a network that trains on grows surer of itself than it gets better."""
+        logits = self._tail.logits(self._validation.inputs).double()
+        labels = self._validation.labels
+        if bool(logits.isfinite().all()):
+            logits /= temperature(logits.numpy(), labels.numpy())
+        return self._objective.without_smoothing().mean(logits, labels)
 
 
 def activation_bytes(base: Base, cut: int, depth: int) -> float:
