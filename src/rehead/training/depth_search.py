@@ -123,7 +123,8 @@ def choose(
         return held_out_losses(heads[where], candidates[where], labels, divided, weights)
 
     depths = len({depth for _, depth in candidates})
-    results = in_threads(judged, list(candidates), f"probing {depths} depths")
+    label = "probing poolings" if depths == 1 else f"probing {depths} depths"
+    results = in_threads(judged, list(candidates), label)
     losses = dict(zip(candidates, results, strict=True))
     pooling, depth = shallowest(losses)
     profile: dict[str, dict[int, float]] = {}
