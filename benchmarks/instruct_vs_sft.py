@@ -23,7 +23,7 @@ RATES = {"lora": "1e-3", "full": "5e-5", "last-2": "2e-4"}
 DIVIDE = """
 import json, sys
 from pathlib import Path
-from rehead.bases.loading import locate
+from rehead.models.loading import locate
 from rehead.instruction import conversations, styles
 from rehead.instruction.workflow import divided
 from transformers import AutoTokenizer

@@ -12,7 +12,7 @@ import venv
 from importlib.util import find_spec
 from pathlib import Path
 
-from rehead import files
+from rehead.runtime import files
 
 _HERE = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from measure import Contender
 
-from rehead import files
+from rehead.runtime import files
 
 REHEAD = (sys.executable, "-m", "rehead.cli")
 
@@ -52,13 +52,16 @@ def warm(title: str, data: Sequence[str | Path], options: Sequence[str], cache: 
 
 def base_folder(name: str) -> Path:
     """The Transformers folder of a base, fetched first where need be, for the peers to load."""
-    return Path(_told("import sys; from rehead.bases.loading import locate; print(locate(sys.argv[1]))", name))
+    return Path(_told("import sys; from rehead.models.loading import locate; print(locate(sys.argv[1]))", name))
 
 
 @lru_cache(maxsize=1)
 def product_speeds() -> dict[str, float]:
     """GFLOP/s of a plain matrix product in float32 and in bfloat16."""
-    script = "from rehead.hardware import product_speed as s; import torch; print(s(torch.float32), s(torch.bfloat16))"
+    script = (
+        "from rehead.runtime.hardware import product_speed as s; import torch; "
+        "print(s(torch.float32), s(torch.bfloat16))"
+    )
     single, half = (float(speed) / 1e9 for speed in _told(script).split())
     return {"float32": single, "bfloat16": half}
 
@@ -71,7 +74,7 @@ def card() -> str | None:
 
 def has_bf16() -> bool:
     """Whether bfloat16 is native, rather than emulated at a fraction of float32's speed."""
-    return _told("from rehead.hardware import native_dtype; print(native_dtype())") == "torch.bfloat16"
+    return _told("from rehead.runtime.hardware import native_dtype; print(native_dtype())") == "torch.bfloat16"
 
 
 def _told(script: str, *arguments: str) -> str:

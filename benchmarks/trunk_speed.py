@@ -15,9 +15,9 @@ from labelled import read
 def main() -> None:
     import torch
 
-    from rehead import hardware
-    from rehead.bases import loading
-    from rehead.bases.tokens import encode
+    from rehead.models import loading
+    from rehead.models.tokenization import encode
+    from rehead.runtime import hardware
     from rehead.training.features import trunk_pass
 
     base = loading.load("smollm2", n_classes=2, seed=0)

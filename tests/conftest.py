@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from rehead import cli, files, progress
+from rehead.cli import main
+from rehead.runtime import files, progress
 
 # The first example of a test pays for what torch sets up.
 settings.register_profile("rehead", deadline=None)
@@ -15,7 +16,7 @@ settings.load_profile("rehead")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
-# Tests run beside each other's child processes: threads that wait must not spin (see rehead.cli).
+# Tests run beside each other's child processes: threads that wait must not spin (see rehead.cli.command_line).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # No test may depend on a model hub.
@@ -62,7 +63,7 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tup
     def run(*arguments: object) -> tuple[int, str, str]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
+            main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         assert isinstance(stopped.value.code, int)
         return stopped.value.code, captured.out, captured.err

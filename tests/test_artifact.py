@@ -14,9 +14,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModel, pipeline
 
 import rehead
-from rehead import ArtifactError, Classifier, artifact, files
-from rehead.bases.cut import Base
-from rehead.description import DESCRIPTION, FORMAT
+from rehead import ArtifactError, Classifier
+from rehead.artifact import artifact
+from rehead.artifact.manifest import DESCRIPTION, FORMAT
+from rehead.models.backbone import Base
+from rehead.runtime import files
 from tests.tiny_models import CONFIGS, DECODERS, ENCODERS, SPECIAL, save_tiny_model
 from tests.tiny_texts import messages
 

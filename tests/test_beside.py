@@ -13,15 +13,17 @@ import pytest
 import torch
 from scipy.special import softmax
 
-from rehead import Classifier, artifact, hardware, predictor
-from rehead.description import DESCRIPTION
-from rehead.errors import ArtifactError, SettingError
+from rehead import Classifier
+from rehead.artifact import artifact, predictor
+from rehead.artifact.manifest import DESCRIPTION
+from rehead.artifact.predictor import Predictor
 from rehead.evaluation.calibration import Mixture
-from rehead.exporting.workflow import export
-from rehead.heads import finite_logits
-from rehead.predictor import Predictor
+from rehead.export.workflow import export
+from rehead.models.heads import finite_logits
+from rehead.runtime import hardware
+from rehead.runtime.errors import ArtifactError, SettingError
 from rehead.training import finetune
-from rehead.workflow import evaluate, fit
+from rehead.workflows.fit import evaluate, fit
 from tests.tiny_texts import messages, write_csv, write_messages
 
 FACTOR = 0.7

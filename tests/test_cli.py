@@ -810,7 +810,7 @@ def test_a_fault_of_reheads_own_is_told_apart(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero\nand more")
 
-    monkeypatch.setattr("rehead.workflow.fit", fail)
+    monkeypatch.setattr("rehead.workflows.fit.fit", fail)
     finished = rehead(*FIT, place.data, "--base", place.base, "-o", place.output)
     assert finished.code == 1
     assert finished.said == ["rehead: a fault of rehead's own: ZeroDivisionError: by zero (run with --debug)"]
@@ -822,7 +822,7 @@ def test_an_interrupted_fit_leaves_nothing_but_its_state(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rehead.artifact._verify", interrupt)
+    monkeypatch.setattr("rehead.artifact.artifact._verify", interrupt)
     finished = rehead(*FIT, place.data, "--base", place.base, "-o", place.output)
     assert (finished.code, finished.said) == (
         130,

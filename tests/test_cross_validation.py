@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from rehead import Classifier, load
-from rehead.cross_validation import cross_validate
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
-from rehead.errors import SettingError
-from rehead.workflow import fit
+from rehead.runtime.errors import SettingError
+from rehead.workflows.cross_validation import cross_validate
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_messages
 

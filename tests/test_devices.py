@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from rehead import hardware
-from rehead.bases.cut import Base
-from rehead.bases.loading import load
-from rehead.bases.packing import Packing
-from rehead.bases.tokens import encode
-from rehead.heads import Head, build
+from rehead.models.backbone import Base
+from rehead.models.heads import Head, build
+from rehead.models.loading import load
+from rehead.models.packing import Packing
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training import lora
 from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed

@@ -12,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead import Classifier, artifact, explanation
-from rehead.bases.ngrams import Ngrams
+from rehead import Classifier
+from rehead.analysis import explanation
+from rehead.analysis.explanation import contributions, explain
+from rehead.artifact import artifact
+from rehead.artifact.predictor import Scores
 from rehead.evaluation.baselines import Baselines
-from rehead.explanation import contributions, explain
-from rehead.predictor import Scores
-from rehead.workflow import fit
+from rehead.models.ngrams import Ngrams
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 

@@ -19,15 +19,17 @@ from tokenizers import Tokenizer
 from transformers import pipeline
 
 import rehead
-from rehead import Classifier, artifact, likelihood
-from rehead.bases import ngram_hashes
-from rehead.bases.ngrams import Ngrams
+from rehead import Classifier
+from rehead.artifact import artifact
 from rehead.data.parts import Sources
-from rehead.errors import ArtifactError, DataError, SettingError
+from rehead.evaluation import likelihood
 from rehead.evaluation.decisions import Rule
-from rehead.exporting import comparison, inputs, ngram_file, onnx_file, quantisation
-from rehead.exporting.workflow import export
-from rehead.workflow import fit
+from rehead.export import comparison, inputs, ngram_file, onnx_file, quantisation
+from rehead.export.workflow import export
+from rehead.models import ngram_hashes
+from rehead.models.ngrams import Ngrams
+from rehead.runtime.errors import ArtifactError, DataError, SettingError
+from rehead.workflows.fit import fit
 from tests.tiny_images import image, save_folders
 from tests.tiny_models import DECODERS, ENCODERS
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -246,7 +248,7 @@ def test_ngrams_that_count_otherwise_are_not_kept(
         idf = known.idf * np.linspace(1, 2, known.width, dtype=np.float32)
         write_as_it_is(replace(known, idf=idf), folder)
 
-    monkeypatch.setattr("rehead.exporting.workflow.ngram_file.write", write)
+    monkeypatch.setattr("rehead.export.workflow.ngram_file.write", write)
     with pytest.raises(ArtifactError, match=r"differ.*not kept"):
         export(saved_with_ngrams, "onnx", tmp_path / "onnx", data=str(data))
     assert not (tmp_path / "onnx").exists()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rehead import progress
-from rehead.files import cache_folder, locked, new_folder, sha256_of, sweep_partial, write_file
+from rehead.runtime import progress
+from rehead.runtime.files import cache_folder, locked, new_folder, sha256_of, sweep_partial, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -126,7 +126,7 @@ def test_parent_that_is_a_file_is_told_before_the_block_runs(tmp_path: Path) -> 
 KILLED = """
 import sys, time
 from pathlib import Path
-from rehead.files import new_folder
+from rehead.runtime.files import new_folder
 with new_folder(Path(sys.argv[1])) as partial:
     (partial / "half").write_text("half")
     print("writing", flush=True)

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rehead import heads
-from rehead.bases.loading import load
-from rehead.errors import SettingError
+from rehead.models import heads
+from rehead.models.loading import load
+from rehead.runtime.errors import SettingError
 from tests.tiny_models import DECODERS, save_tiny_model
 
 

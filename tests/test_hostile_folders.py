@@ -15,10 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rehead import Classifier, artifact, files
-from rehead.bases.loading import load
-from rehead.description import DESCRIPTION
-from rehead.errors import ArtifactError, BaseModelError, RheadError
+from rehead import Classifier
+from rehead.artifact import artifact
+from rehead.artifact.manifest import DESCRIPTION
+from rehead.models.loading import load
+from rehead.runtime import files
+from rehead.runtime.errors import ArtifactError, BaseModelError, RheadError
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages
 from tests.tiny_vision_models import CONFIGS as VISION

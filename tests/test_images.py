@@ -14,21 +14,23 @@ import torch
 from PIL import Image
 
 import rehead
-from rehead import Classifier, given, hardware
-from rehead.bases.loading import load
-from rehead.bases.pixels import Pixels, Transform
-from rehead.bases.reading import encode
+from rehead import Classifier
+from rehead.analysis.image_explanation import coloured, heat_map
+from rehead.cli import inputs
 from rehead.data import parts as parts_of_data
 from rehead.data.parts import Sources
 from rehead.data.pictures import Picture, as_picture
-from rehead.errors import DataError, SettingError
 from rehead.evaluation import baselines
-from rehead.image_explanation import coloured, heat_map
+from rehead.models.image_transforms import Pixels, Transform
+from rehead.models.loading import load
+from rehead.models.reading import encode
+from rehead.runtime import hardware
+from rehead.runtime.errors import DataError, SettingError
 from rehead.training import strategies
 from rehead.training.depth_search import sample_rows
 from rehead.training.encoding import EncodedData
 from rehead.training.features import trunk_pass
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.tiny_images import image, save_folders
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
@@ -327,7 +329,7 @@ def test_flowers_with_the_real_weights(shared: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["look at http://x/cat.jpg", "", "cat"])
 def test_text_is_not_taken_for_an_image(text: str) -> None:
-    assert not given.is_of_images(text)
+    assert not inputs.is_of_images(text)
 
 
 def test_missing_image_is_named(saved: tuple[Path, dict[str, Any]], in_process: InProcess) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from rehead.errors import Interrupted
-from rehead.interruption import deepcopy, deferred, interruptible
+from rehead.runtime.errors import Interrupted
+from rehead.runtime.interrupts import deepcopy, deferred, interruptible
 
 
 @pytest.fixture(autouse=True)

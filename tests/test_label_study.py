@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 from rehead import Classifier
+from rehead.analysis.label_study import curve_of_model, label_errors
 from rehead.data import samples
 from rehead.data.parts import Sources
-from rehead.errors import DataError
-from rehead.label_study import curve_of_model, label_errors
-from rehead.workflow import fit
+from rehead.runtime.errors import DataError
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
 

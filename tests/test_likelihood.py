@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rehead.likelihood import log_odds, probabilities
+from rehead.evaluation.likelihood import log_odds, probabilities
 
 LOGITS = arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(2, 5)), elements=st.floats(-8, 8, width=32))
 

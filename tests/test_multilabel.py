@@ -11,10 +11,11 @@ import pytest
 from transformers import pipeline
 
 import rehead
-from rehead import Classifier, DataError, label_study
+from rehead import Classifier, DataError
+from rehead.analysis import label_study
 from rehead.data.parts import Sources, prepare
 from rehead.evaluation.decisions import Wanted
-from rehead.workflow import evaluate, fit
+from rehead.workflows.fit import evaluate, fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_csv
 

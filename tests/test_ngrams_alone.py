@@ -13,18 +13,19 @@ from hypothesis import strategies as st
 from sklearn.base import clone
 
 import rehead
-from rehead import Classifier, artifact
-from rehead.artifact import NgramArtifact
+from rehead import Classifier
+from rehead.analysis.label_study import label_errors
+from rehead.artifact import artifact
+from rehead.artifact.artifact import NgramArtifact
+from rehead.artifact.manifest import DESCRIPTION
+from rehead.artifact.predictor import NgramPredictor
 from rehead.data.parts import Sources
-from rehead.description import DESCRIPTION
-from rehead.errors import ArtifactError, DataError, RheadError, SettingError
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.decisions import Wanted
-from rehead.exporting.workflow import export
-from rehead.label_study import label_errors
-from rehead.predictor import NgramPredictor
-from rehead.workflow import fit
+from rehead.export.workflow import export
+from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingError
+from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -130,7 +131,7 @@ def test_a_text_scores_the_same_whatever_it_is_asked_with(fitted: Classifier, te
 def test_texts_are_scored_a_portion_at_a_time(fitted: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = fitted.artifact_.predictor(label=None)
     whole = predictor.scores(UNSEEN, keep_features=np.array([1, 9]))
-    monkeypatch.setattr("rehead.predictor._CHUNK", 5)
+    monkeypatch.setattr("rehead.artifact.predictor._CHUNK", 5)
     divided = predictor.scores(UNSEEN, keep_features=np.array([1, 9]))
     np.testing.assert_allclose(divided.probabilities, whole.probabilities, rtol=1e-6)
     assert divided.features is not None
@@ -141,7 +142,7 @@ def test_texts_are_scored_a_portion_at_a_time(fitted: Classifier, monkeypatch: p
 def test_from_the_command_line_to_predictions(
     in_process: Run, data: Path, tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rehead.bases.loading.load_folder", lambda *_, **__: pytest.fail("a network was loaded"))
+    monkeypatch.setattr("rehead.models.loading.load_folder", lambda *_, **__: pytest.fail("a network was loaded"))
     code, out, err = in_process("fit", data, "--base", "tfidf", "-o", tmp_path / "model", "--json")
     facts = json.loads(out)
     assert code == 0

@@ -13,15 +13,24 @@ import torch
 from torch import Tensor, nn
 
 import rehead
-from rehead import Classifier, Writer, hardware
-from rehead.bases import packing as packing_module
-from rehead.bases.loading import load
-from rehead.bases.packing import Attention, Packing, attend
-from rehead.bases.tokens import encode
+from rehead import Classifier, Writer
+from rehead.models import packing as packing_module
+from rehead.models.loading import load
+from rehead.models.packing import Attention, Packing, attend
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training.features import trunk_pass
-from tests.bases.test_equivalence import LABELS, N_CLASSES, ORDERS, batch_of, cut_logits, family_head, trained_gradients
 from tests.instruction.test_workflow import TEMPLATE
 from tests.instruction.tiny_language_models import save_tiny_language_model
+from tests.models.test_equivalence import (
+    LABELS,
+    N_CLASSES,
+    ORDERS,
+    batch_of,
+    cut_logits,
+    family_head,
+    trained_gradients,
+)
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model
 from tests.tiny_texts import messages
 from tests.tiny_vision_models import CONFIGS as VISION_CONFIGS
@@ -108,8 +117,8 @@ def test_features_are_those_of_the_cpu(family: str, tmp_path: Path, on_cpu: OnCp
 
 @pytest.mark.parametrize("family", VISION_CONFIGS)
 def test_features_of_images_are_those_of_the_cpu(family: str, tmp_path: Path, on_cpu: OnCpu) -> None:
-    from rehead.bases.reading import encode as encode_any
     from rehead.data.pictures import Picture, as_picture
+    from rehead.models.reading import encode as encode_any
 
     base = load(str(save_tiny_vision_model(tmp_path, family)), 2, seed=0)
     generator = np.random.default_rng(0)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from rehead.errors import FetchError
-from rehead.packages import Package, Piece, fetch, folder_of, is_fetched
+from rehead.runtime.downloads import Package, Piece, fetch, folder_of, is_fetched
+from rehead.runtime.errors import FetchError
 
 CONTENT = {
     "tinypkg/data/a.txt": b"alpha",
@@ -25,7 +25,7 @@ CONTENT = {
 }
 FETCH = """
 import sys
-from rehead.packages import Package, Piece, fetch
+from rehead.runtime.downloads import Package, Piece, fetch
 print(fetch(eval(sys.argv[1])))
 """
 

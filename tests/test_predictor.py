@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from rehead import hardware, predictor
-from rehead.bases.cut import Base
-from rehead.bases.loading import load
-from rehead.bases.reading import encode
-from rehead.heads import Head, build
-from rehead.predictor import Predictor
+from rehead.artifact import predictor
+from rehead.artifact.predictor import Predictor
+from rehead.models.backbone import Base
+from rehead.models.heads import Head, build
+from rehead.models.loading import load
+from rehead.models.reading import encode
+from rehead.runtime import hardware
 from tests.tiny_models import WORDS, save_tiny_model
 
 N = 40

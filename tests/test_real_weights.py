@@ -17,15 +17,16 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 import rehead
-from rehead import Classifier, heads
-from rehead.bases.catalogue import CATALOGUE
-from rehead.bases.cut import Base
-from rehead.bases.loading import load
-from rehead.bases.packing import Packing
-from rehead.bases.tokens import encode
+from rehead import Classifier
 from rehead.data import samples
 from rehead.data.tables import infer_columns
-from rehead.packages import fetch
+from rehead.models import heads
+from rehead.models.backbone import Base
+from rehead.models.loading import load
+from rehead.models.packing import Packing
+from rehead.models.registry import CATALOGUE
+from rehead.models.tokenization import encode
+from rehead.runtime.downloads import fetch
 from rehead.training.features import trunk_pass
 from rehead.training.tail import _Classification
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModel
 
-from rehead.bases import efficientnet
-from rehead.bases.pixels import Transform
+from rehead.models import efficientnet
+from rehead.models.image_transforms import Transform
 
 SIDE = 32
 _TOKENS = {

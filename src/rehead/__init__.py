@@ -6,38 +6,38 @@ The public names, loaded when first used, so that `import rehead` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rehead.choosing.hyperparameters import search as search
-    from rehead.choosing.workflow import compare as compare
+    from rehead.analysis.explanation import explain as explain
+    from rehead.analysis.inspection import inspect as inspect
     from rehead.classifier import Classifier as Classifier
-    from rehead.errors import ArtifactError as ArtifactError
-    from rehead.errors import BaseModelError as BaseModelError
-    from rehead.errors import DataError as DataError
-    from rehead.errors import FetchError as FetchError
-    from rehead.errors import RheadError as RheadError
-    from rehead.errors import SettingError as SettingError
-    from rehead.explanation import explain as explain
-    from rehead.inspection import inspect as inspect
+    from rehead.comparison.hyperparameters import search as search
+    from rehead.comparison.workflow import compare as compare
     from rehead.instruction.workflow import instruct as instruct
     from rehead.instruction.writer import Writer as Writer
-    from rehead.workflow import evaluate as evaluate
-    from rehead.workflow import fit as fit
+    from rehead.runtime.errors import ArtifactError as ArtifactError
+    from rehead.runtime.errors import BaseModelError as BaseModelError
+    from rehead.runtime.errors import DataError as DataError
+    from rehead.runtime.errors import FetchError as FetchError
+    from rehead.runtime.errors import RheadError as RheadError
+    from rehead.runtime.errors import SettingError as SettingError
+    from rehead.workflows.fit import evaluate as evaluate
+    from rehead.workflows.fit import fit as fit
 
 _HOMES = {
     "Classifier": "rehead.classifier",
-    "compare": "rehead.choosing.workflow",
-    "search": "rehead.choosing.hyperparameters",
-    "fit": "rehead.workflow",
-    "evaluate": "rehead.workflow",
-    "inspect": "rehead.inspection",
-    "explain": "rehead.explanation",
+    "compare": "rehead.comparison.workflow",
+    "search": "rehead.comparison.hyperparameters",
+    "fit": "rehead.workflows.fit",
+    "evaluate": "rehead.workflows.fit",
+    "inspect": "rehead.analysis.inspection",
+    "explain": "rehead.analysis.explanation",
     "instruct": "rehead.instruction.workflow",
     "Writer": "rehead.instruction.writer",
-    "RheadError": "rehead.errors",
-    "ArtifactError": "rehead.errors",
-    "BaseModelError": "rehead.errors",
-    "DataError": "rehead.errors",
-    "FetchError": "rehead.errors",
-    "SettingError": "rehead.errors",
+    "RheadError": "rehead.runtime.errors",
+    "ArtifactError": "rehead.runtime.errors",
+    "BaseModelError": "rehead.runtime.errors",
+    "DataError": "rehead.runtime.errors",
+    "FetchError": "rehead.runtime.errors",
+    "SettingError": "rehead.runtime.errors",
 }
 
 __all__ = [*_HOMES, "load"]

@@ -18,22 +18,22 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from rehead import artifact, likelihood
-from rehead.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
-from rehead.bases.catalogue import AUTO, TFIDF
-from rehead.bases.tokens import LONG
+from rehead.artifact import artifact
+from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
+from rehead.artifact.manifest import FORMAT
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.labels import classes_among, restored, strata
 from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
-from rehead.description import FORMAT
 from rehead.drift.fingerprint import Fingerprint
-from rehead.errors import DataError, SettingError
-from rehead.evaluation import baselines
+from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.evaluation.multilabel_decisions import MultilabelRule
+from rehead.models.registry import AUTO, TFIDF
+from rehead.models.tokenization import LONG
+from rehead.runtime.errors import DataError, SettingError
 from rehead.training import ngrams_alone
 from rehead.training.backbone_choice import choose_backbone
 from rehead.training.config import AND, BUDGETS, PRESETS, TrainingConfig
@@ -269,7 +269,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         facts: dict[str, Any] | None = None,
         documents: dict[str, str] | None = None,
     ) -> None:
-        """Saves the classifier as a folder; see `rehead.artifact` for what is in it.
+        """Saves the classifier as a folder; see `rehead.artifact.artifact` for what is in it.
 
         Args:
             folder: a new folder, or one that holds a rehead model already, which is replaced.

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rehead import Classifier, artifact
-from rehead.artifact import Artifact
-from rehead.predictor import Predictor
-from rehead.workflow import fit
+from rehead import Classifier
+from rehead.artifact import artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.predictor import Predictor
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from rehead.predictor import Predictor, Scores
+from rehead.artifact.predictor import Predictor, Scores
 from tests.tiny_texts import messages
 
 ANSWERS = ["predicted", "p(ham)", "p(spam)", "tokens_cut"]

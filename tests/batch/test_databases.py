@@ -16,12 +16,12 @@ import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from rehead import progress
-from rehead.artifact import Artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.predictor import Predictor
 from rehead.batch import databases
 from rehead.batch.scoring import score_table
-from rehead.errors import DataError, Interrupted, SettingError
-from rehead.predictor import Predictor
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, Interrupted, SettingError
 from tests.batch.running import ANSWERS, KINDS, Watched, bad_rows_of, originals, rows_of, same_content, state_folder
 from tests.tiny_texts import messages
 

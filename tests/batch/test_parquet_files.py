@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rehead.artifact import Artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.predictor import Predictor
 from rehead.batch import sources
 from rehead.batch.scoring import score_table
-from rehead.errors import DataError
-from rehead.predictor import Predictor
+from rehead.runtime.errors import DataError
 from tests.batch.running import ANSWERS, bad_rows_of, originals, rows_of
 
 TYPED = pa.table(

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rehead import files, progress
-from rehead.artifact import Artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.predictor import Predictor
 from rehead.batch import journal
 from rehead.batch.scoring import score_table
-from rehead.errors import DataError, Interrupted, SettingError
-from rehead.predictor import Predictor
+from rehead.runtime import files, progress
+from rehead.runtime.errors import DataError, Interrupted, SettingError
 from tests.batch.running import (
     ANSWERS,
     KINDS,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from rehead.batch import lines, sources
 from rehead.batch.portions import BadRow
 from rehead.data import tables
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 # As in tests/data/test_tables.py: what CSV can carry.
 cells = st.text(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rehead.data.duplicates import drop_duplicates, fingerprint, fingerprints, seen_before
 from rehead.data.examples import MAX_CLASSES, Examples, Table, from_table, in_order, require_learnable
 from rehead.data.splits import stratified
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 
 def examples(pairs: list[tuple[str, int]]) -> Examples:

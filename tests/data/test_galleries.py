@@ -10,11 +10,11 @@ import pytest
 from pyarrow import parquet
 
 import rehead
-from rehead import progress
 from rehead.data import galleries
 from rehead.data.parts import Sources, gather, prepare
 from rehead.data.pictures import Picture
-from rehead.errors import DataError, SettingError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, SettingError
 from tests.tiny_images import encoded, image, save_folders
 from tests.tiny_texts import write_csv
 
@@ -82,7 +82,7 @@ def test_parquet_that_holds_images(as_struct: bool, tmp_path: Path) -> None:
 
 
 def test_images_that_cannot_be_used_are_dropped_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from rehead import progress
+    from rehead.runtime import progress
 
     folder = save_folders(tmp_path / "data", 10)
     (folder / "lying" / "broken.png").write_bytes(encoded(image("lying", 99))[:300])

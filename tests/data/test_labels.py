@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rehead.data import labels as of_labels
 from rehead.data.examples import NO_LABEL, Table, from_table, labels_in, require_learnable, separator_of
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 ONE = np.array([0, 2, 2, 1, 2])
 SEVERAL = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 0, 1], [1, 1, 0]])

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from rehead.data import duplicates, pictures
 from rehead.data.duplicates import look_alike
 from rehead.data.pictures import Picture
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 from tests.tiny_images import encoded, image
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rehead.data.parts import Sources, prepare
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 from tests.tiny_texts import write_csv
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from rehead.data import samples
 from rehead.data.parts import Sources, prepare
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rehead.data.tables import infer_columns, infer_text_column, read
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 # Text as CSV can carry it: no control characters but tab and line feed (a reader may take any of the others for a
 # line break), no surrogates, something visible.

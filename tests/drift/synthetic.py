@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from rehead.artifact.predictor import Scores
 from rehead.drift.fingerprint import Fingerprint
-from rehead.predictor import Scores
 
 WIDTH = 48
 _LETTERS = "abcdefghij"

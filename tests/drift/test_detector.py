@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from rehead.artifact.predictor import Scores
 from rehead.drift.detector import LEAST, Detector, Measure, advice, drifted
 from rehead.drift.fingerprint import Fingerprint
-from rehead.predictor import Scores
 from tests.drift import synthetic
 
 DETECTOR = Detector(synthetic.fingerprint())

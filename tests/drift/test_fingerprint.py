@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from rehead.drift.fingerprint import FILE, Fingerprint
 from rehead.drift.reduction import DIRECTIONS, Reduction
-from rehead.errors import ArtifactError
+from rehead.runtime.errors import ArtifactError
 from tests.drift import synthetic
 
 REFERENCE = synthetic.fingerprint()

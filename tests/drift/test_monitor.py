@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from rehead.artifact.predictor import Scores
 from rehead.drift.monitor import Monitor
-from rehead.errors import SettingError
-from rehead.predictor import Scores
+from rehead.runtime.errors import SettingError
 from tests.drift import synthetic
 
 REFERENCE = synthetic.fingerprint()

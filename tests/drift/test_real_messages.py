@@ -10,13 +10,15 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from rehead import Classifier, artifact, drift_commands
-from rehead.artifact import Artifact
+from rehead import Classifier
+from rehead.artifact import artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.predictor import Scores
+from rehead.cli.command_line import drift_commands
 from rehead.data import samples
 from rehead.drift import workflow
 from rehead.drift.detector import Detector, drifted
-from rehead.predictor import Scores
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.tiny_texts import write_csv
 
 pytestmark = pytest.mark.slow

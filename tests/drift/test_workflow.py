@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 
 import rehead
-from rehead import Classifier, artifact, drift_commands, predictor
+from rehead import Classifier
+from rehead.artifact import artifact, predictor
+from rehead.artifact.predictor import Predictor
+from rehead.cli.command_line import drift_commands
 from rehead.data.parts import Sources
 from rehead.drift import sampling, workflow
 from rehead.drift.fingerprint import FILE, Fingerprint
 from rehead.drift.monitor import Monitor
-from rehead.errors import ArtifactError, DataError, SettingError
-from rehead.predictor import Predictor
-from rehead.workflow import fit
+from rehead.runtime.errors import ArtifactError, DataError, SettingError
+from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import softmax
 
-from rehead import likelihood
+from rehead.evaluation import likelihood
 from rehead.evaluation.calibration import Mixture, at_temperature, calibrated_losses, mixture, temperature
 from rehead.evaluation.metrics import evaluate
 

@@ -9,8 +9,8 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from rehead.errors import SettingError
 from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, set_threshold, threshold_for
+from rehead.runtime.errors import SettingError
 
 NAMES = ("ham", "spam", "news")
 

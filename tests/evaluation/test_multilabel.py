@@ -6,7 +6,6 @@ from scipy.special import expit
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss, log_loss, roc_auc_score
 
 from rehead.data.examples import Examples
-from rehead.errors import SettingError
 from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import at_temperature, temperature
@@ -15,6 +14,7 @@ from rehead.evaluation.label_noise import rank_several
 from rehead.evaluation.multilabel_decisions import MultilabelRule, require_possible, rule_for
 from rehead.evaluation.multilabel_metrics import evaluate
 from rehead.evaluation.report import mistakes
+from rehead.runtime.errors import SettingError
 
 NAMES = ("crude", "grain", "ship")
 

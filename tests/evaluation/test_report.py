@@ -13,9 +13,9 @@ import yaml
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
-from rehead.errors import ArtifactError
 from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, render_model_card, write
-from rehead.workflow import evaluate, fit
+from rehead.runtime.errors import ArtifactError
+from rehead.workflows.fit import evaluate, fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
 

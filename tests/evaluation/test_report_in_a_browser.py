@@ -11,7 +11,7 @@ from PIL import Image
 
 from rehead.classifier import Classifier
 from rehead.data.parts import Sources
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
 

@@ -6,14 +6,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from rehead import hardware
-from rehead.bases.cut import Base
-from rehead.bases.loading import load_language_model
-from rehead.bases.ragged import Ragged
-from rehead.errors import BaseModelError
 from rehead.instruction import language_model
 from rehead.instruction.answering import Answering, Answers, losses, mean_loss, trained_part
 from rehead.instruction.tokens import Tokens
+from rehead.models.backbone import Base
+from rehead.models.loading import load_language_model
+from rehead.models.ragged import Ragged
+from rehead.runtime import hardware
+from rehead.runtime.errors import BaseModelError
 from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import Recipe, train

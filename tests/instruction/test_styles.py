@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from rehead.bases.loading import load_language_model
-from rehead.errors import DataError, SettingError
 from rehead.instruction import styles
 from rehead.instruction.conversations import Conversation, Message
 from rehead.instruction.tokens import prompt_ids, tokenise
+from rehead.models.loading import load_language_model
+from rehead.runtime.errors import DataError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
 from tests.tiny_models import tiny_tokenizer
 

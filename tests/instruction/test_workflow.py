@@ -10,10 +10,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import rehead
 from rehead import Classifier, Writer
-from rehead.errors import ArtifactError, DataError, RheadError, SettingError
 from rehead.instruction import finetuning
 from rehead.instruction.conversations import Conversation, Message
 from rehead.instruction.workflow import divided
+from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
 
 TEMPLATE = (

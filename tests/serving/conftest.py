@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rehead import Classifier
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 

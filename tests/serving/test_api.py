@@ -18,11 +18,12 @@ import httpx2
 import numpy as np
 import pytest
 
-from rehead import Classifier, artifact
+from rehead import Classifier
+from rehead.analysis.explanation import explain
+from rehead.artifact import artifact
 from rehead.evaluation.decisions import Wanted
-from rehead.explanation import explain
 from rehead.serving.settings import Limits
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.serving.http_client import Connection, body
 from tests.serving.running import counted, process, running
 from tests.tiny_images import encoded, image, save_folders

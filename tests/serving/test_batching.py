@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead.predictor import Scores
+from rehead.artifact.predictor import Scores
 from rehead.serving.batching import Batch, Batcher, FromThread
 from rehead.serving.refusals import Refusal
 from rehead.serving.settings import Limits

@@ -14,8 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
-from rehead import artifact
-from rehead.errors import DataError, Interrupted, SettingError
+from rehead.artifact import artifact
+from rehead.runtime.errors import DataError, Interrupted, SettingError
 from rehead.serving.jobs import Job, Jobs
 from rehead.serving.settings import Limits
 from tests.serving.running import counted, process, running

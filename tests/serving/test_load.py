@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rehead import artifact
+from rehead.artifact import artifact
 from tests.serving.http_client import Connection, body
 from tests.serving.running import Process, process
 from tests.tiny_texts import messages

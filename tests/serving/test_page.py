@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from rehead import Classifier
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.serving.running import running
 from tests.tiny_images import encoded, image, save_folders
 from tests.tiny_texts import messages

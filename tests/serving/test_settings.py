@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rehead.errors import SettingError
+from rehead.runtime.errors import SettingError
 from rehead.serving.models import Source, parse
 from rehead.serving.settings import ServerSettings, keys_from_environment
 

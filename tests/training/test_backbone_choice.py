@@ -11,11 +11,12 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from rehead import Classifier, progress
-from rehead.bases import loading
+from rehead import Classifier
 from rehead.data.examples import Examples
 from rehead.data.pictures import as_picture
-from rehead.errors import FetchError
+from rehead.models import loading
+from rehead.runtime import progress
+from rehead.runtime.errors import FetchError
 from rehead.training import backbone_choice
 from rehead.training.backbone_choice import choose_backbone
 from rehead.training.config import TrainingConfig

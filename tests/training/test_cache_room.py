@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rehead.errors import SettingError
+from rehead.runtime.errors import SettingError
 from rehead.training import cache_room
 from rehead.training.feature_cache import Shelf, open_shelf
 

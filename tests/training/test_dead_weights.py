@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from transformers import AutoModel
 
-from rehead import Classifier, hardware
-from rehead.heads import candidates
+from rehead import Classifier
+from rehead.models.heads import candidates
+from rehead.runtime import hardware
 from rehead.training import loop, strategies, tail
 from tests.tiny_models import CONFIGS, DECODERS, N_BLOCKS, save_tiny_model
 from tests.tiny_texts import messages
@@ -146,9 +147,9 @@ def step_of_both(folder: Path) -> None:
     Runs in a process of its own. Prints the type of the products, and the relative errors of the logits and, at worst,
     of a gradient among those that are no rounding alone.
     """
-    from rehead.bases.loading import load
-    from rehead.bases.tokens import encode
-    from rehead.heads import build
+    from rehead.models.heads import build
+    from rehead.models.loading import load
+    from rehead.models.tokenization import encode
     from rehead.training.inputs import Computed
     from rehead.training.tail import Labelled, Tail, _Classification
 

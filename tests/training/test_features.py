@@ -7,11 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead import hardware, heads
-from rehead.bases.cut import Base
-from rehead.bases.loading import load
-from rehead.bases.packing import Packing
-from rehead.bases.tokens import encode
+from rehead.models import heads
+from rehead.models.backbone import Base
+from rehead.models.loading import load
+from rehead.models.packing import Packing
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training import features
 from rehead.training.features import are_kept, batches, shelf_for, trunk_pass
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model

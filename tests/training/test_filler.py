@@ -9,11 +9,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from rehead import hardware
-from rehead.bases.loading import load
-from rehead.bases.packing import Packing
-from rehead.bases.tokens import encode
-from rehead.heads import build, candidates
+from rehead.models.heads import build, candidates
+from rehead.models.loading import load
+from rehead.models.packing import Packing
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe

@@ -15,14 +15,15 @@ import numpy as np
 import pytest
 import torch
 
-from rehead import Classifier, hardware, likelihood, load, progress
+from rehead import Classifier, load
 from rehead.data import parts as parts_of_data
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
-from rehead.errors import Interrupted
-from rehead.evaluation import baselines
+from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.calibration import calibrated_losses
-from rehead.heads import Head, build
+from rehead.models.heads import Head, build
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import Interrupted
 from rehead.training import encoding, loop, probe, strategies
 from rehead.training import finetune as finetune_module
 from rehead.training.config import AND
@@ -33,7 +34,7 @@ from rehead.training.finetune import Limits, finetune
 from rehead.training.inputs import Computed
 from rehead.training.strategies import Candidate, adopt, attempt, average, why_not
 from rehead.training.tail import Tail, _Classification
-from rehead.workflow import fit
+from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
 from tests.tiny_texts import messages, write_csv
 from tests.tiny_vision_models import save_tiny_vision_model

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from rehead import hardware, heads, progress
-from rehead.bases.cut import Base
-from rehead.bases.loading import load
-from rehead.bases.tokens import encode
-from rehead.errors import Interrupted, SettingError
 from rehead.evaluation.calibration import calibrated_losses
+from rehead.models import heads
+from rehead.models.backbone import Base
+from rehead.models.loading import load
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import Interrupted, SettingError
 from rehead.training import loop
 from rehead.training import tail as tail_module
 from rehead.training.checkpoint import Checkpoint

@@ -6,9 +6,10 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from rehead import hardware, heads
-from rehead.bases.loading import load
-from rehead.bases.tokens import encode
+from rehead.models import heads
+from rehead.models.loading import load
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training import lora
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe

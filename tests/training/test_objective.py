@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
-from rehead import likelihood
+from rehead.evaluation import likelihood
 from rehead.training.objective import Objective
 
 LOGITS = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))

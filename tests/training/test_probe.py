@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from rehead import likelihood
+from rehead.evaluation import likelihood
 from rehead.training import probe
 from rehead.training.probe import solve
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rehead import Classifier, hardware, progress
+from rehead import Classifier
 from rehead.data.examples import Examples
-from rehead.errors import Interrupted, SettingError
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import Interrupted, SettingError
 from rehead.training import encoding, strategies
 from rehead.training.encoding import EncodedData
 from rehead.training.resumption import Resumption
@@ -97,7 +98,7 @@ def only_best(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
 def test_a_strategy_that_does_not_pay_leaves_the_classifier_as_it_was(
     data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rehead.workflow import fit as fit_here
+    from rehead.workflows.fit import fit as fit_here
 
     only_best(monkeypatch, "none")
     settings: dict[str, Any] = {"depth": 2, "pool": "mean", "learning_rate": 1e-2}
@@ -211,7 +212,7 @@ def test_state_of_an_interrupted_fit_outlives_one_with_other_settings(tmp_path: 
 def test_adapters_are_saved_only_where_they_are_what_was_kept(
     kept: str, data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rehead.workflow import fit as fit_here
+    from rehead.workflows.fit import fit as fit_here
 
     only_best(monkeypatch, kept)
     monkeypatch.setattr(strategies, "planned", lambda *_: ["last-1", "lora", "full"])
@@ -238,7 +239,7 @@ def test_settings_that_make_no_sense_are_refused(name: str, value: Any) -> None:
 def test_tokens_that_find_no_room_are_computed_again(
     data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rehead.workflow import fit as fit_here
+    from rehead.workflows.fit import fit as fit_here
 
     settings: dict[str, Any] = {"tune": "last-1", "depth": 3, "pool": "mean", "epochs": 1}
     losses = []
@@ -253,7 +254,7 @@ def test_tokens_that_find_no_room_are_computed_again(
 def test_tokens_stay_in_memory_where_the_cache_has_no_room(
     data: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from rehead.workflow import fit as fit_here
+    from rehead.workflows.fit import fit as fit_here
 
     def compute_again(*_: Any) -> None:
         raise AssertionError("there is memory enough to keep them")

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rehead import hardware, heads
-from rehead.bases.cut import Base
-from rehead.bases.loading import load
-from rehead.bases.tokens import encode
+from rehead.models import heads
+from rehead.models.backbone import Base
+from rehead.models.loading import load
+from rehead.models.tokenization import encode
+from rehead.runtime import hardware
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
 from rehead.training.tail import Labelled, Tail, train

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from rehead.artifact import Artifact
-    from rehead.predictor import Scores
+    from rehead.artifact.artifact import Artifact
+    from rehead.artifact.predictor import Scores
 
 
 def answers_of(model: Artifact, scores: Scores) -> list[dict[str, Any]]:

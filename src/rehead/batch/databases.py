@@ -14,7 +14,7 @@ from rehead.batch.portions import BadRow, Portion, Row, portioned
 from rehead.batch.records import problem_of_length
 from rehead.data import tables
 from rehead.data.examples import Table
-from rehead.errors import DataError, SettingError, first_line
+from rehead.runtime.errors import DataError, SettingError, first_line
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Engine

@@ -15,7 +15,7 @@ from rehead.batch import records
 from rehead.batch.lines import KEPT, Head, lines_of
 from rehead.batch.portions import BadRow
 from rehead.data import tables
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 DELIMITED, JSON_LINES, PARQUET = "delimited text", "JSON Lines", "Parquet"
 # So many rows are enough to tell which column holds the texts.

@@ -17,11 +17,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rehead import files, progress
 from rehead.batch.sinks import Sink
 from rehead.batch.sources import bad_rows_file
-from rehead.errors import DataError, Interrupted, RheadError, SettingError
-from rehead.interruption import deferred
+from rehead.runtime import files, progress
+from rehead.runtime.errors import DataError, Interrupted, RheadError, SettingError
+from rehead.runtime.interrupts import deferred
 
 # To be counted up when what is kept changes, so that no run goes on from what it cannot read.
 _FORMAT = 1

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from rehead import progress
 from rehead.batch.portions import UNDECODED
 from rehead.data import tables
-from rehead.errors import DataError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError
 
 # So much of a file is looked at to tell how it is written down.
 HEAD_BYTES = 4 * 2**20

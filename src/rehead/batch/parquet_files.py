@@ -20,7 +20,7 @@ from rehead.batch.records import problem_of_length
 from rehead.batch.text_files import different_columns
 from rehead.data import tables
 from rehead.data.examples import Table
-from rehead.errors import DataError, first_line
+from rehead.runtime.errors import DataError, first_line
 
 # Columns are read from the disk so many bytes at a time, and not a row group of a million rows at once.
 _BUFFER = 2**20

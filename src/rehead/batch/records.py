@@ -17,7 +17,7 @@ from typing import Any
 from rehead.batch.lines import Line
 from rehead.batch.portions import BadRow
 from rehead.data import tables
-from rehead.errors import first_line
+from rehead.runtime.errors import first_line
 
 QUOTED, PLAIN, LINES, JSON = "quoted", "plain", "lines", "json"
 # A line of JSON may hold several fields, and spell a character in twelve of its own.

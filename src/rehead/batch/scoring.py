@@ -13,17 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rehead import progress
 from rehead.batch import answers, sources
 from rehead.batch.journal import Counts, Journal, identity_of
 from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead
 from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import Source
 from rehead.data import tables, writing
+from rehead.runtime import progress
 
 if TYPE_CHECKING:
-    from rehead.artifact import Artifact
-    from rehead.predictor import Scoring
+    from rehead.artifact.artifact import Artifact
+    from rehead.artifact.predictor import Scoring
 
 
 def score_table(

@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from rehead import progress
 from rehead.batch import databases
 from rehead.batch.dialects import DELIMITED, PARQUET, kind_of
 from rehead.batch.lines import read_head
 from rehead.batch.portions import Portion
 from rehead.data.examples import Table
 from rehead.data.writing import FORMATS
-from rehead.errors import DataError, SettingError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, SettingError
 
 if TYPE_CHECKING:
     import pyarrow

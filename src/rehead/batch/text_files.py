@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from rehead import progress
 from rehead.batch import records
 from rehead.batch.dialects import JSON_LINES, Dialect, dialect_of, require_kind
 from rehead.batch.lines import KEPT, Line, lines_of, read_head, stamp_of
 from rehead.batch.portions import BadRow, Portion, Row, portioned
 from rehead.data import tables
 from rehead.data.examples import Table
-from rehead.errors import DataError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError
 
 # Rows after which a progress bar moves.
 _OFTEN = 4096

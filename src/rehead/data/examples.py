@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.data.pictures import Picture
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 Index = npt.NDArray[np.int64]
 

@@ -17,11 +17,11 @@ import pyarrow as arrow
 import pyarrow.parquet as parquet
 from PIL import Image
 
-from rehead import progress
 from rehead.data import tables
 from rehead.data.examples import Table
 from rehead.data.pictures import FORMATS, Picture, shown
-from rehead.errors import DataError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError
 
 # Sub-folders with these names are parts of the data, if a training part is among them.
 PARTS = {

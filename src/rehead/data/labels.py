@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.errors import DataError
+from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
 

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rehead import progress
 from rehead.data import galleries, samples
 from rehead.data.audit import audit
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
@@ -27,7 +26,8 @@ from rehead.data.labels import strata
 from rehead.data.pictures import looked_at
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
 from rehead.data.tables import infer_columns
-from rehead.errors import DataError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError
 
 
 class Columns(NamedTuple):

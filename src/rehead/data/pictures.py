@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from rehead import progress
-from rehead.errors import DataError
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError
 
 # By the name's ending.
 FORMATS = {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from rehead.data import galleries, tables
 from rehead.data.examples import Table
-from rehead.errors import DataError
-from rehead.packages import Package, fetch
+from rehead.runtime.downloads import Package, fetch
+from rehead.runtime.errors import DataError
 
 PREFIX = "sample:"
 

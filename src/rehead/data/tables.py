@@ -12,9 +12,9 @@ import re
 from collections import Counter
 from pathlib import Path
 
-from rehead import progress
 from rehead.data.examples import Table
-from rehead.errors import DataError, first_line
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, first_line
 
 # The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
 MAX_FIELD_CHARACTERS = 1_000_000

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rehead import files
-from rehead.errors import DataError
+from rehead.runtime import files
+from rehead.runtime.errors import DataError
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 

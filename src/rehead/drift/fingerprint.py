@@ -16,7 +16,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from rehead import files
+from rehead.artifact.predictor import Scores
 from rehead.data.labels import most_probable
 from rehead.data.pictures import Picture
 from rehead.drift import sampling
@@ -24,8 +24,8 @@ from rehead.drift.distribution import Distribution, add_up
 from rehead.drift.observations import Observations
 from rehead.drift.reduction import DIRECTIONS, Reduction
 from rehead.drift.vocabulary import MAX_WORDS, Vocabulary
-from rehead.errors import ArtifactError, first_line
-from rehead.predictor import Scores
+from rehead.runtime import files
+from rehead.runtime.errors import ArtifactError, first_line
 
 FILE = "fingerprint.safetensors"
 _FORMAT = 1

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rehead.artifact.predictor import Scores
 from rehead.data.pictures import Picture
 from rehead.drift.detector import LEAST, Detector, drifted
 from rehead.drift.fingerprint import Fingerprint
 from rehead.drift.observations import Observations
-from rehead.errors import SettingError
-from rehead.predictor import Scores
+from rehead.runtime.errors import SettingError
 
 
 class Monitor:

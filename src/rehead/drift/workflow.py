@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from rehead import artifact, progress
+from rehead.artifact import artifact
 from rehead.data.duplicates import seen_before
 from rehead.data.pictures import Picture
 from rehead.drift import sampling
 from rehead.drift.detector import Detector, advice, drifted
-from rehead.errors import ArtifactError, DataError
+from rehead.runtime import progress
+from rehead.runtime.errors import ArtifactError, DataError
 
 # Of more inputs so many are scored; a larger sample hardly makes a threshold smaller.
 _MOST = 10_000

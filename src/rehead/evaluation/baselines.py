@@ -18,13 +18,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from rehead import likelihood
-from rehead.bases.ngram_hashes import Index
-from rehead.bases.ngrams import Ngrams
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels, as_indicator, combinations, is_multilabel
-from rehead.evaluation import image_baseline, sparse_regression
+from rehead.evaluation import image_baseline, likelihood, sparse_regression
 from rehead.evaluation.image_baseline import ImageBaselines
+from rehead.models.ngram_hashes import Index
+from rehead.models.ngrams import Ngrams
 
 # From strong to weak regularisation. The search begins at `_FIRST` and goes on to either side while the validation loss
 # falls: the best lay between 1 (tweets) and 300 (news), and on r8 a path that begins at 1 takes half as long again. One

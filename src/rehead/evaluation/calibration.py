@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
-from rehead import likelihood
 from rehead.data.labels import Labels, strata
 from rehead.data.splits import folds
+from rehead.evaluation import likelihood
 
 # The logarithm of the temperature is taken to be about 0, give or take this much, before any example is seen. Without
 # that, a few validation examples that are all classified rightly would ask for temperature 0: certainty.

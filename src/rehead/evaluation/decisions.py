@@ -16,7 +16,7 @@ from scipy.special import expit, logit
 
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, of_class
-from rehead.errors import SettingError
+from rehead.runtime.errors import SettingError
 
 # A share of nine tenths asks for nine examples, whatever the ninth digit of 0.9 / (1 - 0.9) is.
 _ROUNDING = 1e-9

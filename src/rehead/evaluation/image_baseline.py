@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead import likelihood, progress
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels
 from rehead.data.pictures import Picture
+from rehead.evaluation import likelihood
+from rehead.runtime import progress
 
 _SIDE = 96
 _HUES, _SATURATIONS, _VALUES = 12, 4, 4

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from rehead import likelihood
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, as_indicator, class_counts, most_probable, of_class
+from rehead.evaluation import likelihood
 
 _RESAMPLES = 1000
 _LEVEL = 0.95

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data.labels import EVEN, Labels, are_right, class_counts
-from rehead.errors import SettingError
 from rehead.evaluation.decisions import Probabilities, Wanted, threshold_for
+from rehead.runtime.errors import SettingError
 
 # In the place of a class: every one of them.
 ALL = "all"

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score, hamming_loss
 
-from rehead import likelihood
 from rehead.data.labels import Labels, are_right, most_probable
+from rehead.evaluation import likelihood
 from rehead.evaluation.intervals import bootstrap_several, wilson
 from rehead.evaluation.metrics import Measures, calibration_gap, macro_f1, mean_of_known, per_class
 

@@ -18,7 +18,7 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.evaluation.metrics import bins_of
-from rehead.interruption import deferred
+from rehead.runtime.interrupts import deferred
 
 # Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
 _INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"

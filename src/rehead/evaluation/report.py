@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rehead import files
 from rehead.data.examples import Examples, named
 from rehead.data.labels import are_right, class_counts, most_probable
 from rehead.data.pictures import Picture
-from rehead.errors import ArtifactError
 from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
+from rehead.runtime import files
+from rehead.runtime.errors import ArtifactError
 
 _SHOWN_MISTAKES = 20
 # Pixels of the longer side of a mistake's picture.

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rehead import likelihood
-from rehead.bases.catalogue import TFIDF
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable
-from rehead.evaluation import metrics, multilabel_metrics
+from rehead.evaluation import likelihood, metrics, multilabel_metrics
 from rehead.evaluation.baselines import rivals
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.comparison import compare
+from rehead.models.registry import TFIDF
 
 
 class Seen(NamedTuple):

@@ -8,11 +8,11 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from rehead import hardware
-from rehead.bases.cut import Base
-from rehead.bases.packing import Packing
 from rehead.instruction.language_model import is_tied, summed_loss
 from rehead.instruction.tokens import Tokens
+from rehead.models.backbone import Base
+from rehead.models.packing import Packing
+from rehead.runtime import hardware
 from rehead.training.features import batches, token_budget, training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
 from rehead.training.loop import unfrozen

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rehead.data.tables import decode
-from rehead.errors import DataError, first_line
+from rehead.runtime.errors import DataError, first_line
 
 USER, ASSISTANT = "user", "assistant"
 _ROLES = ("system", USER, ASSISTANT)

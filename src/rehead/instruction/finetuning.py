@@ -9,11 +9,11 @@ from importlib.metadata import version
 
 from torch import nn
 
-from rehead import hardware, progress
-from rehead.bases.cut import Base
-from rehead.bases.loading import fingerprint
 from rehead.instruction.answering import Answering, Answers, trained_part
 from rehead.instruction.tokens import Tokens
+from rehead.models.backbone import Base
+from rehead.models.loading import fingerprint
+from rehead.runtime import hardware, progress
 from rehead.training import lora
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.config import trained_layers

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from rehead import hardware, progress
-from rehead.bases.cut import Base
-from rehead.errors import SettingError
 from rehead.instruction import styles
 from rehead.instruction.conversations import Message
 from rehead.instruction.tokens import padded_before, prompt_ids
+from rehead.models.backbone import Base
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import SettingError
 
 # So many answers are written side by side.
 _BATCH = 16

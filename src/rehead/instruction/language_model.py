@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from rehead.bases.cut import Base
+from rehead.models.backbone import Base
 
 # Logits of so many values at a time: a vocabulary has many times the width of a block.
 _LOGITS = 2**26

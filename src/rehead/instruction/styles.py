@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rehead.errors import DataError, SettingError
 from rehead.instruction.conversations import ASSISTANT, USER, Conversation, Message
+from rehead.runtime.errors import DataError, SettingError
 
 STYLES = ("auto", "chat", "alpaca", "phi")
 # The prompt of Taori et al., Stanford Alpaca, 2023, with and without an input.

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rehead.bases.cut import Base
-from rehead.bases.ragged import Ragged
-from rehead.bases.tokens import longest_input
 from rehead.instruction import styles
 from rehead.instruction.conversations import Conversation, Message
+from rehead.models.backbone import Base
+from rehead.models.ragged import Ragged
+from rehead.models.tokenization import longest_input
 
 
 @dataclass(frozen=True)

@@ -14,14 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from rehead import artifact, progress
-from rehead.bases.cut import Base
-from rehead.bases.loading import load_language_model
-from rehead.bases.tokens import longest_input
+from rehead.artifact import artifact
 from rehead.data.splits import stratified
-from rehead.errors import DataError, SettingError
 from rehead.evaluation import report
-from rehead.facts import peak_rss_bytes
 from rehead.instruction import conversations, generation, styles
 from rehead.instruction.answering import Answers, mean_loss
 from rehead.instruction.conversations import ASSISTANT, Conversation, Conversations
@@ -30,6 +25,11 @@ from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import label_set, measured
 from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
 from rehead.instruction.writer import Writer
+from rehead.models.backbone import Base
+from rehead.models.loading import load_language_model
+from rehead.models.tokenization import longest_input
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import DataError, SettingError
 from rehead.training.config import check_tune
 from rehead.training.inputs import Computed
 from rehead.training.loop import History, Recipe
@@ -67,7 +67,7 @@ def instruct(
 
     Args:
         data: a JSON or JSON Lines file: Alpaca, chat, or prompt and completion.
-        base: a decoder; see `rehead.bases.loading.locate`.
+        base: a decoder; see `rehead.models.loading.locate`.
         tune: `last-K` trains the last K blocks from states that are kept; `lora`; `full`.
         style: how conversations are written down: `auto`, `chat`, `alpaca` or `phi`.
         output: folder to save to; nothing is saved if None.
@@ -118,7 +118,7 @@ def instruct(
             model, {key: value for key, value in facts.items() if key not in ("model", "samples")}, tuned.adapters
         )
         facts["seconds"]["total"] = time.perf_counter() - started
-        facts["peak_rss_bytes"] = peak_rss_bytes()
+        facts["peak_rss_bytes"] = hardware.peak_rss_bytes()
         if output is not None:
             documents = {
                 "report.html": report.render("instruction.html.jinja", facts=facts),

@@ -15,18 +15,19 @@ from typing import Any
 
 import torch
 
-from rehead import artifact, hardware, progress
-from rehead.bases.cut import Base
-from rehead.bases.loading import load_language_model
-from rehead.bases.packing import Packing
-from rehead.bases.tokens import longest_input
-from rehead.description import DESCRIPTION, FORMAT
-from rehead.errors import ArtifactError, RheadError, SettingError
+from rehead.artifact import artifact
+from rehead.artifact.manifest import DESCRIPTION, FORMAT
 from rehead.instruction import generation
 from rehead.instruction.conversations import ASSISTANT, USER, Message
 from rehead.instruction.generation import Sampling
 from rehead.instruction.language_model import next_token_logits
 from rehead.instruction.tokens import prompt_ids
+from rehead.models.backbone import Base
+from rehead.models.loading import load_language_model
+from rehead.models.packing import Packing
+from rehead.models.tokenization import longest_input
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import ArtifactError, RheadError, SettingError
 from rehead.training.lora import Adapters
 
 KIND = "language model"

@@ -20,12 +20,12 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from rehead.analysis.explanation import contributions
+from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.batch.answers import answers_of
 from rehead.data.pictures import Picture, looked_at
 from rehead.data.tables import SURROGATE
-from rehead.errors import RheadError
-from rehead.explanation import contributions
-from rehead.image_explanation import coloured, heat_map
+from rehead.runtime.errors import RheadError
 from rehead.serving import logs, wire
 from rehead.serving.batching import FromThread
 from rehead.serving.models import Version

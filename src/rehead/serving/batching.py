@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.predictor import Scores
+from rehead.artifact.predictor import Scores
 from rehead.serving.refusals import Refusal
 from rehead.serving.settings import Limits
 

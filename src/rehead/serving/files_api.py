@@ -14,7 +14,7 @@ from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from rehead.batch.scoring import score_table
-from rehead.errors import SettingError
+from rehead.runtime.errors import SettingError
 from rehead.serving import wire
 from rehead.serving.batching import FromThread
 from rehead.serving.gate import UPLOADS

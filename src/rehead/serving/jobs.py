@@ -22,8 +22,8 @@ from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
-from rehead import files
-from rehead.errors import Interrupted, RheadError, SettingError
+from rehead.runtime import files
+from rehead.runtime.errors import Interrupted, RheadError, SettingError
 from rehead.serving import logs
 
 STATES = ("waiting", "running", "done", "failed", "cancelled")

@@ -13,11 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rehead import artifact, hardware
-from rehead.artifact import Artifact, NetworkArtifact
-from rehead.bases.vision import VisionBase
+from rehead.artifact import artifact
+from rehead.artifact.artifact import Artifact, NetworkArtifact
 from rehead.drift.monitor import Monitor
-from rehead.errors import SettingError
+from rehead.models.vision import VisionBase
+from rehead.runtime import hardware
+from rehead.runtime.errors import SettingError
 from rehead.serving.batching import Batch, Batcher
 from rehead.serving.metrics import Metrics, OfVersion
 from rehead.serving.refusals import Refusal

@@ -16,8 +16,8 @@ import uvicorn
 from fastapi import FastAPI, Security
 from fastapi.security import APIKeyHeader, HTTPBearer
 
-from rehead import hardware
-from rehead.errors import SettingError
+from rehead.runtime import hardware
+from rehead.runtime.errors import SettingError
 from rehead.serving import api, files_api, logs, page, refusals
 from rehead.serving.gate import Gate
 from rehead.serving.jobs import Jobs

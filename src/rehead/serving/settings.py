@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rehead.errors import SettingError
+from rehead.runtime.errors import SettingError
 
 KEYS = "REHEAD_API_KEYS"
 MEGABYTE = 2**20

@@ -11,7 +11,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from rehead.errors import RheadError
+from rehead.runtime.errors import RheadError
 from rehead.serving import logs
 from rehead.serving.jobs import Jobs
 from rehead.serving.metrics import Metrics

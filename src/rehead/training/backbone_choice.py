@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rehead import hardware, progress
-from rehead.bases import loading
-from rehead.bases.reading import encode
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import strata
 from rehead.data.languages import share_of_english
 from rehead.data.splits import stratified
-from rehead.errors import FetchError
-from rehead.heads import build
+from rehead.models import loading
+from rehead.models.heads import build
+from rehead.models.reading import encode
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import FetchError
 from rehead.training import depth_search
 from rehead.training.config import TrainingConfig
 from rehead.training.features import forward_flops, shelf_for, trunk_pass
@@ -41,7 +41,7 @@ class BackboneChoice:
     """The backbone to use, and why.
 
     Attributes:
-        name: see `rehead.bases.loading.locate`.
+        name: see `rehead.models.loading.locate`.
         losses: calibrated held-out log loss of each backbone's probe; empty where there was nothing to choose.
     """
 

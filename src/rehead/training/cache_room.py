@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from rehead import files
-from rehead.errors import RheadError, SettingError
+from rehead.runtime import files
+from rehead.runtime.errors import RheadError, SettingError
 
 ABOUT = "about.json"
 _SEGMENTS = "segment-*.safetensors"

@@ -18,9 +18,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rehead import files, interruption, progress
-from rehead.bases.ragged import Ragged
-from rehead.errors import first_line
+from rehead.models.ragged import Ragged
+from rehead.runtime import files, interrupts, progress
+from rehead.runtime.errors import first_line
 
 _KEYS, _DENSE, _RAGGED, _OFFSETS = "keys", "dense/", "ragged/", "offsets/"
 
@@ -82,7 +82,7 @@ def open_segment(path: Path) -> Segment | None:
         file is removed, and that is said. What was changed without a change in length is not found out.
     """
     try:
-        with interruption.deferred(), safe_open(path, "pt") as file:
+        with interrupts.deferred(), safe_open(path, "pt") as file:
             # On the CPU these are views of the mapped file, not copies.
             return _checked(path, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
     except (OSError, RuntimeError):  # the second is what torch raises where there is no such file any more

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rehead import files
-from rehead.errors import SettingError
+from rehead.runtime import files
+from rehead.runtime.errors import SettingError
 
 
 @dataclass(frozen=True)

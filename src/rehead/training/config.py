@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 
-from rehead.errors import SettingError
+from rehead.runtime.errors import SettingError
 from rehead.training.loop import Recipe
 
 # So many of the last layers `auto` trains. Of mpnet's twelve they reach what six do: 93.6 and 93.3
@@ -25,15 +25,15 @@ class TrainingConfig:
     """One training run.
 
     Attributes:
-        base: see `rehead.bases.loading.locate`.
+        base: see `rehead.models.loading.locate`.
         tune: `head`, `last-K` with K layers, `contrastive`, `lora`, `full`, or `auto`.
         preset: one of `PRESETS`: what `auto` tries.
         depth: number of layers to keep, or "auto".
-        pool: one of `rehead.heads.POOLINGS`, or "auto".
+        pool: one of `rehead.models.heads.POOLINGS`, or "auto".
         max_length: longest text, or window of one, in tokens.
-        long: what becomes of longer texts; see `rehead.bases.tokens.encode`.
-        views: of each training image, how many are learned from; see `rehead.bases.pixels.Transform.pixels`. None for
-            what suits the preset, see `rehead.training.encoding.encode`.
+        long: what becomes of longer texts; see `rehead.models.tokenization.encode`.
+        views: of each training image, how many are learned from; see `rehead.models.image_transforms.Transform.pixels`.
+            None for what suits the preset, see `rehead.training.encoding.encode`.
         average_views: whether as many views of an image are averaged in validation and prediction, too.
         ngrams: whether word and character n-grams may stand beside the head, where they help.
         epochs, batch_size, learning_rate: of the layers' training; None for what suits the strategy.

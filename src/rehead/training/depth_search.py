@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rehead import hardware, progress
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, strata
 from rehead.data.splits import folds
-from rehead.heads import Head, build, part_of_both, read_after, set_linear
+from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
+from rehead.runtime import hardware, progress
 from rehead.training import probe
 from rehead.training.encoding import EncodedData, rows_of
 from rehead.training.features import Features, trunk_pass

@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rehead import hardware, progress
-from rehead.bases import loading
-from rehead.bases.cut import Base
-from rehead.bases.reading import encode as read
-from rehead.bases.tokens import Encoded
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, class_counts, is_multilabel
 from rehead.data.pictures import Picture
-from rehead.errors import SettingError
-from rehead.heads import candidates, check_pooling
+from rehead.models import loading
+from rehead.models.backbone import Base
+from rehead.models.heads import candidates, check_pooling
+from rehead.models.reading import encode as read
+from rehead.models.tokenization import Encoded
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import SettingError
 from rehead.training import cache_room
 from rehead.training.config import TrainingConfig, least_depth
 from rehead.training.feature_cache import Shelf

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from rehead import hardware
-from rehead.heads import read_after, width
+from rehead.models.heads import read_after, width
+from rehead.runtime import hardware
 from rehead.training.depth_search import sample_rows
 from rehead.training.encoding import EncodedData
 from rehead.training.features import forward_flops, training_flops

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rehead import files, progress
-from rehead.bases.ragged import Ragged
-from rehead.errors import first_line
+from rehead.models.ragged import Ragged
+from rehead.runtime import files, progress
+from rehead.runtime.errors import first_line
 from rehead.training import cache_room
 from rehead.training.cache_segment import Segment, open_segment
 

@@ -20,13 +20,13 @@ import torch
 import transformers
 from torch import Tensor
 
-from rehead import hardware, progress
-from rehead.bases import prepacked
-from rehead.bases.cut import Base
-from rehead.bases.loading import fingerprint
-from rehead.bases.packing import Packing
-from rehead.bases.ragged import Ragged, Sequences
-from rehead.heads import halves
+from rehead.models import prepacked
+from rehead.models.backbone import Base
+from rehead.models.heads import halves
+from rehead.models.loading import fingerprint
+from rehead.models.packing import Packing
+from rehead.models.ragged import Ragged, Sequences
+from rehead.runtime import hardware, progress
 from rehead.training.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
 
 # Large enough for matrix products at full speed, small enough to stay in the CPU's caches: of 512 to 8,192, this was
@@ -86,7 +86,7 @@ def trunk_pass(
         base: its matrix products run in the type that its weights have (see `Base.with_products_in`).
         ids: token ids of n texts, or n images.
         depths: after how many blocks to pool, in rising order; may be empty where only `cut` is wanted.
-        pooling: see `rehead.heads`.
+        pooling: see `rehead.models.heads`.
         cut: keep all token states after this many blocks, unless the cache cannot be written to and they would take
             more than a quarter of the free memory.
         shelf: of the cache, made for this base; None keeps everything in memory.

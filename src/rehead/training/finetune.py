@@ -16,11 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rehead import hardware, progress
-from rehead.bases.cut import Base
-from rehead.errors import Interrupted
 from rehead.evaluation.calibration import Mixture, mixture, temperature
-from rehead.heads import (
+from rehead.models.backbone import Base
+from rehead.models.heads import (
     Beside,
     Head,
     MeansAtOneLength,
@@ -31,6 +29,8 @@ from rehead.heads import (
     scale_logits,
     set_linear,
 )
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import Interrupted
 from rehead.training import depth_search, probe, strategies
 from rehead.training.depth_search import pass_rows, search_depth
 from rehead.training.encoding import EncodedData

@@ -15,16 +15,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from rehead import hardware, likelihood
-from rehead.bases import loading
-from rehead.bases.catalogue import TFIDF
-from rehead.bases.ngrams import Ngrams
-from rehead.bases.reading import encode
 from rehead.data.examples import Examples, Index
 from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, strata
 from rehead.data.splits import Split, folds
-from rehead.evaluation import baselines
-from rehead.heads import Head, build
+from rehead.evaluation import baselines, likelihood
+from rehead.models import loading
+from rehead.models.heads import Head, build
+from rehead.models.ngrams import Ngrams
+from rehead.models.reading import encode
+from rehead.models.registry import TFIDF
+from rehead.runtime import hardware
 from rehead.training import depth_search, probe
 from rehead.training.features import shelf_for, trunk_pass
 

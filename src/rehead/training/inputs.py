@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rehead import hardware
-from rehead.bases.cut import Base
-from rehead.bases.packing import Packing
-from rehead.bases.ragged import Sequences
+from rehead.models.backbone import Base
+from rehead.models.packing import Packing
+from rehead.models.ragged import Sequences
+from rehead.runtime import hardware
 from rehead.training.feature_cache import Pieces
 
 

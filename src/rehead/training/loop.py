@@ -17,9 +17,9 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from rehead import hardware, progress
-from rehead.errors import Interrupted, first_line
-from rehead.interruption import interruptible
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import Interrupted, first_line
+from rehead.runtime.interrupts import interruptible
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import batches
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from rehead.bases.cut import Base
-from rehead.interruption import deepcopy
+from rehead.models.backbone import Base
+from rehead.runtime.interrupts import deepcopy
 
 # The paper finds little beyond rank 8 on classification (§7.2), and trains with a rate ten times that of the weights.
 RANK = 8

@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from rehead import progress
-from rehead.bases.catalogue import TFIDF
 from rehead.data.examples import Examples
-from rehead.errors import DataError, SettingError
 from rehead.evaluation.baselines import NAMES, Baselines, relearn
 from rehead.evaluation.calibration import calibrated_losses, temperature
 from rehead.evaluation.image_baseline import ImageBaselines
-from rehead.heads import finite_logits
+from rehead.models.heads import finite_logits
+from rehead.models.registry import TFIDF
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, SettingError
 from rehead.training.config import TrainingConfig
 from rehead.training.finetune import TrainedClassifier
 from rehead.training.strategies import Candidate

@@ -24,9 +24,9 @@ from scipy.special import expit, log_expit, log_softmax
 from torch import Tensor
 from torch.nn.functional import linear
 
-from rehead import hardware
 from rehead.data.labels import Labels, as_indicator, is_multilabel
 from rehead.evaluation.calibration import calibrated_losses
+from rehead.runtime import hardware
 
 Array = npt.NDArray[np.float32]
 

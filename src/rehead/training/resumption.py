@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rehead import progress
-from rehead.errors import Interrupted, RheadError, SettingError
+from rehead.runtime import progress
+from rehead.runtime.errors import Interrupted, RheadError, SettingError
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rehead import hardware, progress
-from rehead.bases.cut import Base
-from rehead.bases.loading import fingerprint
 from rehead.evaluation.calibration import calibrated_losses
-from rehead.heads import Head, scale_logits
+from rehead.models.backbone import Base
+from rehead.models.heads import Head, scale_logits
+from rehead.models.loading import fingerprint
+from rehead.runtime import hardware, progress
 from rehead.training import depth_search, loop, lora
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.config import AND, LAST, trained_layers

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rehead import hardware
-from rehead.bases.cut import Base
-from rehead.bases.packing import Packing
 from rehead.evaluation.calibration import temperature
-from rehead.heads import Head, halves, is_family_head
+from rehead.models.backbone import Base
+from rehead.models.heads import Head, halves, is_family_head
+from rehead.models.packing import Packing
+from rehead.runtime import hardware
 from rehead.training import loop
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import batches, token_budget, training_flops

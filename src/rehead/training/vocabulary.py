@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from rehead.bases.cut import Base
+from rehead.models.backbone import Base
 
 
 @contextmanager

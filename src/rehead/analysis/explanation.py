@@ -1,0 +1,177 @@
+"""Why a classifier says what it says: what each word contributes, and which examples are most like the text.
+
+A word's weight is what its absence takes from the log odds of the predicted class (occlusion: Zeiler and Fergus, ECCV
+2014; on words Li et al., arXiv 1612.08220). It needs nothing of the model but its answers, so it is true of any base
+and pooling, and it says what happens, not what would happen for ever smaller changes. Where n-grams stand beside the
+head, what they say of a word needs no such experiment: they are a sum over the words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from rehead.artifact import artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.predictor import Scoring
+from rehead.data.duplicates import drop_duplicates
+from rehead.data.examples import Examples
+from rehead.data.parts import Columns, Sources, read_examples
+from rehead.evaluation.baselines import Baselines
+from rehead.training.frozen_probes import frozen_features
+
+# A text of more words is taken apart into so many runs of words, so that no text takes longer than so many others.
+PIECES = 64
+_NEIGHBOURS = 5
+_LEAST = 1e-9
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A word of a text, or a run of words.
+
+    Attributes:
+        start, end: where it stands in the text, in characters.
+        weight: what its absence takes from the log odds of the predicted class; below 0 where it speaks against it.
+    """
+
+    start: int
+    end: int
+    weight: float
+
+
+class Shade(NamedTuple):
+    """A part of a text with its weight, and of that what the n-grams beside the head say."""
+
+    text: str
+    weight: float = 0.0
+    ngrams: float = 0.0
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An example that is like the text: `similarity` is the cosine of their features."""
+
+    row: int
+    label: str
+    text: str
+    similarity: float
+
+
+def explain(folder: str | Path, text: str, sources: Sources | str | None = None) -> dict[str, Any]:
+    """What a saved classifier says of a text and why, as JSON can hold it.
+
+    Args:
+        sources: labelled data, such as those that it has learned from, of which the most similar are told.
+
+    Raises:
+        RheadError: a child of it, for whatever the user can mend.
+    """
+    loaded = artifact.load(Path(folder))
+    (pieces,), probabilities = contributions(loaded, [text])
+    label = int(probabilities[0].argmax())
+    of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
+    sources = Sources(sources) if isinstance(sources, str) else sources
+    near = _neighbours(loaded, text, sources) if sources else []
+    return {
+        "text": text,
+        "label": loaded.labels[label],
+        "probabilities": dict(zip(loaded.labels, probabilities[0].tolist(), strict=True)),
+        "baseline_factor": loaded.description["baseline_factor"],
+        "pieces": [
+            {**asdict(piece), "text": text[piece.start : piece.end], "ngrams": weight}
+            for piece, weight in zip(pieces, of_ngrams, strict=True)
+        ],
+        "neighbours": [asdict(neighbour) for neighbour in near],
+    }
+
+
+def contributions(
+    model: Scoring, texts: list[str], pieces: int = PIECES
+) -> tuple[list[list[Piece]], npt.NDArray[np.float64]]:
+    """What the words of each text contribute to the class that is predicted for it, and all probabilities.
+
+    Args:
+        pieces: of a text, at most.
+
+    Returns:
+        the pieces of each text, in order, and (n, n_classes) probabilities.
+    """
+    spans = [_spans(text, pieces) for text in texts]
+    without = [text[:start] + text[end:] for text, places in zip(texts, spans, strict=True) for start, end in places]
+    scores = model.scores([*texts, *without]).probabilities
+    probabilities, of_the_rest = scores[: len(texts)], scores[len(texts) :]
+    result, at = [], 0
+    for row, places in zip(probabilities, spans, strict=True):
+        label = int(row.argmax())
+        weights = log_odds(row[label]) - log_odds(of_the_rest[at : at + len(places), label])
+        result.append([Piece(*place, float(weight)) for place, weight in zip(places, weights, strict=True)])
+        at += len(places)
+    return result, probabilities
+
+
+def ngram_weights(model: Artifact, text: str, pieces: list[Piece], label: int) -> list[float] | None:
+    """Return what the n-grams beside the head say of each piece, by themselves and not by leaving the piece out.
+
+    With the regression's bias the pieces of a text add up to what the n-grams contribute, so these are exact.
+
+    Args:
+        label: the class that is spoken for or against: what a piece adds to its logit, less what it adds to those of
+            the other classes on average. Of two classes that is what it adds to the log odds, and so it is where a text
+            may have several labels.
+
+    Returns:
+        a weight for each piece; None where no n-grams stand beside the head.
+    """
+    if model.beside is None:
+        return None
+    baseline, factor = model.beside
+    assert isinstance(baseline, Baselines)
+    spans, logits = baseline.contributions(text)
+    weights = logits[:, label]
+    if not model.multilabel and logits.shape[1] > 1:
+        weights = weights - np.delete(logits, label, axis=1).mean(1)
+    piece_of = np.searchsorted([piece.start for piece in pieces], spans[:, 0], side="right") - 1
+    summed: list[float] = (factor * np.bincount(piece_of, weights, minlength=len(pieces))).tolist()
+    return summed
+
+
+def shades(text: str, pieces: list[Piece], of_ngrams: list[float] | None = None) -> list[Shade]:
+    """Return the whole text in order, what lies between the pieces without weight."""
+    result, at = [], 0
+    for piece, ngrams in zip(pieces, of_ngrams or [0.0] * len(pieces), strict=True):
+        between = Shade(text[at : piece.start])
+        result += [between, Shade(text[piece.start : piece.end], piece.weight, ngrams)]
+        at = piece.end
+    return [shade for shade in [*result, Shade(text[at:])] if shade.text]
+
+
+def _spans(text: str, pieces: int) -> list[tuple[int, int]]:
+    words = [match.span() for match in _WORD.finditer(text)]
+    runs = np.array_split(np.arange(len(words)), min(len(words), pieces) or 1)
+    return [(words[run[0]][0], words[run[-1]][1]) for run in runs if len(run)]
+
+
+def log_odds(p: Any) -> Any:
+    """Of probabilities, which may be 0 or 1."""
+    clipped = np.clip(p, _LEAST, 1 - _LEAST)
+    return np.log(clipped) - np.log1p(-clipped)
+
+
+def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]:
+    told = model.description
+    examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(told))
+    unique, _ = drop_duplicates(examples)
+    asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")
+    similarity = frozen_features(unique.followed_by(asked), told).similarities()
+    return [
+        Neighbour(int(unique.lines[i]), unique.named(i), unique.texts[i], float(similarity[i]))
+        for i in np.argsort(-similarity, kind="stable")[:_NEIGHBOURS]
+    ]

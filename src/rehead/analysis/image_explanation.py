@@ -1,0 +1,100 @@
+"""Which parts of an image a classifier's answer rests on.
+
+A part's weight is what its absence takes from the log odds of the predicted class: a square is painted over in the
+image's mean colour, and moved across it (occlusion: Zeiler and Fergus, ECCV 2014, §4.2). Like the words of a text, that
+needs nothing of the model but its answers.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw
+
+from rehead.analysis.explanation import log_odds
+from rehead.artifact import artifact
+from rehead.artifact.predictor import Scoring
+from rehead.data.pictures import Picture, as_picture
+from rehead.runtime import files
+from rehead.runtime.errors import ArtifactError
+
+# Squares a side; each is painted over with its neighbours up to half of their width, so that nothing lies on an edge.
+_GRID = 8
+# Pixels of the shorter side that the image is looked at in.
+_SIDE = 256
+# A change of the log odds from which on the colour grows no stronger, and how strong it is then.
+_FULL, _STRONGEST = 3.0, 0.65
+_FOR, _AGAINST = (46, 160, 67), (248, 81, 73)
+
+
+def explain_image(folder: str | Path, image: str | Path, output: str | Path | None = None) -> dict[str, Any]:
+    """What a saved classifier says of an image and why, as JSON can hold it.
+
+    Args:
+        output: a PNG file that the coloured image is written to.
+
+    Raises:
+        RheadError: a child of it, for whatever the user can mend.
+    """
+    loaded = artifact.load(Path(folder))
+    picture = Picture(str(image), Path(image))
+    weights, probabilities = heat_map(loaded, picture)
+    if output is not None:
+        content = io.BytesIO()
+        coloured(picture, weights).save(content, "PNG")
+        try:
+            files.write_file(Path(output), content.getvalue())
+        except OSError as error:
+            raise ArtifactError(f"cannot write {output} ({error.strerror or error}); give another file") from error
+    return {
+        "image": str(image),
+        "label": loaded.labels[int(probabilities.argmax())],
+        "probabilities": dict(zip(loaded.labels, probabilities.tolist(), strict=True)),
+        "weights": weights.round(4).tolist(),
+        "heat_map": None if output is None else str(Path(output).resolve()),
+    }
+
+
+def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What each part contributes to the class that is predicted (8, 8), by row and column, and (n_classes,)
+    probabilities.
+    """
+    image = _small(picture)
+    colour = tuple(int(value) for value in np.asarray(image).reshape(-1, 3).mean(0))
+    width, height = image.width / _GRID, image.height / _GRID
+    variants = [image]
+    for row in range(_GRID):
+        for column in range(_GRID):
+            without = image.copy()
+            box = ((column - 0.5) * width, (row - 0.5) * height, (column + 1.5) * width, (row + 1.5) * height)
+            ImageDraw.Draw(without).rectangle(box, fill=colour)
+            variants.append(without)
+    pictures = [found for i, variant in enumerate(variants) if (found := as_picture(variant, i)) is not None]
+    probabilities = model.scores(pictures).probabilities
+    label = int(probabilities[0].argmax())
+    changes = log_odds(probabilities[0, label]) - log_odds(probabilities[1:, label])
+    return np.asarray(changes, dtype=np.float64).reshape(_GRID, _GRID), probabilities[0]
+
+
+def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
+    """The image in grey, what speaks for the predicted class in green and what speaks against it in red."""
+    image = _small(picture)
+    scaled = np.clip(weights / _FULL, -1, 1)
+    smooth = np.asarray(
+        Image.fromarray(scaled.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC), dtype=np.float64
+    )
+    strength = _STRONGEST * np.abs(smooth).clip(0, 1)[..., None]
+    paint = np.where(smooth[..., None] > 0, np.array(_FOR), np.array(_AGAINST))
+    grey = np.asarray(image.convert("L").convert("RGB"), dtype=np.float64)
+    return Image.fromarray(((1 - strength) * grey + strength * paint).round().astype(np.uint8))
+
+
+def _small(picture: Picture) -> Image.Image:
+    image = picture.image(at_least=_SIDE)
+    # A strip is not blown up.
+    scale = min(_SIDE / min(image.size), 4 * _SIDE / max(image.size))
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))

@@ -1,0 +1,150 @@
+"""The proof of an export: on real texts or images it gives what the saved classifier gives, in batches and alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rehead.artifact.artifact import NetworkArtifact
+from rehead.data.pictures import Picture
+from rehead.evaluation import likelihood
+from rehead.models.heads import finite_logits
+from rehead.models.reading import encode
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import ArtifactError
+from rehead.training.features import trunk_pass
+
+# What is compared: so many texts or images at most, of no more tokens together, so that long ones do not take hours.
+_AT_MOST, _TOKENS = 1000, 131_072
+# They come in no order of length, so that every batch holds padding; so many of them are compared alone, too.
+_BATCH, _ALONE = 16, 64
+# Probabilities of an export in float32 may differ by so much, and logits by this share of the text's largest one (or of
+# 1): a logit is a sum, whose rounding grows with its terms and not with what is left of them.
+_TOLERANCE = 1e-4
+# Of the texts, so many must keep their labels in 8-bit integers.
+NEEDED_AGREEMENT = 0.995
+
+# n texts or images → logits (n, n_classes).
+Run = Callable[[Sequence[str] | Sequence[Picture]], npt.NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the saved classifier gives for n texts or images.
+
+    Attributes:
+        inputs: the n texts or images, in no order.
+        logits: (n, n_classes) float32.
+        speed: how many of them a second, from text to logits, in float32.
+    """
+
+    classifier: NetworkArtifact
+    inputs: list[str] | list[Picture]
+    logits: npt.NDArray[np.float32]
+    speed: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How an export differs from the saved classifier.
+
+    Attributes:
+        compared: how many texts or images, in batches.
+        alone: how many of them alone, too.
+        same: how many of them keep their labels, by the classifier's own rule, in the batch and alone.
+        probability: the largest difference of a probability.
+        logit: the largest difference of a logit, as a share of the text's largest one, or of 1 if that is less.
+        speed: how many a second in batches, from text to logits.
+    """
+
+    compared: int
+    alone: int
+    same: int
+    probability: float
+    logit: float
+    speed: float
+
+    @property
+    def agreement(self) -> float:
+        """Share of the texts or images that keep their labels."""
+        return self.same / self.compared
+
+
+def reference(classifier: NetworkArtifact, inputs: list[str] | list[Picture]) -> Reference:
+    """Scores a sample of the inputs in float32, the same one each time."""
+    order = np.random.default_rng(0).permutation(len(inputs))[:_AT_MOST].tolist()
+    told = classifier.description
+    started = time.perf_counter()
+    # A copy for inference, as in `rehead.artifact.predictor`; never one in bfloat16.
+    base, head = classifier.base.with_products_in(torch.float32), classifier.head.eval()
+    encoded = encode(base, [inputs[i] for i in order], told["max_length"], told["long"])
+    n = max(1, int((encoded.tokens.cumsum(0) <= _TOKENS).sum()))
+    encoded = encoded.take(torch.arange(n))
+    features = trunk_pass(base, encoded.ids, depths=head.reads, pooling=head.pooling, label="scoring")
+    with torch.inference_mode():
+        logits = head.to(hardware.device())(encoded.by_text(features.seen).to(hardware.device())).cpu().numpy()
+    given = [inputs[i] for i in order[:n]]
+    if classifier.beside is not None:
+        beside, factor = classifier.beside
+        logits = logits + np.float32(factor) * finite_logits(beside, given)
+    seconds = time.perf_counter() - started
+    return Reference(classifier, given, logits, n / seconds)
+
+
+def compared(expected: Reference, run: Run) -> Comparison:
+    """Runs an export on the reference's inputs."""
+    inputs, n = expected.inputs, len(expected.inputs)
+    in_batches, alone = [], []
+    seconds = 0.0
+    with progress.bar("comparing", n + min(n, _ALONE)) as advance:
+        for start in range(0, n, _BATCH):
+            batch = inputs[start : start + _BATCH]
+            started = time.perf_counter()
+            in_batches.append(run(batch))
+            seconds += time.perf_counter() - started
+            advance(len(batch))
+        for i in range(min(n, _ALONE)):
+            alone.append(run(inputs[i : i + 1]))
+            advance(1)
+    results = [np.concatenate(in_batches), np.concatenate(alone)]
+    classifier = expected.classifier
+    same = np.ones(n, dtype=np.bool_)
+    probability = logit = 0.0
+    for result in results:
+        wanted = expected.logits[: len(result)]
+        differences = np.abs(result - wanted).max(1) / np.maximum(np.abs(wanted).max(1), 1)
+        logit = max(logit, _largest(differences))
+        found, right = (likelihood.probabilities(each, classifier.multilabel) for each in (result, wanted))
+        probability = max(probability, _largest(np.abs(found - right)))
+        answers = (classifier.rule.choose(each).reshape(len(result), -1) for each in (found, right))
+        same[: len(result)] &= np.equal(*answers).all(1)
+    return Comparison(n, len(alone), int(same.sum()), probability, logit, n / seconds)
+
+
+def _largest(differences: npt.NDArray[np.floating]) -> float:
+    """The largest; infinity where one is not a number."""
+    return float(np.nan_to_num(differences, nan=np.inf).max())
+
+
+def require_equal(found: Comparison, base: str) -> None:
+    """Raises ArtifactError where an export in float32 is not what the saved classifier is."""
+    if max(found.probability, found.logit) > _TOLERANCE:
+        raise ArtifactError(
+            f"the export's probabilities differ from the saved classifier's by up to {found.probability:.2g} and its "
+            f"logits by {found.logit:.2g}, where {_TOLERANCE:g} is rounding, so it was not kept; this is a fault of "
+            f"rehead, please report it with the base's name ({base})"
+        )
+
+
+def require_agreement(found: Comparison, what: str) -> None:
+    """Raises ArtifactError where 8-bit integers have changed too many labels."""
+    if found.agreement < NEEDED_AGREEMENT:
+        raise ArtifactError(
+            f"in 8-bit integers {found.same:,} of {found.compared:,} {what} keep their labels ({found.agreement:.2%}), "
+            f"{NEEDED_AGREEMENT:.1%} have to, so nothing was written; leave --int8 out"
+        )

@@ -1,0 +1,154 @@
+"""What lies beside an exported model: `export.json`, what it is; a README, how it is used without rehead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rehead.artifact.artifact import NetworkArtifact
+from rehead.models.tokenization import longest_input
+from rehead.models.vision import VisionBase
+
+DESCRIPTION = "export.json"
+
+_TEXTS = """\
+import json
+
+import numpy as np
+from onnxruntime import InferenceSession
+from tokenizers import Tokenizer
+{imports}
+labels = json.load(open("export.json", encoding="utf-8"))["labels"]
+tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts texts off at {max_length} tokens and pads them
+session = InferenceSession("model.onnx")
+
+texts = {texts}
+read = tokenizer.encode_batch(texts)
+ids = np.array([text.ids for text in read], dtype=np.int64)
+mask = np.array([text.attention_mask for text in read], dtype=np.int64)
+inputs = {{"input_ids": ids, "attention_mask": mask}}
+{ngrams}(logits,) = session.run(["logits"], inputs)
+"""
+_IMPORT_NGRAMS = """
+from ngrams import features  # this folder's; it needs numpy alone
+"""
+_NGRAMS = """\
+inputs["ngram_ids"], inputs["ngram_values"] = features(texts, **np.load("ngrams.npz"))
+"""
+_IMAGES = """\
+import json
+
+import numpy as np
+from onnxruntime import InferenceSession
+from PIL import Image, ImageOps
+
+labels = json.load(open("export.json", encoding="utf-8"))["labels"]
+session = InferenceSession("model.onnx")
+
+image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
+{square}
+pixels = (np.asarray(image) / 255 - {mean}) / {std}
+pixels = pixels.transpose(2, 0, 1)[None].astype(np.float32)
+(logits,) = session.run(["logits"], {{"pixel_values": pixels}})
+"""
+_ONE_LABEL = """\
+odds = np.exp(logits - logits.max(1, keepdims=True))
+for row in odds / odds.sum(1, keepdims=True):
+    print(labels[row.argmax()], dict(zip(labels, row.round(4).tolist())))
+"""
+_SEVERAL_LABELS = """\
+for row in 1 / (1 + np.exp(-logits)):  # each label by itself; they need not add up to 1
+    print([label for label, p in zip(labels, row) if p >= 0.5], dict(zip(labels, row.round(4).tolist())))
+"""
+_PIPELINE = """\
+from transformers import pipeline
+
+classify = pipeline("text-classification", model=".", truncation=True, top_k=None)
+print(classify({texts}))
+"""
+
+
+def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str, Any]:
+    """What `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
+    told = classifier.description
+    kept = ("base", "tune", "pool", "depth", "blocks_of_base", "labels", "multilabel")
+    return {
+        "format": form,
+        "int8": int8,
+        **{name: told[name] for name in kept},
+        "max_length": None if isinstance(classifier.base, VisionBase) else longest(classifier),
+        # Not to be divided by once more.
+        "temperature_in_weights": told["temperature"],
+        # In the graph likewise.
+        "baseline_factor": told["baseline_factor"],
+        "decisions": told.get("decisions"),
+        "weights_sha256": told["weights_sha256"],
+        "versions": told["versions"],
+    }
+
+
+def readme(classifier: NetworkArtifact, form: str, facts: dict[str, Any]) -> str:
+    """How to use the folder, and how it was checked, as Markdown."""
+    what = classifier.takes
+    difference = facts["largest_difference"]
+    number = "8-bit integers" if facts["int8"] else "float32"
+    parts = [
+        f"# A classifier of {what}, as {'an ONNX model' if form == 'onnx' else 'a Transformers model'}",
+        f"Made by rehead of {classifier.description['base']}; {number}; labels: {', '.join(classifier.labels[:20])}"
+        f"{', ...' if len(classifier.labels) > 20 else ''}. It needs no rehead:",
+        f"```python\n{_code(classifier, form)}```",
+        f"Compared with the classifier that it was made of on {facts['compared']:,} {what}: {facts['same']:,} have the "
+        f"same label, and probabilities differ by {difference['probability']:.1e} at most.",
+        *_remarks(classifier, form, facts["int8"]),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _code(classifier: NetworkArtifact, form: str) -> str:
+    texts = '["a text", "another, longer text"]'
+    if form == "transformers":
+        return _PIPELINE.format(texts=texts)
+    end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
+    if not isinstance(classifier.base, VisionBase):
+        has_ngrams = bool(classifier.description["baseline_factor"])
+        imports, ngrams = (_IMPORT_NGRAMS, _NGRAMS) if has_ngrams else ("", "")
+        return _TEXTS.format(max_length=longest(classifier), texts=texts, imports=imports, ngrams=ngrams) + end
+    how = classifier.base.transform
+    square = [f"image = image.resize(({how.size}, {how.size}), {how.resample})"]
+    if how.shorter:
+        square = [
+            f"side = min(image.size) * {how.size} / {how.shorter}  # of the square in the middle",
+            "left, upper = (image.width - side) / 2, (image.height - side) / 2",
+            "box = (left, upper, left + side, upper + side)",
+            f"image = image.resize(({how.size}, {how.size}), {how.resample}, box=box)",
+        ]
+    return _IMAGES.format(square="\n".join(square), mean=list(how.mean), std=list(how.std)) + end
+
+
+def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
+    remarks = []
+    if form == "onnx" and not isinstance(classifier.base, VisionBase):
+        remarks.append("Pad on the right, as `tokenizer.json` does.")
+        if classifier.base.family.causal:
+            token = classifier.base.tokenizer.pad_token_id
+            remarks.append(f"An empty text that comes alone has no token: give it one of {token} with a mask of 0.")
+        if classifier.description["baseline_factor"]:
+            remarks.append(
+                "Word and character n-grams stand beside the head, and their logits are added to its own in the graph. "
+                "`ngrams.py` finds those of a text that are known, which `ngrams.npz` holds; where it has fewer than "
+                "another text of the batch, its row is padded with place 0 and value 0."
+            )
+    if int8:
+        remarks.append(
+            "A text's probabilities depend a little on what else is in its batch: the scale that what flows "
+            "through the network is rounded to is one for all."
+        )
+    if classifier.description.get("decisions"):
+        remarks.append(
+            "`decisions` in `export.json` holds the thresholds and costs that rehead decides by, if there are any."
+        )
+    return [" ".join(remarks)] if remarks else []
+
+
+def longest(classifier: NetworkArtifact) -> int:
+    """Tokens of a text that are used."""
+    return longest_input(classifier.base, classifier.description["max_length"])

@@ -1,0 +1,113 @@
+"""ONNX files: written of a module, and run."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from rehead.data.pictures import Picture
+from rehead.export import ngram_file
+from rehead.export.graphs import ImageGraph, TextGraph
+from rehead.models.backbone import Base
+from rehead.models.image_transforms import Pixels
+from rehead.models.vision import VisionBase
+from rehead.runtime.errors import SettingError
+
+FILE = "model.onnx"
+OUTPUT = "logits"
+_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
+
+
+def require_installed() -> None:
+    """Raises SettingError where a package of the extra is missing."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        raise SettingError(f"--format onnx needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
+
+
+def write(graph: TextGraph | ImageGraph, path: Path) -> None:
+    """Writes a module as an ONNX model in float32; its inputs are named as the module's, its output is `logits`.
+
+    Weights of more than 1.5 GB go to a file `model.onnx.data` beside it, because one ONNX file cannot hold them.
+    """
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    with silence(), torch.no_grad():
+        program = torch.onnx.export(
+            graph,
+            kwargs=graph.examples(),
+            input_names=list(graph.axes),
+            output_names=[OUTPUT],
+            dynamic_shapes=graph.axes,
+            verbose=False,
+        )
+        assert program is not None
+        # Among others the paths of this machine's source files, one for every node.
+        ClearMetadataAndDocStringPass()(program.model)
+        program.save(path)
+
+
+class Runner:
+    """Texts or images → logits with an exported folder, by means of onnxruntime and, for texts, `tokenizers` alone.
+
+    Where n-grams stand beside the head they are made by the folder's own file.
+
+    Args:
+        base: of an image model, for how images become pixels.
+    """
+
+    def __init__(self, folder: Path, base: Base) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors
+        self._session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+        self._base = base
+        self._tokenizer = None if isinstance(base, VisionBase) else Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._ngrams = ngram_file.read(folder) if (folder / ngram_file.CODE).is_file() else None
+
+    def __call__(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
+        """(n, n_classes) of a batch of n."""
+        logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], self._fed(inputs))[0]
+        return logits
+
+    def _fed(self, inputs: Sequence[str] | Sequence[Picture]) -> dict[str, npt.NDArray[Any]]:
+        if isinstance(self._base, VisionBase):
+            pictures = [given for given in inputs if isinstance(given, Picture)]
+            views = torch.zeros(len(pictures), dtype=torch.int64)
+            return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
+        assert self._tokenizer is not None
+        texts = [given for given in inputs if isinstance(given, str)]
+        read = self._tokenizer.encode_batch(texts)
+        ids = np.array([text.ids for text in read], dtype=np.int64)
+        mask = np.array([text.attention_mask for text in read], dtype=np.int64)
+        if not ids.size:  # texts of no tokens at all: a padding token stands for each
+            ids = np.full((len(read), 1), self._base.tokenizer.pad_token_id, dtype=np.int64)
+            mask = np.zeros_like(ids)
+        fed = {"input_ids": ids, "attention_mask": mask}
+        if self._ngrams is not None:
+            fed["ngram_ids"], fed["ngram_values"] = self._ngrams(texts)
+        return fed
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """Keeps torch's exporter and onnxruntime's quantizer from telling what they are about to do."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

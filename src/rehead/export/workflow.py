@@ -1,0 +1,192 @@
+"""What `rehead export` does: writes a saved classifier for use without rehead, and compares before it is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from rehead.artifact import artifact
+from rehead.artifact.artifact import WEIGHTS, Artifact, NetworkArtifact
+from rehead.evaluation.baselines import Baselines
+from rehead.export import comparison, documents, inputs, ngram_file, onnx_file, quantisation, transformers_folder
+from rehead.export.comparison import Comparison, Reference
+from rehead.export.graphs import graph_of
+from rehead.models.ngrams import Ngrams
+from rehead.models.reading import save_reader
+from rehead.models.vision import VisionBase
+from rehead.runtime.errors import SettingError
+
+FORMATS = ("onnx", "transformers")
+
+
+def export(
+    model: str | Path,
+    form: str,
+    output: str | Path,
+    *,
+    int8: bool = False,
+    data: str | None = None,
+    text_column: str | None = None,
+) -> dict[str, Any]:
+    """Writes a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
+
+    Args:
+        model: a folder that `rehead fit` has written.
+        form: `onnx` or `transformers`.
+        output: a new folder, or an earlier export, which is replaced.
+        int8: with `onnx`: matrix products in 8-bit integers.
+        data: texts or images to compare on; what the classifier has learned from if None.
+        text_column: of `data`.
+
+    Returns:
+        what was written and how far it is from the classifier, as JSON can hold it.
+
+    Raises:
+        RheadError: a child of it, for whatever the user can mend; nothing is written then.
+    """
+    started = time.perf_counter()
+    model, output = Path(model), Path(output)
+    if form not in FORMATS:
+        raise SettingError(f"--format must be {' or '.join(FORMATS)}, not {form!r}")
+    if int8 and form != "onnx":
+        raise SettingError("--int8 is for --format onnx: Transformers has no such model; leave it out")
+    if form == "onnx":
+        onnx_file.require_installed()
+    artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
+    classifier = _require_exportable(artifact.load(model), form)
+    if form == "transformers":
+        transformers_folder.require_family_head(classifier)
+    given, source = inputs.read(data, text_column, classifier.description, model)
+    expected = comparison.reference(classifier, given)
+    with artifact.new_folder(output.resolve()) as partial:
+        save_reader(classifier.base, partial, classifier.description["max_length"])
+        shutil.copyfile(model / "config.json", partial / "config.json")
+        if form == "onnx":
+            found = _write_onnx(classifier, partial, expected, int8)
+        else:
+            found = _write_transformers(classifier, partial, expected, model)
+        facts = {
+            "model": str(model.resolve()),
+            "output": str(output.resolve()),
+            "format": form,
+            "int8": int8,
+            "base": classifier.description["base"],
+            "what": classifier.takes,
+            "data": source,
+            **_told(found, expected),
+            "bytes": sum(file.stat().st_size for file in _model_files(partial)),
+        }
+        _write_words(classifier, partial, facts)
+    facts["seconds"] = {"total": time.perf_counter() - started}
+    return facts
+
+
+def _model_files(folder: Path) -> list[Path]:
+    return [file for file in folder.iterdir() if file.stem in ("model", "model.onnx", "ngrams")]
+
+
+def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
+    """Return the classifier, or raise SettingError where it would be another one after an export."""
+    if not isinstance(classifier, NetworkArtifact):
+        raise SettingError(
+            "this classifier was fitted with --base tfidf and has no network to export: it counts n-grams with numpy "
+            "alone; use rehead predict, rehead serve or rehead.load"
+        )
+    told = classifier.description
+    if told["baseline_factor"] and classifier.takes == "images":
+        raise SettingError(
+            "colours and edges stand beside this classifier's head, which are computed before the network sees an "
+            "image, and without them it would be another classifier; fit with --no-ngrams for one that can be exported"
+        )
+    if told["baseline_factor"] and form == "transformers":
+        raise SettingError(
+            "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
+            "without them it would be another classifier; fit with --no-ngrams, or use --format onnx"
+        )
+    if told["long"] != "truncate":
+        raise SettingError(
+            f"the classifier was fitted with --long {told['long']}, which is done before the network sees a text; only "
+            "what was fitted with --long truncate can be exported"
+        )
+    if told["average_views"]:
+        raise SettingError(
+            "the classifier averages views of an image that are made before the network sees them; only what was "
+            "fitted with --views 1 can be exported"
+        )
+    return classifier
+
+
+def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
+    """`model.onnx`, and a tokenizer that needs no more settings."""
+    base = classifier.base
+    if not isinstance(base, VisionBase):
+        _settle_tokenizer(classifier, folder)
+    ngrams = _ngrams_beside(classifier)
+    if ngrams:
+        ngram_file.write(_known(ngrams[0]), folder)
+    onnx_file.write(graph_of(base, classifier.head, ngrams), folder / onnx_file.FILE)
+    found = comparison.compared(expected, onnx_file.Runner(folder, base))
+    comparison.require_equal(found, classifier.description["base"])
+    if int8:
+        quantisation.quantise(folder)
+        found = comparison.compared(expected, onnx_file.Runner(folder, base))
+        comparison.require_agreement(found, classifier.takes)
+    return found
+
+
+def _ngrams_beside(classifier: NetworkArtifact) -> tuple[Baselines, float] | None:
+    """Return the regression on n-grams that stands beside the head, and its factor; None where none does."""
+    if classifier.beside is None:
+        return None
+    beside, factor = classifier.beside
+    assert isinstance(beside, Baselines)
+    return beside, factor
+
+
+def _known(baselines: Baselines) -> Ngrams:
+    if not isinstance(baselines.features, Ngrams):
+        raise SettingError("this classifier's n-grams are an earlier version's, which cannot be exported; fit again")
+    return baselines.features
+
+
+def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
+    """Makes `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
+    from tokenizers import Tokenizer
+
+    padding = classifier.base.tokenizer
+    path = str(folder / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.enable_truncation(documents.longest(classifier), direction=padding.truncation_side)
+    tokenizer.enable_padding(pad_id=padding.pad_token_id, pad_token=padding.pad_token, direction="right")
+    tokenizer.save(path)
+
+
+def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+    """The saved weights as they are: the head is the family's own."""
+    shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
+    found = comparison.compared(expected, transformers_folder.Runner(folder))
+    comparison.require_equal(found, classifier.description["base"])
+    return found
+
+
+def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
+    return {
+        "compared": found.compared,
+        "compared_alone": found.alone,
+        "same": found.same,
+        "agreement": found.agreement,
+        "largest_difference": {"probability": found.probability, "logit": found.logit},
+        "a_second": {"export": found.speed, "rehead": expected.speed},
+    }
+
+
+def _write_words(classifier: NetworkArtifact, folder: Path, facts: dict[str, Any]) -> None:
+    told = documents.description(classifier, facts["format"], facts["int8"]) | {
+        "checked": {key: facts[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
+    }
+    content = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    (folder / documents.DESCRIPTION).write_text(content, encoding="utf-8")
+    (folder / "README.md").write_text(documents.readme(classifier, facts["format"], facts), encoding="utf-8")

@@ -1,0 +1,177 @@
+"""What differs between model families: where the blocks are, what surrounds them, how they call a head.
+
+A family says how Transformers' own forward pass of that architecture falls into embedding, blocks and final
+norm, so that `rehead.models.backbone` can run any stretch of blocks.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rehead.models import layers as block_of
+from rehead.models.layers import Block
+from rehead.models.packing import Packing, ScoreBias
+
+
+@dataclass(frozen=True)
+class HeadParts:
+    """What a family's sequence-classification class puts between the pooled token and the logits, without its dropout.
+
+    Attributes:
+        projection: layers before the linear one (BERT's pooler, RoBERTa's dense layer), or None.
+        linear: dotted name of the linear layer in the sequence-classification model.
+    """
+
+    projection: nn.Module | None
+    linear: str
+
+
+@dataclass(frozen=True)
+class Family:
+    """How an architecture is cut.
+
+    Attributes:
+        causal: whether a token sees only what stands before it.
+        blocks: dotted name of the list of blocks in the backbone.
+        norm: dotted name of the final norm, or None.
+        embed: (backbone, token ids (T,), packing) → states that enter block 0, (T, hidden_size).
+        block: what a block computes.
+        head_parts: (sequence-classification model) → its head.
+        bias: (backbone, packing) → what all layers add to their scores, (heads, longest, longest) float32; None for
+            families that add nothing.
+        positions_behind_padding: whether positions are counted from behind the padding id, which leaves fewer of them.
+    """
+
+    causal: bool
+    blocks: str
+    norm: str | None
+    embed: Callable[[Any, Tensor, Packing], Tensor]
+    block: Block
+    head_parts: Callable[[Any], HeadParts]
+    bias: Callable[[Any, Packing], Tensor] | None = None
+    positions_behind_padding: bool = False
+
+    def biases(self, backbone: Any, packing: Packing) -> list[ScoreBias]:
+        """Return what layers add to the scores of each of the packing's stretches; an empty list for most families."""
+        return [] if self.bias is None else ScoreBias.of_stretches(self.bias(backbone, packing), packing)
+
+
+def rotary(backbone: Any, hidden: Tensor, packing: Packing, kind: str) -> tuple[Tensor, Tensor] | None:
+    """Cosines and sines for a row of tokens, (T, 1, head size) each; None where positions are in the embedding."""
+    if not hasattr(backbone, "rotary_emb"):
+        return None
+    positions = packing.positions.unsqueeze(0)
+    # Gemma 3 and ModernBERT rotate windowed and full blocks at different frequencies.
+    by_kind = (kind,) if backbone.config.model_type in ("gemma3_text", "modernbert") else ()
+    cosine, sine = backbone.rotary_emb(hidden.unsqueeze(0), positions, *by_kind)
+    return cosine[0].unsqueeze(1), sine[0].unsqueeze(1)
+
+
+def window(config: Any, kind: str) -> int | None:
+    """How many tokens away a block of this kind sees, or None for all; see `Packing.mask`."""
+    size: int | None = getattr(config, "sliding_window", None)
+    if config.model_type == "modernbert" and size is not None:
+        # Its number is the farthest distance, not the first that is out of sight.
+        return size + 1 if kind == "sliding_attention" else None
+    # Mistral has a window but no kinds of blocks: all of its blocks use it.
+    windowed = kind == "sliding_attention" or getattr(config, "layer_types", None) is None
+    return size if windowed else None
+
+
+def _token_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = backbone.get_input_embeddings()(input_ids)
+    return embedded
+
+
+def _gpt2_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = backbone.drop(backbone.wte(input_ids) + backbone.wpe(packing.positions))
+    return embedded
+
+
+def _bert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    row = input_ids.unsqueeze(0)
+    positions = packing.positions.unsqueeze(0)
+    embedded: Tensor = backbone.embeddings(row, position_ids=positions, token_type_ids=torch.zeros_like(row))
+    return embedded[0]
+
+
+def _roberta_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    row, positions = input_ids.unsqueeze(0), _behind_padding(backbone, input_ids, packing).unsqueeze(0)
+    embedded: Tensor = backbone.embeddings(row, position_ids=positions, token_type_ids=torch.zeros_like(row))
+    return embedded[0]
+
+
+def _mpnet_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    positions = _behind_padding(backbone, input_ids, packing)
+    embedded: Tensor = backbone.embeddings(input_ids.unsqueeze(0), position_ids=positions.unsqueeze(0))
+    return embedded[0]
+
+
+def _behind_padding(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    """Return positions (T,) int64 that begin behind the padding id and count, in each text, what is not that id."""
+    padding: int = backbone.embeddings.padding_idx
+    real = (input_ids != padding).long()
+    counted = torch.cat([torch.zeros_like(real[:1]), real.cumsum(0)])
+    before = torch.repeat_interleave(counted[packing.offsets[:-1]], packing.lengths, output_size=len(input_ids))
+    return (counted[1:] - before) * real + padding
+
+
+def _mpnet_bias(backbone: Any, packing: Packing) -> Tensor:
+    """Return the relative position bias of T5 (Raffel et al., JMLR 2020, arXiv 1910.10683), as MPNet took it over."""
+    encoder, longest = backbone.encoder, packing.longest
+    distances = torch.arange(1 - longest, longest, device=packing.lengths.device)
+    by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distances))
+    # The first token looks at distances 0 to longest - 1, each later one at a window that begins one place before.
+    return by_distance.T.unfold(1, longest, 1).flip(1)
+
+
+def _distilbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = backbone.embeddings(input_ids.unsqueeze(0), position_ids=packing.positions.unsqueeze(0))
+    return embedded[0]
+
+
+def _modernbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    embedded: Tensor = backbone.embeddings(input_ids=input_ids)
+    return embedded
+
+
+def _score_head(model: Any) -> HeadParts:
+    return HeadParts(projection=None, linear="score")
+
+
+def _bert_head(model: Any) -> HeadParts:
+    pooler = model.base_model.pooler
+    return HeadParts(nn.Sequential(pooler.dense, pooler.activation), "classifier")
+
+
+def _roberta_head(model: Any) -> HeadParts:
+    head = model.classifier
+    return HeadParts(nn.Sequential(head.dense, nn.Tanh()), "classifier.out_proj")
+
+
+def _distilbert_head(model: Any) -> HeadParts:
+    return HeadParts(nn.Sequential(model.pre_classifier, nn.ReLU()), "classifier")
+
+
+def _modernbert_head(model: Any) -> HeadParts:
+    return HeadParts(model.head, "classifier")
+
+
+_ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, block_of.rotary_decoder, _score_head)
+_BERT_BLOCKS = "encoder.layer"
+
+# By `config.model_type`.
+FAMILIES = {
+    **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text"), _ROTARY_DECODER),
+    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, block_of.gpt2, _score_head),
+    "bert": Family(False, _BERT_BLOCKS, None, _bert_embed, block_of.bert, _bert_head),
+    "roberta": Family(
+        False, _BERT_BLOCKS, None, _roberta_embed, block_of.bert, _roberta_head, positions_behind_padding=True
+    ),
+    "mpnet": Family(False, _BERT_BLOCKS, None, _mpnet_embed, block_of.mpnet, _roberta_head, _mpnet_bias, True),
+    "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, block_of.distilbert, _distilbert_head),
+    "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, block_of.modernbert, _modernbert_head),
+}

@@ -1,0 +1,45 @@
+"""Turns a GGUF file into a Transformers folder."""
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rehead.runtime import progress
+from rehead.runtime.errors import BaseModelError, first_line
+
+
+def convert(gguf: Path, destination: Path) -> None:
+    """Writes a Transformers folder of a GGUF file.
+
+    Raises:
+        BaseModelError: it is not one that Transformers reads.
+    """
+    from transformers import AutoModel, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        # The GGUF reader draws a bar of its own, which no setting turns off.
+        with progress.quiet_transformers(), contextlib.redirect_stderr(io.StringIO()):
+            model, info = AutoModel.from_pretrained(**where, dtype=torch.float32, output_loading_info=True)
+            tokenizer = AutoTokenizer.from_pretrained(**where)
+    except Exception as error:  # of gguf, struct, numpy or Transformers, depending on where the file is wrong
+        raise BaseModelError(
+            f"{gguf} is not a GGUF file that Transformers reads ({first_line(error)}); use another"
+        ) from error
+    if info["missing_keys"] or info["mismatched_keys"]:
+        lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+        raise BaseModelError(f"{gguf} lacks {len(lacking)} of the model's weights ({lacking[0]}, ...); use another")
+    _forget_quantisation(model)
+    with progress.quiet_transformers():
+        model.save_pretrained(destination)
+    tokenizer.save_pretrained(destination)
+
+
+def _forget_quantisation(model: Any) -> None:
+    """The weights are plain float32 now; Transformers would refuse to save a model marked as quantised."""
+    model.hf_quantizer = None
+    model.is_quantized = False
+    del model.config.quantization_config

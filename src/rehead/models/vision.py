@@ -1,0 +1,329 @@
+"""Runs any stretch of a pretrained vision model: what `rehead.models.backbone` is for texts.
+
+Blocks are transformer layers, or the stages of a convolutional network, whose states have another size after each.
+States of images lie end to end like those of texts, (n · states an image, width), so that trunk, cache and tail need
+not know what they hold; every image has as many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.utils.checkpoint import checkpoint
+from torch.utils.flop_counter import FlopCounterMode
+
+from rehead.models import efficientnet
+from rehead.models.backbone import Base
+from rehead.models.config_checks import require_plausible
+from rehead.models.families import HeadParts
+from rehead.models.image_transforms import Transform
+from rehead.models.packing import Packing
+from rehead.runtime import interrupts, progress
+from rehead.runtime.errors import BaseModelError, first_line
+
+# As many tokens' worth of a batch does an image of a convolutional network count for: of 4 to 64 images at a time, 8
+# are fastest on two cores.
+_TOKENS_OF_A_MAP = 256
+
+
+@dataclass(frozen=True)
+class VisionFamily:
+    """How an architecture is cut.
+
+    Attributes:
+        blocks: dotted name of the list of blocks in the backbone.
+        embed: (backbone, pixels (n, 3, height, width)) → what enters block 0.
+        maps: whether states are maps (n, width, height, width); otherwise they are tokens (n, tokens, width).
+        widths: (configuration) → width of the states after each block.
+        prefix: tokens before those of the patches, the first of which stands for the image.
+        norm: dotted name of the final norm of tokens, or None.
+        block: (block, states) → states.
+    """
+
+    blocks: str
+    embed: Callable[[Any, Tensor], Tensor]
+    maps: bool
+    widths: Callable[[Any], list[int]]
+    prefix: int = 0
+    norm: str | None = None
+    block: Callable[[nn.Module, Tensor], Tensor] = lambda block, states: _first(block(states))
+
+
+def _first(output: Any) -> Tensor:
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
+
+
+def _even(config: Any) -> list[int]:
+    return [int(config.hidden_size)] * int(config.num_hidden_layers)
+
+
+def _of_stages(config: Any) -> list[int]:
+    return [int(width) for width in config.hidden_sizes]
+
+
+# By `config.model_type`.
+FAMILIES = {
+    efficientnet.MODEL_TYPE: VisionFamily(
+        "blocks",
+        lambda model, pixels: model.stem(pixels),
+        True,
+        lambda config: efficientnet.VARIANTS[config.variant].widths[: config.num_hidden_layers],
+    ),
+    "vit": VisionFamily("layers", lambda model, pixels: model.embeddings(pixels), False, _even, 1, "layernorm"),
+    "dinov2": VisionFamily(
+        "encoder.layer", lambda model, pixels: model.embeddings(pixels), False, _even, 1, "layernorm"
+    ),
+    "siglip_vision_model": VisionFamily(
+        "encoder.layers",
+        lambda model, pixels: model.embeddings(pixels),
+        False,
+        _even,
+        0,
+        "post_layernorm",
+        lambda block, states: _first(block(states, None)),
+    ),
+    "convnext": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
+    "convnextv2": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
+    "resnet": VisionFamily("encoder.stages", lambda model, pixels: model.embedder(pixels), True, _of_stages),
+}
+# What a convolution and the batch norm behind it are called in a module that holds both.
+_CONVOLUTIONS = (("conv", "norm"), ("convolution", "normalization"))
+
+
+@dataclass(frozen=True)
+class VisionBase(Base):
+    """A pretrained vision model, ready to be cut.
+
+    Attributes:
+        transform: what makes pixels of images for it.
+    """
+
+    transform: Transform
+
+    @property
+    def vision(self) -> VisionFamily:
+        return FAMILIES[self.config.model_type]
+
+    @property
+    def blocks(self) -> nn.ModuleList:
+        found = self.backbone.get_submodule(self.vision.blocks)
+        assert isinstance(found, nn.ModuleList)
+        return found
+
+    @property
+    def norm(self) -> nn.Module:
+        return self.backbone.get_submodule(self.vision.norm) if self.vision.norm else nn.Identity()
+
+    @property
+    def hidden_size(self) -> int:
+        return self.width_at(len(self.blocks))
+
+    def laid_out(self) -> VisionBase:
+        """See `rehead.models.backbone.Base.laid_out`; a copy for inference is as fast as it can be."""
+        return self
+
+    @property
+    def whole(self) -> str | None:
+        return "cls" if self.vision.prefix else None
+
+    @property
+    def means_at_one_length(self) -> bool:
+        """Images have all as many tokens."""
+        return False
+
+    @property
+    def tokens_an_image(self) -> int:
+        """What an image is taken for where batches are filled."""
+        if self.vision.maps:
+            return _TOKENS_OF_A_MAP
+        return (self.transform.size // int(self.config.patch_size)) ** 2 + self.vision.prefix
+
+    def width_at(self, depth: int) -> int:
+        return self.vision.widths(self.config)[depth - 1]
+
+    def family_head(self, pooling: str) -> HeadParts | None:
+        """None: a head of rehead's own, one linear layer, stands behind vision models."""
+        return None
+
+    def train(self, mode: bool) -> None:
+        """Turns dropout on or off; batch norms keep the statistics that they were trained with."""
+        if self.model.training == mode:
+            return
+        self.model.train(mode)
+        for module in self.model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+    def with_products_in(self, dtype: torch.dtype) -> VisionBase:
+        """A copy for inference: batch norms are folded into the convolutions before them, weights lie by pixel and then
+        by channel, and those of convolutions and matrix products are in `dtype`.
+        """
+        model = interrupts.deepcopy(self.model).eval()
+        for module in list(model.modules()):
+            for convolution, norm in _CONVOLUTIONS:
+                if isinstance(getattr(module, norm, None), nn.BatchNorm2d):
+                    fused = fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm))
+                    setattr(module, convolution, fused)
+                    setattr(module, norm, nn.Identity())
+        model.to(memory_format=torch.channels_last)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(dtype)
+        return replace(self, model=model)
+
+    def frozen_in(self, dtype: torch.dtype) -> VisionBase:
+        """See `rehead.models.backbone.Base.frozen_in`."""
+        return self.with_products_in(dtype)
+
+    def embed(self, inputs: Tensor, packing: Packing) -> Tensor:
+        """Pixels (n, 3, height, width) → states that enter block 0, (n · states, width)."""
+        return self._flat(self.vision.embed(self.backbone, inputs))
+
+    def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
+        """See `rehead.models.backbone.Base.filled`; images have all the same number of states."""
+        return hidden, packing
+
+    def run_blocks(
+        self,
+        hidden: Tensor,
+        packing: Packing,
+        start: int,
+        stop: int,
+        *,
+        only: str | None = None,
+        recompute: bool = False,
+    ) -> Tensor:
+        states = self._shaped(hidden, len(packing.lengths))
+        for block in self.blocks[start:stop]:
+            if recompute:
+                states = checkpoint(self.vision.block, block, states, use_reentrant=False)
+            else:
+                states = self.vision.block(block, states)
+        hidden = self._flat(states)
+        return hidden if only is None else self.pooled(hidden, packing, only)
+
+    def normalise(self, hidden: Tensor) -> Tensor:
+        """Applies the final norm where states are as wide as it is; the stages before the last have none."""
+        if not self.vision.norm or hidden.shape[-1] != self.norm.weight.numel():  # type: ignore[operator]
+            return hidden
+        normed: Tensor = self.norm(hidden)
+        return normed
+
+    def pooled(self, hidden: Tensor, packing: Packing, pooling: str) -> Tensor:
+        states = hidden.view(len(packing.lengths), -1, hidden.shape[-1])
+        return states[:, 0] if pooling == "cls" else states[:, self.vision.prefix :].mean(1)
+
+    def flops_a_token(self, start: int, stop: int) -> float:
+        """Counted on an image, of which each of the tokens that it is taken for has an equal share."""
+        return sum(self._flops_of_blocks[start:stop]) / self.tokens_an_image
+
+    @cached_property
+    def _flops_of_blocks(self) -> list[float]:
+        """Of convolutions and matrix products, for one image, by block."""
+        device = next(self.model.parameters()).device
+        packing = Packing(torch.ones(1, dtype=torch.int64))
+        counts: list[float] = []
+        # As in the trunk pass, where what enters is float32, whatever type the products have.
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.products_in_bf16):
+            blank = torch.zeros(1, 3, self.transform.size, self.transform.size, device=device)
+            hidden = self.embed(blank, packing)
+            for number in range(len(self.blocks)):
+                with FlopCounterMode(display=False) as counter:
+                    hidden = self.run_blocks(hidden, packing, number, number + 1)
+                counts.append(float(counter.get_total_flops()))
+        return counts
+
+    def tokens_of(self, lengths: Tensor) -> int:
+        return len(lengths) * self.tokens_an_image
+
+    def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
+        n = len(packing.lengths)
+        return torch.full((n,), len(hidden) // n, dtype=torch.int64)
+
+    def truncate(self, depth: int) -> None:
+        parent, _, attribute = self.vision.blocks.rpartition(".")
+        setattr(self.backbone.get_submodule(parent), attribute, nn.ModuleList(list(self.blocks)[:depth]))
+        _trim(self.config, depth)
+
+    def _flat(self, states: Tensor) -> Tensor:
+        if self.vision.maps:
+            states = states.permute(0, 2, 3, 1)
+        return states.reshape(-1, states.shape[-1])
+
+    def _shaped(self, hidden: Tensor, n: int) -> Tensor:
+        if not self.vision.maps:
+            return hidden.view(n, -1, hidden.shape[-1])
+        side = math.isqrt(len(hidden) // n)
+        return hidden.view(n, side, side, hidden.shape[-1]).permute(0, 3, 1, 2)
+
+
+def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> VisionBase:
+    """Loads a vision model's backbone, in float32.
+
+    Raises:
+        BaseModelError: it cannot be read, or has fewer blocks.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    AutoConfig.register(efficientnet.MODEL_TYPE, efficientnet.EfficientNetLiteConfig, exist_ok=True)
+    AutoModel.register(efficientnet.EfficientNetLiteConfig, efficientnet.EfficientNetLite, exist_ok=True)
+    transform = Transform.read(folder, name)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        n_blocks = len(FAMILIES[config.model_type].widths(config))
+        if depth is not None and not 1 <= depth <= n_blocks:
+            raise BaseModelError(
+                f"base {name!r} has {n_blocks} blocks; --depth must be from 1 to {n_blocks}, not {depth}"
+            )
+        if depth is not None:
+            _trim(config, depth)
+        require_plausible(folder, config, lambda: AutoModel.from_config(config, trust_remote_code=False))
+        with progress.quiet_transformers(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            model, info = AutoModel.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # those that matter are refused below
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except BaseModelError:
+        raise
+    except Exception as error:  # safetensors and Transformers each raise classes of their own
+        raise BaseModelError(
+            f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"
+        ) from error
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    unused = ("pooler.", "head.") if FAMILIES[config.model_type].norm else ("pooler.", "head.", "layernorm.")
+    lacking = sorted(key for key in {*info["missing_keys"], *mismatched} if not key.startswith(unused))
+    if lacking:
+        raise BaseModelError(
+            f"{folder} lacks {len(lacking)} of the weights that its configuration asks for ({lacking[0]}, ...), or has "
+            "them in another shape; fetch or save it again"
+        )
+    return VisionBase(name, folder, model.eval(), None, n_blocks, list(config.architectures or []), transform)
+
+
+def _trim(config: Any, depth: int) -> None:
+    """Sets the number of blocks in a Transformers configuration, and what must agree with it."""
+    for name in ("hidden_sizes", "depths", "num_heads"):
+        if isinstance(getattr(config, name, None), list | tuple):
+            setattr(config, name, list(getattr(config, name))[:depth])
+    for name in ("num_stages", "num_hidden_layers"):
+        if hasattr(config, name):
+            setattr(config, name, depth)
+    if hasattr(config, "stage_names"):
+        config.stage_names = ["stem", *(f"stage{i}" for i in range(1, depth + 1))]
+        # Which of them the model as a backbone gives out; they must exist.
+        config._out_features, config._out_indices = [f"stage{depth}"], [depth]

@@ -1,0 +1,1 @@
+"""What everything rests on: errors, hardware, files, progress, interrupts, downloads."""

@@ -1,0 +1,1 @@
+"""From data to a saved folder: fit and evaluate, each one page."""

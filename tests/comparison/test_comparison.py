@@ -1,0 +1,145 @@
+"""`rehead compare` from end to end on tiny models: every approach, the table, resuming, what it writes."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import rehead
+from rehead.comparison import approaches, workflow
+from rehead.comparison.approaches import Learned, Task
+from rehead.runtime.errors import ArtifactError, DataError, SettingError
+from tests.instruction.tiny_language_models import save_tiny_language_model
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import messages, write_csv, write_messages
+
+TEMPLATE = (
+    "{% for message in messages %}<s> {{ message['content'] }}</s> {% endfor %}{% if add_generation_prompt %}<s> "
+    "{% endif %}"
+)
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def bases(tmp_path: Path) -> list[str]:
+    decoder = save_tiny_language_model(tmp_path / "decoder", "llama", template=TEMPLATE, reach=512)
+    return [str(decoder), str(save_tiny_model(tmp_path / "encoder", "bert"))]
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    return str(write_messages(tmp_path / "messages.csv", 240))
+
+
+def test_every_approach_is_in_the_table(bases: list[str], data: str, tmp_path: Path) -> None:
+    facts = rehead.compare(data, bases=bases, output=tmp_path / "out")
+    rows = {row["name"]: row for row in facts["approaches"]}
+    expected = {"majority", "tfidf", "zero-shot", "few-shot", "last-1", "lora", "full", "instruction"}
+    assert rows.keys() == expected | {f"probe:{base}" for base in bases}
+    assert facts["not_tried"].keys() == {"setfit"}
+    assert rows["tfidf"]["accuracy"] == 1.0
+    assert facts["cheap"] == facts["recommended"] == "tfidf"
+    assert facts["reasons"][0].startswith(
+        "Use TF-IDF of words and characters + logistic regression: none of the others is better"
+    )
+    for name, row in rows.items():
+        assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
+        assert row["takes_new_labels"] is (name in ("zero-shot", "few-shot", "instruction"))
+        assert (row["outside"] is None) is not row["takes_new_labels"]
+        assert (row["lost_by"] is None) is row["takes_new_labels"]
+    assert rows["tfidf"]["enough"] is not None
+    assert rows["tfidf"]["lost_by"]["capitals"] == 0.0
+    assert len(rows["tfidf"]["curve"]) == len(facts["curve_sizes"]) == len(rows[f"probe:{bases[1]}"]["curve"])
+    assert rows["full"]["tflops"] > rows[f"probe:{bases[0]}"]["tflops"] > 0
+    assert rows["zero-shot"]["n_learned"] == 0 < rows["few-shot"]["n_learned"] <= 4
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert "instruction-tuned" in page
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["cheap"] == "tfidf"
+
+
+def test_comparison_that_was_broken_off_goes_on(
+    bases: list[str], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learned: list[str] = []
+    honest = approaches.tfidf
+
+    def broken_off(task: Task) -> Learned:
+        learned.append("tfidf")
+        if learned.count("tfidf") == 1:
+            raise KeyboardInterrupt
+        return honest(task)
+
+    monkeypatch.setattr(approaches, "tfidf", broken_off)
+    counted = approaches.majority
+    monkeypatch.setattr(approaches, "majority", lambda task: learned.append("majority") or counted(task))
+    arguments: dict[str, Any] = {"names": ["majority", "tfidf"], "bases": bases, "output": tmp_path / "out"}
+    with pytest.raises(KeyboardInterrupt):
+        rehead.compare(data, **arguments)
+    facts = rehead.compare(data, **arguments, resume=True)
+    assert learned == ["majority", "tfidf", "tfidf"]
+    assert [row["name"] for row in facts["approaches"]] == ["majority", "tfidf"]
+    assert [path.name for path in tmp_path.iterdir() if "rehead-run" in path.name] == []
+
+
+def test_what_does_not_fit_into_the_budget_is_told(
+    bases: list[str], data: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(approaches, "expected_seconds", lambda *_: 1e6)
+    monkeypatch.setattr(approaches, "_ASKED_AT_LEAST", 10**6)
+    monkeypatch.setattr(approaches, "forward_flops", lambda *_: 1e18)
+    facts = rehead.compare(data, names=["tfidf", "full", "zero-shot", "instruction"], bases=bases)
+    assert [row["name"] for row in facts["approaches"]] == ["tfidf"]
+    assert facts["not_tried"]["full"].startswith("would take about 1000000 s, and ")
+    assert "s a text are too many" in facts["not_tried"]["zero-shot"]
+    assert "s an example are too many" in facts["not_tried"]["instruction"]
+
+
+def test_all_approaches_learn_from_as_many_examples_as_are_asked_for(bases: list[str], data: str) -> None:
+    facts = rehead.compare(data, names=["tfidf", "probe", "last-1"], bases=bases[1:], n_examples=40)
+    assert facts["n_train"] == 40
+    assert [row["n_learned"] for row in facts["approaches"]] == [40, 40, 40]
+    assert facts["curve_sizes"][-1] == 40
+    with pytest.raises(SettingError, match="--examples must be 20 or more"):
+        rehead.compare(data, bases=bases, n_examples=5)
+
+
+def test_command_prints_the_table(bases: list[str], data: str, tmp_path: Path, in_process: Command) -> None:
+    arguments = ["compare", data, "--approaches", "majority,tfidf,probe", "--base", ",".join(bases)]
+    code, out, _ = in_process(*arguments, "-o", tmp_path / "out")
+    assert code == 0
+    assert "TF-IDF of words and characters + logistic regression" in out
+    assert "probe, encoder" in out
+    assert "Use TF-IDF" in out
+    code, out, _ = in_process(*arguments, "-o", tmp_path / "out", "--json")
+    assert code == 0
+    assert json.loads(out)["recommended"] == "tfidf"
+
+
+def test_mistakes_are_told(bases: list[str], data: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="'magic' is none of majority, tfidf"):
+        rehead.compare(data, names=["magic"], bases=bases)
+    with pytest.raises(SettingError, match="leave majority or tfidf in"):
+        rehead.compare(data, names=["probe"], bases=bases)
+    texts, labels = messages(60)
+    rows = zip(texts, (f"{label};b" if i % 3 else label for i, label in enumerate(labels)), strict=True)
+    tagged = write_csv(tmp_path / "tagged.csv", ["text", "label"], rows)
+    with pytest.raises(DataError, match="one label each"):
+        rehead.compare(str(tagged), bases=bases)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("precious")
+    with pytest.raises(ArtifactError, match="is no comparison"):
+        rehead.compare(data, names=["tfidf"], bases=bases, output=tmp_path / "full")
+
+
+def test_the_first_decoder_is_asked(bases: list[str], data: str) -> None:
+    facts = rehead.compare(data, names=["tfidf", "zero-shot", "last-1"], bases=bases[::-1])
+    assert [row["name"] for row in facts["approaches"]] == ["tfidf", "zero-shot", "last-1"]
+    facts = rehead.compare(data, names=["tfidf", "zero-shot"], bases=bases[1:])
+    assert facts["not_tried"] == {"zero-shot": "none of the bases is a language model"}
+
+
+def test_titles_name_the_base(bases: list[str]) -> None:
+    assert workflow._title(f"probe:{bases[1]}") == "probe, encoder"

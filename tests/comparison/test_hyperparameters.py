@@ -1,0 +1,77 @@
+"""The search for settings: trials are kept and gone on with, bad ones are broken off, the best is what fits use."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import rehead
+from rehead import Classifier
+from rehead.comparison import hyperparameters
+from rehead.runtime.errors import SettingError
+from tests.tiny_models import save_tiny_model
+from tests.tiny_texts import write_messages
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Classifier:
+    return Classifier(str(save_tiny_model(tmp_path / "base", "bert")), epochs=1)
+
+
+def test_search_goes_on_with_the_trials_of_its_file(model: Classifier, tmp_path: Path) -> None:
+    data = str(write_messages(tmp_path / "messages.csv", 120))
+    first = rehead.search(data, model, n_trials=3, storage=tmp_path / "trials.sqlite")
+    second = rehead.search(data, model, n_trials=5, storage=tmp_path / "trials.sqlite")
+    assert len(first.facts["trials"]) == 3
+    assert second.facts["trials"][:3] == first.facts["trials"]
+    assert len(second.facts["trials"]) == 5
+    losses = [t["validation_log_loss"] for t in second.facts["trials"] if t["state"] == "complete"]
+    assert second.facts["validation_log_loss"] == min(losses)
+    settings = second.facts["best"]
+    assert {name: second.model.get_params()[name] for name in settings} == settings
+
+
+def test_other_settings_are_another_search(model: Classifier, tmp_path: Path) -> None:
+    data = str(write_messages(tmp_path / "messages.csv", 120))
+    rehead.search(data, model, n_trials=1, storage=tmp_path / "trials.sqlite")
+    model.set_params(max_length=9)
+    assert len(rehead.search(data, model, n_trials=1, storage=tmp_path / "trials.sqlite").facts["trials"]) == 1
+
+
+def test_trial_that_is_worse_than_the_median_is_broken_off(
+    model: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import optuna
+
+    data = str(write_messages(tmp_path / "messages.csv", 120))
+    monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda self: self.number > 0)
+    honest = optuna.trial.Trial.suggest_int
+    monkeypatch.setattr(optuna.trial.Trial, "suggest_int", lambda self, name, low, high: honest(self, name, high, high))
+    facts = rehead.search(data, model, n_trials=3, storage=tmp_path / "trials.sqlite").facts
+    assert [trial["state"] for trial in facts["trials"]] == ["complete", "pruned", "pruned"]
+
+
+def test_depth_is_never_less_than_what_is_trained() -> None:
+    assert hyperparameters._settings({"trained_blocks": 2, "depth": 1, "pool": "mean", "learning_rate": 1e-4}) == {
+        "tune": "last-2",
+        "depth": 2,
+        "pool": "mean",
+        "learning_rate": 1e-4,
+    }
+    assert hyperparameters._settings({"trained_blocks": 0, "depth": 1, "pool": "cls"})["tune"] == "head"
+
+
+def test_command_fits_with_the_best(
+    model: Classifier, tmp_path: Path, in_process: Callable[..., tuple[int, str, str]]
+) -> None:
+    data = write_messages(tmp_path / "messages.csv", 120)
+    arguments = ["--trials", 2, "--storage", tmp_path / "trials.sqlite", "--base", model.base, "-o", tmp_path / "out"]
+    code, out, err = in_process("search", data, *arguments)
+    assert code == 0, err
+    assert "2 trials, 2 of them to their end" in out
+    assert Classifier.load(tmp_path / "out").predict(["free prize call"]).tolist() == ["spam"]
+
+
+def test_numbers_that_make_no_sense_are_refused(model: Classifier, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--trials must be 1 or more"):
+        rehead.search(str(write_messages(tmp_path / "messages.csv")), model, n_trials=0)
