@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from rehead.evaluation.calibration import calibrated_losses
+from rehead.evaluation.calibration import UNMIXED, Mixture, calibrated_losses
 from rehead.models.backbone import Base
 from rehead.models.heads import Head, scale_logits
 from rehead.models.loading import fingerprint
@@ -74,13 +74,15 @@ class Candidate:
     Attributes:
         tune: the strategy; `head` for the probe, two of them for a mean of two.
         logits: (n_validation, n_classes) float32, not calibrated.
-        losses: (n_validation,) log loss after calibration, by which candidates are compared.
+        losses: (n_validation,) log loss after calibration, by which candidates are compared; with the baseline beside
+            it, where `mixture` has it.
         seconds: that it took.
         trainable: number of weights that were trained.
         history: of the training; None for the probe.
         weights: what was learned, by name, see `adopt`; empty for the probe.
         adapters: of `lora`, whose effect is in `weights` already.
         parts: those that it is the mean of; empty for any other.
+        mixture: temperature, and how much of the baseline stands beside it.
     """
 
     tune: str
@@ -92,6 +94,7 @@ class Candidate:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     adapters: Adapters | None = None
     parts: tuple[Candidate, ...] = ()
+    mixture: Mixture = UNMIXED
 
     @property
     def loss(self) -> float:
