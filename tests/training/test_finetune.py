@@ -296,6 +296,23 @@ def test_what_cannot_gain_or_takes_too_long_is_not_tried(
     assert "and 0 s of the budget" in str(why_not(data, "last-2", 3, wrong, now - 20))
 
 
+def test_a_training_that_is_dear_for_what_it_can_win_is_not_begun(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_FEW", 0)
+    monkeypatch.setattr(strategies, "expected_seconds", lambda *_: 300.0)
+    later = time.perf_counter() + 1e6
+    one_in_a_hundred = of_losses(1.0, *[0.1] * 99)
+    balanced = prepared(bases("llama"), "auto")
+    assert "only 1.0 % of the validation examples" in str(why_not(balanced, "last-2", 3, one_in_a_hundred, later))
+    assert why_not(balanced, "last-2", 3, of_losses(1.0, 1.0, *[0.1] * 98), later) is None
+    assert why_not(balanced, "last-2", 3, one_in_a_hundred, None) is None
+    patient = prepared(bases("llama"), "auto", budget=1000.0)
+    assert why_not(patient, "last-2", 3, one_in_a_hundred, later) is None
+    best = prepared(bases("llama"), "auto", preset="best")
+    assert why_not(best, "last-2", 3, one_in_a_hundred, later) is None
+
+
 def slow_steps(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
     """Let each step take so long; returns what the learning rate's share will have been at each."""
     shares: list[float] = []
