@@ -35,7 +35,7 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
     dropped |= repeated
     findings = material.findings
     if base is not None and pool.pictures is not None:
-        raise SettingError("--base counts a text's tokens, and these are images; leave it out")
+        raise SettingError("`base` counts a text's tokens, and these are images; leave it out")
     if base is None:
         lengths = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
     else:

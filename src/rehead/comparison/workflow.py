@@ -105,7 +105,7 @@ def compare(
     sources = Sources(sources) if isinstance(sources, str) else sources
     wanted = [pair for name in names for pair in approaches.of(name, tuple(bases))]
     if not bases:
-        raise SettingError("--base: name one at least")
+        raise SettingError("`bases`: name one at least")
     if not any(name in CHEAP for name in names):
         raise SettingError("--approaches: leave majority or tfidf in; the others are compared with them")
     if n_examples is not None and n_examples < _LEAST_EXAMPLES:

@@ -76,7 +76,7 @@ def _on(
         this = "language model" if test.pictures is None else "vision model"
         if base == TFIDF:
             this, name = "n-grams", f"the {name}"
-        option = f"--base {TFIDF}" if strongest == TFIDF else None
+        option = f"--model {TFIDF}" if strongest == TFIDF else None
         comparison = compare(right, other, name, this, test.what, option).to_json()
     return {
         "test": measure(probabilities[rows], labels, test.label_names).to_json(),

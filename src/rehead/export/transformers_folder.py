@@ -22,8 +22,8 @@ def require_family_head(classifier: NetworkArtifact) -> None:
         raise SettingError("no class of Transformers has the head of an image classifier; use --format onnx")
     if base.family_head(pooling) is None:
         raise SettingError(
-            f"no class of Transformers has {pooling!r} pooling; fit with --pool {base.whole}, as this base's own class "
-            "has it, or use --format onnx"
+            f"no class of Transformers has {pooling!r} pooling; fit with `pool={base.whole!r}`, as this base's own "
+            "class has it, or use --format onnx"
         )
 
 

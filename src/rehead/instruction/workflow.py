@@ -248,7 +248,7 @@ class _Run:
 def _check(settings: Settings) -> None:
     check_tune(settings.tune)
     if settings.tune in ("auto", "head"):
-        raise SettingError(f"--tune {settings.tune} has no meaning here; use last-K, lora or full")
+        raise SettingError(f"`tune={settings.tune!r}` has no meaning here; use last-K, lora or full")
     for name in ("epochs", "batch_size"):
         if getattr(settings.recipe, name) < 1:
             raise SettingError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(settings.recipe, name)}")

@@ -2,6 +2,9 @@
 
 Every error that a user can cause is a `RheadError`; the command line prints its message and exits with 2.
 Anything else that escapes is a fault of rehead's own.
+
+A message, and a line of progress, names a parameter as Python does and between backticks, with its value where that
+matters: `depth`, `tune='head'`. The command line prints the flag instead (`rehead.cli.flags`).
 """
 
 

@@ -7,30 +7,38 @@ Python API, asks for it with `show(True)`.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rehead.runtime.wording import escaped
+
 _shown = False
+_words: Callable[[str], str] = str
 
 
-def show(on: bool) -> None:
-    """Turns progress bars and messages on or off for this process."""
-    global _shown
-    _shown = on
+def show(on: bool, words: Callable[[str], str] = str) -> None:
+    """Turn progress bars and messages on or off for this process.
+
+    Args:
+        words: rewrites each message for whoever reads it; see `rehead.runtime.errors` for what is rewritten.
+    """
+    global _shown, _words
+    _shown, _words = on, words
 
 
 def say(message: str) -> None:
-    """Prints one line to stderr, if progress is shown."""
-    if _shown:
-        from rich.console import Console
-
-        Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    """Print one line to stderr, if progress is shown."""
+    _print(message)
 
 
 def warn(message: str) -> None:
-    """Prints one warning to stderr, if progress is shown."""
+    """Print one warning to stderr, if progress is shown."""
+    _print(f"warning: {message}", "yellow")
+
+
+def _print(message: str, style: str | None = None) -> None:
     if _shown:
         from rich.console import Console
 
         console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"warning: {message}", style="yellow", markup=False)
+        console.print(escaped(_words(message)), style=style, markup=False)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def fit(
     if output is not None:
         artifact.require_replaceable(Path(output))
     if n_folds and (sources.validation or sources.test or sources.time_column):
-        raise SettingError("--cv tests on every example in turn: leave --validation, --test and --time-column out")
+        raise SettingError("`n_folds` tests on every example in turn: leave `validation`, `test` and `time_column` out")
     parts = prepare(sources, model.random_state, with_test=not n_folds)
     narration.say_what_is_used(parts)
     wanted = wanted or Wanted()

@@ -24,8 +24,8 @@ _SHOWN_EPOCHS = 12
 
 def say_estimate(plan: Plan) -> None:
     progress.say(
-        f"{plan.tokens:,} tokens, {(plan.trunk_flops + plan.training_flops) / 1e12:.1f} TFLOP: about "
-        f"{plan.seconds:.0f} s and {plan.peak_memory_bytes / 1e9:.1f} GB of memory, if no features are in the cache"
+        f"{plan.tokens:,} tokens: about {plan.seconds:.0f} s and {plan.peak_memory_bytes / 1e9:.1f} GB of memory, "
+        "if no features are in the cache"
     )
 
 
@@ -43,7 +43,7 @@ def say_candidates(result: TrainedClassifier) -> None:
         what = "images" if isinstance(result.base, VisionBase) else "texts"
         # Of other poolings Transformers has no class for the head either.
         is_family = what == "texts" and is_family_head(result.head.pooling)
-        alone = ", so the folder is not all of the classifier in Transformers alone; --no-ngrams gives one that is"
+        alone = ", so the folder is not all of the classifier in Transformers alone; `ngrams=False` gives one that is"
         progress.say(said_beside(what, result.baseline_factor) + (alone if is_family else ""))
     if result.stopped:
         progress.say(f"went no further: {result.stopped}")
@@ -104,4 +104,4 @@ def say_what_may_help(facts: dict[str, Any]) -> None:
     if not is_worse and comparison["more_needed"] is not None:
         return
     if other := _OTHER.get(facts["base"]):
-        progress.say(f"--base {other} may suit these data better than {facts['base']}")
+        progress.say(f"`base={other!r}` may suit these data better than {facts['base']}")
