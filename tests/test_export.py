@@ -270,7 +270,7 @@ def test_colours_and_edges_beside_the_head_cannot_be_exported(photos: Path, tmp_
     base = save_tiny_vision_model(tmp_path / "base", "vit")
     paths = sorted(photos.rglob("*.png"))
     model = Classifier(str(base), tune="head", depth=1, pool="cls").fit(paths, [path.parent.name for path in paths])
-    with pytest.raises(SettingError, match=r"colours and edges stand beside .* --no-ngrams"):
+    with pytest.raises(SettingError, match=r"colours and edges stand beside .* `ngrams=False`"):
         export(with_ngrams(model, tmp_path / "model"), form, tmp_path / "out", data=str(photos))
     assert not (tmp_path / "out").exists()
 
@@ -278,7 +278,7 @@ def test_colours_and_edges_beside_the_head_cannot_be_exported(photos: Path, tmp_
 def test_transformers_format_is_refused_where_ngrams_stand_beside_the_head(
     saved_with_ngrams: Path, data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingError, match=r"n-grams stand beside .* fit with --no-ngrams, or use --format onnx"):
+    with pytest.raises(SettingError, match=r"n-grams stand beside .* fit with `ngrams=False`, or use --format onnx"):
         export(saved_with_ngrams, "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain").exists()
 
@@ -442,7 +442,7 @@ def test_transformers_format_is_refused_where_transformers_has_no_such_head(
     Classifier(bases(family), ngrams=False, tune="head", depth=1, pool="mean").fit(TEXTS, LABELS).save(
         tmp_path / "model"
     )
-    with pytest.raises(SettingError, match=f"'mean' pooling; fit with --pool {suited}"):
+    with pytest.raises(SettingError, match=f"'mean' pooling; fit with `pool={suited!r}`"):
         export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain").exists()
 
@@ -464,7 +464,7 @@ def test_what_is_done_before_the_network_cannot_be_exported(
 ) -> None:
     model = Classifier(bases("bert"), ngrams=False, tune="head", depth=1, pool="mean", long=long).fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
-    with pytest.raises(SettingError, match=f"--long {long}"):
+    with pytest.raises(SettingError, match=f"`long={long!r}`"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx")
 
 
@@ -473,7 +473,7 @@ def test_averaged_views_cannot_be_exported(photos: Path, tmp_path: Path) -> None
     paths = sorted(photos.rglob("*.png"))
     model = Classifier(str(base), ngrams=False, tune="head", depth=1, views=2, average_views=True)
     model.fit(paths, [path.parent.name for path in paths]).save(tmp_path / "model")
-    with pytest.raises(SettingError, match="--views 1"):
+    with pytest.raises(SettingError, match="`views=1`"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))
 
 

@@ -68,7 +68,7 @@ def test_a_model_that_is_worse_than_the_baseline_is_told_the_option_that_gives_i
     train = tiny_messages(40)
     answers = learn(train, train).predict(TEST)
     worse = measured(1 - RIGHT, TEST, NONE_SEEN, answers, "minilm")["comparison"]["verdict"]
-    assert "logistic regression (--base tfidf) instead of the language model" in worse
+    assert "logistic regression (--model tfidf) instead of the language model" in worse
 
 
 def test_the_baseline_as_a_classifier_is_compared_with_the_most_frequent_label() -> None:

@@ -92,7 +92,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(finetuning.Answering, "loss", broken_off)
-        with pytest.raises(KeyboardInterrupt, match="--resume"):
+        with pytest.raises(KeyboardInterrupt, match="`resume=True`"):
             rehead.instruct(data, **arguments, output=tmp_path / "again")
     rehead.instruct(data, **arguments, output=tmp_path / "again", resume=True)
     whole, again = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again"))

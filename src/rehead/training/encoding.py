@@ -202,9 +202,7 @@ def _with_views(config: TrainingConfig, base: Base, pictures: list[Picture] | No
         n: number of examples that pass.
     """
     if pictures is None and (config.average_views or (config.views or 1) > 1):
-        raise SettingError(
-            "`views` and `average_views` are for images, and these are texts; leave them out"
-        )
+        raise SettingError("`views` and `average_views` are for images, and these are texts; leave them out")
     if config.views is not None:
         return config
     if pictures is not None and config.average_views:

@@ -60,7 +60,7 @@ class Resumption:
         except Interrupted:
             raise
         except KeyboardInterrupt:
-            raise Interrupted("interrupted; the same call with `resume=True` goes on from what is kept") from None
+            raise Interrupted("interrupted; run it again with `resume=True` to go on from what is kept") from None
 
 
 @contextmanager
