@@ -25,7 +25,8 @@ def command(name: str, *arguments: str) -> argparse.ArgumentParser:
         ("`average_views` and `views`", "--test-time-augmentation and --augmentations"),
         ("`random_state` must", "--seed must"),
         ("`n_folds` must", "--cv must"),
-        ("`output='/tmp/a b'`: nothing", "--output /tmp/a b: nothing"),
+        ("`output='/tmp/a b'`: nothing", "--output '/tmp/a b': nothing"),
+        ('give `query="SELECT 1"`', 'give `query="SELECT 1"`'),
         ("`data` has", "DATA has"),
         ("`nothing_of_ours` stays, as does ` a ` and `x y`", "`nothing_of_ours` stays, as does ` a ` and `x y`"),
     ],
@@ -36,6 +37,9 @@ def test_parameters_become_flags(message: str, shown: str) -> None:
 
 def test_the_flags_are_those_of_the_command() -> None:
     assert as_flags("`bases`: name one", command("compare", "data.csv")) == "--model: name one"
+    assert as_flags("`names`: leave", command("compare", "data.csv")) == "--approaches: leave"
+    assert as_flags("`form='onnx'`", command("export", "model", "--format", "onnx")) == "--format onnx"
+    assert as_flags('`query="SELECT *"`', command("predict", "model", "x")) == "--query 'SELECT *'"
     assert as_flags("`n_trials` must", command("search", "data.csv")) == "--trials must"
 
 

@@ -10,10 +10,14 @@ import pytest
 from rehead.cli import evaluation_view, fit, terminal
 from rehead.runtime.wording import counted, escaped
 from tests.cli.running import Finished
-from tests.tiny_texts import write_csv
 
 HOSTILE = "\x1b[31mred\x07\x9b2J\u202egnp.exe"
 ESCAPED = r"\x1b[31mred\x07\x9b2J\u202egnp.exe"
+
+
+def write_lines(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    return path
 
 
 def test_numbers_have_their_nouns() -> None:
@@ -53,7 +57,7 @@ def test_labels_and_rows_of_an_audit_cannot_change_the_terminal(
 ) -> None:
     rows = [(f"text {i} {HOSTILE}", HOSTILE if i % 2 else "[bold]plain") for i in range(20)]
     rows.append((rows[0][0], HOSTILE))
-    finished = rehead("inspect", write_csv(tmp_path / "data.csv", ["text", "label"], rows))
+    finished = rehead("inspect", write_lines(tmp_path / "data.jsonl", rows))
     assert finished.code == 0
     assert ESCAPED in finished.out
     assert "[bold]plain" in finished.out
@@ -70,7 +74,7 @@ def test_a_files_name_in_an_error_cannot_change_the_terminal(rehead: Callable[..
 
 def test_json_is_not_escaped_twice(rehead: Callable[..., Finished], tmp_path: Path) -> None:
     rows = [(f"text {i}", HOSTILE if i % 2 else "b") for i in range(20)]
-    result = rehead("inspect", write_csv(tmp_path / "data.csv", ["text", "label"], rows), "--json").json
+    result = rehead("inspect", write_lines(tmp_path / "data.jsonl", rows), "--json").json
     assert HOSTILE in result["classes"]
 
 

@@ -115,7 +115,7 @@ def test_rule_comes_back_from_json() -> None:
     "wanted", [Wanted(costs={}), Wanted(abstain_below=0.5), Wanted(coverage=0.9), Wanted("f1", "no such class")]
 )
 def test_what_makes_no_sense_with_several_labels_is_refused(wanted: Wanted) -> None:
-    with pytest.raises(SettingError, match="--"):
+    with pytest.raises(SettingError, match="`"):
         require_possible(wanted, NAMES)
 
 

@@ -15,6 +15,7 @@ from rehead.cli.arguments import (
     duration,
     listed,
 )
+from rehead.cli.flags import as_flags
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
 
@@ -75,10 +76,10 @@ def run(options: argparse.Namespace) -> None:
         output=options.output,
         resume=options.resume,
     )
-    print_json(result) if options.json else _print_comparison(result)
+    print_json(result) if options.json else _print_comparison(result, options.command)
 
 
-def _print_comparison(result: dict[str, Any]) -> None:
+def _print_comparison(result: dict[str, Any], command: argparse.ArgumentParser) -> None:
     """Print the table of approaches, and what is recommended."""
     from rich.console import Console
     from rich.table import Table
@@ -105,7 +106,7 @@ def _print_comparison(result: dict[str, Any]) -> None:
         )
     terminal.print(approaches)
     for name, reason in result["not_tried"].items():
-        terminal.print(escaped(f"not tried: {name}: {reason}"))
+        terminal.print(escaped(as_flags(f"not tried: {name}: {reason}", command)))
     terminal.print()
     for i, sentence in enumerate(result["reasons"]):
         terminal.print(escaped(sentence), style="bold" if i == 0 else "")

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 
 # Parameters whose option has another name, by the option's `dest`.
 _DESTINATIONS = {
     "bases": "base",
+    "form": "format",
     "n_examples": "examples",
     "n_folds": "cv",
     "n_trials": "trials",
+    "names": "approaches",
     "ngrams": "no_ngrams",
     "random_state": "seed",
 }
@@ -40,7 +43,7 @@ def as_flags(message: str, command: argparse.ArgumentParser) -> str:
         if value is None or action.nargs == 0:
             return option
         plain = value.strip("'\"")
-        return f"{option} {_VALUES.get((name, plain), plain)}"
+        return f"{option} {shlex.quote(_VALUES.get((name, plain), plain))}"
 
     return _PARAMETER.sub(flag, message)
 

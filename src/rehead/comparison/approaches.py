@@ -294,7 +294,7 @@ def of(name: str, task_bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
         return [(name, classifier(task_bases[0], name))]
     if name == "setfit":
         return [(name, setfit(task_bases[-1]))]
-    raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
+    raise SettingError(f"`names`: {name!r} is none of {', '.join(TITLES)}")
 
 
 def _prompts(task: Task) -> Prompts:

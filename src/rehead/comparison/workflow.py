@@ -107,11 +107,11 @@ def compare(
     if not bases:
         raise SettingError("`bases`: name one at least")
     if not any(name in CHEAP for name in names):
-        raise SettingError("--approaches: leave majority or tfidf in; the others are compared with them")
+        raise SettingError("`names`: leave majority or tfidf in; the others are compared with them")
     if n_examples is not None and n_examples < _LEAST_EXAMPLES:
-        raise SettingError(f"--examples must be {_LEAST_EXAMPLES} or more, not {n_examples}")
+        raise SettingError(f"`n_examples` must be {_LEAST_EXAMPLES} or more, not {n_examples}")
     if not budget > 0:
-        raise SettingError(f"--budget must be above 0, not {budget}")
+        raise SettingError(f"`budget` must be above 0, not {budget}")
     if output is not None:
         artifact.require_replaceable(Path(output), _DESCRIPTION, "no comparison")
     parts = prepare(sources, random_state)

@@ -168,22 +168,22 @@ def require_possible(wanted: Wanted, label_names: tuple[str, ...], n_validation:
         SettingError: it makes no sense, or there are too few validation examples for it.
     """
     if not 0 <= wanted.abstain_below < 1:
-        raise SettingError(f"--abstain-below must be from 0 to below 1, not {wanted.abstain_below:g}")
+        raise SettingError(f"`abstain_below` must be from 0 to below 1, not {wanted.abstain_below:g}")
     if wanted.measure is not None and wanted.label not in label_names:
         known = ", ".join(label_names[:8])
-        raise SettingError(f"--{wanted.measure}: there is no class {wanted.label!r}; the classes are {known}")
+        raise SettingError(f"`{wanted.measure}`: there is no class {wanted.label!r}; the classes are {known}")
     if wanted.measure is not None and wanted.costs is not None:
-        raise SettingError(f"--{wanted.measure} and --costs are two ways to decide; give one of them")
+        raise SettingError(f"`{wanted.measure}` and `costs` are two ways to decide; give one of them")
     if wanted.costs is not None:
         _cost_matrix(wanted.costs, label_names)
     if wanted.coverage is not None:
         if not 0 < wanted.coverage < 1:
-            raise SettingError(f"--coverage must be between 0 and 1, not {wanted.coverage:g}")
+            raise SettingError(f"`coverage` must be between 0 and 1, not {wanted.coverage:g}")
         least = math.ceil(wanted.coverage / (1 - wanted.coverage) - _ROUNDING)
         if n_validation < least:
             raise SettingError(
-                f"--coverage {wanted.coverage:g} needs {least:,} validation examples or more, there are "
-                f"{n_validation:,}; ask for less, or give more with --validation"
+                f"`coverage={wanted.coverage:g}` needs {least:,} validation examples or more, there are "
+                f"{n_validation:,}; ask for less, or give more with `validation`"
             )
 
 
@@ -214,9 +214,9 @@ def _cost_matrix(told: Mapping[str, Mapping[str, float]], label_names: tuple[str
             for name in (truth, answer):
                 if name not in label_names:
                     known = ", ".join(label_names[:8])
-                    raise SettingError(f"--costs: there is no class {name!r}; the classes are {known}")
+                    raise SettingError(f"`costs`: there is no class {name!r}; the classes are {known}")
             if not cost >= 0 or not np.isfinite(cost):
-                raise SettingError(f"--costs: {truth!r} taken for {answer!r} costs {cost!r}; give a number from 0")
+                raise SettingError(f"`costs`: {truth!r} taken for {answer!r} costs {cost!r}; give a number from 0")
             matrix[label_names.index(truth), label_names.index(answer)] = cost
     return matrix
 

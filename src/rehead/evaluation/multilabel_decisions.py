@@ -67,19 +67,19 @@ def require_possible(wanted: Wanted, label_names: tuple[str, ...]) -> None:
         SettingError: it makes no sense where a text may have several labels.
     """
     for option, given in (
-        ("--costs", wanted.costs is not None),
-        ("--abstain-below", wanted.abstain_below > 0),
-        ("--coverage", wanted.coverage is not None),
+        ("costs", wanted.costs is not None),
+        ("abstain_below", wanted.abstain_below > 0),
+        ("coverage", wanted.coverage is not None),
     ):
         if given:
             raise SettingError(
-                f"{option} is for texts with one label each, these may have several; choose thresholds with --f1, "
-                "--precision or --recall"
+                f"`{option}` is for texts with one label each, these may have several; choose thresholds with `f1`, "
+                "`precision` or `recall`"
             )
     if wanted.measure is not None and wanted.label not in (*label_names, ALL):
         known = ", ".join(label_names[:8])
         raise SettingError(
-            f"--{wanted.measure}: there is no class {wanted.label!r}; the classes are {known}; {ALL} stands for all"
+            f"`{wanted.measure}`: there is no class {wanted.label!r}; the classes are {known}; {ALL} stands for all"
         )
 
 

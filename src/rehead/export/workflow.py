@@ -50,9 +50,9 @@ def export(
     started = time.perf_counter()
     model, output = Path(model), Path(output)
     if form not in FORMATS:
-        raise SettingError(f"--format must be {' or '.join(FORMATS)}, not {form!r}")
+        raise SettingError(f"`form` must be {' or '.join(FORMATS)}, not {form!r}")
     if int8 and form != "onnx":
-        raise SettingError("--int8 is for --format onnx: Transformers has no such model; leave it out")
+        raise SettingError("`int8` is for `form='onnx'`: Transformers has no such model; leave it out")
     if form == "onnx":
         onnx_file.require_installed()
     artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
@@ -105,7 +105,7 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
     if told["baseline_factor"] and form == "transformers":
         raise SettingError(
             "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
-            "without them it would be another classifier; fit with `ngrams=False`, or use --format onnx"
+            "without them it would be another classifier; fit with `ngrams=False`, or use `form='onnx'`"
         )
     if told["long"] != "truncate":
         raise SettingError(

@@ -186,7 +186,7 @@ class _Run:
     def _tokens(self, part: list[Conversation]) -> Tokens:
         tokens = tokenise(self.base, part, self.style, self.settings.max_length)
         if not len(tokens.ids):
-            raise DataError(f"no answer fits into {self.settings.max_length} tokens; raise --max-length")
+            raise DataError(f"no answer fits into {self.settings.max_length} tokens; raise `max_length`")
         return tokens
 
     def say_what_is_used(self, given: Conversations) -> None:
@@ -194,7 +194,7 @@ class _Run:
             progress.warn(f"{n:,} of {given.read:,} rows are left out: {reason}")
         cut = sum(tokens.cut for tokens in self.tokens)
         if cut:
-            progress.warn(f"{cut:,} conversations have more tokens than fit and lose their end (--max-length)")
+            progress.warn(f"{cut:,} conversations have more tokens than fit and lose their end (`max_length`)")
         learned = int(self.tokens[0].n_learned.sum())
         progress.say(
             f"{len(self.tokens[0].ids):,} conversations to learn from, {learned:,} tokens of answers; "
@@ -251,8 +251,8 @@ def _check(settings: Settings) -> None:
         raise SettingError(f"`tune={settings.tune!r}` has no meaning here; use last-K, lora or full")
     for name in ("epochs", "batch_size"):
         if getattr(settings.recipe, name) < 1:
-            raise SettingError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(settings.recipe, name)}")
+            raise SettingError(f"`{name}` must be 1 or more, not {getattr(settings.recipe, name)}")
     if settings.learning_rate is not None and not settings.learning_rate > 0:
-        raise SettingError(f"--learning-rate must be above 0, not {settings.learning_rate}")
+        raise SettingError(f"`learning_rate` must be above 0, not {settings.learning_rate}")
     if settings.max_length < 2:
-        raise SettingError(f"--max-length must be 2 or more, not {settings.max_length}")
+        raise SettingError(f"`max_length` must be 2 or more, not {settings.max_length}")

@@ -15,6 +15,7 @@ from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.models.heads import is_family_head
 from rehead.models.vision import VisionBase
 from rehead.runtime import progress
+from rehead.runtime.wording import counted
 from rehead.training.estimate import Plan
 from rehead.training.finetune import TrainedClassifier, TrainedNetwork
 
@@ -66,7 +67,7 @@ def say_what_is_used(parts: Parts) -> None:
 def say_dropped(dropped: Dropped) -> None:
     for reason, lines in dropped.items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-        progress.warn(f"{len(lines):,} rows not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
+        progress.warn(f"{counted(len(lines), 'row')} not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
 
 
 def say_cut(tokens_cut: npt.NDArray[np.int64]) -> None:
