@@ -5,16 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rehead.cli.arguments import (
-    add_columns,
-    add_max_length,
-    add_option,
-    add_output,
-    add_seed,
-    add_test,
-    duration,
-    listed,
-)
+from rehead.cli import arguments
 from rehead.cli.flags import as_flags
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
@@ -30,28 +21,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", metavar="DATA", help="labelled texts: a file or sample:NAME")
     parser.add_argument(
         "--approaches",
-        type=listed,
+        type=arguments.listed,
         metavar="A,B",
         help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, ... (all)",
     )
-    add_option(
+    arguments.add_option(
         parser,
         "--model",
         "--base",
         dest="base",
-        type=listed,
+        type=arguments.listed,
         metavar="A,B",
         default="smollm2,minilm",
         help="probes on each; the first is tuned, the first decoder asked (%(default)s)",
     )
     parser.add_argument("--examples", type=int, metavar="N", help="learn from so many training texts at most (all)")
-    parser.add_argument("--budget", type=duration, default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)")
-    add_columns(parser)
-    add_test(parser)
-    add_max_length(parser)
-    add_seed(parser)
+    parser.add_argument(
+        "--budget", type=arguments.duration, default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)"
+    )
+    arguments.add_columns(parser)
+    arguments.add_test(parser)
+    arguments.add_max_length(parser)
+    arguments.add_seed(parser)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison")
-    add_output(parser, "rehead-comparison")
+    arguments.add_output(parser, "rehead-comparison")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rehead.cli.arguments import DATA, add_model_folder
+from rehead.cli import arguments
 from rehead.cli.inputs import is_of_images, read_input
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.wording import counted
@@ -28,8 +28,10 @@ _SHOWN = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `drift`."""
-    add_model_folder(parser)
-    parser.add_argument("data", metavar="DATA", help=f"labelled or not: {DATA}; - for one text a line from stdin")
+    arguments.add_model_folder(parser)
+    parser.add_argument(
+        "data", metavar="DATA", help=f"labelled or not: {arguments.DATA}; - for one text a line from stdin"
+    )
     parser.add_argument("--text-column", metavar="C", help="column of the texts")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from rehead.cli.arguments import DATA, add_columns, add_model_folder, add_verbose
+from rehead.cli import arguments
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
 
@@ -13,11 +13,11 @@ EXAMPLE = "rehead evaluate rehead-model new-tickets.csv --report report.html"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `evaluate`."""
-    add_model_folder(parser)
-    parser.add_argument("data", metavar="DATA", help=f"labelled texts or images: {DATA}")
-    add_columns(parser)
+    arguments.add_model_folder(parser)
+    parser.add_argument("data", metavar="DATA", help=f"labelled texts or images: {arguments.DATA}")
+    arguments.add_columns(parser)
     parser.add_argument("--report", metavar="FILE", help="write an HTML report")
-    add_verbose(parser)
+    arguments.add_verbose(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from rehead.cli.arguments import add_columns, add_model_folder
+from rehead.cli import arguments
 from rehead.cli.inputs import is_of_images
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.errors import DataError, SettingError
@@ -21,11 +21,11 @@ _FAINT, _STRONG = 0.2, 1.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `explain`."""
-    add_model_folder(parser)
+    arguments.add_model_folder(parser)
     parser.add_argument("text", metavar="INPUT", help="a text, or an image's file")
     parser.add_argument("-o", "--output", metavar="FILE", help="of an image: the heat map (NAME.explained.png)")
     parser.add_argument("--data", metavar="DATA", help="show the most similar of these labelled texts, too")
-    add_columns(parser)
+    arguments.add_columns(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rehead.cli.arguments import add_model_folder, add_output
+from rehead.cli import arguments
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
 
@@ -14,12 +14,12 @@ EXAMPLE = "rehead export rehead-model --format onnx -o rehead-onnx"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
-    add_model_folder(parser)
+    arguments.add_model_folder(parser)
     parser.add_argument("--format", required=True, choices=("onnx", "transformers"), help="for whom")
     parser.add_argument("--int8", action="store_true", help="ONNX with weights of 8 bits, if the labels stay")
     parser.add_argument("--data", metavar="DATA", help="texts to check it on (those it was fitted on, if still there)")
     parser.add_argument("--text-column", metavar="C", help="column of the texts")
-    add_output(parser, "rehead-export")
+    arguments.add_output(parser, "rehead-export")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,19 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rehead.cli.arguments import (
-    DATA,
-    add_backbone,
-    add_columns,
-    add_max_length,
-    add_option,
-    add_output,
-    add_seed,
-    add_separator,
-    add_test,
-    add_verbose,
-    duration,
-)
+from rehead.cli import arguments
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.errors import SettingError
 
@@ -33,17 +21,17 @@ _LONG = ("truncate", "head-tail", "windows")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `fit`, by what they are about."""
     data = parser.add_argument_group("data")
-    data.add_argument("data", metavar="DATA", help=f"labelled texts or images: {DATA}")
-    add_columns(data)
-    add_separator(data)
+    data.add_argument("data", metavar="DATA", help=f"labelled texts or images: {arguments.DATA}")
+    arguments.add_columns(data)
+    arguments.add_separator(data)
     data.add_argument("--group-column", metavar="C", help="rows with the same value there are never parted")
     data.add_argument("--time-column", metavar="C", help="split by time: train on the oldest, test on the newest")
     data.add_argument("--validation", metavar="DATA", help="validation set of your own; else divided off DATA")
-    add_test(data)
+    arguments.add_test(data)
     data.add_argument("--cv", type=int, metavar="K", help="test by cross-validation with K folds; learn from all")
 
     model = parser.add_argument_group("model")
-    add_backbone(
+    arguments.add_backbone(
         model,
         "a name of rehead bases, a folder, or a hub name; tfidf for n-grams without a pretrained model; auto chooses "
         "by language, a few hundred examples and budget (%(default)s)",
@@ -62,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     model.add_argument(
         "--no-ngrams", action="store_true", help="nothing beside the head, so that the folder is a Transformers model"
     )
-    add_max_length(model)
+    arguments.add_max_length(model)
     model.add_argument(
         "--long",
         type=_long,
@@ -73,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
     training = parser.add_argument_group("training")
-    add_option(
+    arguments.add_option(
         training,
         "--strategy",
         "--tune",
@@ -91,9 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(%(default)s)",
     )
     training.add_argument(
-        "--budget", type=duration, metavar="T", help="for auto: 90s, 10m, 2h in all (by preset 2m, 10m, 1h)"
+        "--budget", type=arguments.duration, metavar="T", help="for auto: 90s, 10m, 2h in all (by preset 2m, 10m, 1h)"
     )
-    add_option(
+    arguments.add_option(
         training,
         "--augmentations",
         "--views",
@@ -102,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of each training image, turned, cut (1; auto averages 4 if there is time)",
     )
-    add_option(
+    arguments.add_option(
         training,
         "--test-time-augmentation",
         "--average-views",
@@ -119,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--class-weight", choices=("balanced",), help="each class weighs the same, however few it has (by its examples)"
     )
-    add_seed(training)
+    arguments.add_seed(training)
     training.add_argument("--resume", action="store_true", help="go on with an interrupted fit to the same folder")
     training.add_argument("--dry-run", action="store_true", help="say what it would take, and stop")
 
@@ -138,11 +126,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     decisions.add_argument("--coverage", type=float, metavar="X", help="sets of labels, X of which hold the true one")
 
     output = parser.add_argument_group("output")
-    add_output(output, "rehead-model")
+    arguments.add_output(output, "rehead-model")
     output.add_argument(
         "--full-report", action="store_true", help="and labels that may be wrong, a learning curve, mistakes explained"
     )
-    add_verbose(output)
+    arguments.add_verbose(output)
 
 
 def _depth(text: str) -> int | str:

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 
-from rehead.cli.arguments import add_seed
+from rehead.cli import arguments
 from rehead.cli.terminal import print_json
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import escaped
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--top-p", type=float, default=1.0, metavar="P", help="of the most probable tokens only (%(default)s)"
     )
-    add_seed(parser)
+    arguments.add_seed(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rehead.cli.arguments import DATA, add_backbone, add_columns, add_max_length, add_separator
+from rehead.cli import arguments
 from rehead.cli.terminal import capitalised, cell, console, print_json, table
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted, escaped
@@ -24,17 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "inputs",
         metavar="[MODEL] DATA",
         nargs="+",
-        help=f"labelled texts or images: {DATA}; and a saved classifier before them",
+        help=f"labelled texts or images: {arguments.DATA}; and a saved classifier before them",
     )
     parser.add_argument(
         "--label-errors", metavar="FILE", nargs="?", const="", help="with MODEL: rank labels that may be wrong"
     )
     parser.add_argument("--learning-curve", action="store_true", help="with MODEL: what more labels would bring")
-    add_columns(parser)
-    add_separator(parser)
+    arguments.add_columns(parser)
+    arguments.add_separator(parser)
     parser.add_argument("--test", metavar="DATA", help="test set of your own: is any of it in DATA?")
-    add_backbone(parser, "count this pretrained model's tokens, and what of them is cut off")
-    add_max_length(parser)
+    arguments.add_backbone(parser, "count this pretrained model's tokens, and what of them is cut off")
+    arguments.add_max_length(parser)
 
 
 def run(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 import shlex
 from typing import Any
 
-from rehead.cli.arguments import add_backbone, add_option, add_output, add_seed
+from rehead.cli import arguments
 from rehead.cli.terminal import print_json, shortened
 from rehead.runtime.wording import counted, escaped
 
@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "data", metavar="DATA", help="JSON or JSON Lines: instruction and output; messages; prompt and completion"
     )
-    add_backbone(parser, "a decoder (%(default)s)", default="smollm2")
-    add_option(
+    arguments.add_backbone(parser, "a decoder (%(default)s)", default="smollm2")
+    arguments.add_option(
         parser,
         "--strategy",
         "--tune",
@@ -42,9 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-length", type=int, default=1024, metavar="N", help="tokens of a conversation (%(default)s)"
     )
-    add_seed(parser)
+    arguments.add_seed(parser)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run to the same folder")
-    add_output(parser, "rehead-writer")
+    arguments.add_output(parser, "rehead-writer")
 
 
 def run(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rehead.cli.arguments import add_model_folder
+from rehead.cli import arguments
 from rehead.cli.inputs import is_of_images, read_input
 from rehead.cli.terminal import print_json, shortened
 from rehead.runtime import progress
@@ -22,7 +22,7 @@ EXAMPLE = "rehead predict rehead-model new-tickets.csv -o labelled.csv"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `predict`."""
-    add_model_folder(parser)
+    arguments.add_model_folder(parser)
     parser.add_argument(
         "input",
         metavar="INPUT",

@@ -5,17 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from rehead.cli.arguments import (
-    DATA,
-    add_backbone,
-    add_columns,
-    add_max_length,
-    add_output,
-    add_seed,
-    add_test,
-    add_verbose,
-    duration,
-)
+from rehead.cli import arguments
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.wording import counted, escaped
 
@@ -26,17 +16,19 @@ _LISTED_TRIALS = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `search`."""
-    parser.add_argument("data", metavar="DATA", help=f"labelled texts or images: {DATA}")
+    parser.add_argument("data", metavar="DATA", help=f"labelled texts or images: {arguments.DATA}")
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="in all, earlier ones too (%(default)s)")
-    add_backbone(parser, "as for fit (%(default)s)", default="auto")
-    parser.add_argument("--budget", type=duration, metavar="T", help="no trial begins after 90s, 10m, 2h (no end)")
-    add_max_length(parser)
+    arguments.add_backbone(parser, "as for fit (%(default)s)", default="auto")
+    parser.add_argument(
+        "--budget", type=arguments.duration, metavar="T", help="no trial begins after 90s, 10m, 2h (no end)"
+    )
+    arguments.add_max_length(parser)
     parser.add_argument("--storage", metavar="FILE", default="rehead-search.sqlite", help="of the trials (%(default)s)")
-    add_columns(parser)
-    add_test(parser)
-    add_seed(parser)
-    add_output(parser, "rehead-model")
-    add_verbose(parser)
+    arguments.add_columns(parser)
+    arguments.add_test(parser)
+    arguments.add_seed(parser)
+    arguments.add_output(parser, "rehead-model")
+    arguments.add_verbose(parser)
 
 
 def run(options: argparse.Namespace) -> None:
