@@ -320,4 +320,4 @@ def test_what_is_saved_is_the_regression_once(model: Path) -> None:
 
 def test_bases_names_it(in_process: Run, empty_cache: Path) -> None:
     _, out, _ = in_process("bases")
-    assert any(line.startswith("tfidf\t") and "nothing to fetch" in line for line in out.splitlines())
+    assert any(line.startswith("tfidf ") and "nothing to fetch" in line for line in out.splitlines())
