@@ -128,7 +128,7 @@ def test_a_plan_counts_operations_for_who_asks_for_it(capsys: pytest.CaptureFixt
     fit._print_plan({"rows": rows, "trunk_flops": 1e12, "training_flops": 2e12, **sizes}, verbose)
     out = capsys.readouterr().out
     assert "1,000 training, 10 validation, 10 test examples" in out
-    assert "about 3 seconds, 1.0 GB of memory and 1 MB of features" in out
+    assert "5 tokens: about 3 seconds, 1.0 GB of memory and 1 MB of features" in out
     assert ("3.0 TFLOP, of which 2.0 training" in out) == verbose
 
 

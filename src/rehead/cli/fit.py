@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rehead.cli import arguments
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.errors import SettingError
+from rehead.runtime.wording import counted
 
 if TYPE_CHECKING:
     from rehead.evaluation.decisions import Wanted
@@ -251,11 +252,12 @@ def _print_plan(plan: dict[str, Any], verbose: bool) -> None:
     terminal = console()
     rows = plan["rows"]
     terminal.print(f"\n{rows['train']:,} training, {rows['validation']:,} validation, {rows['test']:,} test examples")
+    memory, disk = f"{plan['peak_memory_bytes'] / 1e9:.1f} GB", f"{plan['features_bytes'] / 1e6:.0f} MB"
+    terminal.print(
+        f"{counted(plan['tokens'], 'token')}: about {plan['seconds']:.0f} seconds, {memory} of memory and {disk} of "
+        "features on disk; nothing was trained"
+    )
     if verbose:
         training = plan["training_flops"] / 1e12
         operations = plan["trunk_flops"] / 1e12 + training
-        terminal.print(f"{plan['tokens']:,} tokens; {operations:.1f} TFLOP, of which {training:.1f} training")
-    terminal.print(
-        f"about {plan['seconds']:.0f} seconds, {plan['peak_memory_bytes'] / 1e9:.1f} GB of memory and "
-        f"{plan['features_bytes'] / 1e6:.0f} MB of features on disk; nothing was trained"
-    )
+        terminal.print(f"{operations:.1f} TFLOP, of which {training:.1f} training")
