@@ -61,7 +61,7 @@ def _print_trials(result: dict[str, Any]) -> None:
     terminal = console()
     finished = [trial for trial in result["trials"] if trial["state"] == "complete"]
     n = counted(len(result["trials"]), "trial")
-    terminal.print(f"{n}, {len(finished)} of them to the end; the best by validation loss:")
+    terminal.print(f"{n}, {len(finished)} of them to their end; the best by validation loss:")
     for trial in sorted(finished, key=lambda trial: trial["validation_log_loss"])[:_LISTED_TRIALS]:
         settings = ", ".join(
             f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
