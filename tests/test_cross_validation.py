@@ -80,7 +80,7 @@ def test_number_of_folds_that_makes_no_sense_is_refused(base: str, n_folds: int)
 
 
 def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: str, data: Path, tmp_path: Path) -> None:
-    facts = fit(str(data), unfitted(base), tmp_path / "model", n_folds=3).facts
+    facts = fit(str(data), unfitted(base), tmp_path / "model", n_folds=3).to_json()
     assert facts["test"]["n"] == facts["rows"]["train"] + facts["rows"]["validation"] == 60
     assert (facts["rows"]["test"], len(facts["folds"])) == (0, 3)
     assert facts["overlap"] is None

@@ -36,9 +36,8 @@ from rehead.data.pictures import Picture
 from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
-from rehead.evaluation.decisions import Rule
+from rehead.evaluation.decisions import DecisionRule, saved_rule
 from rehead.evaluation.image_baseline import ImageBaselines
-from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.models.backbone import Base
 from rehead.models.config_checks import require_harmless
 from rehead.models.heads import Head, build, is_family_head, set_linear
@@ -138,12 +137,9 @@ class Artifact(ABC):
         return bool(self.description["multilabel"])
 
     @property
-    def rule(self) -> Rule | MultilabelRule:
+    def rule(self) -> DecisionRule:
         """How labels are chosen."""
-        told = self.description.get("decisions")
-        if self.multilabel:
-            return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
-        return Rule.from_json(told, self.labels) if told else Rule()
+        return saved_rule(self.description.get("decisions"), self.labels, multilabel=self.multilabel)
 
     def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
