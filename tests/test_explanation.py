@@ -17,7 +17,8 @@ from rehead.analysis import explanation
 from rehead.analysis.explanation import contributions, explain
 from rehead.artifact import artifact
 from rehead.artifact.predictor import Scores
-from rehead.evaluation.baselines import Baselines
+from rehead.data.examples import Examples
+from rehead.evaluation.baselines import Baselines, learn
 from rehead.models.ngrams import Ngrams
 from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
@@ -80,6 +81,35 @@ def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(
     other = replace(loaded, reference=replace(loaded.reference, baselines=three))
     (found,) = explanation.ngram_weights(other, " win", [explanation.Piece(1, 4, 0.0)], label=0) or []
     assert found == pytest.approx(0.4 * (3.0 - 0.5))
+
+
+SENTENCES = ["恭喜您中奖了免费领取", "免费领取大奖请回复", "今天中午一起吃饭吗", "晚上回家一起吃饭"] * 3
+
+
+def test_an_ideograph_is_a_word_of_its_own(tmp_path: Path) -> None:
+    texts = [f"{sentence}{i}" for i, sentence in enumerate(SENTENCES)]
+    Classifier("tfidf").fit(texts, ["spam", "spam", "ham", "ham"] * 3).save(tmp_path / "model")
+    explained = explain(tmp_path / "model", "免费领取 free, 吃饭。")
+    assert [piece.text for piece in explained.pieces] == [*"免费领取", "free,", *"吃饭", "。"]
+    weights = {piece.text: piece.weight for piece in explained.pieces}
+    assert explained.label == "spam"
+    assert weights["领"] > 0 > weights["饭"]
+
+
+def test_ideographs_share_what_the_ngrams_say_of_their_run(model_with_ngrams: Path) -> None:
+    loaded = artifact.load(model_with_ngrams)
+    labels = np.array([1, 1, 0, 0] * 3)
+    train = Examples(SENTENCES, labels, ("ham", "spam"), np.arange(12), "sentences")
+    learned = learn(train, train)
+    assert loaded.reference is not None
+    other = replace(loaded, reference=replace(loaded.reference, baselines=learned))
+    text = "免费领取 now 吃饭"
+    pieces = [explanation.Piece(*span, 0.0) for span in explanation._spans(text, 64)]
+    weights = explanation.ngram_weights(other, text, pieces, label=1)
+    assert weights is not None
+    assert weights[0] == weights[3] > 0 > weights[5] == weights[6]
+    logits = learned.logits([text]) - learned.logits([""])
+    assert sum(weights) == pytest.approx(0.4 * (logits[0, 1] - logits[0, 0]), abs=1e-5)
 
 
 def test_without_ngrams_beside_the_head_there_is_nothing_to_say_of_them(model: Path, tmp_path: Path) -> None:

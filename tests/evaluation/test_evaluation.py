@@ -1,5 +1,7 @@
 """An evaluation: classifier and baselines on the same texts, with and without what was learned from."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -29,17 +31,18 @@ RIGHT = softmax(3.0 * np.eye(2)[TEST.labels], axis=1)
 NONE, ALL = np.zeros(20, bool), np.ones(20, bool)
 
 
-def evaluated(
+def predicted(
     probabilities: np.ndarray,
     baselines: dict[str, Labels] | None,
     repeated: np.ndarray = NONE,
     near: np.ndarray = NONE,
     base: str = "",
-) -> Evaluation:
-    uncut = np.zeros(20, dtype=np.int64)
-    return evaluate_predictions(
-        Predictions(TEST, probabilities, uncut, baselines, repeated, near, base), SingleLabelRule()
-    )
+) -> Predictions:
+    return Predictions(TEST, probabilities, np.zeros(20, dtype=np.int64), baselines, repeated, near, base)
+
+
+def evaluated(*args: Any, **others: Any) -> Evaluation:
+    return evaluate_predictions(predicted(*args, **others), SingleLabelRule())
 
 
 def test_baselines_are_measured_on_the_same_texts() -> None:
@@ -83,7 +86,7 @@ def test_nothing_is_measured_where_all_was_learned_from() -> None:
 
 def test_calibration_effect_holds_what_was_before() -> None:
     before = softmax(9.0 * np.eye(2)[TEST.labels], axis=1)
-    effect = calibration_effect(RIGHT, TEST, 3.0)
+    effect = calibration_effect(predicted(RIGHT, None), 3.0)
     assert effect.temperature == 3.0
     assert effect.ece_before == pytest.approx(1 - before.max(1).mean(), abs=1e-6)
 

@@ -147,8 +147,9 @@ class CalibrationEffect:
     log_loss_before: float
 
 
-def calibration_effect(probabilities: npt.NDArray[np.float64], test: Examples, temperature: float) -> CalibrationEffect:
-    """Return what the probabilities (n, n_classes) of calibrated logits would be without the calibration."""
-    before = at_temperature(probabilities, 1 / temperature, test.multilabel)
+def calibration_effect(predictions: Predictions, temperature: float) -> CalibrationEffect:
+    """Return what predictions by calibrated logits would be without the calibration."""
+    test = predictions.test
+    before = at_temperature(predictions.probabilities, 1 / temperature, test.multilabel)
     losses = likelihood.losses(likelihood.logits_of(before, test.multilabel), test.labels)
     return CalibrationEffect(temperature, calibration_error(before, test.labels), float(losses.mean()))

@@ -151,7 +151,8 @@ def _attributes_of(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         _, _, section = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Attributes:\n")
         for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n     +.*)*)", section, re.MULTILINE):
-            described |= dict.fromkeys(re.split(r",\s*", names), " ".join(text.split()))
+            meaning = re.sub(r"\bNone\b", "null", " ".join(text.split()))
+            described |= dict.fromkeys(re.split(r",\s*", names), meaning)
     return described
 
 

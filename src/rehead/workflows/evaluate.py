@@ -44,7 +44,6 @@ def evaluate(
     test_begun = time.perf_counter()
     scores = loaded.scores(test.inputs)
     test_seconds = time.perf_counter() - test_begun
-    messages.say_cut(scores.tokens_cut)
     predictions = Predictions(
         test=test,
         probabilities=scores.probabilities,
@@ -55,7 +54,7 @@ def evaluate(
         base=description["base"],
     )
     evaluation = evaluate_predictions(predictions, loaded.rule)
-    messages.say_overlap(evaluation, "the training data")
+    messages.say_evaluation(predictions, evaluation, "the training data")
 
     seconds = {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds}
     result = EvaluateResult(

@@ -6,7 +6,7 @@ Each line of `fit` is a step: prepare the data, load the backbone and encode, fi
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from rehead.data.parts import Parts, Sources, prepare
 from rehead.drift import sampling
 from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines, likelihood, report
-from rehead.evaluation.decisions import DecisionConfig, choose_rule
+from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
 from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
 from rehead.runtime import hardware
 from rehead.runtime.errors import SettingError
@@ -81,27 +81,19 @@ def fit(
     out_of_fold = cross_validate(splits.pool, n_folds, model, deadline) if n_folds else None
     encoded = model.prepare(splits.train, splits.validation)
     findings = in_order([*splits.findings, *messages.say_what_is_ahead(encoded)])
-    with _resumption(output, resume) as resumption:
+    with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
         trained = _finetune(model, encoded, splits, deadline, resumption, refits=chosen.validation is None)
         del encoded  # and with it the features, and the weights that they were computed with
-
-        validation_probabilities = likelihood.probabilities(trained.validation_logits, splits.validation.multilabel)
-        rule = choose_rule(decisions, validation_probabilities, splits.validation.labels, splits.train.label_names)
+        rule = _choose_rule(decisions, trained, splits)
         test_begun = time.perf_counter()
         predictions = out_of_fold.predictions if out_of_fold else _predict(model, splits)
-        messages.say_cut(predictions.tokens_cut)
         evaluation = evaluate_predictions(predictions, rule)
-        description = model.artifact_.description
-        calibration = (
-            None
-            if out_of_fold
-            else calibration_effect(predictions.probabilities, predictions.test, description["temperature"])
-        )
-        test_seconds = time.perf_counter() - test_begun
+        seconds = {**trained.seconds, "test": time.perf_counter() - test_begun}
         hardware.give_back_freed_memory()  # that of the test
-        messages.say_overlap(evaluation, "training")
-        messages.say_what_may_help(evaluation, description["base"])
+        messages.say_evaluation(predictions, evaluation, "training")
+        messages.say_what_may_help(evaluation, predictions.base)
 
+        description = model.artifact_.description
         n_cut = int((predictions.tokens_cut > 0).sum())
         result = FitResult(
             model=model,
@@ -113,10 +105,10 @@ def fit(
             training=summary_of(trained, splits),
             evaluation=evaluation,
             folds=out_of_fold.folds if out_of_fold else None,
-            calibration=calibration,
+            calibration=None if out_of_fold else calibration_effect(predictions, description["temperature"]),
             findings=findings,
             split=f"cross-validation with {n_folds} folds, {splits.how}" if n_folds else splits.how,
-            seconds={**trained.seconds, "test": test_seconds},
+            seconds=seconds,
             label_study=study_training(splits.train, splits.validation, description) if full_report else None,
             peak_rss_bytes=hardware.peak_rss_bytes(),
         )
@@ -140,10 +132,6 @@ def _prepare(sources: Sources, seed: int, decisions: DecisionConfig, with_test: 
     decisions.require_possible(train.label_names, len(splits.validation), multilabel=train.multilabel)
     messages.say_findings(splits.findings)
     return splits
-
-
-def _resumption(output: str | Path | None, resume: bool) -> AbstractContextManager[Resumption | None]:
-    return nullcontext() if output is None else Resumption.beside(Path(output), resume)
 
 
 def _finetune(
@@ -171,6 +159,13 @@ def _share_of_test(splits: Parts) -> float:
     parts = splits.train, splits.validation, splits.test
     train, validation, test = (sum(map(len, part.texts)) if part.pictures is None else len(part) for part in parts)
     return _PASSES_OF_A_TEST * test / max(1, train + validation)
+
+
+def _choose_rule(decisions: DecisionConfig, trained: TrainedClassifier, splits: Parts) -> DecisionRule:
+    """Return the rule that the validation examples choose."""
+    validation = splits.validation
+    probabilities = likelihood.probabilities(trained.validation_logits, validation.multilabel)
+    return choose_rule(decisions, probabilities, validation.labels, splits.train.label_names)
 
 
 def _predict(model: Classifier, splits: Parts) -> Predictions:

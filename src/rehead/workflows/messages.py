@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
-
 from rehead.data.audit import cut_off
 from rehead.data.examples import Dropped
 from rehead.data.findings import Finding
 from rehead.data.parts import Parts
 from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
-from rehead.evaluation.evaluation import Evaluation
+from rehead.evaluation.evaluation import Evaluation, Predictions
 from rehead.models.heads import is_family_head
 from rehead.models.vision import VisionBase
 from rehead.runtime import progress
@@ -81,18 +78,17 @@ def say_candidates(trained: TrainedClassifier) -> None:
         progress.say(f"went no further: {trained.stopped}")
 
 
-def say_cut(tokens_cut: npt.NDArray[np.int64]) -> None:
-    """Say how many test texts lose their ends."""
-    n = int((tokens_cut > 0).sum())
-    if n:
-        progress.warn(
-            f"{n:,} of {len(tokens_cut):,} test texts are too long and lose {tokens_cut.sum():,} tokens in all"
-        )
+def say_evaluation(predictions: Predictions, evaluation: Evaluation, learned_from: str) -> None:
+    """Say how many test texts lose their ends, and what is left of the accuracy without examples learned from.
 
-
-def say_overlap(evaluation: Evaluation, where: str) -> None:
-    """Say how many of the test examples were learned from, and what is left of the accuracy without them."""
-    overlap, test = evaluation.overlap, evaluation.test
+    Args:
+        predictions: on the test examples.
+        evaluation: of these.
+        learned_from: what such examples are also in.
+    """
+    lost, overlap, test = predictions.tokens_cut, evaluation.overlap, evaluation.test
+    if n := int((lost > 0).sum()):
+        progress.warn(f"{n:,} of {len(lost):,} test texts are too long and lose {lost.sum():,} tokens in all")
     if overlap is None:
         return
     without = overlap.test_without
@@ -100,7 +96,7 @@ def say_overlap(evaluation: Evaluation, where: str) -> None:
     nearly = f", {overlap.near:,} of them with small changes" if overlap.near else ""
     progress.warn(
         f"{overlap.n + overlap.near:,} of {test.n:,} test {evaluation.what} are also in "
-        f"{where}{nearly}, so the test flatters: accuracy {test.accuracy:.2%}, {clean}"
+        f"{learned_from}{nearly}, so the test flatters: accuracy {test.accuracy:.2%}, {clean}"
     )
 
 
