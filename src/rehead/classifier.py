@@ -29,7 +29,6 @@ from rehead.data.splits import stratified
 from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
-from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.models.registry import AUTO, TFIDF
 from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
@@ -190,7 +189,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit_encoded(
         self,
         data: EncodedData | NgramData,
-        baseline: Baselines | ImageBaselines,
+        baseline: Baselines,
         limits: Limits | None = None,
         resumption: Resumption | None = None,
         *,
@@ -398,7 +397,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         }
 
 
-def _of_all(data: EncodedData, baseline: Baselines | ImageBaselines) -> Baselines | ImageBaselines:
+def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
     """Return the baseline as it is learned from training and validation examples together, as a refitted head is."""
     assert baseline.strength is not None  # it was learned just now
     once = data.train.take(np.arange(0, data.n_train, data.views))

@@ -141,7 +141,7 @@ def test_baselines_learn_one_regression_a_class_and_come_back() -> None:
         answers = one.predict(examples)
         np.testing.assert_array_equal(answers["tfidf"], examples.labels)
         assert answers["majority"].shape == (120, 3)
-    assert again.predict_majority([]).shape == (0, 3)
+    assert again.predict_majority(0).shape == (0, 3)
 
 
 def test_class_that_no_training_example_has_is_never_predicted() -> None:

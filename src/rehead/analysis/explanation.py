@@ -24,7 +24,6 @@ from rehead.artifact.predictor import Scoring
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.parts import Columns, Sources, read_examples
-from rehead.evaluation.baselines import Baselines
 from rehead.models.ngram_hashes import IDEOGRAPHS
 from rehead.runtime.results import Result
 from rehead.training.frozen_probes import frozen_features
@@ -184,7 +183,6 @@ def ngram_weights(model: Artifact, text: str, pieces: list[Piece], label: int) -
     if model.beside is None:
         return None
     baseline, factor = model.beside
-    assert isinstance(baseline, Baselines)
     spans, logits = baseline.contributions(text)
     weights = logits[:, label]
     if not model.multilabel and logits.shape[1] > 1:

@@ -45,7 +45,7 @@ def bootstrap(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[s
         labels: (n,) class ids, or (n, n_classes) of 0 and 1.
     """
     of_rows = (_several_labels if is_multilabel(labels) else _one_label)(probabilities.astype(np.float64), labels)
-    portions = [of_rows(rows) for rows in _resamples(len(labels), probabilities.size)]
+    portions = [of_rows(rows) for rows in _resamples(len(labels), max(labels.size, probabilities.shape[1]))]
     intervals = {name: _interval([measures[name] for measures in portions]) for name in portions[0]}
     return intervals | _areas(probabilities, labels)
 
