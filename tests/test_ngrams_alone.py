@@ -179,7 +179,7 @@ def test_report_and_card_speak_of_no_network(model: Path) -> None:
     for text in (page, card):
         assert "majority class" in text
         assert "None" not in text.replace("None: every test text", "")
-        assert "blocks" not in text
+        assert "layers" not in text
     assert "no pretrained model" in page
     assert "What the n-grams bought" in page
     assert "How many labels more?" in page

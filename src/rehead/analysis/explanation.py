@@ -90,7 +90,7 @@ class ExplainedPiece:
 
 @dataclass(frozen=True)
 class Explanation(Result):
-    """What a classifier says of a text and why.
+    """The explanation of a prediction for a text.
 
     Attributes:
         label: the most probable one.

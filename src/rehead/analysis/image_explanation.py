@@ -34,7 +34,7 @@ _FOR, _AGAINST = (46, 160, 67), (248, 81, 73)
 
 @dataclass(frozen=True)
 class ImageExplanation(Result):
-    """What a classifier says of an image and why.
+    """The explanation of a prediction for an image.
 
     Attributes:
         image: the file.

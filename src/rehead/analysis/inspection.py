@@ -20,7 +20,7 @@ from rehead.runtime.results import Result
 
 @dataclass(frozen=True)
 class AuditedRows:
-    """How many rows were read, used, and not used by reason."""
+    """Rows of the data: read, used, and dropped by reason."""
 
     read: int
     used: int
@@ -29,7 +29,7 @@ class AuditedRows:
 
 @dataclass(frozen=True)
 class Lengths:
-    """How long the texts are.
+    """Lengths of the texts.
 
     Attributes:
         unit: what is counted, `words` or `tokens of` a base.
@@ -45,7 +45,7 @@ class Lengths:
 
 @dataclass(frozen=True)
 class Audit(Result):
-    """What labelled data are like, and what is wrong with them.
+    """The audit of labelled data: what they are like, and what is wrong with them.
 
     Attributes:
         data: the source.

@@ -73,7 +73,7 @@ class LabelErrors:
 
 @dataclass(frozen=True)
 class LabelStudy:
-    """What the labels are worth that a classifier has learned from; no curve where there are too few of them."""
+    """A study of the labels that a classifier has learned from; there is no curve where they are too few."""
 
     errors: LabelErrors
     curve: Curve | None
@@ -95,7 +95,7 @@ class ModelLabelErrors(Result):
 
 @dataclass(frozen=True)
 class ModelCurve(Result):
-    """What more labels would bring, by the features of a saved classifier's backbone.
+    """A learning curve of some data, by the features of a saved classifier's backbone.
 
     Attributes:
         model: the folder of the classifier.
@@ -109,7 +109,7 @@ class ModelCurve(Result):
 
 @dataclass(frozen=True)
 class LabelReport(Result):
-    """What `rehead inspect MODEL DATA` gives: one of the two studies, or both."""
+    """A study of labels by a saved classifier: suspected ones, a learning curve, or both."""
 
     errors: ModelLabelErrors | None = entry(merged=True)
     learning_curve: ModelCurve | None = entry(optional=True)

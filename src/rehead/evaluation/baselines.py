@@ -46,7 +46,7 @@ Matrix = sparse.csr_matrix | npt.NDArray[np.float32]
 
 
 class Vectorizer(Protocol):
-    """What turns texts or images into features."""
+    """An object that turns texts or images into features."""
 
     @property
     def width(self) -> int: ...
@@ -192,7 +192,7 @@ class Words:
         return cls(json.loads(tensors["words"].tobytes().decode()), tensors["idf"])
 
 
-# What the one beside the majority class is called, by its key.
+# The name of the one beside the majority class, by its key.
 NAMES = {
     "tfidf": "TF-IDF of words and characters + logistic regression",
     "hog": "colours and edges + logistic regression",

@@ -17,7 +17,7 @@ SIGNIFICANT = 0.05
 _POWER = 0.8
 _LEVEL = 0.95
 # A difference that takes more than this many times the examples there are is as good as none: its own size is hardly
-# known, and nobody labels so many for it.
+# known, and nobody labels that many for it.
 _MOST_TIMES = 20
 
 
@@ -34,7 +34,7 @@ class Comparison(Result):
         difference: of the accuracies, the first one's minus the other's.
         interval: where that lies for all such examples, with 95 % confidence (see `paired_interval`); it holds 0
             exactly where the test does not rule out that the two are equally good.
-        more_needed: further examples that would be likely to tell the two apart (see `examples_needed`), rounded to two
+        more_needed: further examples that would be likely to separate the two (see `examples_needed`), rounded to two
             digits; 0 where these do, None where no number is likely to.
     """
 

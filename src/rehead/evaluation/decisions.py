@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from rehead.data.examples import Index
 from rehead.data.labels import EVEN, Labels, are_right, class_counts, is_multilabel, of_class
@@ -32,7 +31,7 @@ Probabilities = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DecisionConfig:
-    """What decisions are to reach; by default nothing but the most probable label.
+    """Decisions as they are asked for; by default the most probable label.
 
     Attributes:
         measure, label, least: `precision` or `recall` of a class, at least so high; or the best `f1` that it can have.
@@ -136,7 +135,7 @@ def saved_rule(saved: Mapping[str, Any] | None, label_names: tuple[str, ...], *,
 
 
 class DecisionRule(ABC):
-    """How labels are chosen by their probabilities."""
+    """A rule that chooses labels by their probabilities."""
 
     @abstractmethod
     def choose(self, probabilities: Probabilities) -> Labels:
@@ -159,7 +158,7 @@ class DecisionRule(ABC):
 
 @dataclass(frozen=True)
 class SingleLabelRule(DecisionRule):
-    """How a label is chosen; by default the most probable one.
+    """A rule that chooses one label; by default the most probable one.
 
     Attributes:
         threshold: a class and the probability from which on it is chosen, whatever the others have; below, the most
@@ -257,7 +256,7 @@ class SingleLabelRule(DecisionRule):
 
 @dataclass(frozen=True)
 class MultilabelRule(DecisionRule):
-    """Which labels are chosen, where a text may have several.
+    """A rule that chooses any number of labels, each from a probability on.
 
     Attributes:
         thresholds: (n_classes,) the probability from which on each is.
@@ -314,7 +313,7 @@ class Threshold:
 
 @dataclass(frozen=True)
 class ThresholdOutcome:
-    """What the threshold of a class comes to on test examples; None where there is nothing to measure it on.
+    """The outcome of the threshold of a class on test examples; None where there is nothing to measure it on.
 
     Attributes:
         precision: share of the examples called so that are of the class.
@@ -340,7 +339,7 @@ def _threshold_outcome(chosen: Index, labels: Index, label: int, label_names: tu
 
 @dataclass(frozen=True)
 class SetOutcome:
-    """What sets of possible labels come to on test examples.
+    """The outcome of sets of possible labels on test examples.
 
     Attributes:
         coverage: share of them that hold the true label.
@@ -357,7 +356,7 @@ def _set_outcome(sets: npt.NDArray[np.bool_], labels: Index) -> SetOutcome:
 
 @dataclass(frozen=True)
 class SingleLabelOutcome:
-    """What a rule comes to on test examples.
+    """The outcome of a rule on test examples.
 
     Attributes:
         answered: share that it does not abstain from.
@@ -374,7 +373,7 @@ class SingleLabelOutcome:
 
 @dataclass(frozen=True)
 class SingleLabelDecisions(Result):
-    """How a label is chosen, and what that comes to on test examples.
+    """The rule that chooses a label, and its outcome on test examples.
 
     Attributes:
         threshold: of the class that is chosen from a probability on, whatever the others have.
@@ -394,7 +393,7 @@ class SingleLabelDecisions(Result):
 
 @dataclass(frozen=True)
 class MultilabelOutcome:
-    """What thresholds come to on test examples; `accuracy` is the share with all labels right and none missing."""
+    """The outcome of thresholds on test examples; `accuracy` is the share with all labels right and none missing."""
 
     accuracy: float
     micro_f1: float
@@ -403,7 +402,7 @@ class MultilabelOutcome:
 
 @dataclass(frozen=True)
 class MultilabelDecisions(Result):
-    """From which probability on each label is chosen, and what that comes to on test examples."""
+    """The probability from which on each label is chosen, and the outcome on test examples."""
 
     thresholds: dict[str, float]
     test: MultilabelOutcome
@@ -441,7 +440,7 @@ def threshold_for(probabilities: Probabilities, labels: Labels, label: int, meas
 
     is_label = of_class(labels, label)
     if not is_label.any():
-        raise SettingError(f"no validation example is of the class that a {measure} of {least} is wanted of")
+        raise SettingError(f"no validation example is of the class that is to have a {measure} of {least}")
     precision, recall, thresholds = precision_recall_curve(is_label, probabilities[:, label])
     if measure == "f1":
         f1 = 2 * precision * recall / np.maximum(precision + recall, np.finfo(np.float64).tiny)
@@ -459,6 +458,8 @@ def threshold_for(probabilities: Probabilities, labels: Labels, label: int, meas
 
 def _lowered(threshold: float, probabilities: npt.NDArray[np.float64]) -> float:
     """Return a threshold that lets the same of these examples through, halfway in log odds between the nearest two."""
+    from scipy.special import expit, logit  # here, since a prediction does without SciPy
+
     below = probabilities[probabilities < threshold]
     if not len(below):
         return threshold

@@ -21,7 +21,7 @@ from rehead.runtime.results import Result
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier and the baselines say of test examples.
+    """Predictions of a classifier and of the baselines for test examples.
 
     Attributes:
         test: n labelled examples.
@@ -46,7 +46,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class BaselineMetrics:
-    """How good a baseline is on the same test examples."""
+    """Metrics of a baseline on the same test examples."""
 
     accuracy: float
     macro_f1: float
@@ -54,11 +54,11 @@ class BaselineMetrics:
 
 @dataclass(frozen=True)
 class Overlap:
-    """How many test examples were learned from, and what the evaluation is without them; None where none is left.
+    """Test examples that were learned from, and the evaluation without them; None where none is left.
 
     Attributes:
-        n: up to white space and case.
-        near: with small changes.
+        n: examples that were learned from, up to white space and case.
+        near: examples that were learned from with small changes.
     """
 
     n: int
@@ -70,7 +70,7 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Evaluation(Result):
-    """How good a classifier is on test examples, and whether it is better than counting words.
+    """Metrics of a classifier on test examples, beside those of the baselines.
 
     Attributes:
         what: what the examples are, `texts` or `images`.
@@ -135,7 +135,7 @@ def _on(
 
 @dataclass(frozen=True)
 class CalibrationEffect:
-    """What the temperature that validation chose has done to the test's probabilities.
+    """The effect of the temperature, which validation chose, on the test's probabilities.
 
     Attributes:
         temperature: that the logits were divided by.

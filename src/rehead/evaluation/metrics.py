@@ -36,7 +36,7 @@ _ECE_BINS = 15  # Guo et al., ICML 2017, §2
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """How one class does.
+    """Metrics of one class.
 
     Attributes:
         precision: 0 for a class that is never predicted.
@@ -44,7 +44,7 @@ class ClassMetrics:
         roc_auc: area under the receiver operating characteristic, this class against the rest; None where all
             examples are of this class or none is.
         pr_auc: average precision of this class against the rest; None likewise.
-        sensitivity: recall at a threshold where 95 % of the others are told from it (specificity), which is how
+        sensitivity: recall at a threshold where 95 % of the others are kept from it (specificity), which is how
             diagnostic tests are compared; None likewise.
     """
 
@@ -60,7 +60,7 @@ class ClassMetrics:
 
 @dataclass(frozen=True)
 class Metrics(Result):
-    """How good predictions are on n examples: what is measured whether a text has one label or may have several.
+    """Metrics of predictions, whether a text has one label or may have several.
 
     Attributes:
         n: examples.
@@ -92,7 +92,7 @@ class Metrics(Result):
 
 @dataclass(frozen=True)
 class SingleLabelMetrics(Metrics):
-    """How good predictions are where each text has one label.
+    """Metrics of predictions where each text has one label.
 
     Attributes:
         balanced_accuracy: mean recall of the classes that occur among labels.
@@ -107,7 +107,7 @@ class SingleLabelMetrics(Metrics):
 
 @dataclass(frozen=True)
 class MultilabelMetrics(Metrics):
-    """How good predictions are where a text may have several labels; a single decision is one of a class and example.
+    """Metrics of predictions where a text may have several labels; a single decision is of one class and example.
 
     Attributes:
         hamming_loss: share of all single decisions that are wrong.

@@ -103,7 +103,7 @@ def _object_schema(kind: type, definitions: dict[str, Json]) -> Json:
         meaning = {"description": described[one.name]} if one.name in described else {}
         properties[key] = meaning | _schema(hint, definitions)
         required += [] if how.optional else [key]
-    summary = " ".join(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0].split())
+    summary = _plain(inspect.cleandoc(kind.__doc__ or "").split("\n\n")[0])
     closed = {"properties": properties, "required": required, "additionalProperties": False}
     return {"description": summary, "type": "object", **closed}
 
@@ -151,9 +151,13 @@ def _attributes_of(kind: type) -> dict[str, str]:
     for base in reversed(kind.__mro__):
         _, _, section = inspect.cleandoc(base.__dict__.get("__doc__") or "").partition("Attributes:\n")
         for names, text in re.findall(r"^    (\w[\w, ]*): (.*(?:\n     +.*)*)", section, re.MULTILINE):
-            meaning = re.sub(r"\bNone\b", "null", " ".join(text.split()))
-            described |= dict.fromkeys(re.split(r",\s*", names), meaning)
+            described |= dict.fromkeys(re.split(r",\s*", names), _plain(text))
     return described
+
+
+def _plain(text: str) -> str:
+    """Return a part of a docstring in one line, in JSON's words."""
+    return re.sub(r"\bNone\b", "null", " ".join(text.split()))
 
 
 def _entry_of(one: Field[Any]) -> _Entry:

@@ -23,7 +23,7 @@ from rehead.training.finetune import Limits
 
 @dataclass(frozen=True)
 class Fold:
-    """How good the classifier of a fold is on its examples; n of them."""
+    """Metrics of the classifier of a fold on its n examples."""
 
     n: int
     accuracy: float
@@ -32,7 +32,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """What classifiers say of examples that they have not learned from.
+    """Predictions for all examples, by classifiers that have not learned from them.
 
     Attributes:
         predictions: on all examples, in their order.

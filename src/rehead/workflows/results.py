@@ -1,4 +1,4 @@
-"""What a fit and an evaluation give, typed. `--json`, rehead.json, the report and the model card are views of it."""
+"""Hold what a fit or an evaluation gives. `--json`, rehead.json, the report and the model card are views of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _LISTED_LINES = 100
 
 @dataclass(frozen=True, kw_only=True)
 class Rows(Result):
-    """How many rows were read, used for what, and not used.
+    """Rows of the data: read, used and dropped.
 
     Attributes:
         read: in all sources.
@@ -73,7 +73,7 @@ def _rows(read: int, dropped: Dropped, train: int | None, validation: int | None
 
 @dataclass(frozen=True)
 class ClassifierSettings:
-    """What a classifier is made of, as rehead.json says it too.
+    """Settings of a classifier, as rehead.json holds them too.
 
     Attributes:
         base: the pretrained model.
@@ -113,7 +113,7 @@ class ClassifierSettings:
 
 @dataclass(frozen=True)
 class Epochs:
-    """What a training of layers did.
+    """The epochs of a training of layers.
 
     Attributes:
         validation_losses: before the first epoch and after each.
@@ -151,7 +151,7 @@ class TriedStrategy:
 
 @dataclass(frozen=True)
 class TrainingSummary:
-    """How a classifier came about.
+    """The course and the outcome of a training.
 
     Attributes:
         replaced: what was put in the place of the output layer.
@@ -219,7 +219,7 @@ def _epochs(history: History | None, train: Examples) -> Epochs | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FitResult(Result):
-    """A trained classifier, and all that is to be said of it.
+    """A trained classifier with its training and evaluation.
 
     Attributes:
         model: the classifier.
@@ -278,7 +278,7 @@ def split_as_json(splits: Parts) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateResult(Result):
-    """How good a saved classifier is on labelled data.
+    """The evaluation of a saved classifier on labelled data.
 
     Attributes:
         folder: of the classifier.
@@ -310,7 +310,7 @@ class EvaluateResult(Result):
 
 @dataclass(frozen=True)
 class FitPlan(Result):
-    """What a fit would take.
+    """An estimate of what a fit takes.
 
     Attributes:
         data: what it would learn from.
