@@ -47,8 +47,10 @@ _RATE, _RATE_OF_ALL, _WIDTH = 1e-4, 3e-5, 768
 _EPOCHS, _EPOCHS_OF_ALL, _BATCH_SIZE, _BATCH_SIZE_OF_ALL = 2, 3, 32, 16
 # Few examples are passed more often, until the optimizer has taken so many steps, but no more often than that.
 _LEAST_STEPS, _MOST_EPOCHS = 150, 10
-# Of contrastive training: steps in all, examples in each, all of whose pairs are learned from.
-_CONTRASTIVE_STEPS, _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE = 40, 64, 5e-5
+# Of contrastive training: steps in all, examples in each, all of whose pairs are learned from. Half as many steps show
+# whether it helps (90.2 % of 400 reviews from 8 a class, three draws); the training that is kept, from all examples,
+# takes them all (91.6 %, two draws).
+_CONTRASTIVE_STEPS, _CONTRASTIVE_LOOK, _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE = 40, 20, 64, 5e-5
 # Of the solved probe, what a training starts with. Accuracy of tweet_emotion's test after two epochs with this,
 # with 1, and from small random weights: MiniLM's last layer 80.2, 78.3, 78.8 %, its last four 81.6, 80.7, 81.4 %.
 _START = 0.2
@@ -127,12 +129,17 @@ def planned(data: EncodedData, depth: int) -> list[str]:
     return [last, *everything]
 
 
-def recipe_for(data: EncodedData, tune: str) -> Recipe:
-    """Return how a strategy trains, with what the user asked for in its place."""
+def recipe_for(data: EncodedData, tune: str, *, with_validation: bool = False) -> Recipe:
+    """Return how a strategy trains, with what the user asked for in its place.
+
+    Args:
+        with_validation: as of `attempt`.
+    """
     narrower = max(1.0, _WIDTH / data.base.hidden_size)
     if tune == "contrastive":
-        epochs = math.ceil(_CONTRASTIVE_STEPS * _CONTRASTIVE_BATCH / data.n_train)
-        recipe = Recipe(min(epochs, _CONTRASTIVE_STEPS), _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower)
+        steps = _CONTRASTIVE_LOOK if data.config.tune == "auto" and not with_validation else _CONTRASTIVE_STEPS
+        epochs = math.ceil(steps * _CONTRASTIVE_BATCH / data.n_train)
+        recipe = Recipe(min(epochs, steps), _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE * narrower)
         return data.config.adjusted(recipe)
     if tune == "lora":
         recipe = Recipe(_EPOCHS_OF_ALL, _BATCH_SIZE_OF_ALL, lora.LEARNING_RATE)
@@ -226,7 +233,7 @@ def attempt(
             progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
             examples, held_out = _inputs(data, tail, features, with_validation)
             checkpoint = _checkpoint(data, tune, tail, examples, resumption)
-            recipe = recipe_for(data, tune)
+            recipe = recipe_for(data, tune, with_validation=with_validation)
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples)
                 history = loop.train(trainee, recipe, checkpoint, deadline, watch, label)
