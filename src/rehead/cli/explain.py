@@ -41,7 +41,8 @@ def run(options: argparse.Namespace) -> None:
     from rehead.data.parts import Sources
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
-    result = explain(options.model, options.text, Sources(options.data, **columns) if options.data else None)
+    explained = explain(options.model, options.text, Sources(options.data, **columns) if options.data else None)
+    result = explained.to_json()
     print_json(result) if options.json else _print_explanation(result)
 
 
@@ -53,7 +54,7 @@ def _explain_image(options: argparse.Namespace) -> None:
     from rehead.analysis.image_explanation import explain_image
 
     output = options.output or f"{Path(options.text).stem}.explained.png"
-    result = explain_image(options.model, options.text, output)
+    result = explain_image(options.model, options.text, output).to_json()
     if options.json:
         print_json(result)
     else:

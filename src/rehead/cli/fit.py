@@ -13,7 +13,7 @@ from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted
 
 if TYPE_CHECKING:
-    from rehead.evaluation.decisions import Wanted
+    from rehead.evaluation.decisions import DecisionConfig
 
 EXAMPLE = "rehead fit tickets.csv --text-column message --label-column team -o tickets-model"
 _LONG = ("truncate", "head-tail", "windows")
@@ -157,7 +157,8 @@ def run(options: argparse.Namespace) -> None:
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
     from rehead.data.parts import Sources
-    from rehead.workflows import fit
+    from rehead.workflows.fit import fit
+    from rehead.workflows.plan import plan
 
     model = Classifier(
         options.base,
@@ -188,20 +189,20 @@ def run(options: argparse.Namespace) -> None:
         options.time_column,
         options.label_separator,
     )
-    wanted = _wanted(options)
+    decisions = _decisions(options)
     if options.dry_run:
-        plan = fit.plan(sources, model)
-        print_json(plan) if options.json else _print_plan(plan, options.verbose)
+        expected = plan(sources, model).to_json()
+        print_json(expected) if options.json else _print_plan(expected, options.verbose)
         return
-    result = fit.fit(
+    result = fit(
         sources,
         model,
         options.output,
         resume=options.resume,
         n_folds=options.cv,
-        wanted=wanted,
+        decisions=decisions,
         full_report=options.full_report,
-    ).facts
+    ).to_json()
     if options.json:
         print_json(result)
     else:
@@ -209,8 +210,8 @@ def run(options: argparse.Namespace) -> None:
         evaluation_view.print_saved(result)
 
 
-def _wanted(options: argparse.Namespace) -> Wanted:
-    from rehead.evaluation.decisions import Wanted
+def _decisions(options: argparse.Namespace) -> DecisionConfig:
+    from rehead.evaluation.decisions import DecisionConfig
 
     chosen = [name for name in ("precision", "recall", "f1") if getattr(options, name)]
     if len(chosen) > 1:
@@ -225,7 +226,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
             equals = ""
         if not equals or not 0 < least <= 1:
             raise SettingError(f"`{measure}` must be a class and a number up to 1, such as spam=0.99")
-    return Wanted(measure, label, least, _costs(options.costs), options.abstain_below, options.coverage)
+    return DecisionConfig(measure, label, least, _costs(options.costs), options.abstain_below, options.coverage)
 
 
 def _costs(file: str | None) -> dict[str, dict[str, float]] | None:

@@ -59,14 +59,15 @@ def run(options: argparse.Namespace) -> None:
         label_separator=options.label_separator,
     )
     if not models:
-        result = inspect(sources, options.base, options.max_length)
+        result = inspect(sources, options.base, options.max_length).to_json()
         print_json(result) if options.json else _print_audit(result)
         return
-    result = {}
+    errors = curve = None
     if options.label_errors is not None:
-        result |= label_study.label_errors(models[0], sources, options.label_errors or None)
+        errors = label_study.label_errors(models[0], sources, options.label_errors or None)
     if options.learning_curve:
-        result |= {"learning_curve": label_study.curve_of_model(models[0], sources)}
+        curve = label_study.curve_of_model(models[0], sources)
+    result = label_study.LabelReport(errors=errors, learning_curve=curve).to_json()
     print_json(result) if options.json else _print_label_study(result)
 
 

@@ -41,19 +41,19 @@ def run(options: argparse.Namespace) -> None:
     from rehead.cli import evaluation_view
     from rehead.comparison.hyperparameters import search
     from rehead.data.parts import Sources
-    from rehead.workflows import fit
+    from rehead.workflows.fit import fit
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
     sources = Sources(options.data, test=options.test, **columns)
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
     found = search(sources, model, n_trials=options.trials, storage=options.storage, budget=options.budget)
-    fitted = fit.fit(sources, found.model, options.output)
+    fitted = fit(sources, found.model, options.output).to_json()
     if options.json:
-        print_json({**fitted.facts, "search": found.facts})
+        print_json({**fitted, "search": found.facts})
     else:
         _print_trials(found.facts)
-        evaluation_view.print_evaluation(fitted.facts, options.verbose)
-        evaluation_view.print_saved(fitted.facts)
+        evaluation_view.print_evaluation(fitted, options.verbose)
+        evaluation_view.print_saved(fitted)
 
 
 def _print_trials(result: dict[str, Any]) -> None:
