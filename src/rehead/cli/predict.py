@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
     if output:
         writing.require_writable(output)
     elif databases.is_database(options.input):
-        raise SettingError("the rows of a database are written to a file; give one with `output`")
+        raise SettingError("the rows of a database are written to a file; give one with -o")
     elif options.query is not None:
         raise SettingError("`query` is for databases; leave it out")
     if output is None or not sources.is_table(options.input):
