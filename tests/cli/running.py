@@ -16,7 +16,7 @@ import pytest
 PROGRESS = re.compile(
     r".*: [\d,]+ rows; texts from|[\d,]+ tokens: about|"
     r"training [\d,]+, validation|kept \d+ of|output layer |"
-    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands"
+    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands|word and character n-grams stand beside"
 )
 
 
