@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rehead.runtime.errors import Interrupted
-from rehead.runtime.interrupts import deepcopy, deferred, interruptible
+from rehead.runtime.interrupts import deepcopy, deferred, interruptible, only_the_first
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +87,27 @@ def test_copying_loses_none() -> None:
         deepcopy(Copied())
     known = [1.0]
     assert deepcopy({"a": known}, {id(known): known})["a"] is known
+
+
+def acting_upon_it() -> None:
+    with pytest.raises(Interrupted), interruptible() as asked:
+        press_ctrl_c()
+        assert asked.is_set()
+        raise Interrupted("the training ends")
+
+
+def test_a_command_acts_upon_the_first_only() -> None:
+    order: list[str] = []
+    for _ in range(2):  # each command anew
+        with only_the_first():
+            acting_upon_it()
+            with pytest.raises(KeyboardInterrupt) as ended, interruptible():
+                press_ctrl_c()
+                pytest.fail("goes on")
+            assert not isinstance(ended.value, Interrupted)
+            with pytest.raises(KeyboardInterrupt), deferred():
+                press_ctrl_c()  # is not lost, and still tears nothing
+                order.append("after")
+    assert order == ["after", "after"]
+    acting_upon_it()
+    acting_upon_it()  # alone, each training can be ended

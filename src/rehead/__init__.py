@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from rehead.analysis.explanation import explain as explain
     from rehead.analysis.inspection import inspect as inspect
     from rehead.classifier import Classifier as Classifier
-    from rehead.comparison.hyperparameters import search as search
-    from rehead.comparison.workflow import compare as compare
-    from rehead.instruction.workflow import instruct as instruct
+    from rehead.comparison.compare import compare as compare
+    from rehead.comparison.search import search as search
+    from rehead.instruction.instruct import instruct as instruct
     from rehead.instruction.writer import Writer as Writer
     from rehead.runtime.errors import ArtifactError as ArtifactError
     from rehead.runtime.errors import BaseModelError as BaseModelError
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "rehead.classifier",
-    "compare": "rehead.comparison.workflow",
-    "search": "rehead.comparison.hyperparameters",
+    "compare": "rehead.comparison.compare",
+    "search": "rehead.comparison.search",
     "fit": "rehead.workflows.fit",
     "evaluate": "rehead.workflows.fit",
     "inspect": "rehead.analysis.inspection",
     "explain": "rehead.analysis.explanation",
-    "instruct": "rehead.instruction.workflow",
+    "instruct": "rehead.instruction.instruct",
     "Writer": "rehead.instruction.writer",
     "RheadError": "rehead.runtime.errors",
     "ArtifactError": "rehead.runtime.errors",

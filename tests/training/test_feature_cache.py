@@ -36,9 +36,8 @@ def room(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+def said(shown: None, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
     """The lines on stderr since last asked."""
-    monkeypatch.setattr(progress, "_shown", True)
     return lambda: capsys.readouterr().err.splitlines()
 
 
@@ -445,7 +444,7 @@ def test_user_who_wants_no_cache_is_told_nothing(
 
 WRITER = """
 import sys
-from rehead import progress
+from rehead.runtime import progress
 from tests.training.test_feature_cache import dense_of, keys_of, open_shelf, ragged_of
 progress.show(True)
 start, stop, step, width = map(int, sys.argv[1:])

@@ -31,7 +31,7 @@ from rehead.evaluation import baselines, decisions, likelihood, multilabel_decis
 from rehead.evaluation.decisions import Rule, Wanted
 from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.evaluation.scoring import Seen, calibration, measured
-from rehead.runtime import hardware
+from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
 from rehead.training.encoding import EncodedData
 from rehead.training.estimate import estimate
@@ -57,6 +57,7 @@ class Fitted:
     facts: dict[str, Any] = field(repr=False)
 
 
+@interrupts.only_the_first()
 def fit(
     sources: Sources | str,
     model: Classifier | None = None,

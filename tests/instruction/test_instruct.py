@@ -12,7 +12,7 @@ import rehead
 from rehead import Classifier, Writer
 from rehead.instruction import finetuning
 from rehead.instruction.conversations import Conversation, Message
-from rehead.instruction.workflow import divided
+from rehead.instruction.instruct import divided
 from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
 
@@ -41,7 +41,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("tune", ["lora", "last-2", "full"])
 def test_answers_are_learned_saved_and_loaded(tune: str, base: str, data: Path, tmp_path: Path) -> None:
     done = rehead.instruct(data, base, tune=tune, epochs=15, learning_rate=1e-2, output=tmp_path / "out")
-    facts = done.facts
+    facts = done.to_json()
     assert facts["test"]["loss"] < 0.5 * facts["before"]["loss"]
     assert facts["test"]["exact_match"] > facts["before"]["exact_match"]
     assert facts["rows"] == {"read": 144, "used": 144, "train": 123, "validation": 7, "test": 14, "dropped": {}}
@@ -175,7 +175,7 @@ def test_what_does_not_fit_is_left_out_and_told(base: str, data: Path, tmp_path:
     long = json.dumps({"prompt": "the " * 70, "completion": "free"})
     file = tmp_path / "long.jsonl"
     file.write_text(data.read_text() + "\n" + "\n".join(long.replace("the the", f"the {i}", 1) for i in range(20)))
-    facts = rehead.instruct(file, base, epochs=1).facts
+    facts = rehead.instruct(file, base, epochs=1).to_json()
     assert facts["rows"]["dropped"] == {"whose answer does not fit (--max-length)": 20}
     assert facts["rows"]["used"] == 144 == sum(facts["rows"][part] for part in ("train", "validation", "test"))
 
