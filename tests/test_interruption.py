@@ -90,24 +90,40 @@ def test_copying_loses_none() -> None:
 
 
 def acting_upon_it() -> None:
-    with pytest.raises(Interrupted), interruptible() as asked:
+    with interruptible() as asked:
         press_ctrl_c()
         assert asked.is_set()
         raise Interrupted("the training ends")
 
 
-def test_a_command_acts_upon_the_first_only() -> None:
-    order: list[str] = []
+def pressing_later() -> None:
+    with interruptible():
+        press_ctrl_c()
+        pytest.fail("goes on")
+
+
+def pressing_where_nothing_may_be_torn() -> None:
+    with deferred():
+        press_ctrl_c()
+        acted_after.append(True)
+
+
+acted_after: list[bool] = []
+
+
+def test_command_acts_upon_the_first_only() -> None:
     for _ in range(2):  # each command anew
         with only_the_first():
+            with pytest.raises(Interrupted):
+                acting_upon_it()
+            for later in (pressing_later, pressing_where_nothing_may_be_torn):
+                with pytest.raises(KeyboardInterrupt) as ended:
+                    later()
+                assert not isinstance(ended.value, Interrupted)
+    assert acted_after == [True, True]
+
+
+def test_trainings_outside_a_command_can_be_ended_each() -> None:
+    for _ in range(2):
+        with pytest.raises(Interrupted):
             acting_upon_it()
-            with pytest.raises(KeyboardInterrupt) as ended, interruptible():
-                press_ctrl_c()
-                pytest.fail("goes on")
-            assert not isinstance(ended.value, Interrupted)
-            with pytest.raises(KeyboardInterrupt), deferred():
-                press_ctrl_c()  # is not lost, and still tears nothing
-                order.append("after")
-    assert order == ["after", "after"]
-    acting_upon_it()
-    acting_upon_it()  # alone, each training can be ended

@@ -20,6 +20,14 @@ TEMPLATE = (
     "{% for message in messages %}<s> {{ message['content'] }}</s> {% endfor %}{% if add_generation_prompt %}<s> "
     "{% endif %}"
 )
+KEYS = (
+    "data labels rows n_train bases budget seed approaches cheap curve_sizes recommended reasons not_tried versions "
+    "seconds peak_rss_bytes report"
+)
+ROW_KEYS = (
+    "accuracy accuracy_ci cached_seconds curve enough lost_by macro_f1 macro_f1_ci megabytes milliseconds n n_learned "
+    "name new_label_recall notices_other_subjects outside p_value seconds takes_new_labels tflops title"
+)
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -46,7 +54,9 @@ def test_every_approach_is_in_the_table(bases: list[str], data: str, tmp_path: P
     assert facts["reasons"][0].startswith(
         "Use TF-IDF of words and characters + logistic regression: none of the others is better"
     )
+    assert " ".join(facts) == KEYS
     for name, row in rows.items():
+        assert " ".join(sorted(row)) == ROW_KEYS
         assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
         assert row["takes_new_labels"] is (name in ("zero-shot", "few-shot", "instruction"))
         assert (row["outside"] is None) is not row["takes_new_labels"]

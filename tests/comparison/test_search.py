@@ -27,6 +27,9 @@ def test_search_goes_on_with_the_trials_of_its_file(model: Classifier, tmp_path:
     assert len(second.trials) == 5
     losses = [trial.validation_log_loss for trial in second.trials if trial.state == "complete"]
     assert second.validation_log_loss == min(losses)
+    values = second.to_json()
+    assert list(values) == ["trials", "best", "validation_log_loss", "storage"]
+    assert values["trials"][0].keys() == {"settings", "validation_log_loss", "state"}
     settings = second.best
     assert {name: second.model.get_params()[name] for name in settings} == settings
 

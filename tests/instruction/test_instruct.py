@@ -22,6 +22,10 @@ TEMPLATE = (
 )
 # A model can learn it: the answer is the request's last word.
 WORDS = ["free", "prize", "call", "now", "meet", "noon", "lunch", "win", "cash", "home", "later", "ok"]
+KEYS = (
+    "model data base tune style max_length seed rows tokens recipe validation_losses best_epoch stopped before test "
+    "samples gflops seconds tokens_a_second versions peak_rss_bytes report"
+)
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -47,6 +51,19 @@ def test_answers_are_learned_saved_and_loaded(tune: str, base: str, data: Path, 
     assert facts["rows"] == {"read": 144, "used": 144, "train": 123, "validation": 7, "test": 14, "dropped": {}}
     assert facts["test"]["outside"] is not None  # twelve answers, each given again and again, are labels
     assert len(facts["samples"]) == 10
+    assert " ".join(facts) == KEYS
+    assert facts["test"].keys() == {"loss", "perplexity", "n", "exact_match", "rouge1", "rougeL", "outside"}
+    assert facts["samples"][0].keys() == {"line", "request", "wanted", "before", "after"}
+    assert facts["seconds"].keys() == {"training", "total"}
+    assert facts["tokens"].keys() == {"train", "train_learned", "cut"}
+    saved = json.loads((tmp_path / "out" / "rehead.json").read_text())
+    assert saved.keys() == {"format", "kind", "weights_sha256", *KEYS} - {
+        "model",
+        "samples",
+        "peak_rss_bytes",
+        "report",
+    }
+    assert all(saved[name] == facts[name] for name in saved.keys() & facts.keys())
     writer = Writer.load(tmp_path / "out")
     assert writer.generate("the free lunch") == done.writer.generate("the free lunch")
     # As Transformers alone has it.

@@ -212,14 +212,15 @@ def classifier(base: str, tune: str) -> Approach:
         left = max(1.0, task.seconds_left())
         model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=left)
         data = model.encode(task.train, task.validation)
-        trunk = forward_flops(data.base, int(data.encoded.tokens.sum()), 0, len(data.base.blocks))
+        tokens = int(data.encoded.tokens.sum())
         speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
         share_of_test = _share_of_test(task)
         needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.blocks))
-        needed += share_of_test * trunk / speed
+        needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.blocks)) / speed
         if needed > left:
             raise NotTriedError(f"would take about {needed:.0f} s, and {left:.0f} s of the budget are left")
         result = model.fit_encoded(data, baseline.learned, Limits(begun + left, share_of_test))
+        trunk = forward_flops(data.base, tokens, 0, len(data.base.blocks))  # of the layers that are kept
         cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),
