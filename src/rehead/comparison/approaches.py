@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -150,10 +149,8 @@ class Task:
         return Baseline(learned, time.perf_counter() - begun)
 
 
-class Approach(Protocol):
-    """Learns a task, or says why it is not tried."""
-
-    def __call__(self, task: Task) -> Learned: ...
+# It learns a task, or raises NotTriedError.
+Approach = Callable[[Task], Learned]
 
 
 def of(name: str, bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
@@ -318,36 +315,30 @@ def setfit(base: str) -> Approach:
     def learn(task: Task) -> Learned:
         try:
             import setfit as package
+            from datasets import Dataset
         except ImportError:
             raise NotTriedError("the package setfit is not installed") from None
-        return _setfit(package, base, task)
+        begun = time.perf_counter()
+        folder = locate(base)
+        if any(folder.glob("*.pkl")):
+            raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
+        generator = np.random.default_rng(task.seed)
+        few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
+        model = package.SetFitModel.from_pretrained(str(folder), labels=list(task.train.label_names))
+        data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
+        with tempfile.TemporaryDirectory() as partial:
+            arguments = package.TrainingArguments(
+                output_dir=partial, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
+            )
+            package.Trainer(model=model, args=arguments, train_dataset=data).train()
+        n_weights = sum(weight.numel() for weight in model.model_body.parameters())
+
+        def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+            return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
+
+        return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
 
     return learn
-
-
-def _setfit(package: Any, base: str, task: Task) -> Learned:
-    from datasets import Dataset
-
-    begun = time.perf_counter()
-    names = list(task.train.label_names)
-    folder = locate(base)
-    if any(folder.glob("*.pkl")):
-        raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
-    generator = np.random.default_rng(task.seed)
-    few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
-    model = package.SetFitModel.from_pretrained(str(folder), labels=names)
-    data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
-    with tempfile.TemporaryDirectory() as written:
-        arguments = package.TrainingArguments(
-            output_dir=written, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
-        )
-        package.Trainer(model=model, args=arguments, train_dataset=data).train()
-    n_weights = sum(weight.numel() for weight in model.model_body.parameters())
-
-    def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
-
-    return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
 
 
 def _prompts(task: Task) -> Prompts:

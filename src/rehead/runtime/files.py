@@ -36,17 +36,8 @@ def sha256_of(path: Path) -> str:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    with new_file(path) as partial:
+        partial.write_bytes(content)
 
 
 @contextmanager
