@@ -105,7 +105,9 @@ def test_what_does_not_fit_into_the_budget_is_told(
     monkeypatch.setattr(approaches, "forward_flops", lambda *_: 1e18)
     result = rehead.compare(data, names=["tfidf", "full", "zero-shot", "instruction"], bases=bases)
     assert [row.name for row in result.approaches] == ["tfidf"]
-    assert re.fullmatch(r"would take about \d{7,} s, and 5\d\d s of the budget are left", result.not_tried["full"])
+    assert re.fullmatch(
+        r"would take about \d{7,} s, and (5\d\d|600) s of the budget are left", result.not_tried["full"]
+    )
     assert "s a text are too many" in result.not_tried["zero-shot"]
     assert "s an example are too many" in result.not_tried["instruction"]
 
