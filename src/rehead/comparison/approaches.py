@@ -37,7 +37,7 @@ TITLES = {
     "probe": "probe",
     "zero-shot": "zero-shot prompt",
     "few-shot": "few-shot prompt",
-    "last-1": "last block and head",
+    "last-1": "last layer and head",
     "lora": "LoRA and head",
     "full": "all weights and head",
     "instruction": "instruction-tuned",
@@ -201,7 +201,7 @@ def tfidf(task: Task) -> Learned:
 
 
 def classifier(base: str, tune: str) -> Approach:
-    """Return the approach that puts a classification head on a base, tuned in one of the ways."""
+    """Return the approach that puts a classification head on a base, tuned as `rehead.Classifier` takes it."""
 
     def learn(task: Task) -> Learned:
         baseline = task.baseline

@@ -28,20 +28,20 @@ _MOST_TRAINED = 2
 _STARTUP_TRIALS = 5
 
 
-Settings = dict[str, int | float | str]
+Parameters = dict[str, int | float | str]
 
 
 @dataclass(frozen=True)
 class SearchTrial:
-    """Settings that were tried.
+    """Parameters of a classifier that were tried.
 
     Attributes:
-        settings: parameters of a classifier.
+        settings: the parameters, by name.
         validation_log_loss: None where the trial did not come to its end.
         state: `complete`, `pruned`, `fail` or `running`.
     """
 
-    settings: Settings
+    settings: Parameters
     validation_log_loss: float | None
     state: str
 
@@ -59,7 +59,7 @@ class SearchResult:
 
     model: Classifier
     trials: tuple[SearchTrial, ...]
-    best: Settings
+    best: Parameters
     validation_log_loss: float
     storage: str
 
@@ -175,7 +175,7 @@ def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) 
     return objective
 
 
-def _settings(parameters: dict[str, Any]) -> Settings:
+def _settings(parameters: dict[str, Any]) -> Parameters:
     """Return Optuna's parameters as those of a classifier."""
     n_trained = parameters["trained_blocks"]
     rest = {name: value for name, value in parameters.items() if name != "trained_blocks"}
