@@ -1,6 +1,7 @@
 """Messages are log records, which the command line shows; one bar at a time, gone when it is done."""
 
 import io
+import json
 import logging
 import subprocess
 import sys
@@ -97,3 +98,21 @@ def test_nothing_is_drawn_unless_it_is_shown(label: str | None, monkeypatch: pyt
     with a_terminal(monkeypatch, shown=label is None) as terminal, progress.bar(label, 1) as advance:
         advance(1)
     assert terminal.getvalue() == ""
+
+
+def test_server_logs_warnings_of_the_library_as_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from rehead.serving import logs
+
+    for name in ("rehead", "rehead.serving", "uvicorn.error"):
+        log = logging.getLogger(name)
+        for attribute in ("handlers", "propagate", "level"):
+            monkeypatch.setattr(log, attribute, getattr(log, attribute))
+    progress.show(False)
+    logs.start()
+    progress.warn("3 rows not used")
+    progress.say("training")
+    logs.event("ready", port=1)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["level"], line["event"]) for line in lines] == [("warning", "3 rows not used"), ("info", "ready")]
