@@ -18,6 +18,7 @@ from rehead.data.examples import Examples
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, SettingError
 from rehead.training import encoding, strategies
+from rehead.training.beside import BesideHead
 from rehead.training.encoding import EncodedData
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate
@@ -85,13 +86,13 @@ def test_auto_within_a_tiny_budget_is_the_probe(base: Path, tmp_path: Path) -> N
 
 def only_best(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     """Let one of the strategies have the lowest loss, whatever it came to."""
-    honest = strategies.attempt
+    honest = BesideHead.put_beside
 
-    def attempt(data: EncodedData, tune: str, *others: Any, **named: Any) -> Candidate:
-        candidate = honest(data, tune, *others, **named)
-        return replace(candidate, losses=candidate.losses * 0 + (1e-3 if tune == wanted else 20))
+    def put_beside(beside: BesideHead, candidate: Candidate, data: EncodedData) -> Candidate:
+        losses = candidate.losses * 0 + (0.0 if candidate.tune == wanted else 20.0)
+        return replace(honest(beside, candidate, data), losses=losses)
 
-    monkeypatch.setattr(strategies, "attempt", attempt)
+    monkeypatch.setattr(BesideHead, "put_beside", put_beside)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
 
 
