@@ -25,8 +25,8 @@ from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
 from rehead.training.resumption import Resumption
-from rehead.workflows import narration
-from rehead.workflows.facts import rows_used
+from rehead.workflows import messages
+from rehead.workflows.results import rows_of
 
 BUDGET = 600.0
 BASES = ("minilm", "smollm2")
@@ -84,7 +84,7 @@ def compare(
         result = ComparisonResult(
             data=sources if isinstance(sources, str) else sources.data,
             labels=task.train.label_names,
-            rows=rows_used(parts),
+            rows=rows_of(parts),
             n_train=len(task.train),
             bases=task.bases,
             budget=budget,
@@ -126,8 +126,8 @@ def _parts(sources: Sources | str, seed: int) -> Parts:
     parts = prepare(sources, seed)
     if parts.train.multilabel or parts.train.pictures is not None:
         raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
-    narration.say_what_is_used(parts)
-    narration.say_findings(parts.findings)
+    messages.say_what_is_used(parts)
+    messages.say_findings(parts.findings)
     return parts
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from rehead.comparison.recommendation import Outcome
+from rehead.workflows.results import Rows
 
 # Held as arrays of the test examples, which JSON sums up as accuracy and `n`.
 _ARRAYS = ("right", "tested")
@@ -87,7 +87,7 @@ class ComparisonResult:
 
     data: str
     labels: tuple[str, ...]
-    rows: Mapping[str, object]
+    rows: Rows
     n_train: int
     bases: tuple[str, ...]
     budget: float
@@ -108,6 +108,7 @@ class ComparisonResult:
         values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
         values["labels"], values["bases"] = list(self.labels), list(self.bases)
         values["approaches"] = [approach.to_json() for approach in self.approaches]
+        values["rows"] = self.rows.to_json()
         values["seconds"] = {"total": self.seconds}
         if self.report is None:
             del values["report"]
