@@ -16,7 +16,8 @@ import pytest
 PROGRESS = re.compile(
     r".*: [\d,]+ rows; texts from|[\d,]+ tokens: about|"
     r"training [\d,]+, validation|kept \d+ of|output layer |"
-    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands|word and character n-grams stand beside"
+    r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands|"
+    r"word and character n-grams stand beside"
 )
 
 

@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> None:
     for data in filter(None, (options.data, options.test)):
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.comparison.approaches import TITLES
-    from rehead.comparison.workflow import compare
+    from rehead.comparison.compare import compare
     from rehead.data.parts import Sources
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> None:
         random_state=options.seed,
         output=options.output,
         resume=options.resume,
-    )
+    ).to_json()
     print_json(result) if options.json else _print_comparison(result, options.command)
 
 

@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Fine-tune, and print what came of it."""
-    from rehead.instruction.workflow import instruct
+    from rehead.instruction.instruct import instruct
 
     result = instruct(
         options.data,
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         random_state=options.seed,
         output=options.output,
         resume=options.resume,
-    ).facts
+    ).to_json()
     print_json(result) if options.json else _print_instruction(result, options.output)
 
 

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> None:
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
-    from rehead.comparison.hyperparameters import search
+    from rehead.comparison.search import search
     from rehead.data.parts import Sources
     from rehead.workflows.fit import fit
 
@@ -49,9 +49,9 @@ def run(options: argparse.Namespace) -> None:
     found = search(sources, model, n_trials=options.trials, storage=options.storage, budget=options.budget)
     fitted = fit(sources, found.model, options.output).to_json()
     if options.json:
-        print_json({**fitted, "search": found.facts})
+        print_json({**fitted, "search": found.to_json()})
     else:
-        _print_trials(found.facts)
+        _print_trials(found.to_json())
         evaluation_view.print_evaluation(fitted, options.verbose)
         evaluation_view.print_saved(fitted)
 
