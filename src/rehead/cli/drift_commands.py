@@ -21,7 +21,7 @@ def drift(options: argparse.Namespace) -> None:
     inputs = _inputs(options.data, options.text_column, Path(options.model))
     from rehead.drift.workflow import drift as run
 
-    facts = run(options.model, inputs)
+    facts = run(options.model, inputs).to_json()
     if options.json:
         print(json.dumps(facts, ensure_ascii=False))
     else:

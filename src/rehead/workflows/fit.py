@@ -26,7 +26,7 @@ from rehead.data.findings import Finding, in_order
 from rehead.data.labels import Labels
 from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
 from rehead.drift import sampling
-from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, decisions, likelihood, multilabel_decisions, report
 from rehead.evaluation.decisions import Rule, Wanted
 from rehead.evaluation.multilabel_decisions import MultilabelRule
@@ -188,7 +188,7 @@ def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
     return _Tested(parts.pool, held_out.probabilities, held_out.tokens_cut, held_out.answers, Seen(nothing, nothing))
 
 
-def _fingerprint(model: Classifier, result: TrainedClassifier, parts: Parts, tested: _Tested) -> Fingerprint:
+def _fingerprint(model: Classifier, result: TrainedClassifier, parts: Parts, tested: _Tested) -> ReferenceProfile:
     """Of the validation and test examples, or where there is no test part of the validation examples alone."""
     held_out = parts.validation
     probabilities = likelihood.probabilities(result.validation_logits, held_out.multilabel)
@@ -200,7 +200,9 @@ def _fingerprint(model: Classifier, result: TrainedClassifier, parts: Parts, tes
     else:
         held_out = held_out.followed_by(tested.test)
         probabilities = np.concatenate([probabilities, tested.probabilities])
-    return Fingerprint.of(parts.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel)
+    return ReferenceProfile.of(
+        parts.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel
+    )
 
 
 def _rule(wanted: Wanted, result: TrainedClassifier, parts: Parts) -> Rule | MultilabelRule:
