@@ -11,8 +11,7 @@ import numpy.typing as npt
 from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from rehead.evaluation.decisions import Rule
-    from rehead.evaluation.multilabel_decisions import MultilabelRule
+    from rehead.evaluation.decisions import DecisionRule
 
 
 class Deciding(Protocol):
@@ -23,7 +22,7 @@ class Deciding(Protocol):
     @property
     def labels(self) -> tuple[str, ...]: ...
     @property
-    def rule(self) -> Rule | MultilabelRule: ...
+    def rule(self) -> DecisionRule: ...
 
 
 class Scored(Protocol):

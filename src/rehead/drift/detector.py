@@ -7,7 +7,7 @@ and never less than its floor: of many inputs even a trifle is no chance, but it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -38,16 +38,17 @@ class Measure:
         value: the distance, 0 where there is none and at most 1.
         threshold: more than that is drift.
         reference, now: the mean there and here, of what has one.
+        drifted: whether the value is above the threshold.
     """
 
     value: float
     threshold: float
     reference: float | None = None
     now: float | None = None
+    drifted: bool = field(init=False)
 
-    @property
-    def drifted(self) -> bool:
-        return self.value > self.threshold
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drifted", self.value > self.threshold)
 
 
 class Detector:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,6 +16,7 @@ from rehead.drift import sampling
 from rehead.drift.detector import Detector, Measure, advice, drifted
 from rehead.runtime import progress
 from rehead.runtime.errors import ArtifactError, DataError
+from rehead.runtime.results import Result
 
 # Inputs that are scored, of more; a larger sample hardly makes a threshold smaller.
 _MOST = 10_000
@@ -24,7 +24,12 @@ _MOST = 10_000
 
 @dataclass(frozen=True)
 class LabelShift:
-    """How often a label is predicted, and its mean probability: of the reference, and now."""
+    """How often a label is predicted, and how probable it is.
+
+    Attributes:
+        reference, now: the share of the inputs for which it is predicted, there and here.
+        reference_probability, now_probability: its mean probability, there and here.
+    """
 
     reference: float
     now: float
@@ -33,7 +38,7 @@ class LabelShift:
 
 
 @dataclass(frozen=True)
-class DriftResult:
+class DriftResult(Result):
     """How far inputs are from those that a classifier was tested on.
 
     Attributes:
@@ -41,43 +46,22 @@ class DriftResult:
         n: inputs that were compared.
         reference: inputs that they were compared with.
         learned: how many of the n were learned from.
+        drifted: whether any measure has; null where there are too few inputs.
+        advice: what to do about it, in a sentence.
         measures: by name; see `rehead.drift.detector.Detector.measures`.
         labels: by label.
+        seconds: that it took.
     """
 
     model: str
     n: int
     reference: int
     learned: int
+    drifted: bool | None
+    advice: str
     measures: dict[str, Measure]
     labels: dict[str, LabelShift]
     seconds: float
-
-    @property
-    def drifted(self) -> bool | None:
-        """Return whether any measure has; None where there are too few inputs."""
-        return drifted(self.measures)
-
-    @property
-    def advice(self) -> str:
-        """Return what to do about it, in a sentence."""
-        return advice(self.measures)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold."""
-        return {
-            "model": self.model,
-            "n": self.n,
-            "reference": self.reference,
-            "learned": self.learned,
-            "drifted": self.drifted,
-            "advice": self.advice,
-            "measures": {
-                name: asdict(measure) | {"drifted": measure.drifted} for name, measure in self.measures.items()
-            },
-            "labels": {label: asdict(shift) for label, shift in self.labels.items()},
-            "seconds": self.seconds,
-        }
 
 
 def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> DriftResult:
@@ -110,6 +94,7 @@ def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> Drif
         )
     scores = loaded.predictor().scores(drawn, keep_features=True)
     observed = reference.observed(drawn, scores)
+    measures = Detector(reference).measures(observed)
     shares, probabilities = observed.labels.mean(axis=0, dtype=np.float64), scores.probabilities.mean(axis=0)
     columns = (reference.label_shares, shares, reference.mean_probabilities, probabilities)
     shifts = (LabelShift(*map(float, row)) for row in zip(*columns, strict=True))
@@ -118,7 +103,9 @@ def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> Drif
         n=len(drawn),
         reference=reference.n,
         learned=learned,
-        measures=Detector(reference).measures(observed),
+        drifted=drifted(measures),
+        advice=advice(measures),
+        measures=measures,
         labels=dict(zip(loaded.labels, shifts, strict=True)),
         seconds=time.perf_counter() - start,
     )

@@ -38,8 +38,7 @@ from rehead.runtime.errors import DataError, Interrupted, RheadError
 
 if TYPE_CHECKING:
     from rehead.artifact.predictor import Scores
-    from rehead.evaluation.decisions import Rule
-    from rehead.evaluation.multilabel_decisions import MultilabelRule
+    from rehead.evaluation.decisions import DecisionRule
 
 # Seconds between two looks at whether to stop.
 _TICK = 0.1
@@ -61,7 +60,7 @@ class Classifier:
 
     description: dict[str, Any]
     labels: tuple[str, ...]
-    rule: Rule | MultilabelRule
+    rule: DecisionRule
 
 
 @dataclass(frozen=True)
