@@ -71,6 +71,7 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
         ["many.csv", "--base", "tfidf"],
         ["inspect", "model", "many.csv", "--label-errors", "--learning-curve"],
     ),
+    ("drift", ["many.csv", "--base", "tfidf"], ["drift", "model", "many.csv"]),
     ("explain", ["many.csv", "--base", "llama", *HEAD], ["explain", "model", "win free lunch", "--data", "many.csv"]),
     ("explain", ["many.csv", "--base", "tfidf"], ["explain", "model", "win free lunch"]),
     ("explain-image", ["stripes", "--base", "vit", *HEAD], ["explain", "model", "stripes/lying/000.png"]),
