@@ -22,8 +22,9 @@ from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
 from rehead.artifact.manifest import FORMAT
 from rehead.data.duplicates import drop_duplicates, fingerprints
-from rehead.data.examples import Dropped, Examples, require_learnable
+from rehead.data.examples import Dropped, Examples, require_learnable, without_empty
 from rehead.data.labels import classes_among, restored, strata
+from rehead.data.lines import SURROGATE
 from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
 from rehead.drift.fingerprint import Fingerprint
@@ -135,7 +136,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
         """Trains on texts, or images, and their labels, of which an eighth is held out for validation.
 
-        Repeated texts (up to white space and case) are used once.
+        Repeated texts (up to white space and case) are used once, empty ones not at all; see `dropped_`.
 
         Args:
             X: n texts; or n images: `pathlib.Path`s of their files, images of Pillow's, or arrays (height, width, 3) of
@@ -157,7 +158,9 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         classes, ids = classes_among(y)
         names = tuple(str(value) for value in classes)
         everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", pictures=pictures)
-        unique, dropped = drop_duplicates(everything)
+        filled, empty = without_empty(everything)
+        unique, repeated = drop_duplicates(filled)
+        dropped = empty | repeated
         require_learnable(unique)
         split = stratified(strata(unique.labels), self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
         if not len(split.validation):
@@ -423,4 +426,6 @@ def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:
             raise DataError(
                 f"X row {number} is a {type(text).__name__}, not a text; give a list of strings, or of images"
             )
+        if not text.isascii() and SURROGATE.search(text):
+            raise DataError(f"X row {number} holds half a surrogate pair or a byte that is not UTF-8; remove it")
     return given

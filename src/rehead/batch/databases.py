@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from rehead.batch.portions import BadRow, Portion, Row, portioned
-from rehead.batch.records import problem_of_length
-from rehead.data import tables
-from rehead.data.examples import Table
+from rehead.batch.portions import Portion, Row, portioned
+from rehead.data.cells import Table, as_text
+from rehead.data.lines import SURROGATE
+from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, SettingError, first_line
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Query:
             raise DataError(f"{name}: two columns of the query are named {twice!r}; name one of them with AS")
         if not first:
             raise DataError(f"{name}: the query has no rows")
-        rows = [[tables.as_text(cell) for cell in row] for row in first]
+        rows = [[as_text(cell) for cell in row] for row in first]
         self.sample = Table(name, self.columns, rows, list(range(1, len(rows) + 1)))
 
     def _ask(self) -> tuple[Any, list[Any]]:
@@ -91,13 +91,13 @@ class Query:
             if not isinstance(value, str):
                 continue
             problem = problem or problem_of_length(name, len(value))
-            if not value.isascii() and tables.SURROGATE.search(value):
+            if not value.isascii() and SURROGATE.search(value):
                 problem = problem or f"column {name!r} cannot be decoded"
         if problem:
-            cells = zip(self.columns, map(tables.as_text, values), strict=True)
+            cells = zip(self.columns, map(as_text, values), strict=True)
             told = ", ".join(f"{name}: {cell}" for name, cell in cells)
             return BadRow(self._name, number, problem, told)
-        return Row(self._name, number, tables.as_text(values[at]) or "", values)
+        return Row(self._name, number, as_text(values[at]) or "", values)
 
 
 def is_database(given: str) -> bool:

@@ -13,13 +13,12 @@ import pyarrow.compute
 import pyarrow.parquet
 from pyarrow import RecordBatch
 
-from rehead.batch.dialects import PARQUET, require_kind
-from rehead.batch.lines import read_head, stamp_of
-from rehead.batch.portions import PORTION_CHARACTERS, BadRow, Portion
-from rehead.batch.records import problem_of_length
-from rehead.batch.text_files import different_columns
-from rehead.data import tables
-from rehead.data.examples import Table
+from rehead.batch.portions import PORTION_CHARACTERS, Portion
+from rehead.batch.text_files import different_columns, stamp_of
+from rehead.data.cells import Table, as_text
+from rehead.data.dialects import PARQUET, require_different, require_kind
+from rehead.data.lines import MAX_FIELD_CHARACTERS, read_head
+from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, first_line
 
 # Columns are read from the disk so many bytes at a time, and not a row group of a million rows at once.
@@ -106,7 +105,7 @@ def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: in
     problems = _problems(batch)
     good = [row for row in range(len(batch)) if row not in problems]
     usable = batch.take(pyarrow.array(good, pyarrow.int64())) if problems else batch
-    texts = [tables.as_text(cell) or "" for cell in usable.column(text_column).to_pylist()]
+    texts = [as_text(cell) or "" for cell in usable.column(text_column).to_pylist()]
     start = n_before = 0  # of the rows, and of those that are usable
     while start < len(batch):
         end, n, characters, bad = start, n_before, 0, []
@@ -138,11 +137,9 @@ def _problems(batch: RecordBatch) -> dict[int, str]:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if not _is_text(column.type):
             continue
-        too_long = pyarrow.compute.greater(pyarrow.compute.binary_length(column), tables.MAX_FIELD_CHARACTERS)
+        too_long = pyarrow.compute.greater(pyarrow.compute.binary_length(column), MAX_FIELD_CHARACTERS)
         for row in pyarrow.compute.indices_nonzero(too_long).to_pylist():
-            if row not in problems and (
-                problem := problem_of_length(name, len(tables.as_text(column[row].as_py()) or ""))
-            ):
+            if row not in problems and (problem := problem_of_length(name, len(as_text(column[row].as_py()) or ""))):
                 problems[row] = problem
     return problems
 
@@ -167,7 +164,7 @@ def _shown(row: RecordBatch) -> str:
             content = column.cast(pyarrow.large_binary())[0].as_py()
             cell = None if content is None else content.decode("utf-8", errors="backslashreplace")
         else:
-            cell = tables.as_text(column[0].as_py())
+            cell = as_text(column[0].as_py())
         cells[name] = cell if cell is None else cell[:_SHOWN]
     return json.dumps(cells, ensure_ascii=False)
 
@@ -188,15 +185,13 @@ def _sample(file: pyarrow.parquet.ParquetFile, path: Path) -> Table:
     batch = next(file.iter_batches(batch_size=_SAMPLE))
     bad = _problems(batch)
     good = batch.take(pyarrow.array([row for row in range(len(batch)) if row not in bad], pyarrow.int64()))
-    columns = [[tables.as_text(cell) for cell in column.to_pylist()] for column in good.columns]
+    columns = [[as_text(cell) for cell in column.to_pylist()] for column in good.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(str(path), list(batch.schema.names), rows, list(range(1, len(rows) + 1)))
 
 
 def _checked(schema: pyarrow.Schema, path: Path) -> pyarrow.Schema:
-    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: two columns are named {twice!r}; rename one of them")
+    require_different(schema.names, str(path))
     return schema
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rehead.data.tables import SURROGATE
+from rehead.data.records import BadRow
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -18,10 +17,6 @@ if TYPE_CHECKING:
 PORTION_ROWS = 2048
 # About 200,000 tokens, of four characters each: a portion of long texts has fewer rows.
 PORTION_CHARACTERS = 800_000
-# So much of a row that cannot be read is kept.
-_SHOWN = 2000
-# What stands for a byte that could not be decoded: its number from here on (see `rehead.batch.lines`).
-UNDECODED = 0xDC00
 
 
 class Row(NamedTuple):
@@ -38,30 +33,6 @@ class Row(NamedTuple):
     number: int
     text: str
     values: list[Any]
-
-
-class BadRow(NamedTuple):
-    """A row that cannot be read, and why.
-
-    Attributes:
-        source, number: see `Row`.
-        content: what stands there, or the beginning of it.
-    """
-
-    source: str
-    number: int
-    reason: str
-    content: str
-
-    def to_json(self) -> str:
-        content = SURROGATE.sub(_as_byte, self.content[:_SHOWN])
-        told = {"source": self.source, "row": self.number, "reason": self.reason, "content": content}
-        return json.dumps(told, ensure_ascii=False) + "\n"
-
-
-def _as_byte(undecoded: Any) -> str:
-    number = ord(undecoded[0]) - UNDECODED
-    return f"\\x{number:02x}" if 0 <= number < 256 else "\ufffd"
 
 
 @dataclass(frozen=True)

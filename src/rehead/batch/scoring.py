@@ -18,7 +18,8 @@ from rehead.batch.journal import Counts, Journal, identity_of
 from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead
 from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import Source
-from rehead.data import tables, writing
+from rehead.data import writing
+from rehead.data.columns import text_column_of
 from rehead.runtime import progress
 
 if TYPE_CHECKING:
@@ -70,8 +71,10 @@ def score_table(
     """
     begun = time.perf_counter()
     writing.require_writable(output)
-    with sources.opened(source, query, output) as opened:
-        column = tables.text_column_of(opened.sample, text_column, model.description.get("text_column"))
+    trained_on = model.description.get("text_column")
+    names = [name for name in (text_column, trained_on, model.description.get("label_column")) if name]
+    with sources.opened(source, query, output, names) as opened:
+        column = text_column_of(opened.sample, text_column, trained_on)
         added = answers.names_of(model)
         answers.require_free(opened.columns, added, source)
         identity = identity_of(

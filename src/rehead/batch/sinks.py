@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rehead.batch.portions import Portion
-from rehead.data import tables
+from rehead.data.cells import as_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,7 +68,7 @@ class DelimitedSink:
 
     def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
         return self._lines(
-            [*map(tables.as_text, row), *answer.values()] for row, answer in zip(portion.rows(), answers, strict=True)
+            [*map(as_text, row), *answer.values()] for row, answer in zip(portion.rows(), answers, strict=True)
         )
 
     def _lines(self, rows: Any) -> bytes:
@@ -96,9 +96,9 @@ class JsonSink:
 
 def _json(row: dict[str, Any]) -> str:
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=tables.as_text)
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_text)
     except ValueError:
-        return json.dumps(_finite(row), ensure_ascii=False, default=tables.as_text)
+        return json.dumps(_finite(row), ensure_ascii=False, default=as_text)
 
 
 def _finite(value: Any) -> Any:
@@ -128,7 +128,7 @@ class ParquetSink:
         import pyarrow
 
         if isinstance(portion.values, list):
-            rows = [[tables.as_text(cell) for cell in row] for row in portion.values]
+            rows = [[as_text(cell) for cell in row] for row in portion.values]
             own = [pyarrow.array([row[i] for row in rows], pyarrow.string()) for i in range(len(self._columns))]
         else:
             own = portion.values.columns

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rehead.batch import databases
-from rehead.batch.dialects import DELIMITED, PARQUET, kind_of
-from rehead.batch.lines import read_head
 from rehead.batch.portions import Portion
-from rehead.data.examples import Table
+from rehead.data.cells import Table
+from rehead.data.dialects import ARROW, DELIMITED, IN_PORTIONS, PARQUET, kind_of
+from rehead.data.documents import is_saved_data_set
+from rehead.data.lines import read_head
+from rehead.data.tables import is_named_as_table
 from rehead.data.writing import FORMATS
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
@@ -61,20 +63,20 @@ def is_table(given: str) -> bool:
     try:
         path = Path(given)
         if path.exists():
-            return path.is_file() or any(_is_table_file(file) for file in path.iterdir())
+            return path.is_file() or is_saved_data_set(path) or any(_is_table_file(file) for file in path.iterdir())
     except OSError:  # too long for a file's name, so it is a text
         return False
-    named_so = path.suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
-    return named_so or bool(_matching(given))
+    return is_named_as_table(given) or bool(_matching(given))
 
 
 @contextmanager
-def opened(given: str, query: str | None, output: Path) -> Iterator[Source]:
-    """The rows of INPUT, as long as it is open.
+def opened(given: str, query: str | None, output: Path, names: Collection[str] = ()) -> Iterator[Source]:
+    """Yield the rows of INPUT, as long as it is open.
 
     Args:
         query: of a database: which rows.
         output: where results go; in a folder of tables it is not one of them.
+        names: of columns that are looked for; a first row with one of them is a header.
 
     Raises:
         DataError: something cannot be read, or several files do not have the same columns.
@@ -91,17 +93,18 @@ def opened(given: str, query: str | None, output: Path) -> Iterator[Source]:
         progress.say(f"{given}: {len(files):,} tables")
     column = FILE_COLUMN if len(files) > 1 else None
     # A file that is empty says nothing about the others.
-    heads = (read_head(path) for path, _ in files)
-    kind = next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
+    heads = (read_head(path) for path, _ in files if path.is_file())
+    saved = files[0][0].is_dir()
+    kind = ARROW if saved else next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
     rows: Source
     if kind == PARQUET:
         from rehead.batch.parquet_files import ParquetFiles
 
         rows = ParquetFiles(files, column)
     else:
-        from rehead.batch.text_files import TextFiles
+        from rehead.batch.text_files import TextFiles, WholeFiles
 
-        rows = TextFiles(files, kind, column)
+        rows = (TextFiles if kind in IN_PORTIONS else WholeFiles)(files, kind, column, names)
     if rows.columns.count(FILE_COLUMN) > 1:
         raise DataError(f"{given} has a column {FILE_COLUMN!r} already, which names of files are written to; rename it")
     yield rows
@@ -114,7 +117,7 @@ def files_of(given: str, output: Path) -> list[tuple[Path, str]]:
         DataError: there are none.
     """
     path = Path(given)
-    if path.is_dir():
+    if path.is_dir() and not is_saved_data_set(path):
         ours = {output.resolve(), bad_rows_file(output).resolve()}
         files = sorted(file for file in path.iterdir() if _is_table_file(file) and file.resolve() not in ours)
         if not files:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rehead.cli.inputs import is_of_images, read_input
-
-if TYPE_CHECKING:
-    from rehead.data.pictures import Picture
+from rehead.cli.inputs import read_input
 
 
 def drift(options: argparse.Namespace) -> None:
@@ -18,7 +15,7 @@ def drift(options: argparse.Namespace) -> None:
 
     if options.data != "-":
         require_source(options.data)  # before torch is imported, which takes seconds
-    inputs = _inputs(options.data, options.text_column, Path(options.model))
+    _, inputs, _ = read_input(options.data, options.text_column, Path(options.model))
     from rehead.drift.workflow import drift as run
 
     facts = run(options.model, inputs)
@@ -26,17 +23,6 @@ def drift(options: argparse.Namespace) -> None:
         print(json.dumps(facts, ensure_ascii=False))
     else:
         _print(facts)
-
-
-def _inputs(data: str, text_column: str | None, model: Path) -> list[str] | list[Picture]:
-    """The texts or images; a sample's labels are left out."""
-    from rehead.data.samples import PREFIX, read_any
-    from rehead.data.tables import infer_text_column
-
-    if data.startswith(PREFIX) and not is_of_images(data):
-        table = read_any(data)
-        return [text or "" for text in table.column(infer_text_column(table, text_column, None))]
-    return read_input(data, text_column, model)[1]
 
 
 # What a measure is called, and how its means are written.

@@ -1,4 +1,4 @@
-"""What a command is given to classify or explain: a text, lines of stdin, a table, an image, a folder of them."""
+"""What a command is to classify or explain: a text, lines of stdin, a table, an image, a folder of them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,15 @@ if TYPE_CHECKING:
 def read_input(
     given: str, text_column: str | None, model: Path
 ) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
-    """Rows with their original columns, the texts or images among them, and the text column's name."""
-    path = Path(given)
+    """Return rows with their original columns, the texts or images among them, and the text column's name."""
     if is_of_images(given, text_column):
         return _read_images(given, text_column)
     if given == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
-        return [{"text": line} for line in lines], lines, "text"
-    if _is_path(given):
-        from rehead.data import tables
-
-        table = tables.read(path, unlabelled=True)
-        column = tables.text_column_of(table, text_column, _trained_text_column(model))
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        texts = [row[column] or "" for row in rows]
-        empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
-        if empty:
-            progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
-        return rows, texts, column
-    return [{"text": given}], [given], "text"
+        texts = _lines_of_stdin()
+        return [{"text": line} for line in texts], texts, "text"
+    if _is_table(given):
+        return _read_table(given, text_column, model)
+    return [{"text": given}], [_checked(given, "the text")], "text"
 
 
 def is_of_images(given: str, column: str | None = None) -> bool:
@@ -54,18 +44,14 @@ def is_of_images(given: str, column: str | None = None) -> bool:
 
 
 def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture], str]:
-    """Rows with their original columns, and the images; those that cannot be used are named and left out."""
+    """Return rows with their original columns, and the images; those that cannot be used are named and left out."""
     from rehead.data import galleries
-    from rehead.data.pictures import looked_at
+    from rehead.data.pictures import warn_of_unusable
 
     if source != galleries.DIGITS and not Path(source).exists():
         raise DataError(f"{source}: no such file; check the path")
     rows, pictures = galleries.unlabelled(source, column)
-    problems = looked_at(pictures)
-    for picture, problem in zip(pictures, problems, strict=True):
-        if problem is not None:
-            progress.warn(f"{picture.name} {problem}: it is not classified")
-    usable = [i for i, problem in enumerate(problems) if problem is None]
+    usable = warn_of_unusable(pictures, "it is not classified")
     if not usable:
         raise DataError(f"{source}: no image there can be used; see the lines above")
     kept = [pictures[i] for i in usable]
@@ -73,21 +59,66 @@ def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str,
     return [rows[i] for i in usable], kept, name
 
 
-def _is_path(given: str) -> bool:
-    """A file that is there, or what can only be meant as one: a data file's name without spaces."""
-    from rehead.data.writing import FORMATS
+def _lines_of_stdin() -> list[str]:
+    """Return the lines of stdin, whatever encoding the terminal has: they are UTF-8."""
+    stream = getattr(sys.stdin, "buffer", None)
+    if stream is None:  # text that was put in its place
+        lines = sys.stdin.read().splitlines()
+    else:
+        lines = (
+            stream.read().decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").removesuffix("\n").split("\n")
+        )
+    if lines == [""]:
+        return []
+    return [_checked(line, f"stdin line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _checked(text: str, where: str) -> str:
+    """Return the text; raise DataError where a byte of it is not UTF-8."""
+    from rehead.data.lines import SURROGATE, UNDECODED
+
+    if not text.isascii() and (found := SURROGATE.search(text)):
+        byte = ord(found[0]) - UNDECODED
+        what = f"byte 0x{byte:02x} is not UTF-8" if 0 <= byte < 256 else "it holds half a surrogate pair"
+        raise DataError(f"{where}: {what}; convert it to UTF-8")
+    return text
+
+
+def _is_table(given: str) -> bool:
+    """Return whether it is a file or sample that is there, or can only be meant as one: a data file's name."""
+    from rehead.data.samples import PREFIX
+    from rehead.data.tables import is_named_as_table
 
     try:
         if given and Path(given).exists():
             return True
-    except OSError:  # too long for a file's name, so it is a text
+    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it, so it is a text
         return False
-    return Path(given).suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
+    return is_named_as_table(given) or (given.startswith(PREFIX) and not any(map(str.isspace, given)))
 
 
-def _trained_text_column(model: Path) -> str | None:
+def _read_table(
+    given: str, text_column: str | None, model: Path
+) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
+    from rehead.data.columns import text_column_of
+    from rehead.data.samples import read_any
+
+    trained_text, trained_label = _trained_columns(model)
+    names = [name for name in (text_column, trained_text, trained_label) if name]
+    table = read_any(given, unlabelled=True, names=names)
+    column = text_column_of(table, text_column, trained_text)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    texts = [row[column] or "" for row in rows]
+    empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
+    if empty:
+        progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
+    return rows, texts, column
+
+
+def _trained_columns(model: Path) -> tuple[str | None, str | None]:
+    """Return the columns of texts and labels that a saved classifier was trained on."""
     try:
-        column: str | None = json.loads((model / "rehead.json").read_text(encoding="utf-8")).get("text_column")
-    except (OSError, ValueError):
-        return None  # loading the model will say what is wrong with it
-    return column
+        saved = json.loads((model / "rehead.json").read_text(encoding="utf-8"))
+        return saved.get("text_column"), saved.get("label_column")
+    except (OSError, ValueError, AttributeError):
+        return None, None  # loading the model will say what is wrong with it

@@ -6,6 +6,7 @@ Looks at texts, labels and, where a base has been loaded, at the number of their
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 
@@ -40,6 +41,8 @@ _LANGUAGE_SHARE = 0.05
 
 # What stands in the place of bytes that are not UTF-8.
 _LOST = "\ufffd"
+# Punctuation and spaces that make no other label: not between digits, and hyphens and the like between letters alone.
+_SPACING = re.compile(r"[\s_'\"()\[\]:;!?]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-\u2010-\u2014/&](?=[^\W\d])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -175,7 +178,7 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
     counts = class_counts(examples)
     same: dict[str, list[str]] = {}
     for name in counts:
-        same.setdefault(re.sub(r"[\W_]+", "", name).casefold(), []).append(name)
+        same.setdefault(_spelled(name), []).append(name)
     for names in same.values():
         if len(names) > 1:
             yield _spelling("error", names, counts)
@@ -191,6 +194,19 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
                 and SequenceMatcher(None, forms[rare], forms[common]).ratio() >= _SPELLED_ALIKE
             ):
                 yield _spelling("warning", [common, rare], counts)
+
+
+def _spelled(name: str) -> str:
+    """Return what is the same for labels that differ in Unicode form, case, spaces and punctuation alone.
+
+    Signs, as in C++ or A-, and symbols such as emoji are kept; numbers are the same if their values are.
+    """
+    form = unicodedata.normalize("NFKC", name).replace("\ufe0f", "").strip().casefold()
+    try:
+        value = float(form)
+    except ValueError:
+        return _SPACING.sub("", form) or form
+    return f"{value:.17g}"
 
 
 def _spelling(grade: str, names: list[str], counts: dict[str, int]) -> Finding:
@@ -298,11 +314,12 @@ def _languages(examples: Examples) -> Iterator[Finding]:
     shares = {language: len(rows) / len(by_row) for language, rows in told.items()}
     named = sorted((name for name, share in shares.items() if share >= _LANGUAGE_SHARE), key=lambda name: -shares[name])
     if len(named) > 1 or (named and named[0] != "en"):
+        n_named, named = len(named), named[:SHOWN]
         rows = [told[language][0] for language in named]
         yield Finding(
             "note",
             "languages",
-            len(named),
+            n_named,
             [
                 {"language": language, "share": f"{shares[language]:.0%}", **shown}
                 for language, shown in zip(named, shown(examples, np.array(rows)), strict=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -11,6 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rehead.data.cells import Table
+from rehead.data.columns import require_column
+from rehead.data.label_cells import SEPARATOR, is_missing, label_lists
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.data.pictures import Picture
 from rehead.runtime.errors import DataError
@@ -19,29 +21,6 @@ Index = npt.NDArray[np.int64]
 
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
-# Between the labels of a text that has several, where nothing else is said.
-SEPARATOR = ";"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it stands in a file: every cell is text, None where there is no value.
-
-    Attributes:
-        source: where it came from, for messages.
-        columns: names of the columns.
-        rows: one list of cells a row, as many as there are columns.
-        lines: the line in the file at which each row begins, from 1 (the row's number, where there are no lines).
-    """
-
-    source: str
-    columns: list[str]
-    rows: list[list[str | None]]
-    lines: list[int]
-
-    def column(self, name: str) -> list[str | None]:
-        position = self.columns.index(name)
-        return [row[position] for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -162,7 +141,7 @@ def from_table(
     """
     dropped: Dropped = {}
     texts: list[str] = []
-    named_labels: list[list[str]] = []
+    cells: list[str] = []
     lines: list[int] = []
     columns = zip(table.column(text_column), table.column(label_column), table.lines, strict=True)
     for text, label, line in columns:
@@ -170,15 +149,18 @@ def from_table(
             dropped.setdefault("no text", []).append(line)
         elif not (label and label.strip()):
             dropped.setdefault("no label", []).append(line)
+        elif is_missing(label) and label.strip() not in (label_names or ()):
+            dropped.setdefault(f"label {label.strip()}, which stands for none", []).append(line)
         else:
             texts.append(text)
-            named_labels.append(labels_in(label, separator))
+            cells.append(label)
             lines.append(line)
     if not texts:
         raise DataError(
             f"{table.source}: none of its {len(table.rows)} rows has both a text (column {text_column!r}) and a "
             f"label (column {label_column!r}); name the right columns with --text-column and --label-column"
         )
+    named_labels = label_lists(cells, separator, lines, table.source)
     known = label_names or in_order({name for names in named_labels for name in names})
     if not known:
         raise DataError(f"{table.source}: no row has a label in column {label_column!r}; name it with --label-column")
@@ -204,39 +186,13 @@ def from_table(
     return Examples(texts, labels, known, np.array(lines, dtype=np.int64), table.source), dropped
 
 
-def labels_in(cell: str, separator: str | None) -> list[str]:
-    """The labels that a cell holds; one if there is no separator."""
-    if separator is None:
-        return [cell.strip()]
-    listed = _as_list(cell)
-    pieces = cell.split(separator) if listed is None else listed
-    return [piece.strip() for piece in pieces if piece.strip()]
-
-
-def _as_list(cell: str) -> list[str] | None:
-    """The labels of a JSON array such as `["a", "b"]`; None for anything else."""
-    if not (cell.lstrip().startswith("[") and cell.rstrip().endswith("]")):
-        return None
-    try:
-        values = json.loads(cell)
-    except ValueError:
-        return None
-    return [str(value) for value in values] if all(isinstance(value, str | int) for value in values) else None
-
-
-def separator_of(cells: list[str | None]) -> str | None:
-    """What stands between the labels of a column whose texts may have several; None where each has one.
-
-    They may have several if every cell is a JSON array, or if semicolons divide cells into names that come up again:
-    into no more different names than there are different cells.
-    """
-    different = {cell.strip() for cell in cells if cell and cell.strip()}
-    if different and all(_as_list(cell) is not None for cell in different):
-        return SEPARATOR
-    if not any(SEPARATOR in cell for cell in different):
-        return None
-    pieces = {piece for cell in different for piece in labels_in(cell, SEPARATOR)}
-    return SEPARATOR if len(pieces) <= len(different) else None
+def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
+    """Return the examples that have a text, and the lines of the others."""
+    if examples.pictures is not None:
+        return examples, {}
+    filled = np.array([bool(text.strip()) for text in examples.texts], dtype=np.bool_)
+    empty = examples.lines[~filled].tolist()
+    return examples.take(np.flatnonzero(filled)), {"no text": empty} if empty else {}
 
 
 def with_groups_and_times(
@@ -248,10 +204,7 @@ def with_groups_and_times(
         DataError: there is no such column, or a time cannot be read.
     """
     for option, name in (("--group-column", group_column), ("--time-column", time_column)):
-        if name is not None and name not in table.columns:
-            raise DataError(
-                f"{table.source} has no column {name!r} ({option}); its columns are {', '.join(table.columns)}"
-            )
+        require_column(table, name, option)
     position = {line: i for i, line in enumerate(table.lines)}
     rows = [position[line] for line in examples.lines.tolist()]
     groups = times = None

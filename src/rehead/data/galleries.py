@@ -18,7 +18,7 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from rehead.data import tables
-from rehead.data.examples import Table
+from rehead.data.cells import Table
 from rehead.data.pictures import FORMATS, Picture, shown
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError

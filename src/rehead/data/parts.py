@@ -11,21 +11,15 @@ import numpy.typing as npt
 
 from rehead.data import galleries, samples
 from rehead.data.audit import audit
+from rehead.data.cells import Table
+from rehead.data.columns import infer_columns, known_column, require_column
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
-from rehead.data.examples import (
-    SEPARATOR,
-    Dropped,
-    Examples,
-    from_table,
-    require_learnable,
-    separator_of,
-    with_groups_and_times,
-)
+from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.findings import Finding
+from rehead.data.label_cells import SEPARATOR, separator_of
 from rehead.data.labels import strata
-from rehead.data.pictures import looked_at
+from rehead.data.pictures import warn_of_unusable
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
-from rehead.data.tables import infer_columns
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -223,19 +217,28 @@ def read_examples(
     """
     if galleries.holds_images(data, sources.text_column or known.text):
         return _read_images(data, sources, label_names, known)
-    table = samples.read_any(data)
-    text_column, label_column = (name if name in table.columns else None for name in known[:2])
-    text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
+    asked = (sources.text_column, sources.label_column, sources.group_column, sources.time_column)
+    table = samples.read_any(data, names=[name for name in (*asked, *known[:2]) if name])
+    text, label = _columns_of(table, sources, known)
     separator = known.separator
     if label_names is None:
-        asked = sources.label_separator
-        separator = separator_of(table.column(label)) if asked is None else asked or None
+        given = sources.label_separator
+        separator = separator_of(table.column(label)) if given is None else given or None
     several = "" if separator is None else ", of which a text may have several"
     progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}{several}")
     examples, dropped = from_table(table, text, label, label_names, separator)
     if data == sources.data:
         examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
     return examples, dropped, Columns(text, label, separator), len(table.rows)
+
+
+def _columns_of(table: Table, sources: Sources, known: Columns) -> tuple[str, str]:
+    """Return the columns of texts and labels: those that are named, else those that are known, else those found."""
+    require_column(table, sources.text_column, "--text-column")
+    require_column(table, sources.label_column, "--label-column")
+    text = sources.text_column or known_column(table, known.text, "--text-column")
+    label = sources.label_column or known_column(table, known.label, "--label-column")
+    return infer_columns(table, text, label)
 
 
 def _read_images(
@@ -252,12 +255,9 @@ def _read_images(
         examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
     at = gallery.picture_at()
     examples = replace(examples, pictures=[at[line] for line in examples.lines.tolist()])
-    problems = looked_at(examples.pictures or [])
-    for i, problem in enumerate(problems):
-        if problem is not None:
-            progress.warn(f"{examples.texts[i]} {problem}: it is not used")
-            dropped.setdefault("unusable image", []).append(int(examples.lines[i]))
-    usable = np.flatnonzero([problem is None for problem in problems])
+    usable = np.array(warn_of_unusable(examples.pictures or [], "it is not used"), dtype=np.int64)
+    if unusable := np.delete(examples.lines, usable).tolist():
+        dropped["unusable image"] = unusable
     if not len(usable):
         raise DataError(f"{table.source}: none of its {len(table.rows):,} images can be used; see the lines above")
     return examples.take(usable), dropped, columns, len(table.rows)

@@ -27,6 +27,8 @@ from rehead.runtime.errors import DataError
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".jpe": "JPEG",
     ".png": "PNG",
     ".bmp": "BMP",
     ".gif": "GIF",
@@ -38,6 +40,8 @@ FORMATS = {
 LARGEST_PIXELS = 100_000_000
 # Bytes of a file, packed or not.
 LARGEST_BYTES = 500_000_000
+# So many images that cannot be used are named one by one.
+_WARNED_OF = 5
 # Side of the square that a difference hash is made of: 16 · 16 bits.
 _HASHED_SIDE = 16
 # Modes of more than 8 bits a channel, which `convert` would cut off at 255.
@@ -247,6 +251,21 @@ def looked_at(pictures: Sequence[Picture]) -> list[str | None]:
             problems.append(look.problem)
             advance(1)
     return problems
+
+
+def warn_of_unusable(pictures: Sequence[Picture], so: str) -> list[int]:
+    """Look at n images, warn of those that cannot be used, and return the positions of the others.
+
+    Args:
+        so: what becomes of one that cannot be used.
+    """
+    problems = looked_at(pictures)
+    unusable = [(picture, problem) for picture, problem in zip(pictures, problems, strict=True) if problem is not None]
+    for picture, problem in unusable[:_WARNED_OF]:
+        progress.warn(f"{problem if problem.startswith(picture.name) else f'{picture.name} {problem}'}: {so}")
+    if len(unusable) > _WARNED_OF:
+        progress.warn(f"{len(unusable) - _WARNED_OF:,} more images cannot be used either")
+    return [i for i, problem in enumerate(problems) if problem is None]
 
 
 def as_picture(given: Any, number: int) -> Picture | None:

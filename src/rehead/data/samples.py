@@ -1,11 +1,11 @@
 """Real data sets that people have published as packages, for a first try and for the tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from rehead.data import galleries, tables
-from rehead.data.examples import Table
+from rehead.data.cells import Table
 from rehead.runtime.downloads import Package, fetch
 from rehead.runtime.errors import DataError
 
@@ -173,6 +173,8 @@ def own_test(data: str) -> str | None:
     return f"{data}{_TEST}" if sample and sample.test_member else None
 
 
-def read_any(data: str) -> Table:
-    """Reads DATA as the command line takes it: `sample:NAME` or a file's path."""
-    return read(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else tables.read(Path(data))
+def read_any(data: str, *, unlabelled: bool = False, names: Collection[str] = ()) -> Table:
+    """Read DATA as the command line takes it: `sample:NAME`, or a file's path (see `rehead.data.tables.read`)."""
+    if data.startswith(PREFIX):
+        return read(data.removeprefix(PREFIX))
+    return tables.read(Path(data), unlabelled=unlabelled, names=names)

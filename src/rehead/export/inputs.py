@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rehead.data import galleries, samples, tables
+from rehead.data import galleries, samples
+from rehead.data.columns import text_column_of
 from rehead.data.pictures import Picture, looked_at
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
@@ -43,9 +44,10 @@ def read(
 def _read(data: str, text_column: str | None, told: Mapping[str, Any]) -> list[str] | list[Picture]:
     if galleries.holds_images(data, text_column or told.get("text_column")):
         return _pictures(data, text_column)
+    names = [name for name in (text_column, told.get("text_column"), told.get("label_column")) if name]
     # A file may be of texts alone.
-    table = tables.read(Path(data), unlabelled=True) if Path(data).is_file() else samples.read_any(data)
-    column = tables.text_column_of(table, text_column, told.get("text_column"))
+    table = samples.read_any(data, unlabelled=True, names=names)
+    column = text_column_of(table, text_column, told.get("text_column"))
     texts = [text for text in dict.fromkeys(table.column(column)) if text and text.strip()]
     if not texts:
         raise DataError(f"{data}: column {column!r} holds no text; name another with --text-column")
