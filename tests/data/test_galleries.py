@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from pyarrow import parquet
 
 import rehead
 from rehead.data import galleries
-from rehead.data.parts import Sources, gather, prepare
+from rehead.data.parts import Sources, gather, prepare, with_own_parts
 from rehead.data.pictures import Picture
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
@@ -223,3 +224,116 @@ def test_files_that_unpack_to_too_much_are_not_read(tmp_path: Path, monkeypatch:
     assert looks[1] is None
     (tmp_path / "pipe.png").symlink_to("/dev/zero")
     assert "no such file" in str(Picture("pipe.png", tmp_path / "pipe.png").look.problem)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The warnings so far."""
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", warnings.append)
+    return warnings
+
+
+@pytest.mark.parametrize(("train", "test"), [("training_set", "test_set"), ("train", "test_set"), ("Train", "Testing")])
+def test_parts_may_be_called_as_people_call_them(tmp_path: Path, train: str, test: str) -> None:
+    for part, first in ((train, 0), (test, 40)):
+        save_folders(tmp_path / part, 10, first)
+    parts = prepare(Sources(str(tmp_path)), seed=0)
+    assert parts.pool.label_names == ("lying", "upright")
+    assert len(parts.test) == 20
+
+
+def test_folders_around_the_parts_or_classes_are_passed_by(tmp_path: Path) -> None:
+    for part, first in (("train", 0), ("test", 40)):
+        save_folders(tmp_path / "archive" / "flowers" / part, 10, first)
+    assert len(prepare(Sources(str(tmp_path)), seed=0).test) == 20
+    save_folders(tmp_path / "wrapped" / "dataset", 3)
+    assert galleries.read(str(tmp_path / "wrapped")).table.rows[0][1] == "lying"
+
+
+def test_unlabelled_test_part_is_left_out_and_said(tmp_path: Path, said: list[str]) -> None:
+    save_folders(tmp_path / "train", 10)
+    (tmp_path / "test").mkdir()
+    image("lying", 50).save(tmp_path / "test" / "a.png")
+    assert list(galleries.parts_of(str(tmp_path))) == ["train"]
+    assert "test has no sub-folders" in said[0]
+
+
+def test_class_without_images_and_broken_link_are_named(tmp_path: Path, said: list[str]) -> None:
+    data = save_folders(tmp_path / "data", 3)
+    (data / "empty").mkdir()
+    (data / "phone").mkdir()
+    (data / "phone" / "a.heic").write_bytes(b"...")
+    (data / "lying" / "b.avif").write_bytes(b"...")
+    (data / "lying" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    assert len(galleries.read(str(data)).pictures) == 6
+    text = "\n".join(said)
+    assert "folder 'empty' is empty: it is not a class" in text
+    assert "folder 'phone' holds 1 .heic, and no image that is read" in text
+    assert "class 'lying' loses 1 .avif" in text
+    assert "gone.png is a link to nothing" in text
+
+
+def test_folder_of_images_that_are_not_read_says_so(tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "1.avif").write_bytes(b"...")
+    assert galleries.holds_images(str(tmp_path))
+    with pytest.raises(DataError, match=r"none of its files is an image that is read \(2 .avif\); convert"):
+        galleries.read(str(tmp_path))
+
+
+def test_jfif_is_jpeg(tmp_path: Path) -> None:
+    image("lying", 1).save(tmp_path / "a.jfif", "JPEG")
+    assert Picture("a.jfif", tmp_path / "a.jfif").look.problem is None
+    assert galleries.holds_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_table_beside_the_images_has_their_labels(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data" / "train"
+    folder.mkdir(parents=True)
+    for i in range(12):
+        image("lying", i).save(folder / f"{i}.png")
+    rows = [(f"{i}.png", ("a", "b")[i % 2]) for i in range(12)]
+    if name.endswith("csv"):
+        write_csv(folder / name, ["file_name", "label"], rows)
+    else:
+        (folder / name).write_text("".join(f'{{"file_name": "{file}", "label": "{label}"}}\n' for file, label in rows))
+    pool = gather(with_own_parts(Sources(str(tmp_path / "data")))).pool
+    assert (pool.label_names, len(pool)) == (("a", "b"), 12)
+    assert pool.texts[3] == "3.png"
+
+
+def test_class_names_beside_images_in_parquet_are_read(tmp_path: Path) -> None:
+    cells = [{"bytes": encoded(image("lying", i)), "path": None} for i in range(4)]
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = arrow.table({"image": cells, "label": [0, 1, -1, 1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, tmp_path / "data.parquet")
+    assert galleries.read(str(tmp_path / "data.parquet")).table.column("label") == ["cat", "dog", None, "dog"]
+
+
+def test_names_with_backslashes_and_spaces_are_found(tmp_path: Path) -> None:
+    save_folders(tmp_path, 1)
+    table = write_csv(tmp_path / "a.csv", ["file", "label"], [("lying\\000.png", "a"), (" upright/000.png", "b")])
+    assert [picture.look.problem for picture in galleries.read(str(table)).pictures] == [None, None]
+
+
+def test_addresses_and_names_without_ending_are_refused_once(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "a.csv", ["url", "label"], [("https://example.org/a.png", "a")] * 3)
+    with pytest.raises(DataError, match="holds addresses, and nothing is fetched"):
+        galleries.read(str(table))
+    save_folders(tmp_path, 1)
+    table = write_csv(tmp_path / "b.csv", ["id", "breed"], [("lying/000", "a"), ("upright/000", "b")])
+    with pytest.raises(DataError, match=r"without their ending; write lying/000.png instead of lying/000"):
+        galleries.holds_images(str(table))
+
+
+def test_many_images_that_cannot_be_used_are_counted(tmp_path: Path, said: list[str]) -> None:
+    data = save_folders(tmp_path / "data", 3)
+    for i in range(9):
+        (data / "lying" / f"x{i}.png").write_bytes(b"...")
+    gather(Sources(str(data)))
+    assert sum("is no image" in line for line in said) == 5
+    assert "4 more images cannot be used either" in said

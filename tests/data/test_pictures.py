@@ -143,3 +143,19 @@ def test_names_that_are_no_text_can_be_written_down(tmp_path: Path) -> None:
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
     assert pictures.shown(name) == "caf\ufffd.png"
     assert pictures.shown("café.png") == "café.png"
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_in_a_file_of_sixteen_are_scaled_by_their_own_range(bits: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 64).astype(np.uint16)
+    deep = Image.fromarray(np.tile(ramp, (64, 1)))
+    shades = np.asarray(Picture("a.png", content=encoded(deep)).image(at_least=64))[0, :, 0]
+    assert (shades[0], shades[-1], len(np.unique(shades))) == (0, 255, 64)
+
+
+@pytest.mark.parametrize("values", [np.linspace(0, 409_500, 64), np.linspace(-1000, 3000, 64)])
+def test_whole_numbers_of_any_range_keep_their_shades(values: np.ndarray) -> None:
+    deep = Image.fromarray(np.tile(values.astype(np.int32), (64, 1)))
+    shades = np.asarray(Picture("a.tif", content=encoded(deep, "TIFF")).image(at_least=64))[0, :, 0]
+    assert shades[0] == 0
+    assert len(np.unique(shades)) > 50

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import io
 import os
 import sys
 import traceback
@@ -49,6 +50,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     gc.set_threshold(*_GARBAGE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not be able to show every character
     options = _parser().parse_args(arguments)
     progress.show(True)
     try:

@@ -136,9 +136,10 @@ def dialect_of(
         name = rows[0][1][0].strip()
         header, columns = name.lower() in TEXT_NAMES or name in names, ["text"]
     else:
+        is_named = delimiter is not None
         delimiter = delimiter or delimiter_of(text, head.path, names)
-        # What is separated by commas is quoted as soon as there is a mark.
-        quoted = delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
+        # What is separated by commas is quoted as soon as there is a mark, and so is what a spreadsheet has written.
+        quoted = is_named or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
         form = Form(head.encoding, records.QUOTED if quoted else records.PLAIN, delimiter, skipped=skipped)
         if quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE):
             form = _spaced_if_better(form, text, head)

@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import zipfile
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,17 +20,23 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from rehead.data import tables
-from rehead.data.cells import Table
+from rehead.data.cells import Table, as_text, named_classes, with_names
+from rehead.data.columns import require_column
 from rehead.data.pictures import FORMATS, Picture, shown
+from rehead.data.splits import part_named
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
-# Sub-folders with these names are parts of the data, if a training part is among them.
-PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
+# Endings of images that are not read: those that mean to give them should hear of it.
+UNREAD = frozenset((".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ico", ".ppm", ".pgm", ".tga", ".psd", ".dng"))
+# Tables beside images that name them, as the datasets library of Hugging Face has it, and the column of the names.
+_METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
+_FILE_NAME = "file_name"
+# Folders that other programs leave behind.
+_NOT_OURS = ("__MACOSX", "@eaDir", "__pycache__")
+# So many of a kind are named in a message.
+_NAMED = 5
+_CONVERT = f"convert those that are images to one of {', '.join(FORMATS)}"
 # A column names image files if so many of its cells do.
 _MOSTLY = 0.9
 # Bytes of a table that are looked at for names of images.
@@ -74,18 +82,23 @@ def holds_images(data: str, column: str | None = None) -> bool:
         return True
     path = Path(data)
     if path.is_dir():
-        images, others = _files_of(path)
-        return len(images) > len(others)  # a folder of texts may hold a picture, too
+        listed = _files_of(path)
+        unread = sum(file.suffix.lower() in UNREAD for file in listed.others)
+        # A folder of texts may hold an image, too.
+        return _metadata_of(path) is not None or len(listed.images) + 2 * unread > len(listed.others)
     if not path.is_file():
         return False
     if path.suffix.lower() == ".zip":
         return bool(_members_of(path)[0])
     if path.suffix.lower() == ".parquet":
         return _column_of_bytes(path, column) is not None
-    if path.suffix.lower() in (".csv", ".tsv", ".jsonl") and _mentions_images(path):
-        table = _read_table(path)
+    if path.suffix.lower() not in (".csv", ".tsv", ".jsonl"):
+        return False
+    if _mentions_images(path):
+        table = _read_table(path, [column] if column else [])
         judged = [column] if column in table.columns else table.columns
         return any(_names_images(table.column(name)) for name in judged)
+    _require_endings(path)
     return False
 
 
@@ -94,18 +107,51 @@ def parts_of(data: str) -> dict[str, str]:
 
     They are parts only if all that hold images are: one of several classes may be called train.
     """
-    path = Path(data)
-    if not path.is_dir():
+    if not Path(data).is_dir():
         return {}
-    children = {child.name.lower(): child for child in path.iterdir() if child.is_dir()}
-    if not children.keys() & set(PARTS["train"]):
+    path = _unwrapped(Path(data))
+    children = {child.name: child for child in sorted(path.iterdir()) if child.is_dir() and _is_ours(child.name)}
+    if "train" not in map(part_named, children):
         return {}  # most folders; what they hold need not be looked at
-    there = {name: child for name, child in children.items() if _files_of(child)[0]}
-    found = {part: there[name] for part, names in PARTS.items() for name in names if name in there}
-    if "train" not in found or len(found) < len(there):
+    there = {name: child for name, child in children.items() if _files_of(child).images}
+    named = {part: child for name, child in there.items() if (part := part_named(name))}
+    found = {part: named[part] for part in ("train", "validation", "test") if part in named}
+    if "train" not in found or len(found) < len(there) or not _are_labelled(found["train"]):
         return {}
-    nested = any(len(file.relative_to(found["train"]).parts) > 1 for file in _files_of(found["train"])[0])
-    return {part: str(folder) for part, folder in found.items()} if nested else {}
+    for part, folder in found.items():
+        if not _are_labelled(folder):
+            progress.warn(
+                f"{folder} has no sub-folders and no {_METADATA[0]}, so its images have no labels; it is not used as "
+                f"the {part} part"
+            )
+    return {part: str(folder) for part, folder in found.items() if _are_labelled(folder)}
+
+
+def _are_labelled(folder: Path) -> bool:
+    """Return whether images lie in sub-folders, or are named by a table."""
+    images = _files_of(folder).images
+    return _metadata_of(folder) is not None or any(len(file.relative_to(folder).parts) > 1 for file in images)
+
+
+def _metadata_of(folder: Path) -> Path | None:
+    """Return the table that names the images of a folder."""
+    return next((folder / name for name in _METADATA if (folder / name).is_file()), None)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder that the classes or parts lie in: archives often have one more around it, or several."""
+    while True:
+        inner = [child for child in folder.iterdir() if child.is_dir() and _is_ours(child.name)]
+        beside = [file for file in folder.iterdir() if file.is_file() and file.suffix.lower() in FORMATS]
+        if len(inner) != 1 or beside or _metadata_of(folder):
+            return folder
+        if not any(child.is_dir() and _files_of(child).images for child in inner[0].iterdir()):
+            return folder if _metadata_of(inner[0]) is None else inner[0]
+        folder = inner[0]
+
+
+def _is_ours(name: str) -> bool:
+    return not name.startswith(".") and name not in _NOT_OURS
 
 
 def read(
@@ -128,13 +174,26 @@ def read(
     if path.is_dir():
         if parts := parts_of(data):
             raise DataError(f"{data} has the parts {', '.join(parts)}; give one of them, such as {parts['train']}")
+        path = _unwrapped(path)
+        if metadata := _metadata_of(path):
+            return _by_table(metadata, image_column or _FILE_NAME, None, label_column, known)
         return _by_folder(data, _pictures_in(path))
     if path.suffix.lower() == ".zip":
         return _by_folder(data, _pictures_in(path))
-    table, image_column, pictures = _from_table_or_parquet(path, image_column, known[0])
+    return _by_table(path, image_column, known[0], label_column, known)
+
+
+def _by_table(
+    path: Path,
+    image_column: str | None,
+    known_image: str | None,
+    label_column: str | None,
+    known: tuple[str | None, str | None],
+) -> Gallery:
+    table, image_column, pictures = _from_table_or_parquet(path, image_column, known_image)
+    require_column(table, label_column, "--label-column")
     if label_column is None and known[1] in table.columns:
         label_column = known[1]
-    _require_columns(table, label_column)
     return Gallery(table, image_column, label_column or _label_among(table, image_column), pictures)
 
 
@@ -158,24 +217,58 @@ def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[st
 def _pictures_in(path: Path) -> list[Picture]:
     """The images of a folder or an archive; says what else is there."""
     if path.is_dir():
-        images, others = _files_of(path)
-        pictures = [Picture(shown(file.relative_to(path).as_posix()), file) for file in images]
-        names = [file.name for file in others]
+        listed = _files_of(path)
+        pictures = [Picture(shown(file.relative_to(path).as_posix()), file) for file in listed.images]
+        names = [file.name for file in listed.others]
+        for file in listed.broken[:_NAMED]:
+            progress.warn(f"{shown(str(file))} is a link to nothing; it is not used")
+        if len(listed.broken) > _NAMED:
+            progress.warn(f"{path}: {len(listed.broken):,} links in all lead to nothing")
+        _say_classes_without_images(path, listed)
+        if not pictures and names:
+            raise DataError(f"{path}: none of its files is an image that is read ({_endings(names)}); {_CONVERT}")
     else:
         members, names = _members_of(path)
         pictures = [Picture(shown(name), path, member) for name, member in members]
     if names:
-        endings = Counter(PurePosixPath(name).suffix.lower() or "none" for name in names)
-        told = ", ".join(f"{n:,} {ending}" for ending, n in endings.most_common(5))
         progress.warn(
-            f"{path}: {len(names):,} files are not used, because they are not named as images are ({told}); convert "
-            f"those that are images to one of {', '.join(FORMATS)}"
+            f"{path}: {len(names):,} files are not used, because they are not named as images are ({_endings(names)}); "
+            f"{_CONVERT}"
         )
     return pictures
 
 
-def _files_of(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Images in a folder and below, links included, and other files, in the order of their paths; no hidden ones."""
+def _endings(names: Sequence[str]) -> str:
+    endings = Counter(PurePosixPath(name).suffix.lower() or "none" for name in names)
+    return ", ".join(f"{n:,} {ending}" for ending, n in endings.most_common(5))
+
+
+def _say_classes_without_images(path: Path, listed: Files) -> None:
+    """Name the sub-folders that would be classes and hold no image that is read, or hold others, too."""
+    with_images = {file.relative_to(path).parts[0] for file in listed.images}
+    for child in sorted(path.iterdir()):
+        if not child.is_dir() or not _is_ours(child.name):
+            continue
+        unread = [file.name for file in listed.others if child in file.parents and file.suffix.lower() in UNREAD]
+        if child.name not in with_images:
+            held = [file.name for file in listed.others if child in file.parents]
+            what = f"holds {_endings(held)}, and no image that is read; {_CONVERT}" if held else "is empty"
+            progress.warn(f"{path}: folder {shown(child.name)!r} {what}: it is not a class")
+        elif unread:
+            progress.warn(f"{path}: class {shown(child.name)!r} loses {_endings(unread)}; {_CONVERT}")
+
+
+@dataclass(frozen=True)
+class Files:
+    """Files in a folder and below, in the order of their paths: images, links to nothing that are named so, others."""
+
+    images: list[Path]
+    broken: list[Path]
+    others: list[Path]
+
+
+def _files_of(folder: Path) -> Files:
+    """List a folder and what is below it, links included; no hidden files."""
     found: list[Path] = []
     visited: set[Path] = set()
     for name, folders, files in os.walk(folder, followlinks=True):
@@ -184,11 +277,13 @@ def _files_of(folder: Path) -> tuple[list[Path], list[Path]]:
             folders.clear()
             continue
         visited.add(here.resolve())
-        folders[:] = [each for each in folders if not each.startswith(".")]
-        found += [here / each for each in files if not each.startswith(".")]
+        folders[:] = [each for each in folders if _is_ours(each)]
+        found += [here / each for each in files if _is_ours(each) and each not in _METADATA]
     found.sort()
-    images = [file for file in found if file.suffix.lower() in FORMATS and file.is_file()]
-    return images, [file for file in found if file.suffix.lower() not in FORMATS]
+    named = [file for file in found if file.suffix.lower() in FORMATS]
+    others = [file for file in found if file.suffix.lower() not in FORMATS]
+    images = [file for file in named if file.is_file()]
+    return Files(images, [file for file in named if not file.exists()], others)
 
 
 def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
@@ -216,10 +311,23 @@ def _by_folder(source: str, files: list[Picture]) -> Gallery:
         [picture.name, picture.name.split("/")[0] if "/" in picture.name else None] for picture in files
     ]
     labels = {label for _, label in rows if label}
-    if labels and labels <= {name for names in PARTS.values() for name in names}:
+    if labels and all(map(part_named, labels)):
         raise DataError(f"{source}: its folders are parts ({', '.join(sorted(labels))}); unpack it and give the folder")
     if not labels:
-        raise DataError(f"{source}: images but no sub-folders; put the images of each class into a folder of its own")
+        raise DataError(
+            f"{source}: images but no sub-folders; put the images of each class into a folder of its own, or a "
+            f"{_METADATA[0]} with the columns {_FILE_NAME} and label beside them"
+        )
+    inner: dict[str, set[str]] = {label: set() for label in labels}
+    for picture in files:
+        if len(parts := picture.name.split("/")) > 2:
+            inner[parts[0]].add(parts[1])
+    same = next(iter(inner.values()))
+    if len(labels) > 1 and len(same) > 1 and all(each == same for each in inner.values()):
+        progress.warn(
+            f"{source}: labels are {', '.join(sorted(labels)[:_NAMED])}, and each holds the same folders, "
+            f"{', '.join(sorted(same)[:_NAMED])}; if those are the classes, name the outer ones train and test"
+        )
     table = Table(source, ["image", "label"], rows, list(range(1, len(rows) + 1)))
     return Gallery(table, "image", "label", files)
 
@@ -249,13 +357,24 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
     """
     if path.suffix.lower() == ".parquet":
         return _from_parquet(path, column)
-    table = _read_table(path)
-    _require_columns(table, column)
+    table = _read_table(path, [name for name in (column, known) if name])
+    require_column(table, column, "--text-column")
     found = next((name for name in table.columns if _names_images(table.column(name))), None)
     chosen = column or (known if known in table.columns else found)
     assert chosen is not None  # `holds_images` has found one
-    names = table.column(chosen)
-    return table, chosen, [Picture(shown(name or ""), path.parent / (name or "")) for name in names]
+    names = [(name or "").strip() for name in table.column(chosen)]
+    if sum("://" in name for name in names) > len(names) / 2:
+        raise DataError(
+            f"{path}: column {chosen!r} holds addresses, and nothing is fetched; download the images, and write the "
+            "names of their files there"
+        )
+    return table, chosen, [Picture(shown(name), _located(path.parent, name)) for name in names]
+
+
+def _located(folder: Path, name: str) -> Path:
+    """Return where a file lies whose name may be written as on Windows."""
+    path = folder / name
+    return path if "\\" not in name or path.exists() else folder / name.replace("\\", "/")
 
 
 def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, list[Picture]]:
@@ -266,16 +385,17 @@ def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, lis
     for number, cell in enumerate(content.column(image_column).to_pylist(), start=1):
         data, told = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         pictures.append(Picture(shown(told or f"row {number}"), content=data or b""))
-    columns = [[None if value is None else str(value) for value in content.column(name).to_pylist()] for name in others]
+    classes = named_classes(content.schema.metadata)
+    columns = [
+        [
+            as_text(with_names(cell, classes[name]) if name in classes else cell)
+            for cell in content.column(name).to_pylist()
+        ]
+        for name in others
+    ]
     rows = [[picture.name, *cells] for picture, *cells in zip(pictures, *columns, strict=True)]
     table = Table(str(path), [image_column, *others], rows, list(range(1, len(rows) + 1)))
     return table, image_column, pictures
-
-
-def _require_columns(table: Table, *names: str | None) -> None:
-    for name in names:
-        if name is not None and name not in table.columns:
-            raise DataError(f"{table.source} has no column {name!r}; its columns are {', '.join(table.columns)}")
 
 
 def _column_of_bytes(path: Path, column: str | None) -> str | None:
@@ -316,18 +436,29 @@ def _mentions_images(path: Path) -> bool:
     return any(ending.encode() in beginning for ending in FORMATS)
 
 
-def _read_table(path: Path) -> Table:
-    """A table with or without labels; its first row names the columns where it stands above names of images."""
-    table = tables.read(path, unlabelled=True)
+def _require_endings(path: Path) -> None:
+    """Raise DataError where a table names images beside it without the endings of their names."""
+    with path.open("rb") as file:
+        rows = file.read(_BEGINNING).decode("utf-8", "replace").split("\n")[1:3]
+    for cell in (cell.strip(" \r\"'") for row in rows for cell in re.split(r"[,;\t|]", row)[:10]):
+        if cell and len(cell) < 200 and "\0" not in cell:
+            ending = next((ending for ending in FORMATS if (path.parent / f"{cell}{ending}").is_file()), None)
+            if ending:
+                raise DataError(f"{path} names images without their ending; write {cell}{ending} instead of {cell}")
+
+
+def _read_table(path: Path, names: Sequence[str] = ()) -> Table:
+    """Read a table with or without labels; its first row names the columns where it stands above names of images."""
+    table = tables.read(path, unlabelled=True, names=[*names, _FILE_NAME])
     first, rest = table.rows[0], table.rows[1:]
-    if table.lines[0] > 1 or not rest:
+    if table.header or not rest:
         return table
     above = any(
         Path(cell or "").suffix.lower() not in FORMATS and _names_images([row[i] for row in rest])
         for i, cell in enumerate(first)
     )
-    names = [cell or "" for cell in first]
-    return Table(table.source, names, rest, table.lines[1:]) if above else table
+    header = [cell or "" for cell in first]
+    return Table(table.source, header, rest, table.lines[1:]) if above else table
 
 
 def _names_images(cells: list[str | None]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,15 +14,19 @@ from rehead.data import galleries, samples
 from rehead.data.audit import audit
 from rehead.data.cells import Table
 from rehead.data.columns import infer_columns, known_column, require_column
+from rehead.data.documents import saved_parts
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
 from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.findings import Finding
 from rehead.data.label_cells import SEPARATOR, separator_of
 from rehead.data.labels import strata
 from rehead.data.pictures import warn_of_unusable
-from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
+from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, part_named, stratified
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
+
+# What is chosen by fewer rows is mostly chance.
+_FEW_VALIDATION_ROWS = 30
 
 
 class Columns(NamedTuple):
@@ -133,9 +138,14 @@ def gather(sources: Sources) -> Material:
 
 
 def with_own_parts(sources: Sources, with_test: bool = True) -> Sources:
-    """Of a folder of images that is divided already: the training part as data, and the others as given ones."""
-    parts = galleries.parts_of(sources.data)
-    if not parts:
+    """Return the sources with the parts of a folder that is divided already: training as data, and the others as such.
+
+    It is a folder of images, or one that the datasets library has saved.
+    """
+    folder = Path(sources.data)
+    saved = {part: str(folder / name) for name in saved_parts(folder) if (part := part_named(name))}
+    parts = saved or galleries.parts_of(sources.data)
+    if "train" not in parts:
         return sources
     return replace(
         sources,
@@ -172,9 +182,11 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
         validation, repeated = _without_repeats(material.validation, train)
         dropped = _merged(dropped, repeated, "validation")
     if not len(validation) or (with_test and not len(test)):
-        raise DataError(
-            f"{pool.source}: {len(pool)} different texts are too few to divide into training, validation and test; "
-            "give 10 or more a class"
+        raise DataError(f"{pool.source}: {_too_few(pool)}")
+    if len(validation) < _FEW_VALIDATION_ROWS:
+        progress.warn(
+            f"{pool.source}: {len(validation)} rows are for validation, and what is chosen by so few is mostly chance; "
+            "give more examples"
         )
     in_training = seen_before(test.inputs, fingerprints([*train.inputs, *validation.inputs]))
     near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
@@ -190,6 +202,21 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
         near_training,
         material.findings,
         how,
+    )
+
+
+def _too_few(pool: Examples) -> str:
+    """Return what there is too little of to be divided, and the cure."""
+    n_groups = len(np.unique(near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)))
+    if n_groups < len(pool):
+        kept = "of near duplicates" if pool.groups is None else "of --group-column and near duplicates"
+        return (
+            f"{n_groups} groups {kept} are too few to divide into training, validation and test without parting one; "
+            + ("give more different texts" if pool.groups is None else "leave --group-column out, or give more groups")
+        )
+    return (
+        f"{len(pool)} different {pool.what} are too few to divide into training, validation and test; "
+        "give 10 or more a class"
     )
 
 

@@ -220,9 +220,9 @@ def _oddities(name: str, opened: Image.Image) -> list[str]:
 
 def _in_three_colours(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP:
-        values = np.asarray(image).astype(np.float32)
-        # 16 bits by their range; what has another one by its own.
-        top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else max(float(values.max(initial=0)), 1e-9)
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        values -= min(values.min(initial=0), 0)
+        top = _top_of(float(values.max(initial=0)), image.mode)
         image = Image.fromarray((255 * np.clip(values / top, 0, 1)).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
         image = image.convert("RGBA")
@@ -230,6 +230,16 @@ def _in_three_colours(image: Image.Image) -> Image.Image:
         paper.alpha_composite(image)
         image = paper
     return image.convert("RGB")
+
+
+def _top_of(largest: float, mode: str) -> float:
+    """Return the value that is white: the largest of 10, 12, 14 or 16 bits, whichever the image's values fill.
+
+    Cameras and scanners store 12 bits in files of 16. What has fewer or more bits is scaled by its own largest value.
+    """
+    if mode != "F" and 255 < largest <= 65535:
+        return next(float(2**bits - 1) for bits in (10, 12, 14, 16) if largest < 2**bits)
+    return max(largest, 1e-9)
 
 
 def _small_copies(image: Image.Image) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:

@@ -1,5 +1,6 @@
 """Divides examples into training, validation and test parts, the same way for the same seed."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,21 @@ from rehead.data.examples import Index
 # Training, validation, test.
 FRACTIONS = (0.7, 0.1, 0.2)
 Fractions = tuple[float, float, float]
+
+
+# What people call the parts, apart from what they hang on to the names.
+_CALLED = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "validate", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_HUNG_ON = re.compile(r"[\s_.-]*(set|data|images?|split|folder)?$")
+
+
+def part_named(name: str) -> str | None:
+    """Return which part a name such as `training_set` stands for: `train`, `validation`, `test`; None for any other."""
+    plain = _HUNG_ON.sub("", name.lower())
+    return next((part for part, names in _CALLED.items() if plain in names), None)
 
 
 @dataclass(frozen=True)
