@@ -178,7 +178,7 @@ def test_missing_label_is_refused_with_its_row(missing: object) -> None:
         (["a", "\ud83d"], "row 2"),
         ([2**70, 1], "too large"),
         ([float("inf"), 1.0], "too large"),
-        (np.array([[0, 2], [1, 0]]), "other values than 0 and 1"),
+        (np.array([[0, 2], [1, 0]]), "other numbers than 0 and 1"),
     ],
 )
 def test_label_that_could_not_be_saved_is_refused_with_its_row(y: object, message: str) -> None:

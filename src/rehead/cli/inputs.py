@@ -62,14 +62,11 @@ def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str,
 def _lines_of_stdin() -> list[str]:
     """Return the lines of stdin, whatever encoding the terminal has: they are UTF-8."""
     stream = getattr(sys.stdin, "buffer", None)
-    if stream is None:  # text that was put in its place
-        lines = sys.stdin.read().splitlines()
-    else:
-        lines = (
-            stream.read().decode("utf-8-sig", "surrogateescape").replace("\r\n", "\n").removesuffix("\n").split("\n")
-        )
-    if lines == [""]:
+    # Without a buffer it is text that was put in its place.
+    text = sys.stdin.read() if stream is None else stream.read().decode("utf-8-sig", "surrogateescape")
+    if not text:
         return []
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
     return [_checked(line, f"stdin line {number}") for number, line in enumerate(lines, start=1)]
 
 

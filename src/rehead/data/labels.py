@@ -91,7 +91,7 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
         elif np.isin(y, (0, 1)).all():
             return np.arange(y.shape[1]), y.astype(np.int64)
         else:
-            raise DataError("y has more than one column and holds other values than 0 and 1; give one label a text")
+            raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
     rows = [value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value for value in y]
     if not any(isinstance(value, list | tuple | set | frozenset) for value in rows):
         labels = _plain(rows, list(range(1, len(rows) + 1)))
