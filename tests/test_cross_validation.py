@@ -10,7 +10,7 @@ import pytest
 from rehead import Classifier, load
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.runtime.errors import SettingError
 from rehead.workflows.cross_validation import cross_validate
 from rehead.workflows.fit import fit
@@ -93,4 +93,4 @@ def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: st
 @pytest.mark.parametrize("more", [{"test": "x.csv"}, {"validation": "x.csv"}, {"time_column": "when"}])
 def test_cross_validation_takes_no_parts_of_ones_own(base: str, data: Path, more: dict[str, str]) -> None:
     with pytest.raises(SettingError, match="--cv tests on every example"):
-        fit(Sources(str(data), **more), unfitted(base), n_folds=3)
+        fit(DataConfig(str(data), **more), unfitted(base), n_folds=3)

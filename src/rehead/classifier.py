@@ -23,9 +23,9 @@ from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, R
 from rehead.artifact.manifest import FORMAT
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable, without_empty
+from rehead.data.images import ImageInput, as_image_input, require_usable
 from rehead.data.labels import classes_among, restored, strata
 from rehead.data.lines import SURROGATE
-from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
 from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines, likelihood
@@ -150,14 +150,14 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         begun = time.perf_counter()
         inputs = _as_inputs(X)
         texts = [given if isinstance(given, str) else given.name for given in inputs]
-        pictures = [given for given in inputs if isinstance(given, Picture)] or None
+        pictures = [given for given in inputs if isinstance(given, ImageInput)] or None
         if pictures:
             require_usable(pictures)
         if len(y) != len(texts):
             raise DataError(f"X has {len(texts)} texts and y {len(y)} labels; give one label a text")
         classes, ids = classes_among(y)
         names = tuple(str(value) for value in classes)
-        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", pictures=pictures)
+        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", images=pictures)
         filled, empty = without_empty(everything)
         unique, repeated = drop_duplicates(filled)
         dropped = empty | repeated
@@ -232,10 +232,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 adapters=result.adapters,
             )
         # The longest reach as far as a window of attention does.
-        if validation.pictures is None:
-            self._sample: list[str] | list[Picture] = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
+        if validation.images is None:
+            self._sample: list[str] | list[ImageInput] = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
         else:
-            self._sample = validation.pictures[:_VERIFIED_TEXTS]
+            self._sample = validation.images[:_VERIFIED_TEXTS]
         return result
 
     def predict_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
@@ -411,14 +411,14 @@ def _of_all(data: EncodedData, baseline: Baselines | ImageBaselines) -> Baseline
     return baselines.relearn(once.followed_by(data.validation), baseline.strength)
 
 
-def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:
+def _as_inputs(X: Sequence[Any]) -> list[str] | list[ImageInput]:
     if isinstance(X, str):
         raise DataError("X is one text; give a list of texts")
     if getattr(X, "ndim", 1) not in (1, 4):
         raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
     given = list(X)
     if given and not isinstance(given[0], str):
-        pictures = [as_picture(value, number) for number, value in enumerate(given, start=1)]
+        pictures = [as_image_input(value, number) for number, value in enumerate(given, start=1)]
         if None not in pictures:
             return [picture for picture in pictures if picture is not None]
     for number, text in enumerate(given, start=1):

@@ -17,7 +17,7 @@ import pytest
 from rehead.batch import sources
 from rehead.data import documents, packing, tables
 from rehead.data.examples import from_table
-from rehead.data.parts import Sources, with_own_parts
+from rehead.data.preparation import DataConfig, with_own_parts
 from rehead.runtime.errors import DataError
 
 ROWS = [["one, two", "a"], ["three", "b"], ['four "five"', "a"], ["sechs – für", "b"]]
@@ -193,7 +193,7 @@ def test_parts_of_a_saved_dictionary_are_used(tmp_path: Path) -> None:
     for part in ("train", "test"):
         saved(tmp_path / "both" / part, LABELLED)
     (tmp_path / "both" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
-    parts = with_own_parts(Sources(str(tmp_path / "both")))
+    parts = with_own_parts(DataConfig(str(tmp_path / "both")))
     assert (parts.data, parts.test) == (str(tmp_path / "both" / "train"), str(tmp_path / "both" / "test"))
 
 

@@ -12,7 +12,7 @@ import yaml
 
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, render_model_card, write
 from rehead.runtime.errors import ArtifactError
 from rehead.workflows.fit import evaluate, fit
@@ -46,7 +46,7 @@ def base(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def facts(folder: Path, data: Path, base: str) -> dict[str, Any]:
     """Of a real fit whose labels and file name are hostile."""
-    return fit(Sources(str(data)), Classifier(base), folder / "model").facts
+    return fit(DataConfig(str(data)), Classifier(base), folder / "model").facts
 
 
 class Elements(HTMLParser):

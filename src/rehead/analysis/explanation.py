@@ -22,7 +22,7 @@ from rehead.artifact.artifact import Artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
-from rehead.data.parts import Columns, Sources, read_examples
+from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation.baselines import Baselines
 from rehead.training.frozen_probes import frozen_features
 
@@ -65,7 +65,7 @@ class Neighbour:
     similarity: float
 
 
-def explain(folder: str | Path, text: str, sources: Sources | str | None = None) -> dict[str, Any]:
+def explain(folder: str | Path, text: str, sources: DataConfig | str | None = None) -> dict[str, Any]:
     """What a saved classifier says of a text and why, as JSON can hold it.
 
     Args:
@@ -78,7 +78,7 @@ def explain(folder: str | Path, text: str, sources: Sources | str | None = None)
     (pieces,), probabilities = contributions(loaded, [text])
     label = int(probabilities[0].argmax())
     of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     near = _neighbours(loaded, text, sources) if sources else []
     return {
         "text": text,
@@ -165,7 +165,7 @@ def log_odds(p: Any) -> Any:
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]:
+def _neighbours(model: Artifact, text: str, sources: DataConfig) -> list[Neighbour]:
     told = model.description
     examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(told))
     unique, _ = drop_duplicates(examples)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from rehead.analysis.explanation import log_odds
 from rehead.artifact import artifact
 from rehead.artifact.predictor import Scoring
-from rehead.data.pictures import Picture, as_picture
+from rehead.data.images import ImageInput, as_image_input
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
 
@@ -41,7 +41,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
         RheadError: a child of it, for whatever the user can mend.
     """
     loaded = artifact.load(Path(folder))
-    picture = Picture(str(image), Path(image))
+    picture = ImageInput(str(image), Path(image))
     weights, probabilities = heat_map(loaded, picture)
     if output is not None:
         content = io.BytesIO()
@@ -59,7 +59,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     }
 
 
-def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def heat_map(model: Scoring, picture: ImageInput) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """What each part contributes to the class that is predicted (8, 8), by row and column, and (n_classes,)
     probabilities.
     """
@@ -73,14 +73,14 @@ def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64],
             box = ((column - 0.5) * width, (row - 0.5) * height, (column + 1.5) * width, (row + 1.5) * height)
             ImageDraw.Draw(without).rectangle(box, fill=colour)
             variants.append(without)
-    pictures = [found for i, variant in enumerate(variants) if (found := as_picture(variant, i)) is not None]
+    pictures = [found for i, variant in enumerate(variants) if (found := as_image_input(variant, i)) is not None]
     probabilities = model.scores(pictures).probabilities
     label = int(probabilities[0].argmax())
     changes = log_odds(probabilities[0, label]) - log_odds(probabilities[1:, label])
     return np.asarray(changes, dtype=np.float64).reshape(_GRID, _GRID), probabilities[0]
 
 
-def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
+def coloured(picture: ImageInput, weights: npt.NDArray[np.float64]) -> Image.Image:
     """The image in grey, what speaks for the predicted class in green and what speaks against it in red."""
     image = _small(picture)
     scaled = np.clip(weights / _FULL, -1, 1)
@@ -93,7 +93,7 @@ def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
     return Image.fromarray(((1 - strength) * grey + strength * paint).round().astype(np.uint8))
 
 
-def _small(picture: Picture) -> Image.Image:
+def _small(picture: ImageInput) -> Image.Image:
     image = picture.image(at_least=_SIDE)
     # A strip is not blown up.
     scale = min(_SIDE / min(image.size), 4 * _SIDE / max(image.size))

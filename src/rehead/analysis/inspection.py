@@ -11,13 +11,13 @@ from rehead.data.audit import class_counts, cut_off, length_histogram
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.findings import in_order
-from rehead.data.parts import Sources, gather, with_own_parts
+from rehead.data.preparation import DataConfig, gather, with_own_parts
 from rehead.models import loading
 from rehead.models.reading import encode
 from rehead.runtime.errors import SettingError
 
 
-def inspect(sources: Sources | str, base: str | None = None, max_length: int = 512) -> dict[str, Any]:
+def inspect(sources: DataConfig | str, base: str | None = None, max_length: int = 512) -> dict[str, Any]:
     """The audit of labelled data, as JSON can hold it.
 
     Args:
@@ -28,13 +28,13 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
     Raises:
         RheadError: the data cannot be read, or the base cannot be loaded.
     """
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     material = gather(with_own_parts(sources))
     pool, dropped = material.pool, dict(material.dropped)
     kept, repeated = drop_duplicates(pool)
     dropped |= repeated
     findings = material.findings
-    if base is not None and pool.pictures is not None:
+    if base is not None and pool.images is not None:
         raise SettingError("--base counts a text's tokens, and these are images; leave it out")
     if base is None:
         lengths = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
@@ -51,7 +51,7 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
         },
         "classes": class_counts(pool),
         "lengths": None
-        if pool.pictures is not None
+        if pool.images is not None
         else {
             "unit": "words" if base is None else f"tokens of {base}",
             "median": int(np.median(lengths)),

@@ -12,7 +12,7 @@ from rehead.artifact import artifact
 from rehead.data import writing
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
 from rehead.data.examples import Examples, named, require_learnable
-from rehead.data.parts import Columns, Sources, read_examples
+from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation import learning_curve
 from rehead.evaluation.label_noise import rank, rank_several
 from rehead.runtime import progress
@@ -25,7 +25,7 @@ _SHOWN = 20
 _LEAST_SIZES = 3
 
 
-def label_errors(folder: str | Path, sources: Sources | str, output: str | Path | None = None) -> dict[str, Any]:
+def label_errors(folder: str | Path, sources: DataConfig | str, output: str | Path | None = None) -> dict[str, Any]:
     """Ranks the labels of data by how probably they are wrong.
 
     Args:
@@ -88,7 +88,7 @@ def of_training(train: Examples, validation: Examples, told: dict[str, Any]) -> 
     return {"errors": suspects(ranked(examples, frozen, told["seed"])), "curve": drawn}
 
 
-def curve_of_model(folder: str | Path, sources: Sources | str) -> dict[str, Any]:
+def curve_of_model(folder: str | Path, sources: DataConfig | str) -> dict[str, Any]:
     """What more labels would bring; arguments and errors as for `label_errors`."""
     examples, frozen, seed = _of_model(folder, sources)
     return {"model": str(Path(folder).resolve()), "data": examples.source, **curve(frozen, seed)}
@@ -106,8 +106,8 @@ def curve(frozen: Frozen, seed: int) -> dict[str, Any]:
     return learning_curve.fit(sizes, errors, len(frozen.labels)).to_json()
 
 
-def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Frozen, int]:
-    sources = Sources(sources) if isinstance(sources, str) else sources
+def _of_model(folder: str | Path, sources: DataConfig | str) -> tuple[Examples, Frozen, int]:
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     told = artifact.load(Path(folder)).description
     examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), Columns.of(told))
     (unique,) = with_near(drop_duplicates(examples)[0])

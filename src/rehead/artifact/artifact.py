@@ -32,7 +32,7 @@ from torch import nn
 
 from rehead.artifact.manifest import DESCRIPTION, read
 from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
@@ -100,7 +100,7 @@ class Artifact(ABC):
 
     @property
     @abstractmethod
-    def sample(self) -> list[str] | list[Picture]:
+    def sample(self) -> list[str] | list[ImageInput]:
         """Inputs of no meaning, to compare what two copies of it make of them."""
 
     @abstractmethod
@@ -145,7 +145,7 @@ class Artifact(ABC):
             return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
         return Rule.from_json(told, self.labels) if told else Rule()
 
-    def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
+    def scores(self, texts: Sequence[str] | Sequence[ImageInput]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
         return self.predictor().scores(texts)
 
@@ -171,7 +171,7 @@ class NetworkArtifact(Artifact):
         return self.head.linear.in_features
 
     @property
-    def sample(self) -> list[str] | list[Picture]:
+    def sample(self) -> list[str] | list[ImageInput]:
         return sample_for(self.base)
 
     @property
@@ -290,7 +290,7 @@ def require_replaceable(folder: Path, mark: str = DESCRIPTION, what: str = "not 
 
 
 def save(
-    artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: Sequence[str] | Sequence[Picture]
+    artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: Sequence[str] | Sequence[ImageInput]
 ) -> None:
     """Writes the folder, loads it again, compares scores, and only then gives it its name.
 
@@ -372,7 +372,7 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
     write_words(folder, artifact.description, documents)
 
 
-def _verify(folder: Path, sample: Sequence[str] | Sequence[Picture], expected: npt.NDArray[np.float64]) -> None:
+def _verify(folder: Path, sample: Sequence[str] | Sequence[ImageInput], expected: npt.NDArray[np.float64]) -> None:
     reloaded = load(folder).scores(sample).probabilities
     difference = float(np.abs(reloaded - expected).max()) if sample else 0.0
     if not difference <= _TOLERANCE:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def answers_of(model: Artifact, scores: Scores) -> list[dict[str, Any]]:
-    """For each text or image what the model's rule answers, `probabilities` by label, and `tokens_cut`."""
+    """Return for each text or image what the model's rule answers, `probabilities` by label, and `tokens_cut`."""
     return [
         {**answer, "probabilities": dict(zip(model.labels, row.tolist(), strict=True)), "tokens_cut": int(cut)}
         for answer, row, cut in zip(
@@ -25,7 +25,7 @@ def answers_of(model: Artifact, scores: Scores) -> list[dict[str, Any]]:
 
 
 def as_columns(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer as columns of a table, by their names."""
+    """Return an answer as columns of a table, by their names."""
     probabilities = {f"p({name})": p for name, p in answer["probabilities"].items()}
     possible = {"possible": ";".join(answer["possible"])} if "possible" in answer else {}
     return {
@@ -37,17 +37,17 @@ def as_columns(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_abstention(answer: dict[str, Any]) -> bool:
-    """Whether no label is probable enough; of several labels, none may be right."""
+    """Return whether no label is probable enough; of several labels, none may be right."""
     return answer.get("label", "") is None
 
 
 def names_of(model: Artifact) -> list[str]:
-    """The names of these columns."""
+    """Return the names of these columns."""
     possible = ["possible"] if getattr(model.rule, "set_above", None) is not None else []
     return ["predicted", *(f"p({label})" for label in model.labels), *possible, "tokens_cut"]
 
 
 def require_free(columns: list[str], names: list[str], source: str) -> None:
-    """Raises DataError where a table has a column of such a name already."""
+    """Raise DataError where a table has a column of such a name already."""
     if taken := sorted(set(columns) & set(names)):
         raise DataError(f"{source} has a column {taken[0]!r} already, which predictions are written to; rename it")

@@ -67,7 +67,7 @@ class ParquetFiles:
         self._plain_schema = _without_dictionaries(self.schema)
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """All rows; a portion ends with each piece that the file comes in, and where texts are long, before."""
+        """Yield all rows; a portion ends with each piece that the file comes in, and where texts are long, before."""
         done = 0
         for path, name in self._files:
             before = done
@@ -78,7 +78,7 @@ class ParquetFiles:
                     done += len(batch)
 
     def _plain(self, batch: RecordBatch, name: str) -> RecordBatch:
-        """Without dictionaries, each of which would be written with every portion; and with the file's name."""
+        """Return a batch with the file's name, and without dictionaries: each would be written with every portion."""
         columns = [
             column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
             for column in batch.columns
@@ -96,7 +96,7 @@ def _without_dictionaries(schema: pyarrow.Schema) -> pyarrow.Schema:
 
 
 def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: int) -> Iterator[Portion]:
-    """Portions of a batch.
+    """Yield portions of a batch.
 
     Args:
         first: the number of its first row.
@@ -124,7 +124,7 @@ def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: in
 
 
 def _problems(batch: RecordBatch) -> dict[int, str]:
-    """What is wrong with which rows of a batch."""
+    """Return what is wrong with which rows of a batch."""
     problems: dict[int, str] = {}
     try:
         batch.validate(full=True)
@@ -157,7 +157,7 @@ def _is_text(kind: pyarrow.DataType) -> bool:
 
 
 def _shown(row: RecordBatch) -> str:
-    """One row that cannot be used, as far as it can be shown."""
+    """Return one row that cannot be used, as far as it can be shown."""
     cells: dict[str, Any] = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
         if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
@@ -171,7 +171,7 @@ def _shown(row: RecordBatch) -> str:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """The file; what Arrow cannot read in it is a DataError."""
+    """Yield the file; what Arrow cannot read in it is a DataError."""
     raw: BinaryIO
     # Through an open file: pyarrow takes a path with a colon in it for an address.
     with path.open("rb") as raw:

@@ -55,20 +55,20 @@ class Portion:
     done: int
 
     def rows(self) -> list[list[Any]]:
-        """Values of the original columns, a list for each of the n rows."""
+        """Return values of the original columns, a list for each of the n rows."""
         if isinstance(self.values, list):
             return self.values
         columns = [column.to_pylist() for column in self.values.columns]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def add_to(self, digest: hashlib._Hash) -> None:
-        """Lets a digest of all portions so far know this one."""
-        told = (self.rows(), [tuple(row) for row in self.bad])
-        digest.update(repr(told).encode("utf-8", errors="surrogatepass"))
+        """Let a digest of all portions so far know this one."""
+        read = (self.rows(), [tuple(row) for row in self.bad])
+        digest.update(repr(read).encode("utf-8", errors="surrogatepass"))
 
 
 def portioned(rows: Iterable[Row | BadRow], n_rows: int, done: Callable[[], int]) -> Iterator[Portion]:
-    """Divides rows into portions of `n_rows`, or fewer where texts are long.
+    """Divide rows into portions of `n_rows`, or fewer where texts are long.
 
     Where a portion ends depends on what stands before alone, so that a run that goes on makes the same portions.
 
@@ -98,7 +98,7 @@ def _portion(kept: list[Row], bad: list[BadRow], done: int) -> Portion:
 
 
 def read_ahead(portions: Iterator[Portion]) -> Generator[Portion, None, None]:
-    """The portions; while one is being scored, the next is read."""
+    """Return the portions; while one is being scored, the next is read."""
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
         coming = reader.submit(next, portions, None)
         while (portion := coming.result()) is not None:

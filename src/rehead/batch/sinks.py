@@ -39,12 +39,12 @@ class Sink(Protocol):
     def assemble(self) -> Callable[[Path, Path], None] | None: ...
 
     def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
-        """The n rows of a portion, with the n answers as columns."""
+        """Return the n rows of a portion, with the n answers as columns."""
         ...
 
 
 def sink_for(output: Path, columns: list[str], schema: pyarrow.Schema | None, added: list[str]) -> Sink:
-    """What writes the kind of file that a name ends with.
+    """Return what writes the kind of file that a name ends with.
 
     Args:
         columns, schema: of the original columns; see `rehead.batch.sources.Source`.
@@ -102,7 +102,7 @@ def _json(row: dict[str, Any]) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """Without numbers that JSON does not have."""
+    """Return a value without numbers that JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, dict):
@@ -141,7 +141,7 @@ class ParquetSink:
         return content
 
     def assemble(self, results: Path, whole: Path) -> None:
-        """Makes one file of the portions, in row groups of many of them."""
+        """Make one file of the portions, in row groups of many of them."""
         import pyarrow
         import pyarrow.parquet
 
@@ -159,7 +159,7 @@ class ParquetSink:
                 writer.write_table(self._typed(waiting))
 
     def _typed(self, batches: list[pyarrow.RecordBatch]) -> pyarrow.Table:
-        """With the dictionaries that portions are kept without."""
+        """Return a table with the dictionaries that portions are kept without."""
         import pyarrow
 
         table = pyarrow.Table.from_batches(batches)

@@ -90,7 +90,7 @@ class TextFiles:
         self.sample = _as_table(*sample, self._own_columns)
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """All rows; see `rehead.batch.portions.portioned`."""
+        """Yield all rows; see `rehead.batch.portions.portioned`."""
         before, being_read = 0, None
         at = self._own_columns.index(text_column)
 
@@ -194,7 +194,7 @@ def stamp_of(path: Path) -> str:
 
 
 def _as_table(source: str, dialect: Dialect, columns: list[str]) -> Table:
-    """The first rows of a file, as text."""
+    """Return the first rows of a file, as text."""
     at = {name: i for i, name in enumerate(dialect.columns)}
     rows = [[as_text(cells[at[name]]) if name in at else None for name in columns] for _, cells in dialect.sample]
     header = dialect.header or dialect.form.how == records.JSON
@@ -210,20 +210,20 @@ def _agreed(files: list[TextFile]) -> list[str]:
 
 
 def different_columns(path: Path, columns: list[str], first: Path, expected: list[str]) -> DataError:
-    """What to say where two files that are read as one table are not."""
+    """Return what to say where two files that are read as one table are not."""
     ours, theirs = ", ".join(columns)[:200], ", ".join(expected)[:200]
     return DataError(f"{path} has the columns {ours}, and {first} has {theirs}; give files with the same columns")
 
 
 def _keys_of(file: TextFile) -> dict[str, None]:
-    """All keys of JSON Lines, for which they have to be read once more: some may come up late."""
+    """Return all keys of JSON Lines, for which they have to be read once more: some may come up late."""
     keys: dict[str, None] = {}
     with _opened(file) as (raw, coming), progress.bar(f"columns of {file.name}", file.size) as advance:
-        told = 0
+        shown = 0
         for number, found in enumerate(records.objects(coming, file.name)):
             if not isinstance(found, BadRow) and not found[1].keys() <= keys.keys():
                 keys |= dict.fromkeys(found[1])
             if number % _OFTEN == 0:
-                advance(raw.tell() - told)
-                told = raw.tell()
+                advance(raw.tell() - shown)
+                shown = raw.tell()
     return keys

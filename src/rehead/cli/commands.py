@@ -37,7 +37,7 @@ def fit(options: argparse.Namespace) -> None:
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import printing
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
     from rehead.workflows import fit
 
     model = Classifier(
@@ -59,7 +59,7 @@ def fit(options: argparse.Namespace) -> None:
         budget=None if options.budget is None else duration(options.budget),
         random_state=options.seed,
     )
-    sources = Sources(
+    sources = DataConfig(
         options.data,
         options.validation,
         options.test,
@@ -133,10 +133,10 @@ def evaluate(options: argparse.Namespace) -> None:
 
     require_source(options.data)
     from rehead.cli import printing
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
     from rehead.workflows.fit import evaluate
 
-    sources = Sources(options.data, text_column=options.text_column, label_column=options.label_column)
+    sources = DataConfig(options.data, text_column=options.text_column, label_column=options.label_column)
     facts = evaluate(options.model, sources, options.report)
     if options.json:
         _print_json(facts)
@@ -205,9 +205,9 @@ def inspect(options: argparse.Namespace) -> None:
     from rehead.analysis import label_study
     from rehead.analysis.inspection import inspect
     from rehead.cli import printing
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
-    sources = Sources(
+    sources = DataConfig(
         data,
         test=options.test,
         text_column=options.text_column,
@@ -237,10 +237,10 @@ def explain(options: argparse.Namespace) -> None:
         _explain_image(options)
         return
     from rehead.analysis.explanation import explain
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
     sources = (
-        Sources(options.data, text_column=options.text_column, label_column=options.label_column)
+        DataConfig(options.data, text_column=options.text_column, label_column=options.label_column)
         if options.data
         else None
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rehead.cli.commands import duration
 
 if TYPE_CHECKING:
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
 
 def compare(options: argparse.Namespace) -> None:
@@ -57,12 +57,14 @@ def search(options: argparse.Namespace) -> None:
         printing.evaluation(fitted.facts)
 
 
-def _sources(options: argparse.Namespace) -> Sources:
+def _sources(options: argparse.Namespace) -> DataConfig:
     """What is given; names that nothing has are refused before torch is imported, which takes seconds."""
     from rehead.data.samples import require_source
 
     for data in filter(None, (options.data, options.test)):
         require_source(data)
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
-    return Sources(options.data, test=options.test, text_column=options.text_column, label_column=options.label_column)
+    return DataConfig(
+        options.data, test=options.test, text_column=options.text_column, label_column=options.label_column
+    )

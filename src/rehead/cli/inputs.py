@@ -11,50 +11,50 @@ from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from rehead.data.pictures import Picture
+    from rehead.data.images import ImageInput
 
 
 def read_input(
-    given: str, text_column: str | None, model: Path
-) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
+    source: str, text_column: str | None, model: Path
+) -> tuple[list[dict[str, Any]], list[str] | list[ImageInput], str]:
     """Return rows with their original columns, the texts or images among them, and the text column's name."""
-    if is_of_images(given, text_column):
-        return _read_images(given, text_column)
-    if given == "-":
+    if is_of_images(source, text_column):
+        return _read_images(source, text_column)
+    if source == "-":
         texts = _lines_of_stdin()
         return [{"text": line} for line in texts], texts, "text"
-    if _is_table(given):
-        return _read_table(given, text_column, model)
-    return [{"text": given}], [_checked(given, "the text")], "text"
+    if _is_table(source):
+        return _read_table(source, text_column, model)
+    return [{"text": source}], [_checked(source, "the text")], "text"
 
 
-def is_of_images(given: str, column: str | None = None) -> bool:
-    from rehead.data import galleries
-    from rehead.data.pictures import FORMATS
+def is_of_images(source: str, column: str | None = None) -> bool:
+    from rehead.data import image_folders
+    from rehead.data.images import FORMATS
 
-    if not given.strip() or given == "-":
+    if not source.strip() or source == "-":
         return False
     try:
-        if Path(given).suffix.lower() in FORMATS:
+        if Path(source).suffix.lower() in FORMATS:
             # A text may end with the name of an image.
-            return Path(given).exists() or not any(character.isspace() for character in given)
-        return galleries.holds_images(given, column)
+            return Path(source).exists() or not any(character.isspace() for character in source)
+        return image_folders.holds_images(source, column)
     except OSError:  # too long for a file's name, so it is a text
         return False
 
 
-def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture], str]:
+def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[ImageInput], str]:
     """Return rows with their original columns, and the images; those that cannot be used are named and left out."""
-    from rehead.data import galleries
-    from rehead.data.pictures import warn_of_unusable
+    from rehead.data import image_folders
+    from rehead.data.images import warn_of_unusable
 
-    if source != galleries.DIGITS and not Path(source).exists():
+    if source != image_folders.DIGITS and not Path(source).exists():
         raise DataError(f"{source}: no such file; check the path")
-    rows, pictures = galleries.unlabelled(source, column)
-    usable = warn_of_unusable(pictures, "it is not classified")
+    rows, images = image_folders.unlabelled(source, column)
+    usable = warn_of_unusable(images, "it is not classified")
     if not usable:
         raise DataError(f"{source}: no image there can be used; see the lines above")
-    kept = [pictures[i] for i in usable]
+    kept = [images[i] for i in usable]
     name = next((name for name, value in rows[usable[0]].items() if value == kept[0].name), "image")
     return [rows[i] for i in usable], kept, name
 
@@ -81,28 +81,28 @@ def _checked(text: str, where: str) -> str:
     return text
 
 
-def _is_table(given: str) -> bool:
+def _is_table(source: str) -> bool:
     """Return whether it is a file or sample that is there, or can only be meant as one: a data file's name."""
     from rehead.data.samples import PREFIX
     from rehead.data.tables import is_named_as_table
 
     try:
-        if given and Path(given).exists():
+        if source and Path(source).exists():
             return True
     except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it, so it is a text
         return False
-    return is_named_as_table(given) or (given.startswith(PREFIX) and not any(map(str.isspace, given)))
+    return is_named_as_table(source) or (source.startswith(PREFIX) and not any(map(str.isspace, source)))
 
 
 def _read_table(
-    given: str, text_column: str | None, model: Path
-) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
+    source: str, text_column: str | None, model: Path
+) -> tuple[list[dict[str, Any]], list[str] | list[ImageInput], str]:
     from rehead.data.columns import text_column_of
     from rehead.data.samples import read_any
 
     trained_text, trained_label = _trained_columns(model)
     names = [name for name in (text_column, trained_text, trained_label) if name]
-    table = read_any(given, unlabelled=True, names=names)
+    table = read_any(source, unlabelled=True, names=names)
     column = text_column_of(table, text_column, trained_text)
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     texts = [row[column] or "" for row in rows]

@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from rehead.classifier import Classifier
 from rehead.comparison.identity import digest
-from rehead.data.parts import Parts, Sources, prepare
+from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.models.heads import candidates
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError, first_line
@@ -42,7 +42,7 @@ class Searched:
 
 
 def search(
-    sources: Sources | str,
+    sources: DataConfig | str,
     model: Classifier | None = None,
     *,
     n_trials: int = 20,
@@ -65,7 +65,7 @@ def search(
     optuna = _optuna()
     if n_trials < 1:
         raise SettingError(f"--trials must be 1 or more, not {n_trials}")
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     data = model.encode(parts.train, parts.validation)
@@ -101,7 +101,7 @@ def search(
     return Searched(best, {**facts, "storage": str(storage)})
 
 
-def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
+def _objective(optuna: Any, parts: DataSplits, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
     n_blocks, whole = len(data.base.blocks), data.base.whole
     most = _MOST_BLOCKS if data.config.learns_whole_inputs else 0
 

@@ -21,7 +21,7 @@ from rehead.comparison.approaches import CHEAP, IN_WORDS, TITLES, Approach, Lear
 from rehead.comparison.identity import digest
 from rehead.comparison.recommendation import Result, best_cheap, p_value, recommend
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources, prepare
+from rehead.data.preparation import DataConfig, prepare
 from rehead.evaluation import metrics, plots, report
 from rehead.evaluation.intervals import bootstrap, wilson
 from rehead.models.families import FAMILIES
@@ -76,7 +76,7 @@ class Tried:
 
 
 def compare(
-    sources: Sources | str,
+    sources: DataConfig | str,
     *,
     names: Sequence[str] = tuple(TITLES),
     bases: Sequence[str] = BASES,
@@ -102,7 +102,7 @@ def compare(
         RheadError: a child of it, for whatever the user can mend.
     """
     begun = time.perf_counter()
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     wanted = [pair for name in names for pair in approaches.of(name, tuple(bases))]
     if not bases:
         raise SettingError("--base: name one at least")
@@ -115,7 +115,7 @@ def compare(
     if output is not None:
         artifact.require_replaceable(Path(output), _DESCRIPTION, "no comparison")
     parts = prepare(sources, random_state)
-    if parts.train.multilabel or parts.train.pictures is not None:
+    if parts.train.multilabel or parts.train.images is not None:
         raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
     narration.say_what_is_used(parts)
     narration.say_findings(parts.findings)

@@ -12,9 +12,9 @@ import numpy.typing as npt
 
 from rehead.data.cells import Table
 from rehead.data.columns import require_column
+from rehead.data.images import ImageInput
 from rehead.data.label_cells import SEPARATOR, is_missing, label_lists
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
-from rehead.data.pictures import Picture
 from rehead.runtime.errors import DataError
 
 Index = npt.NDArray[np.int64]
@@ -38,7 +38,7 @@ class Examples:
         times: (n,) float64, seconds since 1970 or any number that rises with time; None where nothing is known.
         near: (n,) int64, the same number for texts that are nearly the same, in all parts of a fit; None before that
             has been looked at.
-        pictures: the n images, if that is what they are.
+        images: the n images, if that is what they are.
     """
 
     texts: list[str]
@@ -49,32 +49,32 @@ class Examples:
     groups: Index | None = None
     times: npt.NDArray[np.float64] | None = None
     near: Index | None = None
-    pictures: list[Picture] | None = None
+    images: list[ImageInput] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
-    def inputs(self) -> list[str] | list[Picture]:
-        """What a model is given: the texts, or the images."""
-        return self.texts if self.pictures is None else self.pictures
+    def inputs(self) -> list[str] | list[ImageInput]:
+        """Return what a model classifies: the texts, or the images."""
+        return self.texts if self.images is None else self.images
 
     @property
     def what(self) -> str:
-        """What the examples are, in a word."""
-        return "texts" if self.pictures is None else "images"
+        """Return what the examples are, in a word."""
+        return "texts" if self.images is None else "images"
 
     @property
     def multilabel(self) -> bool:
-        """Whether a text may have several labels."""
+        """Return whether a text may have several labels."""
         return is_multilabel(self.labels)
 
     def named(self, row: int) -> str:
-        """The label of an example as people write it, or all of its labels."""
+        """Return the label of an example as people write it, or all of its labels."""
         return named(self.labels[row], self.label_names)
 
     def take(self, index: Index) -> Examples:
-        """The examples at the given positions, in that order."""
+        """Return the examples at the given positions, in that order."""
         return Examples(
             texts=[self.texts[i] for i in index],
             labels=self.labels[index],
@@ -84,11 +84,11 @@ class Examples:
             groups=None if self.groups is None else self.groups[index],
             times=None if self.times is None else self.times[index],
             near=None if self.near is None else self.near[index],
-            pictures=None if self.pictures is None else [self.pictures[i] for i in index],
+            images=None if self.images is None else [self.images[i] for i in index],
         )
 
     def followed_by(self, other: Examples) -> Examples:
-        """These examples and then those of another part of the same fit."""
+        """Return these examples and then those of another part of the same fit."""
 
         def joined(name: str) -> Any:
             first, second = getattr(self, name), getattr(other, name)
@@ -103,12 +103,12 @@ class Examples:
             groups=joined("groups"),
             times=joined("times"),
             near=joined("near"),
-            pictures=None if self.pictures is None or other.pictures is None else [*self.pictures, *other.pictures],
+            images=None if self.images is None or other.images is None else [*self.images, *other.images],
         )
 
 
 def named(labels: Any, label_names: tuple[str, ...]) -> str:
-    """A class id, or (k,) of 0 and 1, in words."""
+    """Return a class id, or (k,) of 0 and 1, in words."""
     if np.ndim(labels) == 0:
         return label_names[int(labels)]
     return SEPARATOR.join(label_names[label] for label in np.flatnonzero(labels)) or NO_LABEL
@@ -128,7 +128,7 @@ def from_table(
     label_names: tuple[str, ...] | None = None,
     separator: str | None = None,
 ) -> tuple[Examples, Dropped]:
-    """Makes examples of a table's two columns; rows without text or label are left out and listed.
+    """Make examples of a table's two columns; rows without text or label are left out and listed.
 
     Args:
         label_names: the classes that are known already (of a training set, for its test set); by default
@@ -188,7 +188,7 @@ def from_table(
 
 def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
     """Return the examples that have a text, and the lines of the others."""
-    if examples.pictures is not None:
+    if examples.images is not None:
         return examples, {}
     filled = np.array([bool(text.strip()) for text in examples.texts], dtype=np.bool_)
     empty = examples.lines[~filled].tolist()
@@ -198,7 +198,7 @@ def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
 def with_groups_and_times(
     examples: Examples, table: Table, group_column: str | None, time_column: str | None
 ) -> Examples:
-    """The same examples, with what two more columns of their table say of them.
+    """Return the same examples, with what two more columns of their table say of them.
 
     Raises:
         DataError: there is no such column, or a time cannot be read.
@@ -242,7 +242,7 @@ def _as_time(cell: str | None, table: Table, line: int, column: str) -> float:
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
-    """Class names in the order of their ids: by number where all are integers, else alphabetically."""
+    """Return class names in the order of their ids: by number where all are integers, else alphabetically."""
     try:
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     except ValueError:
@@ -250,14 +250,14 @@ def in_order(names: set[str]) -> tuple[str, ...]:
 
 
 def require_learnable(examples: Examples, least: int = 2) -> None:
-    """Checks that there is something to learn: two classes at least, each with enough examples; where a text may have
+    """Check that there is something to learn: two classes at least, each with enough examples; where a text may have
     several labels, one class is enough if some examples are not of it.
 
     Args:
         least: examples a class; one is enough where the test has examples of its own.
 
     Raises:
-        DataError: nothing to tell apart, or a class with too few examples.
+        DataError: there are no two classes, or a class with too few examples.
     """
     counts = class_counts(examples.labels, len(examples.label_names))
     present = np.flatnonzero(counts)

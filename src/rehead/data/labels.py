@@ -20,28 +20,28 @@ EVEN = 0.5
 
 
 def is_multilabel(labels: Labels) -> bool:
-    """Whether a text may have several labels."""
+    """Return whether a text may have several labels."""
     return labels.ndim == 2
 
 
 def of_class(labels: Labels, label: int) -> npt.NDArray[np.bool_]:
-    """(n,) bool: which examples have the label."""
+    """Return (n,) bool: which examples have the label."""
     return labels[:, label] > 0 if is_multilabel(labels) else labels == label
 
 
 def class_counts(labels: Labels, n_classes: int) -> Labels:
-    """(n_classes,) int64: how many examples have each label."""
+    """Return (n_classes,) int64: how many examples have each label."""
     counts: Labels = labels.sum(0) if is_multilabel(labels) else np.bincount(labels, minlength=n_classes)
     return np.asarray(counts, dtype=np.int64)
 
 
 def as_indicator(labels: Labels, n_classes: int) -> npt.NDArray[np.float64]:
-    """(n, n_classes) float64: 1 for each label that an example has."""
+    """Return (n, n_classes) float64: 1 for each label that an example has."""
     return labels.astype(np.float64) if is_multilabel(labels) else np.eye(n_classes)[labels]
 
 
 def combinations(labels: Labels) -> npt.NDArray[np.int64]:
-    """(n,) int64: the same number for examples that have exactly the same labels."""
+    """Return (n,) int64: the same number for examples that have exactly the same labels."""
     if not is_multilabel(labels):
         return labels
     _, numbers = np.unique(labels, axis=0, return_inverse=True)
@@ -49,7 +49,7 @@ def combinations(labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def strata(labels: Labels) -> npt.NDArray[np.int64]:
-    """(n,) int64: the class that a split is to spread an example by: its own, or the rarest of several.
+    """Return (n,) int64: the class that a split is to spread an example by: its own, or the rarest of several.
 
     An example without a label belongs to a stratum of its own kind.
     """
@@ -61,13 +61,13 @@ def strata(labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def most_probable(probabilities: npt.NDArray[np.floating], multilabel: bool) -> Labels:
-    """Labels for probabilities (n, n_classes): the most probable one, or all that are as probable as not."""
+    """Return labels for probabilities (n, n_classes): the most probable one, or all that are as probable as not."""
     chosen: Labels = (probabilities >= EVEN).astype(np.int64) if multilabel else probabilities.argmax(1)
     return chosen
 
 
 def are_right(labels: Labels, predicted: Labels) -> npt.NDArray[np.bool_]:
-    """(n,) bool: where the prediction is the label; where it is all of the labels and nothing else."""
+    """Return (n,) bool: where the prediction is the label; where it is all of the labels and nothing else."""
     same: npt.NDArray[np.bool_] = labels == predicted
     return np.asarray(same.all(1)) if is_multilabel(labels) else same
 
@@ -162,7 +162,7 @@ def _shown(value: Any) -> str:
 
 
 def restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
-    """Return labels in the type that they were given in: numpy's kind of whole number, float, truth value or text."""
+    """Return labels in the type that they had: numpy's kind of whole number, float, truth value or text."""
     if kind == "b":
         return np.array([label == "True" for label in labels])
     return np.array(labels).astype({"i": np.int64, "u": np.uint64, "f": np.float64}.get(kind, np.str_))

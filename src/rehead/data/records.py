@@ -86,7 +86,7 @@ class Form:
 
     @property
     def longest_line(self) -> int:
-        """In characters."""
+        """Return how many characters a line may have."""
         return LONGEST_JSON if self.how == JSON else MAX_FIELD_CHARACTERS
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.artifact.predictor import Scores
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.drift.detector import LEAST, Detector, drifted
 from rehead.drift.fingerprint import Fingerprint
 from rehead.drift.observations import Observations
@@ -37,7 +37,7 @@ class Monitor:
         self._kept: dict[str, npt.NDArray[Any]] = {}
         self._seen = 0
 
-    def observe(self, texts: Sequence[str] | Sequence[Picture], scores: Scores) -> None:
+    def observe(self, texts: Sequence[str] | Sequence[ImageInput], scores: Scores) -> None:
         """Takes note of inputs and of what the classifier made of them.
 
         Args:

@@ -12,7 +12,7 @@ import numpy as np
 
 from rehead.artifact import artifact
 from rehead.data.duplicates import seen_before
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.drift import sampling
 from rehead.drift.detector import Detector, advice, drifted
 from rehead.runtime import progress
@@ -22,7 +22,7 @@ from rehead.runtime.errors import ArtifactError, DataError
 _MOST = 10_000
 
 
-def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> dict[str, Any]:
+def drift(folder: str | Path, inputs: Sequence[str] | Sequence[ImageInput]) -> dict[str, Any]:
     """Compares new texts or images, which need no labels, with those that a saved classifier was tested on.
 
     Args:

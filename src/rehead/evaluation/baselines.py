@@ -218,14 +218,14 @@ def from_tensors(tensors: dict[str, npt.NDArray[Any]]) -> Baselines | ImageBasel
 
 def learn(train: Examples, validation: Examples) -> Baselines | ImageBaselines:
     """Fit those for texts or for images; the validation log loss chooses how strongly they are regularised."""
-    if train.pictures is not None:
+    if train.images is not None:
         return image_baseline.learn(train, validation)
     return _learn_texts(train, validation)
 
 
 def relearn(examples: Examples, strength: float) -> Baselines | ImageBaselines:
     """Fit both once more, at the strength that was chosen, on training and validation examples together."""
-    if examples.pictures is not None:
+    if examples.images is not None:
         return image_baseline.relearn(examples, strength)
     ngrams, features = Ngrams.fit_transform(examples.texts)
     weight, bias = _TextRegression(features, examples.labels, len(examples.label_names)).solve(strength)
@@ -245,7 +245,7 @@ def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]
     Returns:
         (n, n_classes) float32; -inf of a class that no example has.
     """
-    if examples.pictures is not None:
+    if examples.images is not None:
         return image_baseline.out_of_fold(examples, strength, fold)
     features = Ngrams.fit_transform(examples.texts)[1]
     return _TextRegression(features, examples.labels, len(examples.label_names)).held_out(strength, fold)

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data.examples import Examples
+from rehead.data.images import ImageInput
 from rehead.data.labels import Labels
-from rehead.data.pictures import Picture
 from rehead.evaluation import likelihood
 from rehead.runtime import progress
 
@@ -66,10 +66,10 @@ class ImageBaselines:
         """Return what each says, by name: (n,) class ids."""
         return {
             "majority": np.repeat(self.majority[None], len(examples), axis=0),
-            "hog": self.logits(examples.pictures or []).argmax(1),
+            "hog": self.logits(examples.images or []).argmax(1),
         }
 
-    def logits(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def logits(self, pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         """Return (n, n_classes) of the regression; -inf of a class that no training example has."""
         return self.logits_of(features(pictures))
 
@@ -80,7 +80,7 @@ class ImageBaselines:
 
 def learn(train: Examples, validation: Examples) -> ImageBaselines:
     """Fit both; the validation log loss chooses how strongly the regression is regularised."""
-    seen, held_out = features(train.pictures or []), features(validation.pictures or [])
+    seen, held_out = features(train.images or []), features(validation.images or [])
     best: tuple[float, ImageBaselines] | None = None
     for strength in _INVERSE_STRENGTHS:
         found = _fitted(seen, train.labels, len(train.label_names), strength)
@@ -94,7 +94,7 @@ def learn(train: Examples, validation: Examples) -> ImageBaselines:
 
 def relearn(examples: Examples, strength: float) -> ImageBaselines:
     """Fit both once more, at the strength that was chosen, on training and validation examples together."""
-    return _fitted(features(examples.pictures or []), examples.labels, len(examples.label_names), strength)
+    return _fitted(features(examples.images or []), examples.labels, len(examples.label_names), strength)
 
 
 def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -108,7 +108,7 @@ def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]
     Returns:
         (n, n_classes) float32; -inf of a class that no example outside the fold has.
     """
-    seen, n_classes = features(examples.pictures or []), len(examples.label_names)
+    seen, n_classes = features(examples.images or []), len(examples.label_names)
     logits = np.zeros((len(examples), n_classes), dtype=np.float32)
     for number in np.unique(fold):
         inside = fold == number
@@ -135,7 +135,7 @@ def _fitted(seen: npt.NDArray[np.float32], labels: Labels, n_classes: int, stren
     return ImageBaselines(np.asarray(counts.argmax()), mean, scale, weight, bias, strength)
 
 
-def features(pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+def features(pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
     """(n, width): colours and edges of each image."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("colours and edges", len(pictures)) as advance:
         rows = []
@@ -145,7 +145,7 @@ def features(pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
     return np.stack(rows)
 
 
-def _features(picture: Picture) -> npt.NDArray[np.float32]:
+def _features(picture: ImageInput) -> npt.NDArray[np.float32]:
     from skimage.feature import hog
 
     small = picture.image(at_least=_SIDE).resize((_SIDE, _SIDE))

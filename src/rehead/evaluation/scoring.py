@@ -73,7 +73,7 @@ def _on(
         right = are_right(labels, most_probable(probabilities[rows], test.multilabel))
         strongest, name = next(iter(rivals(answers, base, multilabel=test.multilabel).items()))
         other = are_right(labels, answers[strongest][rows])
-        this = "language model" if test.pictures is None else "vision model"
+        this = "language model" if test.images is None else "vision model"
         if base == TFIDF:
             this, name = "n-grams", f"the {name}"
         option = f"--base {TFIDF}" if strongest == TFIDF else None

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rehead.data.examples import Dropped, Examples
-from rehead.data.parts import Columns, Parts
+from rehead.data.preparation import Columns, DataSplits
 from rehead.evaluation import likelihood
 from rehead.evaluation.scoring import measure
 from rehead.runtime import hardware
@@ -35,7 +35,7 @@ SETTINGS = (
 )
 
 
-def rows_used(parts: Parts) -> dict[str, Any]:
+def rows_used(parts: DataSplits) -> dict[str, Any]:
     used = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     return rows(parts.rows_read, parts.dropped, used)
 
@@ -50,7 +50,7 @@ def rows(read: int, dropped: Dropped, used: dict[str, Examples]) -> dict[str, An
     }
 
 
-def told_by(result: TrainedClassifier, parts: Parts) -> dict[str, Any]:
+def told_by(result: TrainedClassifier, parts: DataSplits) -> dict[str, Any]:
     """How the classifier came about, and how it does on the validation examples."""
     labels = parts.validation.labels
     probabilities = likelihood.probabilities(result.validation_logits, parts.validation.multilabel)
@@ -112,7 +112,7 @@ def _speed(result: TrainedClassifier) -> dict[str, float | None]:
     return {"gflops": result.trunk_speed / 1e9, "peak_share": result.trunk_speed / peak}
 
 
-def split_as_json(parts: Parts) -> str:
+def split_as_json(parts: DataSplits) -> str:
     """Which rows were in which part, as JSON."""
     named = {"train": parts.train, "validation": parts.validation, "test": parts.test}
     rows = {name: {"source": part.source, "rows": part.lines.tolist()} for name, part in named.items()}

@@ -24,7 +24,7 @@ from rehead.data.duplicates import seen_before
 from rehead.data.examples import Examples
 from rehead.data.findings import Finding, in_order
 from rehead.data.labels import Labels
-from rehead.data.parts import Columns, Parts, Sources, prepare, read_examples
+from rehead.data.preparation import Columns, DataConfig, DataSplits, prepare, read_examples
 from rehead.drift import sampling
 from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines, decisions, likelihood, multilabel_decisions, report
@@ -58,7 +58,7 @@ class Fitted:
 
 
 def fit(
-    sources: Sources | str,
+    sources: DataConfig | str,
     model: Classifier | None = None,
     output: str | Path | None = None,
     *,
@@ -83,7 +83,7 @@ def fit(
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
     """
     start = time.perf_counter()
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
     config = model.config()
     if output is not None:
@@ -172,7 +172,7 @@ class _Tested:
     features: npt.NDArray[np.float32] | None = None
 
 
-def _tested(model: Classifier, parts: Parts) -> _Tested:
+def _tested(model: Classifier, parts: DataSplits) -> _Tested:
     test = parts.test
     reference = model.artifact_.reference
     assert reference is not None
@@ -183,12 +183,12 @@ def _tested(model: Classifier, parts: Parts) -> _Tested:
     return _Tested(test, scores.probabilities, scores.tokens_cut, answers, seen, scores.features)
 
 
-def _tested_by(held_out: OutOfFold, parts: Parts) -> _Tested:
+def _tested_by(held_out: OutOfFold, parts: DataSplits) -> _Tested:
     nothing = np.zeros(len(parts.pool), dtype=np.bool_)
     return _Tested(parts.pool, held_out.probabilities, held_out.tokens_cut, held_out.answers, Seen(nothing, nothing))
 
 
-def _fingerprint(model: Classifier, result: TrainedClassifier, parts: Parts, tested: _Tested) -> Fingerprint:
+def _fingerprint(model: Classifier, result: TrainedClassifier, parts: DataSplits, tested: _Tested) -> Fingerprint:
     """Of the validation and test examples, or where there is no test part of the validation examples alone."""
     held_out = parts.validation
     probabilities = likelihood.probabilities(result.validation_logits, held_out.multilabel)
@@ -203,7 +203,7 @@ def _fingerprint(model: Classifier, result: TrainedClassifier, parts: Parts, tes
     return Fingerprint.of(parts.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel)
 
 
-def _rule(wanted: Wanted, result: TrainedClassifier, parts: Parts) -> Rule | MultilabelRule:
+def _rule(wanted: Wanted, result: TrainedClassifier, parts: DataSplits) -> Rule | MultilabelRule:
     labels = parts.validation.labels
     probabilities = likelihood.probabilities(result.validation_logits, parts.validation.multilabel)
     if parts.validation.multilabel:
@@ -217,13 +217,13 @@ def _told_of(rule: Rule | MultilabelRule, probabilities: npt.NDArray[np.float64]
     return {**rule.to_json(test.label_names), "test": told}
 
 
-def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, Any]:
+def plan(sources: DataConfig | str, model: Classifier | None = None) -> dict[str, Any]:
     """What a fit would take, without doing it: reads the data, loads the base and tokenises.
 
     Raises:
         RheadError: what the fit would raise before it computes anything.
     """
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     model = model or Classifier()
     parts = prepare(sources, model.random_state)
     narration.say_what_is_used(parts)
@@ -233,7 +233,7 @@ def plan(sources: Sources | str, model: Classifier | None = None) -> dict[str, A
     return told | asdict(expected)
 
 
-def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path | None = None) -> dict[str, Any]:
+def evaluate(folder: str | Path, sources: DataConfig | str, report_file: str | Path | None = None) -> dict[str, Any]:
     """Measures a saved classifier on labelled data, beside the baselines that were saved with it.
 
     Args:
@@ -244,7 +244,7 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
         RheadError: a child of it, for whatever the user can mend.
     """
     start = time.perf_counter()
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     loaded = artifact.load(Path(folder))
     load_seconds = time.perf_counter() - start
     trained_on = Columns.of(loaded.description)
@@ -297,7 +297,7 @@ def _report(
     mistakes = report.mistakes(probabilities, test)
     if explained_by is not None:
         first = mistakes[:_EXPLAINED]
-        if test.pictures is not None:
+        if test.images is not None:
             return report.render_html(facts, _with_heat_maps(explained_by, first) + mistakes[_EXPLAINED:], drawn)
         pieces, found = contributions(explained_by, [mistake.text for mistake in first], _PIECES)
         shaded = []
@@ -328,15 +328,15 @@ def _say_what_is_ahead(data: EncodedData | NgramData) -> list[Finding]:
     return too_long
 
 
-def _share_of_test(parts: Parts) -> float:
+def _share_of_test(parts: DataSplits) -> float:
     """Return how long the test is likely to take, as a share of the trunk pass over what is learned from.
 
     Of the test examples some pass twice, the second time in float32.
     """
-    sizes = [sum(map(len, part.texts)) if part.pictures is None else len(part) for part in _all_of(parts)]
+    sizes = [sum(map(len, part.texts)) if part.images is None else len(part) for part in _all_of(parts)]
     learned_from = sizes[0] + sizes[1]
     return _PASSES_OF_A_TEST * sizes[2] / max(1, learned_from)
 
 
-def _all_of(parts: Parts) -> tuple[Examples, Examples, Examples]:
+def _all_of(parts: DataSplits) -> tuple[Examples, Examples, Examples]:
     return parts.train, parts.validation, parts.test

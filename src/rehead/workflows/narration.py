@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from rehead.data.examples import Dropped
 from rehead.data.findings import Finding
-from rehead.data.parts import Parts
+from rehead.data.preparation import DataSplits
 from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.models.heads import is_family_head
@@ -58,7 +58,7 @@ def say_findings(findings: list[Finding]) -> None:
             progress.warn(f"{finding.count:,} {finding.kind}{where}: {finding.advice}")
 
 
-def say_what_is_used(parts: Parts) -> None:
+def say_what_is_used(parts: DataSplits) -> None:
     say_dropped(parts.dropped)
     progress.say(f"training {len(parts.train):,}, validation {len(parts.validation):,}, test {len(parts.test):,}")
 

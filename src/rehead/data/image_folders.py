@@ -22,7 +22,7 @@ from PIL import Image
 from rehead.data import tables
 from rehead.data.cells import Table, as_text, named_classes, with_names
 from rehead.data.columns import require_column
-from rehead.data.pictures import FORMATS, Picture, shown
+from rehead.data.images import FORMATS, ImageInput, shown
 from rehead.data.splits import part_named
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
@@ -49,23 +49,23 @@ _DIGIT_SIDE = 64
 
 
 @dataclass(frozen=True)
-class Gallery:
+class ImageTable:
     """Images with the table that they stand in, or that their folders make.
 
     Attributes:
-        table: the names of the images and their labels, and what else is told of them.
+        table: the names of the images and their labels, and what else is known of them.
         image_column, label_column: which of its columns these are.
-        pictures: the image of each of its rows.
+        images: the image of each of its rows.
     """
 
     table: Table
     image_column: str
     label_column: str
-    pictures: list[Picture]
+    images: list[ImageInput]
 
-    def picture_at(self) -> dict[int, Picture]:
-        """By line of the table."""
-        return dict(zip(self.table.lines, self.pictures, strict=True))
+    def image_at(self) -> dict[int, ImageInput]:
+        """Return the image of each line of the table."""
+        return dict(zip(self.table.lines, self.images, strict=True))
 
 
 # Images that come with scikit-learn, so that there is something to try without any file.
@@ -73,7 +73,7 @@ DIGITS = "sample:digits"
 
 
 def holds_images(data: str, column: str | None = None) -> bool:
-    """Whether DATA is one of images; looks at names, column types and the first bytes of cells only.
+    """Return whether DATA is one of images; looks at names, column types and the first bytes of cells only.
 
     Args:
         column: of a table: whether it is this one that holds them, if it is there; any column if None.
@@ -103,7 +103,7 @@ def holds_images(data: str, column: str | None = None) -> bool:
 
 
 def parts_of(data: str) -> dict[str, str]:
-    """Which of a folder's sub-folders are its parts: `train`, `validation`, `test` → folder; empty if it has none.
+    """Return which of a folder's sub-folders are its parts: `train`, `validation`, `test` → folder, or none.
 
     They are parts only if all that hold images are: one of several classes may be called train.
     """
@@ -159,8 +159,8 @@ def read(
     image_column: str | None = None,
     label_column: str | None = None,
     known: tuple[str | None, str | None] = (None, None),
-) -> Gallery:
-    """Reads what `holds_images` has found to be images; none of them is opened yet.
+) -> ImageTable:
+    """Read what `holds_images` has found to be images; none of them is opened yet.
 
     Args:
         known: names of the two columns that are preferred where they are there.
@@ -177,9 +177,9 @@ def read(
         path = _unwrapped(path)
         if metadata := _metadata_of(path):
             return _by_table(metadata, image_column or _FILE_NAME, None, label_column, known)
-        return _by_folder(data, _pictures_in(path))
+        return _by_folder(data, _images_in(path))
     if path.suffix.lower() == ".zip":
-        return _by_folder(data, _pictures_in(path))
+        return _by_folder(data, _images_in(path))
     return _by_table(path, image_column, known[0], label_column, known)
 
 
@@ -189,53 +189,53 @@ def _by_table(
     known_image: str | None,
     label_column: str | None,
     known: tuple[str | None, str | None],
-) -> Gallery:
-    table, image_column, pictures = _from_table_or_parquet(path, image_column, known_image)
+) -> ImageTable:
+    table, image_column, images = _from_table_or_parquet(path, image_column, known_image)
     require_column(table, label_column, "--label-column")
     if label_column is None and known[1] in table.columns:
         label_column = known[1]
-    return Gallery(table, image_column, label_column or _label_among(table, image_column), pictures)
+    return ImageTable(table, image_column, label_column or _label_among(table, image_column), images)
 
 
-def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture]]:
-    """The images of a file or folder, in the order of their names, whatever folders they lie in; with each the row
-    that it stands in, or its name.
+def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, Any]], list[ImageInput]]:
+    """Return the images of a file or folder, in the order of their names, whatever folders they lie in; and before
+    them the row that each stands in, or its name.
     """
     path = Path(data)
     if data != DIGITS and (path.is_dir() or path.suffix.lower() == ".zip"):
-        pictures = _pictures_in(path)
+        images = _images_in(path)
     elif path.suffix.lower() in FORMATS:
-        pictures = [Picture(shown(path.name), path)]
+        images = [ImageInput(shown(path.name), path)]
     elif data == DIGITS:
-        pictures = _digits().pictures
+        images = _digits().images
     else:
-        table, _, pictures = _from_table_or_parquet(path, image_column, None)
-        return [dict(zip(table.columns, row, strict=True)) for row in table.rows], pictures
-    return [{"image": picture.name} for picture in pictures], pictures
+        table, _, images = _from_table_or_parquet(path, image_column, None)
+        return [dict(zip(table.columns, row, strict=True)) for row in table.rows], images
+    return [{"image": image.name} for image in images], images
 
 
-def _pictures_in(path: Path) -> list[Picture]:
-    """The images of a folder or an archive; says what else is there."""
+def _images_in(path: Path) -> list[ImageInput]:
+    """Return the images of a folder or an archive; says what else is there."""
     if path.is_dir():
         listed = _files_of(path)
-        pictures = [Picture(shown(file.relative_to(path).as_posix()), file) for file in listed.images]
+        images = [ImageInput(shown(file.relative_to(path).as_posix()), file) for file in listed.images]
         names = [file.name for file in listed.others]
         for file in listed.broken[:_NAMED]:
             progress.warn(f"{shown(str(file))} is a link to nothing; it is not used")
         if len(listed.broken) > _NAMED:
             progress.warn(f"{path}: {len(listed.broken):,} links in all lead to nothing")
         _say_classes_without_images(path, listed)
-        if not pictures and names:
+        if not images and names:
             raise DataError(f"{path}: none of its files is an image that is read ({_endings(names)}); {_CONVERT}")
     else:
         members, names = _members_of(path)
-        pictures = [Picture(shown(name), path, member) for name, member in members]
+        images = [ImageInput(shown(name), path, member) for name, member in members]
     if names:
         progress.warn(
             f"{path}: {len(names):,} files are not used, because they are not named as images are ({_endings(names)}); "
             f"{_CONVERT}"
         )
-    return pictures
+    return images
 
 
 def _endings(names: Sequence[str]) -> str:
@@ -287,8 +287,8 @@ def _files_of(folder: Path) -> Files:
 
 
 def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
-    """Names below the folder that all of an archive is in, and names in the archive, of the images, in order; and the
-    names of what else is in it.
+    """Return the images of an archive, in order, each by its name below the folder that all of it is in and by its
+    whole name; and the names of what else is there.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -305,10 +305,10 @@ def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
     return [("/".join(PurePosixPath(name).parts[1:]) if nested else name, name) for name in images], others
 
 
-def _by_folder(source: str, files: list[Picture]) -> Gallery:
-    """Labelled by the first folder of each name."""
+def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
+    """Label images by the first folder of each name."""
     rows: list[list[str | None]] = [
-        [picture.name, picture.name.split("/")[0] if "/" in picture.name else None] for picture in files
+        [image.name, image.name.split("/")[0] if "/" in image.name else None] for image in files
     ]
     labels = {label for _, label in rows if label}
     if labels and all(map(part_named, labels)):
@@ -319,8 +319,8 @@ def _by_folder(source: str, files: list[Picture]) -> Gallery:
             f"{_METADATA[0]} with the columns {_FILE_NAME} and label beside them"
         )
     inner: dict[str, set[str]] = {label: set() for label in labels}
-    for picture in files:
-        if len(parts := picture.name.split("/")) > 2:
+    for image in files:
+        if len(parts := image.name.split("/")) > 2:
             inner[parts[0]].add(parts[1])
     same = next(iter(inner.values()))
     if len(labels) > 1 and len(same) > 1 and all(each == same for each in inner.values()):
@@ -329,27 +329,27 @@ def _by_folder(source: str, files: list[Picture]) -> Gallery:
             f"{', '.join(sorted(same)[:_NAMED])}; if those are the classes, name the outer ones train and test"
         )
     table = Table(source, ["image", "label"], rows, list(range(1, len(rows) + 1)))
-    return Gallery(table, "image", "label", files)
+    return ImageTable(table, "image", "label", files)
 
 
-def _digits() -> Gallery:
-    """1,797 handwritten digits of 8 × 8 points (Alpaydin and Kaynak, 1998; CC BY 4.0), enlarged."""
+def _digits() -> ImageTable:
+    """Return 1,797 handwritten digits of 8 × 8 points (Alpaydin and Kaynak, 1998; CC BY 4.0), enlarged."""
     from sklearn.datasets import load_digits
 
-    images, labels = load_digits(return_X_y=True)
-    pictures: list[Picture] = []
+    grids, labels = load_digits(return_X_y=True)
+    images: list[ImageInput] = []
     rows: list[list[str | None]] = []
-    for number, (shades, label) in enumerate(zip(images.reshape(-1, 8, 8), labels, strict=True), start=1):
+    for number, (shades, label) in enumerate(zip(grids.reshape(-1, 8, 8), labels, strict=True), start=1):
         points = Image.fromarray((255 * (1 - shades / 16)).astype(np.uint8))
         content = io.BytesIO()
         points.resize((_DIGIT_SIDE, _DIGIT_SIDE), Image.Resampling.BICUBIC).save(content, "PNG")
-        pictures.append(Picture(f"digit {number}", content=content.getvalue()))
+        images.append(ImageInput(f"digit {number}", content=content.getvalue()))
         rows.append([f"digit {number}", str(label)])
-    return Gallery(Table(DIGITS, ["image", "label"], rows, list(range(1, len(rows) + 1))), "image", "label", pictures)
+    return ImageTable(Table(DIGITS, ["image", "label"], rows, list(range(1, len(rows) + 1))), "image", "label", images)
 
 
-def _from_table_or_parquet(path: Path, column: str | None, known: str | None) -> tuple[Table, str, list[Picture]]:
-    """The table, which of its columns has the images' names, and the images.
+def _from_table_or_parquet(path: Path, column: str | None, known: str | None) -> tuple[Table, str, list[ImageInput]]:
+    """Return the table, which of its columns has the images' names, and the images.
 
     Args:
         column: it is this one; an error if it is not there.
@@ -368,7 +368,7 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
             f"{path}: column {chosen!r} holds addresses, and nothing is fetched; download the images, and write the "
             "names of their files there"
         )
-    return table, chosen, [Picture(shown(name), _located(path.parent, name)) for name in names]
+    return table, chosen, [ImageInput(shown(name), _located(path.parent, name)) for name in names]
 
 
 def _located(folder: Path, name: str) -> Path:
@@ -377,14 +377,14 @@ def _located(folder: Path, name: str) -> Path:
     return path if "\\" not in name or path.exists() else folder / name.replace("\\", "/")
 
 
-def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, list[Picture]]:
+def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, list[ImageInput]]:
     content = parquet.read_table(path)
     image_column = str(_column_of_bytes(path, image_column))
     others = [name for name in content.column_names if name != image_column]
-    pictures = []
+    images = []
     for number, cell in enumerate(content.column(image_column).to_pylist(), start=1):
-        data, told = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
-        pictures.append(Picture(shown(told or f"row {number}"), content=data or b""))
+        data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        images.append(ImageInput(shown(name or f"row {number}"), content=data or b""))
     classes = named_classes(content.schema.metadata)
     columns = [
         [
@@ -393,13 +393,13 @@ def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, lis
         ]
         for name in others
     ]
-    rows = [[picture.name, *cells] for picture, *cells in zip(pictures, *columns, strict=True)]
+    rows = [[image.name, *cells] for image, *cells in zip(images, *columns, strict=True)]
     table = Table(str(path), [image_column, *others], rows, list(range(1, len(rows) + 1)))
-    return table, image_column, pictures
+    return table, image_column, images
 
 
 def _column_of_bytes(path: Path, column: str | None) -> str | None:
-    """The column that holds images: their bytes begin as those of images do."""
+    """Return the column that holds images: their bytes begin as those of images do."""
     try:
         schema = parquet.read_schema(path)
         first = next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
@@ -430,7 +430,7 @@ def _label_among(table: Table, image_column: str) -> str:
 
 
 def _mentions_images(path: Path) -> bool:
-    """Whether the beginning of a file holds the name of an image, so that most tables of texts are read once only."""
+    """Return whether the beginning of a file holds the name of an image; most tables of texts are read once so."""
     with path.open("rb") as file:
         beginning = file.read(_BEGINNING).lower()
     return any(ending.encode() in beginning for ending in FORMATS)
