@@ -41,7 +41,7 @@ def table(**columns: list[str]) -> Table:
 
 def test_name_that_is_looked_for_is_a_header_whatever_else_it_could_be(tmp_path: Path) -> None:
     rows = [["verbatim", "team"], *([text, "verbatim"] for text in SENTENCES)]
-    found = tables.read(write(tmp_path, rows), unlabelled=True, names=["verbatim"])
+    found = tables.read(write(tmp_path, rows), unlabelled=True, names=["Verbatim"])
     assert (found.columns, len(found.rows)) == (["verbatim", "team"], len(SENTENCES))
 
 

@@ -145,6 +145,13 @@ def test_cell_that_stands_for_none_is_left_out_and_said(cell: str) -> None:
     assert (len(examples), dropped) == (2, {})
 
 
+def test_label_of_a_known_class_may_be_written_in_another_way() -> None:
+    examples, _ = from_table(table(["1.0", "01", "cafe\u0301", "1"]), "text", "label", ("1", "caf\u00e9", "-1"))
+    assert examples.labels.tolist() == [0, 0, 1, 0]
+    with pytest.raises(DataError, match="row 2: label '\\+x' is not among"):
+        from_table(table(["+x"]), "text", "label", ("x", "-x"))
+
+
 MISSING = [None, float("nan"), np.nan, pd.NA, pd.NaT, np.datetime64("NaT"), np.float32("nan")]
 
 

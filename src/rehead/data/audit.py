@@ -6,7 +6,6 @@ Looks at texts, labels and, where a base has been loaded, at the number of their
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator
 from difflib import SequenceMatcher
 
@@ -19,7 +18,9 @@ from rehead.data import languages
 from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.findings import SHOWN, Finding, in_order, shown
+from rehead.data.headers import is_number
 from rehead.data.image_audit import image_findings
+from rehead.data.label_cells import same_value
 from rehead.data.shortcuts import shortcuts
 
 # A share of contradictions among the labels from which on they limit what any classifier can reach.
@@ -201,12 +202,8 @@ def _spelled(name: str) -> str:
 
     Signs, as in C++ or A-, and symbols such as emoji are kept; numbers are the same if their values are.
     """
-    form = unicodedata.normalize("NFKC", name).replace("\ufe0f", "").strip().casefold()
-    try:
-        value = float(form)
-    except ValueError:
-        return _SPACING.sub("", form) or form
-    return f"{value:.17g}"
+    form = same_value(name).casefold()
+    return form if is_number(form) else _SPACING.sub("", form) or form
 
 
 def _spelling(grade: str, names: list[str], counts: dict[str, int]) -> Finding:

@@ -134,7 +134,7 @@ def dialect_of(
         form = Form(head.encoding, how, "\t", skipped=skipped)
         rows = _rows(text, form, head)
         name = rows[0][1][0].strip()
-        header, columns = name.lower() in TEXT_NAMES or name in names, ["text"]
+        header, columns = name.lower() in {*TEXT_NAMES, *map(str.lower, names)}, ["text"]
     else:
         is_named = delimiter is not None
         delimiter = delimiter or delimiter_of(text, head.path, names)
@@ -274,6 +274,8 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
             "give a file with a text and a label in each row, separated by commas or tabs"
         )
 
+    looked_for = {name.lower() for name in names}
+
     def rank(delimiter: str) -> tuple[bool, float, bool, bool, bool]:
         cut = cuts[delimiter]
         left = any(
@@ -284,7 +286,13 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
             if other != delimiter
             for field in cut.first
         )
-        return bool(set(cut.first) & set(names)), round(cut.share, 3), not left, cut.prose < 0.8, cut.repeats
+        return (
+            bool({name.lower() for name in cut.first} & looked_for),
+            round(cut.share, 3),
+            not left,
+            cut.prose < 0.8,
+            cut.repeats,
+        )
 
     ranked = sorted(cuts, key=rank, reverse=True)
     best = ranked[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from rehead.data.cells import Table
 from rehead.data.columns import require_column
 from rehead.data.images import ImageInput
-from rehead.data.label_cells import SEPARATOR, is_missing, label_lists
+from rehead.data.label_cells import SEPARATOR, is_missing, label_lists, same_value
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.runtime.errors import DataError
 
@@ -170,6 +171,10 @@ def from_table(
             "name the column that holds the classes with --label-column"
         )
     ids = {name: i for i, name in enumerate(known)}
+    if label_names is not None:
+        alike = Counter(map(same_value, known))
+        by_value = {value: name for name in known if alike[value := same_value(name)] == 1}
+        named_labels = [[n if n in ids else by_value.get(same_value(n), n) for n in names] for names in named_labels]
     for names, line in zip(named_labels, lines, strict=True):
         for name in names:
             if name not in ids:

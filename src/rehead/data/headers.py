@@ -38,9 +38,9 @@ def header_of(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Col
     would come up again.
     """
     cells = [(cell or "").strip() for cell in rows[0]]
-    if set(cells) & set(names):
-        return Header(True)
     first = [cell.lower() for cell in cells]
+    if set(first) & {name.lower() for name in names}:
+        return Header(True)
     known = [cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first]
     if sum(known) >= 2:
         return Header(True)

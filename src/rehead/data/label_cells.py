@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,6 +25,15 @@ _BETWEEN = re.compile(r"(?<=[\d.'\"])\s+(?=[-\d.'\"])")
 def is_missing(cell: str) -> bool:
     """Return whether a cell says that there is no value."""
     return cell.strip() in _MISSING
+
+
+def same_value(label: str) -> str:
+    """Return what is the same for labels that differ in their Unicode form, or as numbers in how they are written."""
+    form = unicodedata.normalize("NFKC", label).replace("\ufe0f", "").strip()
+    try:
+        return f"{float(form):.17g}"
+    except ValueError:
+        return form
 
 
 def separator_of(cells: Sequence[str | None]) -> str | None:

@@ -138,7 +138,7 @@ def gather(config: DataConfig) -> AuditedData:
 
 
 def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
-    """Return the configuration with the parts of a folder that is divided already: training as data, and the others as such.
+    """Return the configuration with the parts of a folder that is divided already: training as data, others as such.
 
     It is a folder of images, or one that the datasets library has saved.
     """
