@@ -213,7 +213,7 @@ REFUSED = {
     "two columns of a name": ("data.csv", b"text,text\na,b\n", "two columns are named 'text'"),
     "JSON array of arrays": ("data.json", b'[["a", "ham"]]', "row 1: not a JSON object"),
     "no JSON that can be read": ("data.jsonl", b'{"text": \n{"text": \n', "row 1: not JSON"),
-    "one line that is too long": ("data.csv", b"x" * 10_000_000, "row 1: a line of more than 1,000,000"),
+    "one line that is too long": ("data.csv", b"x" * 10_000_000, "row 1: a line of 10,000,000 characters"),
 }
 
 

@@ -147,13 +147,9 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
         [name for name in candidates if name not in flags] or flags, key=lambda name: len(values[name]), default=None
     )
     if chosen is None:
-        constant = [name for name in others if len(values[name]) == 1]
-        why = f"; {constant[0]!r} has one value alone" if constant else ""
-        named = _by_name(others, LABEL_NAMES)
-        why = f"; {named!r} has another value in every row" if named and len(values[named]) > 1 else why
         raise DataError(
             f"{table.source}: none of its columns ({', '.join(table.columns)[:200]}) looks like labels, few values "
-            f"that repeat{why}; name it with --label-column"
+            f"that repeat{_why_none(values, n)}; name it with --label-column"
         )
     rivals = [name for name in candidates if name != chosen]
     if by_name is not None:
@@ -161,6 +157,22 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
     if rivals:
         _warn_of(table, "labels", chosen, rivals, "--label-column")
     return chosen
+
+
+def _why_none(values: dict[str, set[str]], n: int) -> str:
+    """Return why the column that is most likely to be meant cannot be the labels.
+
+    Args:
+        values: different ones of each column.
+        n: rows of the table.
+    """
+    constant = next((name for name in values if len(values[name]) == 1), None)
+    name = _by_name(list(values), LABEL_NAMES) or constant
+    if name is None or len(values[name]) not in (1, n):
+        return ""
+    if len(values[name]) == n > 1:
+        return f": {name!r} has another value in every row"
+    return f": {name!r} has one value alone, and a classifier needs examples of at least two classes"
 
 
 def _warn_of(table: Table, what: str, chosen: str, rivals: list[str], option: str) -> None:

@@ -401,10 +401,11 @@ def _whole_records(head: Head) -> str:
     if not head.whole:
         text = _up_to_whole_record(text)
     if not text.strip():
-        number = 1 + next(i for i, line in enumerate(split) if line.strip())
+        assert head.encoding is not None
+        with lines.opened(head.path, head.encoding, MAX_FIELD_CHARACTERS, None) as (_, coming):
+            first = next(line for line in coming if line.text.strip())
         raise DataError(
-            f"{head.path} row {number}: a line of more than {MAX_FIELD_CHARACTERS:,} characters; break the file "
-            "into one example a line or shorten the text"
+            f"{head.path} row {first.number}: {first.problem}; break the file into one example a line, or shorten it"
         )
     return text
 

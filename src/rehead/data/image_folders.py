@@ -442,7 +442,10 @@ def _require_endings(path: Path) -> None:
         rows = file.read(_BEGINNING).decode("utf-8", "replace").split("\n")[1:3]
     for cell in (cell.strip(" \r\"'") for row in rows for cell in re.split(r"[,;\t|]", row)[:10]):
         if cell and len(cell) < 200 and "\0" not in cell:
-            ending = next((ending for ending in FORMATS if (path.parent / f"{cell}{ending}").is_file()), None)
+            try:
+                ending = next((ending for ending in FORMATS if (path.parent / f"{cell}{ending}").is_file()), None)
+            except OSError:  # no file's name
+                return
             if ending:
                 raise DataError(f"{path} names images without their ending; write {cell}{ending} instead of {cell}")
 
