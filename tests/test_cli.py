@@ -23,7 +23,7 @@ from tests.tiny_texts import messages, write_csv, write_messages
 
 # What a command says on its way; whatever else is on stderr is meant for the user to read.
 PROGRESS = re.compile(
-    r".*: [\d,]+ rows; texts from|[\d,]+ tokens, [\d.]+ TFLOP: about|"
+    r"warning: .*: \d+ rows are for validation|.*: [\d,]+ rows; texts from|[\d,]+ tokens, [\d.]+ TFLOP: about|"
     r"training [\d,]+, validation|kept \d+ of|output layer |"
     r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands"
 )
