@@ -34,11 +34,8 @@ from rehead.artifact.manifest import DESCRIPTION, read
 from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
 from rehead.data.images import ImageInput
 from rehead.drift.fingerprint import Fingerprint
-from rehead.evaluation import baselines
 from rehead.evaluation.baselines import Baselines
-from rehead.evaluation.decisions import Rule
-from rehead.evaluation.image_baseline import ImageBaselines
-from rehead.evaluation.multilabel_decisions import MultilabelRule
+from rehead.evaluation.decisions import DecisionRule, saved_rule
 from rehead.models.backbone import Base
 from rehead.models.config_checks import require_harmless
 from rehead.models.heads import Head, build, is_family_head, set_linear
@@ -70,7 +67,7 @@ class Reference:
         seen: (n,) int64, fingerprints (`rehead.data.duplicates`) of training and validation texts.
     """
 
-    baselines: Baselines | ImageBaselines
+    baselines: Baselines
     seen: npt.NDArray[np.int64]
 
 
@@ -118,7 +115,7 @@ class Artifact(ABC):
         """Write the weights, and whatever else a copy is made of, but no description, reference or fingerprint."""
 
     @property
-    def beside(self) -> tuple[Baselines | ImageBaselines, float] | None:
+    def beside(self) -> tuple[Baselines, float] | None:
         """The baseline that stands beside the head, and what its logits are multiplied by; None where none does."""
         return None
 
@@ -138,12 +135,9 @@ class Artifact(ABC):
         return bool(self.description["multilabel"])
 
     @property
-    def rule(self) -> Rule | MultilabelRule:
+    def rule(self) -> DecisionRule:
         """How labels are chosen."""
-        told = self.description.get("decisions")
-        if self.multilabel:
-            return MultilabelRule.from_json(told, self.labels) if told else MultilabelRule.even(len(self.labels))
-        return Rule.from_json(told, self.labels) if told else Rule()
+        return saved_rule(self.description.get("decisions"), self.labels, multilabel=self.multilabel)
 
     def scores(self, texts: Sequence[str] | Sequence[ImageInput]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
@@ -175,7 +169,7 @@ class NetworkArtifact(Artifact):
         return sample_for(self.base)
 
     @property
-    def beside(self) -> tuple[Baselines | ImageBaselines, float] | None:
+    def beside(self) -> tuple[Baselines, float] | None:
         factor = self.description["baseline_factor"]
         if not factor:
             return None
@@ -392,7 +386,7 @@ def _load_network(folder: Path, description: dict[str, Any]) -> NetworkArtifact:
             head.projection = nn.Identity()
     path = folder / _REFERENCE
     arrays = load_arrays(path) if path.is_file() else None
-    reference = Reference(baselines.from_tensors(arrays), arrays["seen"]) if arrays else None
+    reference = Reference(Baselines.from_tensors(arrays), arrays["seen"]) if arrays else None
     return NetworkArtifact(base=base, head=head, description=description, reference=reference)
 
 

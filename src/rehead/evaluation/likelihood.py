@@ -1,5 +1,7 @@
-"""What logits say of labels: a softmax over the classes where each text has one label, a sigmoid for each class where
-it may have several. The shapes of labels are those of `rehead.data.labels`.
+"""Turn logits into probabilities and losses.
+
+Where each text has one label that is by a softmax over the classes, where it may have several by a sigmoid for each.
+The shapes of labels are those of `rehead.data.labels`.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def probabilities(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
-    """Logits (n, n_classes) → probabilities, in float64; those of several labels need not add up to 1."""
+    """Return probabilities of logits (n, n_classes) in float64; those of several labels need not add up to 1."""
     values = np.asarray(logits, dtype=np.float64)
     result: npt.NDArray[np.float64] = expit(values) if multilabel else scipy_softmax(values, axis=1)
     return result
 
 
 def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
-    """Logits (n, n_classes) of two classes or more → log odds of each class against the rest, in float64."""
+    """Return log odds of each class against the rest, in float64, of logits (n, n_classes) of two classes or more."""
     values = np.asarray(logits, dtype=np.float64)
     if multilabel:
         return values
@@ -42,7 +44,7 @@ def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
 
 
 def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-    """(n,) negative log likelihood of each example in nats: cross-entropy, or the mean binary one of the classes."""
+    """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one."""
     values = np.asarray(logits, dtype=np.float64)
     if is_multilabel(labels):
         signs = 2 * labels - 1
@@ -53,7 +55,7 @@ def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
 
 
 def logits_of(probabilities: npt.NDArray[np.float64], multilabel: bool) -> npt.NDArray[np.float64]:
-    """Logits that give these probabilities."""
+    """Return logits that have these probabilities."""
     logs = np.log(np.maximum(probabilities, _TINY))
     if not multilabel:
         return logs

@@ -23,37 +23,28 @@ PARTIAL = ".rehead-partial-"
 
 
 def cache_folder() -> Path:
-    """Where fetched and converted files live: $REHEAD_CACHE, or the platform's own cache folder."""
+    """Return where fetched and converted files live: $REHEAD_CACHE, or the platform's own cache folder."""
     chosen = os.environ.get("REHEAD_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("rehead", appauthor=False))
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes `content` to `path`, whole or not at all."""
-    descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write `content` to `path`, whole or not at all."""
+    with new_file(path) as partial:
+        partial.write_bytes(content)
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
-    """Yields where to write a file that becomes `path`, whole, if the block ends without an error.
+    """Yield where to write a file that becomes `path`, whole, if the block ends without an error.
 
-    It lies in a folder of its own, because what writes it may have temporary files too.
+    It lies in a folder of its own, because its writer may have temporary files, too.
     """
     partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent))
     try:
@@ -68,7 +59,7 @@ def new_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder that becomes `path` if the block ends without an error.
+    """Yield an empty folder that becomes `path` if the block ends without an error.
 
     An existing `path` is replaced only then; until the rename it stays as it was.
 
@@ -104,7 +95,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Holds the lock that guards `path` between processes; says `waiting` where another holds it."""
+    """Hold the lock that guards `path` between processes; say `waiting` where another holds it."""
     lock = FileLock(f"{path}.lock")
     try:
         lock.acquire(timeout=0)
@@ -118,15 +109,15 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 
 def sweep_partial(path: Path) -> None:
-    """Removes what killed processes left of a folder `path`; call it only while holding the lock of `path`."""
+    """Remove what killed processes left of a folder `path`; call it only while holding the lock of `path`."""
     for leftover in path.parent.glob(f"{glob.escape(PARTIAL + path.name)}-*"):
-        # What mkdtemp adds has no hyphen: one more belongs to a folder of a longer name, which may be in use.
+        # mkdtemp adds no hyphen: one more belongs to a folder of a longer name, which may be in use.
         if "-" not in leftover.name.removeprefix(f"{PARTIAL}{path.name}-"):
             shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _flush(path: Path) -> None:
-    """Asks the system to put a file or a folder's entries on the disk."""
+    """Ask the system to put a file or a folder's entries on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
