@@ -21,11 +21,11 @@ from rehead.data.lines import MAX_FIELD_CHARACTERS, read_head
 from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, first_line
 
-# Columns are read from the disk so many bytes at a time, and not a row group of a million rows at once.
+# Columns are read from the disk by this number of bytes, and not a row group of a million rows at once.
 _BUFFER = 2**20
 # Rows that are looked at to choose the text column.
 _SAMPLE = 1000
-# Of a bad row's cells, each is shown up to so many characters.
+# Characters that are shown of each of a bad row's cells.
 _SHOWN = 500
 
 

@@ -25,7 +25,7 @@ from rehead.data.shortcuts import shortcuts
 
 # A share of contradictions among the labels from which on they limit what any classifier can reach.
 _MANY_CONTRADICTIONS = 0.01
-# The largest class has so many times the examples of the smallest.
+# The largest class has this many times the examples of the smallest.
 _IMBALANCED = 10
 # A class with fewer examples is measured on one or two in the test.
 _FEW_EXAMPLES = 10

@@ -11,9 +11,9 @@ from rehead.runtime.errors import DataError
 
 # Of the known names of a text column, these often stand above a short text beside the long one.
 _WEAK_NAMES = ("question", "description", "title", "comment", "v2")
-# So many times as long as another column's texts are, these are the likelier ones.
+# Texts that are longer than another column's by this factor are the likelier ones.
 _LONGER = 2.0
-# A column whose values come up again has at most so many, or one a fifth of the rows.
+# A column whose values come up again has at most these, or one for this number of rows.
 _MOST_VALUES, _ROWS_A_VALUE = 50, 5
 # In fewer rows, values that are all different say nothing.
 _FEW_ROWS = 10

@@ -28,7 +28,7 @@ DELIMITERS = "\t,;|"
 _CALLED = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar"}
 # csv's own limit is low, and one for all threads of the process; ours is checked below, with the row.
 _CSV_LIMIT = 2**31 - 1
-# So many rows are enough to find the column of the texts.
+# Rows that are enough to find the column of the texts.
 _SAMPLE = 2000
 # A delimiter is looked for in so much of the beginning.
 _TRIED_CHARACTERS, _TRIED_LINES = 200_000, 200

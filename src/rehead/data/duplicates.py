@@ -23,10 +23,10 @@ _SHINGLE = 5
 # with a similarity of 0.8 all but 1 in 1,000 are, of those with 0.5 a third.
 _HASHES, _BANDS = 144, 24
 _SEED = 0
-# So many texts are hashed at a time.
+# Texts that are hashed at a time.
 _HASHED = 4096
 # Of an image's hash, how many bits may differ where two look alike, and how strongly their shades must be correlated;
-# so many images are compared with all at a time.
+# this number of images is compared with all at a time.
 _BITS, _CORRELATED, _COMPARED = 16, 0.98, 256
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rehead.data.examples import Examples, Index
 
-# So many examples are shown of each finding, and so many characters of each.
+# Examples that are shown of each finding, and characters of each.
 SHOWN, SHOWN_CHARACTERS = 5, 120
 
 

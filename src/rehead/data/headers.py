@@ -15,7 +15,7 @@ LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "topic", "intent", "sentiment", "y", "tag"),
     *("stars", "rating", "v1"),
 )
-# Of the cells below a name so many are of another kind than it.
+# The share of the cells below a name that are of another kind than it.
 _MOSTLY = 0.95
 # Fewer rows say nothing about what is usual in a column.
 _FEW = 3

@@ -12,7 +12,7 @@ from rehead.data.labels import of_class
 
 # Shorter sides of fewer pixels hold little for a model that was trained on photographs.
 _SMALL = 32
-# A size that so many of the images have, and that so surely tells the class, gives it away.
+# A size gives the class away where this share of the images has it, and this share of those is of one class.
 _COMMON, _SURE = 0.05, 0.95
 
 

@@ -34,14 +34,14 @@ _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_NAME = "file_name"
 # Folders that other programs leave behind.
 _NOT_OURS = ("__MACOSX", "@eaDir", "__pycache__")
-# So many of a kind are named in a message.
+# Of a kind, these are named in a message at most.
 _NAMED = 5
 _CONVERT = f"convert those that are images to one of {', '.join(FORMATS)}"
-# A column names image files if so many of its cells do.
+# A column names image files if this share of its cells does.
 _MOSTLY = 0.9
 # Bytes of a table that are looked at for names of images.
 _BEGINNING = 65536
-# What the files of all formats begin with; and so many rows of a Parquet file are looked at.
+# What the files of all formats begin with; and the rows of a Parquet file that are looked at.
 _BEGINNINGS = (b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"RIFF", b"II*\0", b"MM\0*")
 _LOOKED_AT = 32
 # Pixels that a digit of 8 × 8 points becomes.

@@ -40,7 +40,7 @@ FORMATS = {
 LARGEST_PIXELS = 100_000_000
 # Bytes of a file, packed or not.
 LARGEST_BYTES = 500_000_000
-# So many images that cannot be used are named one by one.
+# Images that cannot be used and are named one by one; others are counted.
 _WARNED_OF = 5
 # Side of the square that a difference hash is made of: 16 · 16 bits.
 _HASHED_SIDE = 16

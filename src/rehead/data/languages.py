@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# So many texts are looked at, each with so many letters at least, up to so many characters.
+# Texts that are looked at, the letters that each has at least, and the characters that are read of it.
 _SAMPLE, _LEAST_LETTERS, _CHARACTERS = 400, 20, 1000
 
 

@@ -132,7 +132,7 @@ def _problem_of_object(record: Any, text: str) -> str | None:
 
 
 def problem_of_length(name: str, length: int) -> str | None:
-    """Return what is wrong with a cell of so many characters."""
+    """Return what is wrong with a cell of that many characters."""
     if length <= MAX_FIELD_CHARACTERS:
         return None
     return f"column {name!r} holds {length:,} characters, the limit is {MAX_FIELD_CHARACTERS:,}"

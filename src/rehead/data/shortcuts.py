@@ -22,7 +22,7 @@ _PATTERNS = {
     "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w"),
     "a phone number": re.compile(r"(?<!\d)\+?\d[\d ()/-]{6,}\d(?!\d)"),
 }
-# Of the texts with a feature so many have the label, and of those with the label so many the feature.
+# The share of the texts with a feature that have the label, and of those with the label that have the feature.
 _PURE, _FAR_REACHING = 0.95, 0.3
 # From here on the feature nearly is the label.
 _GIVES_AWAY = 0.8

@@ -150,7 +150,7 @@ def _members(groups: Index) -> list[Index]:
 
 
 def _dealt(sizes: Index, wanted: int) -> npt.NDArray[np.bool_]:
-    """Return (n,) bool: which of the groups, in their order, go to a part of so many examples: those that still fit."""
+    """Return (n,) bool: which of the groups, in their order, go to a part of that size: those that still fit."""
     taken = np.zeros(len(sizes), dtype=np.bool_)
     left = wanted
     for i, size in enumerate(sizes.tolist()):
