@@ -17,7 +17,7 @@ import rehead
 from rehead import Classifier
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.cli import inputs
-from rehead.data import parts as parts_of_data
+from rehead.data import preparation
 from rehead.data.images import ImageInput, as_image_input
 from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines
@@ -101,7 +101,7 @@ def test_every_family_and_way_of_tuning_is_saved_and_loads(family: str, tune: st
 
 def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> None:
     model = Classifier(str(vit), views=3)
-    parts = parts_of_data.prepare(DataConfig(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     run: EncodedData = model.prepare(parts.train, parts.validation)
     assert run.n_train == 3 * len(parts.train)
     assert len(run.labels) == run.n_train + len(parts.validation)
@@ -130,7 +130,7 @@ def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> N
 def test_auto_averages_four_views_where_there_is_time(
     data: Path, vit: Path, settings: dict[str, Any], views: int, averaged: bool
 ) -> None:
-    parts = parts_of_data.prepare(DataConfig(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     run = Classifier(str(vit), **settings).prepare(parts.train, parts.validation)
     assert (run.views, run.config.views, run.config.average_views) == (views, views, averaged)
     assert len(run.encoded.ids) == views * len(parts.train) + (4 if averaged else 1) * len(parts.validation)
@@ -157,7 +157,7 @@ def test_where_nothing_is_kept_every_epoch_has_views_of_its_own(
         return changed
 
     monkeypatch.setattr(Pixels, "changed", noted)
-    parts = parts_of_data.prepare(DataConfig(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     model = Classifier(str(vit), tune=tune, depth=2, pool="mean", epochs=2, views=2)
     learned = baselines.learn(parts.train, parts.validation)
     model.fit_encoded(model.prepare(parts.train, parts.validation), learned)
@@ -258,7 +258,7 @@ def test_full_report_colours_mistakes(data: Path, vit: Path, tmp_path: Path) -> 
 
 
 def test_digits_come_without_any_file() -> None:
-    parts = parts_of_data.prepare(DataConfig("sample:digits"), seed=0)
+    parts = preparation.prepare(DataConfig("sample:digits"), seed=0)
     assert len(parts.pool) == 1797
     assert parts.pool.label_names == tuple("0123456789")
 
@@ -283,7 +283,7 @@ def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
     base = save_tiny_vision_model(tmp_path / "base", "resnet")
     with pytest.raises(SettingError, match="--tune lora needs linear layers"):
         fit(str(data), Classifier(str(base), tune="lora"))
-    parts = parts_of_data.prepare(DataConfig(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     run = Classifier(str(base), tune="auto", preset="best", views=1).prepare(parts.train, parts.validation)
     assert strategies.planned(run, 2) == ["last-2", "full"]
     monkeypatch.setattr(hardware, "free_device_memory", lambda: 0)
