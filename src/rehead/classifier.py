@@ -170,7 +170,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for candidate in result.candidates:
             if candidate.history and candidate.history.lost_rows:
                 rows = ", ".join(map(str, train.lines[candidate.history.lost_rows].tolist()))
-                message = f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower learning_rate"
+                message = f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower `learning_rate`"
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
         self.classes_ = classes
         self.dropped_: Dropped = dropped
@@ -325,20 +325,19 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if value is None and name in ("epochs", "batch_size", "views"):
                 continue
             if not isinstance(value, Integral) or value < least:
-                called = "the seed (random_state)" if name == "random_state" else name
-                raise SettingError(f"{called} must be a whole number from {least}, not {value!r}")
+                raise SettingError(f"`{name}` must be a whole number from {least}, not {value!r}")
         if self.learning_rate is not None and not self.learning_rate > 0:
-            raise SettingError(f"learning_rate must be above 0, not {self.learning_rate!r}")
+            raise SettingError(f"`learning_rate` must be above 0, not {self.learning_rate!r}")
         if not 0 <= self.label_smoothing < 1:
-            raise SettingError(f"label_smoothing must be from 0 to below 1, not {self.label_smoothing!r}")
+            raise SettingError(f"`label_smoothing` must be from 0 to below 1, not {self.label_smoothing!r}")
         if self.long not in LONG:
-            raise SettingError(f"long must be one of {', '.join(LONG)}, not {self.long!r}")
+            raise SettingError(f"`long` must be one of {', '.join(LONG)}, not {self.long!r}")
         if self.class_weight not in (None, "balanced"):
-            raise SettingError(f"class_weight must be balanced or None, not {self.class_weight!r}")
+            raise SettingError(f"`class_weight` must be balanced or None, not {self.class_weight!r}")
         if self.budget is not None and not self.budget > 0:
-            raise SettingError(f"budget must be a number of seconds above 0, not {self.budget!r}")
+            raise SettingError(f"`budget` must be a number of seconds above 0, not {self.budget!r}")
         if self.preset not in PRESETS:
-            raise SettingError(f"preset must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+            raise SettingError(f"`preset` must be one of {', '.join(PRESETS)}, not {self.preset!r}")
         config = TrainingConfig(
             base=self.base,
             tune=self.tune,

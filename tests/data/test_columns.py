@@ -73,7 +73,7 @@ def test_first_row_of_a_file_without_names_is_kept(tmp_path: Path) -> None:
 
 
 def test_absent_trained_column_stops_with_its_cure() -> None:
-    with pytest.raises(DataError, match=r"no column 'text', which the classifier was trained on.*--text-column"):
+    with pytest.raises(DataError, match=r"no column 'text', which the classifier was trained on.*`text_column`"):
         text_column_of(table(id=["1", "2"], note=["a b", "c d"]), None, "text")
 
 
@@ -84,7 +84,7 @@ def test_trained_column_is_found_in_another_case_and_where_there_are_no_names(sa
     assert text_column_of(nameless, None, "column 1") == "column 1"
     assert said == []
     assert text_column_of(nameless, None, "text") == "column 2"
-    assert "--text-column" in said[0]
+    assert "`text_column`" in said[0]
 
 
 def test_named_column_goes_before_the_trained_one() -> None:
@@ -94,7 +94,7 @@ def test_named_column_goes_before_the_trained_one() -> None:
 def test_constant_column_is_never_the_label(said: list[str]) -> None:
     languages = table(lang=["en"] * 6, comment_text=SENTENCES, topic=["a", "b"] * 3)
     assert infer_columns(languages, None, None) == ("comment_text", "topic")
-    with pytest.raises(DataError, match=r"'label' has one value alone, .*two classes; name it with --label-column"):
+    with pytest.raises(DataError, match=r"'label' has one value alone, .*two classes; name it with `label_column`"):
         infer_columns(table(label=["x"] * 6, text=SENTENCES), None, None)
 
 
@@ -111,7 +111,7 @@ def test_rival_of_the_label_is_said_with_the_flag(said: list[str]) -> None:
     rivals = table(text=SENTENCES, priority=["high", "low"] * 3, team=["a", "b", "c"] * 2)
     assert infer_columns(rivals, None, None) == ("text", "priority")
     assert "'team'" in said[0]
-    assert "--label-column" in said[0]
+    assert "`label_column`" in said[0]
     said.clear()
     assert infer_columns(rivals, None, "team") == ("text", "team")
     assert said == []
@@ -119,7 +119,7 @@ def test_rival_of_the_label_is_said_with_the_flag(said: list[str]) -> None:
 
 def test_one_column_of_0_and_1_for_each_label_is_refused_with_the_flag() -> None:
     columns = {"text": SENTENCES, "a": ["0", "1"] * 3, "b": ["1", "0"] * 3, "c": ["0", "0", "1"] * 2}
-    with pytest.raises(DataError, match=r"a, b, c hold 0 and 1 each.*--label-column"):
+    with pytest.raises(DataError, match=r"a, b, c hold 0 and 1 each.*`label_column`"):
         infer_columns(table(**columns), None, None)
 
 
@@ -128,7 +128,7 @@ def test_title_gives_way_to_a_long_text_and_the_rival_is_said(said: list[str]) -
     both = table(title=titles, story=[f"{text}. {text}." for text in SENTENCES], label=["a", "b"] * 3)
     assert infer_columns(both, None, None) == ("story", "label")
     assert "'title'" in said[0]
-    assert "--text-column" in said[0]
+    assert "`text_column`" in said[0]
 
 
 def test_usual_names_leave_no_doubt(said: list[str]) -> None:

@@ -118,7 +118,7 @@ def opened(address: str, query: str | None) -> Iterator[Query]:
         DataError: the database cannot be opened, or the query is refused.
     """
     if not query or not query.strip():
-        raise SettingError('which rows of the database? Give --query "SELECT ..."')
+        raise SettingError('which rows of the database? Give `query="SELECT ..."`')
     engine, name = _engine(address)
     with _said_as(name), engine.connect() as connection:
         if connection.dialect.name == "postgresql":

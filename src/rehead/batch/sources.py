@@ -87,7 +87,7 @@ def opened(source: str, query: str | None, output: Path, names: Collection[str] 
             yield rows_of_query
         return
     if query is not None:
-        raise SettingError(f"--query is for databases, and {source} is none; leave it out")
+        raise SettingError(f"`query` is for databases, and {source} is none; leave it out")
     files = files_of(source, output)
     if len(files) > 1:
         progress.say(f"{source}: {len(files):,} tables")

@@ -30,7 +30,7 @@ def infer_columns(table: Table, text_column: str | None, label_column: str | Non
     Raises:
         DataError: a named column does not exist, or no column looks like labels or texts.
     """
-    for option, name in (("--text-column", text_column), ("--label-column", label_column)):
+    for option, name in (("`text_column`", text_column), ("`label_column`", label_column)):
         require_column(table, name, option)
     if text_column is not None and text_column == label_column:
         raise DataError(f"{table.source}: column {text_column!r} cannot be the text and the label; name two columns")
@@ -79,13 +79,13 @@ def text_column_of(table: Table, named: str | None, trained_on: str | None) -> s
     Raises:
         DataError: it is not there.
     """
-    require_column(table, named, "--text-column")
-    known = named or known_column(table, trained_on, "--text-column")
+    require_column(table, named, "`text_column`")
+    known = named or known_column(table, trained_on, "`text_column`")
     if known is None and len(table.columns) > 1 and not table.header and trained_on and not _NUMBERED.match(trained_on):
         found = infer_text_column(table, None, None, quietly=True)
         progress.warn(
             f"{table.source} does not name its columns, so {found!r}, the one with the longest texts, is read for "
-            f"{trained_on!r}; name another with --text-column"
+            f"{trained_on!r}; name another with `text_column`"
         )
         return found
     return known or infer_text_column(table, None, None)
@@ -97,7 +97,7 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
     Raises:
         DataError: the named column does not exist, or the labels are the only column.
     """
-    require_column(table, text_column, "--text-column")
+    require_column(table, text_column, "`text_column`")
     if text_column is not None:
         return text_column
     others = [name for name in table.columns if name != label_column]
@@ -120,7 +120,7 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
         # A name such as "text" leaves no doubt unless another column is much longer or has such a name, too.
         rivals = [name for name in rivals if name.lower() in TEXT_NAMES or lengths[name] >= _LONGER * lengths[chosen]]
     if rivals and not quietly:
-        _warn_of(table, "texts", chosen, rivals, "--text-column")
+        _warn_of(table, "texts", chosen, rivals, "`text_column`")
     return chosen
 
 
@@ -141,7 +141,7 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
     if by_name is None and candidates and len(flags) == len(candidates) > 1:
         raise DataError(
             f"{table.source}: {', '.join(flags[:_NAMED])} hold 0 and 1 each, a column for each label; name one with "
-            "--label-column, or write the labels of a text into one column, with ; between them"
+            "`label_column`, or write the labels of a text into one column, with ; between them"
         )
     chosen = by_name or min(
         [name for name in candidates if name not in flags] or flags, key=lambda name: len(values[name]), default=None
@@ -149,13 +149,13 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
     if chosen is None:
         raise DataError(
             f"{table.source}: none of its columns ({', '.join(table.columns)[:200]}) looks like labels, few values "
-            f"that repeat{_why_none(values, n)}; name it with --label-column"
+            f"that repeat{_why_none(values, n)}; name it with `label_column`"
         )
     rivals = [name for name in candidates if name != chosen]
     if by_name is not None:
         rivals = [name for name in rivals if name.lower() in LABEL_NAMES]
     if rivals:
-        _warn_of(table, "labels", chosen, rivals, "--label-column")
+        _warn_of(table, "labels", chosen, rivals, "`label_column`")
     return chosen
 
 

@@ -301,7 +301,7 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
         if not rank(best)[0] and rank(other)[1:3] == rank(best)[1:3] and len(tried) > 1:
             progress.warn(
                 f"{path}: fields are divided by {_CALLED[best]}; {_CALLED[other]} would divide as many of its rows. "
-                "Name a column of the right division with --text-column if that is wrong"
+                "Name a column of the right division with `text_column` if that is wrong"
             )
     return best
 

@@ -191,7 +191,7 @@ def _by_table(
     known: tuple[str | None, str | None],
 ) -> ImageTable:
     table, image_column, images = _from_table_or_parquet(path, image_column, known_image)
-    require_column(table, label_column, "--label-column")
+    require_column(table, label_column, "`label_column`")
     if label_column is None and known[1] in table.columns:
         label_column = known[1]
     return ImageTable(table, image_column, label_column or _label_among(table, image_column), images)
@@ -358,7 +358,7 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
     if path.suffix.lower() == ".parquet":
         return _from_parquet(path, column)
     table = _read_table(path, [name for name in (column, known) if name])
-    require_column(table, column, "--text-column")
+    require_column(table, column, "`text_column`")
     found = next((name for name in table.columns if _names_images(table.column(name))), None)
     chosen = column or (known if known in table.columns else found)
     assert chosen is not None  # `holds_images` has found one
@@ -426,7 +426,7 @@ def _label_among(table: Table, image_column: str) -> str:
     known = [name for name in names if name.lower() in ("label", "labels", "class", "category", "target", "species")]
     if len(names) == 1 or known:
         return (known or names)[0]
-    raise DataError(f"{table.source}: which column has the labels? Say it with --label-column: {', '.join(names)}")
+    raise DataError(f"{table.source}: which column has the labels? Say it with `label_column`: {', '.join(names)}")
 
 
 def _mentions_images(path: Path) -> bool:

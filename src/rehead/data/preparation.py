@@ -209,10 +209,10 @@ def _too_few(pool: Examples) -> str:
     """Return what there is too little of to be divided, and the cure."""
     n_groups = len(np.unique(near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)))
     if n_groups < len(pool):
-        kept = "of near duplicates" if pool.groups is None else "of --group-column and near duplicates"
+        kept = "of near duplicates" if pool.groups is None else "of `group_column` and near duplicates"
         return (
             f"{n_groups} groups {kept} are too few to divide into training, validation and test without parting one; "
-            + ("give more different texts" if pool.groups is None else "leave --group-column out, or give more groups")
+            + ("give more different texts" if pool.groups is None else "leave `group_column` out, or give more groups")
         )
     return (
         f"{len(pool)} different {pool.what} are too few to divide into training, validation and test; "
@@ -224,7 +224,7 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
     if pool.times is not None:
         split = by_time(pool.times, fractions)
         if not len(split.train):
-            raise DataError(f"{pool.source}: too many rows have the same time to divide by it; leave --time-column out")
+            raise DataError(f"{pool.source}: too many rows have the same time to divide by it; leave `time_column` out")
         return split, "by time, the newest for the test"
     near = near_of(pool)
     groups = near if pool.groups is None else joined(near, pool.groups)
@@ -261,10 +261,10 @@ def read_examples(
 
 def _columns_of(table: Table, config: DataConfig, known: Columns) -> tuple[str, str]:
     """Return the columns of texts and labels: those that are named, else those that are known, else those found."""
-    require_column(table, config.text_column, "--text-column")
-    require_column(table, config.label_column, "--label-column")
-    text = config.text_column or known_column(table, known.text, "--text-column")
-    label = config.label_column or known_column(table, known.label, "--label-column")
+    require_column(table, config.text_column, "`text_column`")
+    require_column(table, config.label_column, "`label_column`")
+    text = config.text_column or known_column(table, known.text, "`text_column`")
+    label = config.label_column or known_column(table, known.label, "`label_column`")
     return infer_columns(table, text, label)
 
 
@@ -273,7 +273,7 @@ def _read_images(
 ) -> tuple[Examples, Dropped, Columns, int]:
     """Return the same of images; those that cannot be used are named."""
     if config.label_separator or known.separator:
-        raise DataError(f"{data}: an image has one label; leave --label-separator out")
+        raise DataError(f"{data}: an image has one label; leave `label_separator` out")
     gallery = image_folders.read(data, config.text_column, config.label_column, known[:2])
     table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
     progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")

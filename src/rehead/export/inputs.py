@@ -31,13 +31,13 @@ def read(
         return _read(data, text_column, told), data
     learned_from = told.get("data")
     if not isinstance(learned_from, str):
-        raise SettingError(f"{model} does not say what it has learned from; give texts to compare on with --data")
+        raise SettingError(f"{model} does not say what it has learned from; give texts to compare on with `data`")
     try:
         samples.require_source(learned_from)
         return _read(learned_from, text_column, told), learned_from
     except RheadError as error:
         raise SettingError(
-            f"what {model} has learned from cannot be read any more ({error}); give texts to compare on with --data"
+            f"what {model} has learned from cannot be read any more ({error}); give texts to compare on with `data`"
         ) from error
 
 
@@ -50,7 +50,7 @@ def _read(data: str, text_column: str | None, told: Mapping[str, Any]) -> list[s
     column = text_column_of(table, text_column, told.get("text_column"))
     texts = [text for text in dict.fromkeys(table.column(column)) if text and text.strip()]
     if not texts:
-        raise DataError(f"{data}: column {column!r} holds no text; name another with --text-column")
+        raise DataError(f"{data}: column {column!r} holds no text; name another with `text_column`")
     return texts
 
 

@@ -138,13 +138,13 @@ def build(base: Base, pooling: str, n_classes: int, seed: int, depth: int | None
 def check_pooling(pooling: str, whole: str | None) -> None:
     """Raises SettingError where the pooling is unknown or does not suit the kind of model; `whole` as `Base.whole`."""
     if pooling not in POOLINGS:
-        raise SettingError(f"--pool must be one of auto, {', '.join(POOLINGS)}, not {pooling!r}")
+        raise SettingError(f"`pool` must be one of auto, {', '.join(POOLINGS)}, not {pooling!r}")
     if whole is None and pooling not in ("mean", "layers"):
-        raise SettingError(f"--pool {pooling} needs a model with a token for all of the input; use mean or layers")
+        raise SettingError(f"`pool={pooling!r}` needs a model with a token for all of the input; use mean or layers")
     if pooling == "cls" and whole != "cls":
-        raise SettingError("--pool cls needs an encoder: a decoder's first token has not seen the text; use last")
+        raise SettingError("`pool='cls'` needs an encoder: a decoder's first token has not seen the text; use last")
     if pooling == "last" and whole != "last":
-        raise SettingError("--pool last needs a decoder: an encoder is made for its first token; use cls or mean")
+        raise SettingError("`pool='last'` needs a decoder: an encoder is made for its first token; use cls or mean")
 
 
 def width(base: Base, pooling: str, depth: int) -> int:

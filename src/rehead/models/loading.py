@@ -87,7 +87,7 @@ def load_folder(
     family = FAMILIES[config.model_type]
     n_blocks = int(config.num_hidden_layers)
     if depth is not None and not 1 <= depth <= n_blocks:
-        raise BaseModelError(f"base {name!r} has {n_blocks} blocks; --depth must be from 1 to {n_blocks}, not {depth}")
+        raise BaseModelError(f"base {name!r} has {n_blocks} layers; `depth` must be from 1 to {n_blocks}, not {depth}")
     if depth is not None:
         trim_config(config, depth)
     config.num_labels = n_classes

@@ -41,7 +41,7 @@ def encode(
     texts = [given for given in inputs if isinstance(given, str)]
     if isinstance(base, VisionBase):
         if texts:
-            raise SettingError(f"base {base.name!r} is for images, and these are texts; use --base smollm2 or minilm")
+            raise SettingError(f"base {base.name!r} is for images, and these are texts; use `base='smollm2'` or minilm")
         chosen = [[0]] * len(pictures) if views is None else views
         shown = [picture for picture, of_one in zip(pictures, chosen, strict=True) for _ in of_one]
         numbers = torch.tensor([view for of_one in chosen for view in of_one], dtype=torch.int64)
@@ -49,7 +49,7 @@ def encode(
         windows = torch.tensor([len(of_one) for of_one in chosen], dtype=torch.int64)
         return Encoded(pixels, windows, np.zeros(len(pictures), dtype=np.int64))
     if pictures:
-        raise SettingError(f"base {base.name!r} is for texts, and these are images; use --base efficientnet-lite0")
+        raise SettingError(f"base {base.name!r} is for texts, and these are images; use `base='efficientnet-lite0'`")
     return tokenization.encode(base, texts, max_length, long)
 
 

@@ -282,7 +282,7 @@ def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> Vision
         n_blocks = len(FAMILIES[config.model_type].widths(config))
         if depth is not None and not 1 <= depth <= n_blocks:
             raise BaseModelError(
-                f"base {name!r} has {n_blocks} blocks; --depth must be from 1 to {n_blocks}, not {depth}"
+                f"base {name!r} has {n_blocks} layers; `depth` must be from 1 to {n_blocks}, not {depth}"
             )
         if depth is not None:
             _trim(config, depth)
