@@ -139,12 +139,12 @@ def _read_published(file: Path) -> list[Row]:
 
 
 def _divide_texts(rows: list[Row]) -> dict[str, list[Row]]:
-    from rehead.data.parts import Sources, prepare
+    from rehead.data.preparation import DataConfig, prepare
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "all.csv"
         write_part(rows, file)
-        divided = prepare(Sources(str(file), text_column="text", label_column="label", label_separator=""), seed=0)
+        divided = prepare(DataConfig(str(file), text_column="text", label_column="label", label_separator=""), seed=0)
 
     def of(*parts: Any) -> list[Row]:
         found = [(part.label_names[i], text) for part in parts for i, text in zip(part.labels, part.texts, strict=True)]
@@ -158,9 +158,9 @@ def _divide_texts(rows: list[Row]) -> dict[str, list[Row]]:
 
 
 def _write_images(name: str, folder: Path, texts: int | None) -> dict[str, Any]:
-    from rehead.data.parts import Sources, prepare
+    from rehead.data.preparation import DataConfig, prepare
 
-    divided = prepare(Sources(str(DATA / name)), seed=0)
+    divided = prepare(DataConfig(str(DATA / name)), seed=0)
     images = {"train": [*divided.train.texts, *divided.validation.texts], "test": divided.test.texts}
     parts = {}
     for each, files in images.items():

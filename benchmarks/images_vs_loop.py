@@ -22,8 +22,8 @@ OURS = "rehead, `--tune head`"
 # In a process of its own: this one must stay smaller than what it measures.
 DIVIDE = """
 import json, sys
-from rehead.data.parts import Sources, prepare
-parts = prepare(Sources(sys.argv[1]), seed=0)
+from rehead.data.preparation import DataConfig, prepare
+parts = prepare(DataConfig(sys.argv[1]), seed=0)
 print(json.dumps({"train": parts.train.texts, "val": parts.validation.texts, "test": parts.test.texts}))
 """
 WEIGHTS = """

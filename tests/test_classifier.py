@@ -51,6 +51,17 @@ def test_constructor_stores_its_arguments_under_their_names() -> None:
     assert Classifier(**given).get_params() == given
 
 
+def test_empty_text_is_left_out_of_a_fit_with_its_row(base: str) -> None:
+    texts = [*TEXTS[:10], "", " \n", *TEXTS[10:]]
+    fitted = Classifier(base, depth=1, pool="mean", tune="head").fit(texts, [*LABELS[:10], "ham", "spam", *LABELS[10:]])
+    assert fitted.dropped_["no text"] == [11, 12]
+
+
+def test_half_a_character_is_refused_with_its_row(fitted: Classifier) -> None:
+    with pytest.raises(DataError, match="X row 2 holds half a surrogate pair"):
+        fitted.predict(["a", "a \ud83d b"])
+
+
 def test_set_params_changes_what_it_names_alone(classifier: Classifier) -> None:
     before = classifier.get_params()
     assert classifier.set_params(depth=1).get_params() == {**before, "depth": 1}

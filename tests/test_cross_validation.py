@@ -13,7 +13,7 @@ import pytest
 from rehead import Classifier, load
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines
 from rehead.runtime import interrupts
 from rehead.runtime.errors import Interrupted, SettingError
@@ -101,7 +101,7 @@ def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: st
 @pytest.mark.parametrize("more", [{"test": "x.csv"}, {"validation": "x.csv"}, {"time_column": "when"}])
 def test_cross_validation_takes_no_parts_of_ones_own(base: str, data: Path, more: dict[str, str]) -> None:
     with pytest.raises(SettingError, match="`n_folds` tests on every example"):
-        fit(Sources(str(data), **more), unfitted(base), n_folds=3)
+        fit(DataConfig(str(data), **more), unfitted(base), n_folds=3)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from transformers import pipeline
 import rehead
 from rehead import Classifier
 from rehead.artifact import artifact
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.evaluation import likelihood
 from rehead.evaluation.decisions import SingleLabelRule
 from rehead.export import comparison, inputs, ngram_file, onnx_file, quantisation
@@ -68,7 +68,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def saved(bases: Callable[[str], str], data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A decoder with `last` pooling that `rehead fit` has written."""
     folder = tmp_path_factory.mktemp("saved") / "model"
-    fit(Sources(str(data)), Classifier(bases("llama"), ngrams=False, tune="head", depth=2, pool="last"), folder)
+    fit(DataConfig(str(data)), Classifier(bases("llama"), ngrams=False, tune="head", depth=2, pool="last"), folder)
     return folder
 
 

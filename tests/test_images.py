@@ -17,9 +17,9 @@ import rehead
 from rehead import Classifier
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.cli import inputs
-from rehead.data import parts as parts_of_data
-from rehead.data.parts import Sources
-from rehead.data.pictures import Picture, as_picture
+from rehead.data import preparation
+from rehead.data.images import ImageInput, as_image_input
+from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines
 from rehead.models.image_transforms import Pixels, Transform
 from rehead.models.loading import load
@@ -101,7 +101,7 @@ def test_every_family_and_way_of_tuning_is_saved_and_loads(family: str, tune: st
 
 def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> None:
     model = Classifier(str(vit), views=3)
-    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     run: EncodedData = model.prepare(parts.train, parts.validation)
     assert run.n_train == 3 * len(parts.train)
     assert len(run.labels) == run.n_train + len(parts.validation)
@@ -130,7 +130,7 @@ def test_views_are_learned_from_and_only_by_training(data: Path, vit: Path) -> N
 def test_auto_averages_four_views_where_there_is_time(
     data: Path, vit: Path, settings: dict[str, Any], views: int, averaged: bool
 ) -> None:
-    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     run = Classifier(str(vit), **settings).prepare(parts.train, parts.validation)
     assert (run.views, run.config.views, run.config.average_views) == (views, views, averaged)
     assert len(run.encoded.ids) == views * len(parts.train) + (4 if averaged else 1) * len(parts.validation)
@@ -157,7 +157,7 @@ def test_where_nothing_is_kept_every_epoch_has_views_of_its_own(
         return changed
 
     monkeypatch.setattr(Pixels, "changed", noted)
-    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     model = Classifier(str(vit), tune=tune, depth=2, pool="mean", epochs=2, views=2)
     learned = baselines.learn(parts.train, parts.validation)
     model.fit_encoded(model.prepare(parts.train, parts.validation), learned)
@@ -171,7 +171,7 @@ def test_views_are_averaged_in_prediction_where_that_is_asked_for(data: Path, vi
     model = Classifier(str(vit), tune="head", depth=2, pool="mean", views=3, average_views=True)
     fit(str(data), model, tmp_path / "model")
     loaded = rehead.load(str(tmp_path / "model"))
-    new = as_picture(image("upright", 7), 1)
+    new = as_image_input(image("upright", 7), 1)
     assert new is not None
     base, head = loaded.artifact_.base, loaded.artifact_.head
     logits = []
@@ -212,7 +212,7 @@ class Corner:
 
     labels = ("bright", "dark")
 
-    def scores(self, pictures: list[Picture]) -> Any:
+    def scores(self, pictures: list[ImageInput]) -> Any:
         shades = [np.asarray(each.image(at_least=64).convert("L").resize((64, 64)))[:32, :32] for each in pictures]
         dark = np.array([1 - shade.mean() / 255 for shade in shades])
         return SimpleNamespace(probabilities=np.stack([1 - dark, dark], axis=1))
@@ -221,7 +221,7 @@ class Corner:
 def test_heat_map_shows_the_part_that_the_answer_rests_on() -> None:
     shades = np.full((64, 64, 3), 255, dtype=np.uint8)
     shades[:32, :32] = 0
-    picture = as_picture(shades, 1)
+    picture = as_image_input(shades, 1)
     assert picture is not None
     weights, probabilities = heat_map(Corner(), picture)  # type: ignore[arg-type]
     assert probabilities.tolist() == pytest.approx([0, 1], abs=0.02)
@@ -252,13 +252,13 @@ def test_full_report_colours_mistakes(data: Path, vit: Path, tmp_path: Path) -> 
     (wrong / "lying").rename(wrong / "spare")
     (wrong / "upright").rename(wrong / "lying")
     (wrong / "spare").rename(wrong / "upright")
-    sources = Sources(str(data), test=str(wrong))
+    sources = DataConfig(str(data), test=str(wrong))
     page = Path(fit(sources, model, tmp_path / "model", full_report=True).report or "").read_text()
     assert page.count("what speaks for the predicted class in green") == 10
 
 
 def test_digits_come_without_any_file() -> None:
-    parts = parts_of_data.prepare(Sources("sample:digits"), seed=0)
+    parts = preparation.prepare(DataConfig("sample:digits"), seed=0)
     assert len(parts.pool) == 1797
     assert parts.pool.label_names == tuple("0123456789")
 
@@ -283,7 +283,7 @@ def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
     base = save_tiny_vision_model(tmp_path / "base", "resnet")
     with pytest.raises(SettingError, match="`tune='lora'` needs linear layers"):
         fit(str(data), Classifier(str(base), tune="lora"))
-    parts = parts_of_data.prepare(Sources(str(data)), seed=0)
+    parts = preparation.prepare(DataConfig(str(data)), seed=0)
     run = Classifier(str(base), tune="auto", preset="best", views=1).prepare(parts.train, parts.validation)
     assert strategies.planned(run, 2) == ["last-2", "full"]
     monkeypatch.setattr(hardware, "free_device_memory", lambda: 0)

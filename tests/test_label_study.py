@@ -9,7 +9,7 @@ import pytest
 from rehead import Classifier
 from rehead.analysis.label_study import curve_of_model, label_errors
 from rehead.data import samples
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.runtime.errors import DataError
 from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
@@ -68,7 +68,7 @@ def test_class_with_one_example_is_examined_too(noisy: tuple[Path, Path, set[int
     train = write_csv(tmp_path / "train.csv", ["text", "label"], [*zip(texts, labels, strict=True), ("lone", "rare")])
     test = write_csv(tmp_path / "test.csv", ["text", "label"], [("another", "ham"), ("lone too", "rare")])
     base = save_tiny_model(tmp_path / "base", "bert")
-    fit(Sources(str(train), test=str(test)), Classifier(str(base), tune="head", depth=1), tmp_path / "model")
+    fit(DataConfig(str(train), test=str(test)), Classifier(str(base), tune="head", depth=1), tmp_path / "model")
     facts = label_errors(tmp_path / "model", str(train), tmp_path / "errors.csv").to_json()
     table = pd.read_csv(tmp_path / "errors.csv").set_index("label")
     assert facts["examined"] == len(table) >= 90

@@ -13,7 +13,7 @@ from transformers import pipeline
 import rehead
 from rehead import Classifier, DataError
 from rehead.analysis import label_study
-from rehead.data.parts import Sources, prepare
+from rehead.data.preparation import DataConfig, prepare
 from rehead.evaluation.decisions import DecisionConfig
 from rehead.workflows.evaluate import evaluate
 from rehead.workflows.fit import fit
@@ -59,7 +59,7 @@ def fitted(base: str, data: Path, tmp_path_factory: pytest.TempPathFactory) -> t
     folder = tmp_path_factory.mktemp("fit") / "model"
     model = Classifier(base, tune="head", depth=3, pool="last")
     return fit(
-        Sources(str(data)), model, folder, decisions=DecisionConfig("f1", "all"), full_report=True
+        DataConfig(str(data)), model, folder, decisions=DecisionConfig("f1", "all"), full_report=True
     ).to_json(), folder
 
 
@@ -149,7 +149,7 @@ def test_planted_wrong_label_is_found(fitted: tuple[dict[str, Any], Path], tmp_p
 
 
 def test_each_label_is_in_every_part_of_the_split(data: Path) -> None:
-    parts = prepare(Sources(str(data)), seed=0)
+    parts = prepare(DataConfig(str(data)), seed=0)
     for part in (parts.train, parts.validation, parts.test):
         assert part.labels.any(0).all()
 
@@ -157,14 +157,14 @@ def test_each_label_is_in_every_part_of_the_split(data: Path) -> None:
 def test_semicolons_can_be_told_to_mean_nothing(tmp_path: Path) -> None:
     cells = [";".join(chosen) or "none" for chosen in LABELS]
     table = write_csv(tmp_path / "rows.csv", ["text", "labels"], zip(TEXTS, cells, strict=True))
-    assert prepare(Sources(str(table)), seed=0).train.multilabel
-    single = prepare(Sources(str(table), label_separator=""), seed=0).train
+    assert prepare(DataConfig(str(table)), seed=0).train.multilabel
+    single = prepare(DataConfig(str(table), label_separator=""), seed=0).train
     assert not single.multilabel
     assert "meal;phone" in single.label_names
 
 
 def test_cross_validation_tests_every_text(base: str, data: Path) -> None:
-    facts = fit(Sources(str(data)), Classifier(base, tune="head", depth=3, pool="mean"), n_folds=2).to_json()
+    facts = fit(DataConfig(str(data)), Classifier(base, tune="head", depth=3, pool="mean"), n_folds=2).to_json()
     assert facts["test"]["n"] == len(set(TEXTS))
     assert len(facts["folds"]) == 2
 
@@ -210,6 +210,6 @@ def test_what_is_for_one_label_each_is_refused_before_anything_is_trained(
 
 def test_lists_in_parquet_are_read(tmp_path: Path) -> None:
     pd.DataFrame({"text": TEXTS, "labels": LABELS}).to_parquet(tmp_path / "rows.parquet")
-    train = prepare(Sources(str(tmp_path / "rows.parquet")), seed=0).train
+    train = prepare(DataConfig(str(tmp_path / "rows.parquet")), seed=0).train
     assert train.multilabel
     assert train.label_names == ("meal", "phone", "win")

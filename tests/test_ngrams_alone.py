@@ -19,7 +19,7 @@ from rehead.artifact import artifact
 from rehead.artifact.artifact import NgramArtifact
 from rehead.artifact.manifest import DESCRIPTION
 from rehead.artifact.predictor import NgramPredictor
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import at_temperature
 from rehead.evaluation.decisions import DecisionConfig
@@ -216,7 +216,7 @@ def test_every_fold_is_tested_and_thresholds_are_chosen(data: Path, tmp_path: Pa
 
 def test_validation_of_ones_own_is_not_learned_from(data: Path, tmp_path: Path) -> None:
     own = write_messages(tmp_path / "validation.csv", n=20, start=300)
-    found = fit(Sources(str(data), validation=str(own)), Classifier("tfidf"))
+    found = fit(DataConfig(str(data), validation=str(own)), Classifier("tfidf"))
     assert found.training.refitted is False
 
 

@@ -19,7 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 import rehead
 from rehead import Classifier
 from rehead.data import samples
-from rehead.data.tables import infer_columns
+from rehead.data.columns import infer_columns
 from rehead.models import heads
 from rehead.models.backbone import Base
 from rehead.models.loading import load

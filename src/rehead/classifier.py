@@ -22,9 +22,10 @@ from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
 from rehead.artifact.manifest import FORMAT
 from rehead.data.duplicates import drop_duplicates, fingerprints
-from rehead.data.examples import Dropped, Examples, require_learnable
+from rehead.data.examples import Dropped, Examples, require_learnable, without_empty
+from rehead.data.images import ImageInput, as_image_input, require_usable
 from rehead.data.labels import classes_among, restored, strata
-from rehead.data.pictures import Picture, as_picture, require_usable
+from rehead.data.lines import SURROGATE
 from rehead.data.splits import stratified
 from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood
@@ -133,7 +134,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
         """Trains on texts, or images, and their labels, of which an eighth is held out for validation.
 
-        Repeated texts (up to white space and case) are used once.
+        Repeated texts (up to white space and case) are used once, empty ones not at all; see `dropped_`.
 
         Args:
             X: n texts; or n images: `pathlib.Path`s of their files, images of Pillow's, or arrays (height, width, 3) of
@@ -147,15 +148,17 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         begun = time.perf_counter()
         inputs = _as_inputs(X)
         texts = [given if isinstance(given, str) else given.name for given in inputs]
-        pictures = [given for given in inputs if isinstance(given, Picture)] or None
+        pictures = [given for given in inputs if isinstance(given, ImageInput)] or None
         if pictures:
             require_usable(pictures)
         if len(y) != len(texts):
             raise DataError(f"X has {len(texts)} texts and y {len(y)} labels; give one label a text")
         classes, ids = classes_among(y)
         names = tuple(str(value) for value in classes)
-        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", pictures=pictures)
-        unique, dropped = drop_duplicates(everything)
+        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", images=pictures)
+        filled, empty = without_empty(everything)
+        unique, repeated = drop_duplicates(filled)
+        dropped = empty | repeated
         require_learnable(unique)
         split = stratified(strata(unique.labels), self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
         if not len(split.validation):
@@ -227,10 +230,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 adapters=result.adapters,
             )
         # The longest reach as far as a window of attention does.
-        if validation.pictures is None:
-            self._sample: list[str] | list[Picture] = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
+        if validation.images is None:
+            self._sample: list[str] | list[ImageInput] = sorted(validation.texts, key=len)[-_VERIFIED_TEXTS:]
         else:
-            self._sample = validation.pictures[:_VERIFIED_TEXTS]
+            self._sample = validation.images[:_VERIFIED_TEXTS]
         return result
 
     def predict_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
@@ -403,14 +406,14 @@ def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
     return baselines.relearn(once.followed_by(data.validation), baseline.strength)
 
 
-def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:
+def _as_inputs(X: Sequence[Any]) -> list[str] | list[ImageInput]:
     if isinstance(X, str):
         raise DataError("X is one text; give a list of texts")
     if getattr(X, "ndim", 1) not in (1, 4):
         raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
     given = list(X)
     if given and not isinstance(given[0], str):
-        pictures = [as_picture(value, number) for number, value in enumerate(given, start=1)]
+        pictures = [as_image_input(value, number) for number, value in enumerate(given, start=1)]
         if None not in pictures:
             return [picture for picture in pictures if picture is not None]
     for number, text in enumerate(given, start=1):
@@ -418,4 +421,6 @@ def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:
             raise DataError(
                 f"X row {number} is a {type(text).__name__}, not a text; give a list of strings, or of images"
             )
+        if not text.isascii() and SURROGATE.search(text):
+            raise DataError(f"X row {number} holds half a surrogate pair or a byte that is not UTF-8; remove it")
     return given

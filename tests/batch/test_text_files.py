@@ -10,9 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rehead.batch import lines, sources
-from rehead.batch.portions import BadRow
-from rehead.data import tables
+from rehead.batch import sources
+from rehead.data import lines, tables
+from rehead.data.cells import as_text
+from rehead.data.records import BadRow
 from rehead.runtime.errors import DataError
 
 # As in tests/data/test_tables.py: what CSV can carry.
@@ -91,7 +92,7 @@ def test_json_lines_are_read_as_a_whole_file_is(tmp_path: Path, rows: list[str])
     found, bad = read(path)
     assert bad == []
     assert found == [[i, row] for i, row in enumerate(rows)]
-    assert [[tables.as_text(cell) for cell in row] for row in found] == tables.read(path).rows
+    assert [[as_text(cell) for cell in row] for row in found] == tables.read(path).rows
 
 
 @same_folder
@@ -140,7 +141,7 @@ def test_json_keeps_its_values_where_json_has_them(tmp_path: Path) -> None:
     assert found == [["a", 1.5, [1, {"b": None}], None, "inf"]]
 
 
-LONG = "x" * (tables.MAX_FIELD_CHARACTERS + 1)
+LONG = "x" * (lines.MAX_FIELD_CHARACTERS + 1)
 CSV_START = b"id,text\n1,one\n2,two\n"
 JSON_START = b'{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n'
 # The name, what stands between good rows, how many rows that is and where; the reason, and what is shown of it.
@@ -210,9 +211,9 @@ REFUSED = {
     "header alone": ("data.csv", b"label,text\n", "no rows"),
     "all rows of another width": ("data.csv", b"label,text\na,b,c\nd,e,f\n", "row 2: 3 fields, expected 2"),
     "two columns of a name": ("data.csv", b"text,text\na,b\n", "two columns are named 'text'"),
-    "JSON array": ("data.json", b'[{"text": "a"}]', "JSON Lines"),
+    "JSON array of arrays": ("data.json", b'[["a", "ham"]]', "row 1: not a JSON object"),
     "no JSON that can be read": ("data.jsonl", b'{"text": \n{"text": \n', "row 1: not JSON"),
-    "one line that is too long": ("data.csv", b"x" * 10_000_000, "row 1: a line of more than 1,000,000"),
+    "one line that is too long": ("data.csv", b"x" * 10_000_000, "row 1: a line of 10,000,000 characters"),
 }
 
 

@@ -14,7 +14,7 @@ import pytest
 
 # What a command says on its way; whatever else is on stderr is meant for the user to read.
 PROGRESS = re.compile(
-    r".*: [\d,]+ rows; texts from|[\d,]+ tokens: about|"
+    r"warning: .*: \d+ rows are for validation|.*: [\d,]+ rows; texts from|[\d,]+ tokens: about|"
     r"training [\d,]+, validation|kept \d+ of|output layer |"
     r"(probing|predicting|trunk pass|converting|training)\b|[\w-]+: calibrated validation loss|the baseline stands|"
     r"word and character n-grams stand beside"

@@ -45,7 +45,7 @@ BAD_FILES = {
     "a line of 10 MB": (b"text,label\n" + b"a" * 10_000_000, "row 2.*10,000,000"),
     "only a line of 10 MB": (b"free prize " * 1_000_000, "11,000,000"),
     "broken JSON": (b'{"text": "a", "label": "b"}\n{"text": \n', "row 2"),
-    "a JSON array": (b'[{"text": "a", "label": "b"}]', "JSON"),
+    "a JSON array of arrays": (b'[["a", "b"]]', "row 1: not a JSON object.*JSON Lines"),
 }
 
 

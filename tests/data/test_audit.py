@@ -105,6 +105,47 @@ def test_numbers_as_labels_are_not_spelled_alike() -> None:
     assert not [finding for finding in audit(examples_of(pairs), {}) if finding.kind == "labels spelled alike"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "alike"),
+    [
+        ("caf\u00e9", "cafe\u0301", True),
+        ("1", "1.0", True),
+        ("1", "01", True),
+        ("e-mail", "email", True),
+        ("\u2764\ufe0f", "\u2764", True),
+        ("-1", "1", False),
+        ("\U0001f355", "\U0001f363", False),
+        ("C", "C++", False),
+        ("C", "C#", False),
+        ("A+", "A-", False),
+        ("1.2", "12", False),
+        ("v1.2", "v12", False),
+        ("1-2", "12", False),
+    ],
+)
+def test_unicode_forms_and_numbers_by_value_are_alike_and_signs_are_not(first: str, second: str, alike: bool) -> None:
+    kinds = [
+        finding.grade for finding in audit(examples_of(clean(names=(first, second))), {}) if "spelled" in finding.kind
+    ]
+    assert kinds == (["error"] if alike else [])
+
+
+def test_texts_in_seven_languages_are_listed_up_to_five() -> None:
+    sentences = [
+        "The weather is very nice today and we are going to the park with our children",
+        "Das Wetter ist heute sehr schön und wir gehen mit unseren Kindern in den Park",
+        "Le temps est très beau aujourd'hui et nous allons au parc avec nos enfants",
+        "El tiempo es muy bueno hoy y vamos al parque con nuestros hijos pequeños",
+        "Сегодня очень хорошая погода, и мы идём в парк вместе с нашими детьми",
+        "今日はとても天気が良いので、子供たちと一緒に公園へ行きます。楽しみです。",
+        "اليوم الطقس جميل جدا ونحن ذاهبون إلى الحديقة مع أطفالنا الصغار",
+    ]
+    pairs = [(f"{text} {i}", "ab"[i % 2]) for i in range(20) for text in sentences]
+    finding = found(pairs, "languages")
+    assert finding.count == 7
+    assert len(finding.examples) == 5
+
+
 def test_class_with_few_examples_is_found() -> None:
     finding = found([*clean(), (sentence(500), "news"), (sentence(501), "news")], "classes with few examples")
     assert finding.examples == [{"label": "news", "rows": 2}]

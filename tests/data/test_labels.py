@@ -3,12 +3,15 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rehead.data import labels as of_labels
-from rehead.data.examples import NO_LABEL, Table, from_table, labels_in, require_learnable, separator_of
+from rehead.data.cells import Table
+from rehead.data.examples import NO_LABEL, from_table, require_learnable
+from rehead.data.label_cells import label_lists, labels_in, separator_of
 from rehead.runtime.errors import DataError
 
 ONE = np.array([0, 2, 2, 1, 2])
@@ -100,3 +103,126 @@ def test_cells_come_back_however_they_are_written(rows: list[list[str]], as_json
     for names in rows:
         cell = json.dumps(names) if as_json else ";".join(names)
         assert labels_in(cell, ";") == [name.strip() for name in names]
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["['a', 'b']", "['b']", "['a']"], [["a", "b"], ["b"], ["a"]]),
+        (["('a', 'b')", "('b',)", "()"], [["a", "b"], ["b"], []]),
+        (["['a' 'b']", "['b']"], [["a", "b"], ["b"]]),
+        (["[0, 1, 1]", "[1, 0, 0]"], [["1", "2"], ["0"]]),
+        (["[0 1 1]", "[1 0 0]"], [["1", "2"], ["0"]]),
+        (["[0.0, 1.0]", "[1.0, 0.0]"], [["1"], ["0"]]),
+        (["[27]", "[2, 14]"], [["27"], ["2", "14"]]),
+    ],
+)
+def test_lists_of_any_hand_are_several_labels(cells: list[str], expected: list[list[str]]) -> None:
+    separator = separator_of(cells)
+    assert separator == ";"
+    assert label_lists(cells, separator, range(len(cells)), "t.csv") == expected
+
+
+def test_list_of_one_number_in_every_cell_stays_as_it_looks() -> None:
+    assert separator_of(["[1]", "[2]", "[1]"]) is None
+    assert label_lists(["[1]", "[2]"], None, [2, 3], "t.csv") == [["[1]"], ["[2]"]]
+
+
+@pytest.mark.parametrize("cell", ['{"a": 1}', "{'a': 1}", "[1.5, 2.5]", '[["a"], ["b"]]', '["a", 1]', "[{}]"])
+def test_what_is_no_label_is_refused_with_its_row(cell: str) -> None:
+    cells = ['["a"]', cell] if cell[0] == "[" else ["a", cell]
+    with pytest.raises(DataError, match=r"t.csv row 3: .* is no label"):
+        from_table(table(cells), "text", "label", separator=separator_of(cells))
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "None", "NA", "<NA>"])
+def test_cell_that_stands_for_none_is_left_out_and_said(cell: str) -> None:
+    examples, dropped = from_table(table(["a", cell, "b"]), "text", "label")
+    assert examples.label_names == ("a", "b")
+    assert dropped == {f"label {cell}, which stands for none": [3]}
+    # Where it is a class that was learned, it is that class.
+    examples, dropped = from_table(table(["a", cell]), "text", "label", ("a", cell))
+    assert (len(examples), dropped) == (2, {})
+
+
+def test_label_of_a_known_class_may_be_written_in_another_way() -> None:
+    examples, _ = from_table(table(["1.0", "01", "cafe\u0301", "1"]), "text", "label", ("1", "caf\u00e9", "-1"))
+    assert examples.labels.tolist() == [0, 0, 1, 0]
+    with pytest.raises(DataError, match="row 2: label '\\+x' is not among"):
+        from_table(table(["+x"]), "text", "label", ("x", "-x"))
+
+
+MISSING = [None, float("nan"), np.nan, pd.NA, pd.NaT, np.datetime64("NaT"), np.float32("nan")]
+
+
+@pytest.mark.parametrize("missing", MISSING, ids=repr)
+def test_missing_label_is_refused_with_its_row(missing: object) -> None:
+    for others in (["a", "b"], [1.0, 2.0]):
+        with pytest.raises(DataError, match=r"y row 2 has no label.*leave that row out"):
+            of_labels.classes_among([others[0], missing, others[1]])
+    with pytest.raises(DataError, match="y row 3 has no label"):
+        of_labels.classes_among(pd.Series(["a", "b", missing], dtype=object))
+    with pytest.raises(DataError, match="y row 2 has no label"):
+        of_labels.classes_among([["a"], ["b", missing]])
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ([b"a", b"b"], "row 1 is b'a'"),
+        ([np.bytes_(b"a")], "row 1 is"),
+        ([np.datetime64("2024-01-01", "ns"), np.datetime64("2024-01-02", "ns")], "row 1 is .*datetime64"),
+        (pd.to_datetime(pd.Series(["2024-01-01"])), "row 1 is Timestamp"),
+        ([1, "x"], "row 2 is 'x' .*row 1 is 1"),
+        ([True, "x"], "row 2"),
+        ([1, True], "row 2"),
+        (["a", {"b": 1}], "row 2 is {'b': 1}"),
+        (["a", ["b"]], "row 1 is 'a' .*other rows are lists"),
+        ([["a"], "b"], "row 2 is 'b' .*other rows are lists"),
+        ([["a"], ["b", 1]], "row 2 is 1"),
+        ([[["a"]], [["b"]]], "row 1 is"),
+        (["a", ""], "row 2 is ''"),
+        (["a", "\ud83d"], "row 2"),
+        ([2**70, 1], "too large"),
+        ([float("inf"), 1.0], "too large"),
+        (np.array([[0, 2], [1, 0]]), "other numbers than 0 and 1"),
+    ],
+)
+def test_label_that_could_not_be_saved_is_refused_with_its_row(y: object, message: str) -> None:
+    with pytest.raises(DataError, match=f"y .*{message}" if "row" in message else message):
+        of_labels.classes_among(y)
+
+
+@pytest.mark.parametrize(
+    "y",
+    [
+        ["b", "a"],
+        np.array(["b", "a"]),
+        [True, False],
+        [3, -1],
+        np.array([3, 1], np.uint8),
+        [0.1, 0.30000000000000004],
+        np.array([0.1, 0.3], np.float32),
+        [1, 0.5],
+        pd.Series([2, 1], dtype="Int64"),
+        pd.Series(["b", "a"], dtype="category"),
+    ],
+    ids=repr,
+)
+def test_labels_come_back_equal_from_their_names(y: object) -> None:
+    classes, ids = of_labels.classes_among(y)
+    assert classes[ids].tolist() == list(y)  # type: ignore[call-overload]
+    saved = tuple(map(str, classes))
+    assert len(set(saved)) == len(classes)
+    back = of_labels.restored(saved, classes.dtype.kind)
+    assert (back.tolist(), back.dtype.kind) == (classes.tolist(), classes.dtype.kind)
+
+
+@pytest.mark.parametrize("y", [[[0, 1], [1, 1]], [(0.0, 1.0), (1.0, 1.0)], np.array([[0, 1], [1, 1]])], ids=repr)
+def test_lists_of_0_and_1_say_which_classes_apply(y: object) -> None:
+    classes, labels = of_labels.classes_among(y)
+    assert (classes.tolist(), labels.tolist()) == ([0, 1], [[0, 1], [1, 1]])
+
+
+def test_column_vector_is_one_label_a_text() -> None:
+    assert of_labels.classes_among(np.array([["b"], ["a"]]))[1].tolist() == [1, 0]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rehead.data import samples
-from rehead.data.parts import Sources, prepare
+from rehead.data.preparation import DataConfig, prepare
 from rehead.runtime.errors import DataError
 
 
@@ -34,10 +34,10 @@ def test_sample_has_as_many_rows_and_labels_as_are_told(name: str, rows: int, la
 
 @pytest.mark.slow
 def test_published_test_set_is_used_unless_another_is_given() -> None:
-    parts = prepare(Sources("sample:r8"), 0)
+    parts = prepare(DataConfig("sample:r8"), 0)
     assert (len(parts.test), parts.test.source) == (2189, "sample:r8/test")
     assert len(parts.train) + len(parts.validation) == len(parts.pool)
-    assert len(prepare(Sources("sample:r8"), 0, with_test=False).test) == 0
+    assert len(prepare(DataConfig("sample:r8"), 0, with_test=False).test) == 0
 
 
 def test_only_samples_with_a_published_test_set_have_one() -> None:

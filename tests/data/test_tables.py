@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rehead.data.tables import infer_columns, infer_text_column, read
+from rehead.data.columns import infer_columns, infer_text_column
+from rehead.data.tables import read
 from rehead.runtime.errors import DataError
 
 # Text as CSV can carry it: no control characters but tab and line feed (a reader may take any of the others for a
@@ -176,7 +177,7 @@ BAD = {
     "two columns of a name": ("data.csv", b"text,text\na,b\n", "two columns are named 'text'"),
     "broken JSON": ("data.jsonl", b'{"text": "a"}\n{"text": \n', "row 2: not JSON"),
     "JSON that is no object": ("data.jsonl", b'{"text": "a"}\n[1]\n', "row 2: not a JSON object"),
-    "JSON array": ("data.json", b'[{"text": "a"}]', "JSON Lines"),
+    "JSON array of arrays": ("data.json", b'[["a", "ham"]]', "row 1: not a JSON object"),
     "broken Parquet": ("data.parquet", b"PAR1 and no more", "not a readable Parquet file"),
     "10 MB line": (
         "data.csv",
@@ -355,7 +356,7 @@ DAMAGED = {
     "no-break space alone": ("data.csv", "\u00a0\n".encode(), "is empty"),
     "gzip": ("data.csv.gz", gzip.compress(b"label,text\n" + os.urandom(2000), mtime=0), ""),
     "PNG": ("data.csv", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\1\0", "is binary"),
-    "cut UTF-16": ("data.csv", "label,text\na,b\n".encode("utf-16")[:-1], "neither UTF-8"),
+    "cut UTF-16": ("data.csv", "label,text\na,b\n".encode("utf-16")[:-1], "row 2: byte 0x0a is not UTF-16"),
     "too few fields": ("data.csv", b"label,text\na,b\nc\nd,e\n", "row 3: 1 fields, expected 2"),
     "wrong width after a text of two lines": (
         "data.csv",
@@ -367,8 +368,8 @@ DAMAGED = {
     "mark closed by that of another row": ("data.csv", b'label,text\na,"open\nb,x\nc,"y"\nd,z\n', "row 2"),
     "text after the closing mark": ("data.csv", b'label,text\nham,ok\nham,"Oh" he said\nspam,x\n', "row 3"),
     "three columns of two names": ("data.csv", b"id,text,id\n1,a,2\n3,b,4\n", "two columns are named 'id'"),
-    "JSON array in one line": ("data.jsonl", b'[{"text": "a", "label": "b"}, {"text": "c", "label": "d"}]', "JSON"),
-    "JSON array over lines": ("data.jsonl", b'[\n{"text": "a", "label": "b"},\n{"text": "c"}\n]\n', "JSON"),
+    "JSON array cut short": ("data.json", b'[{"text": "a", "label": "b"}, {"text": "c"', "not JSON"),
+    "JSON array with a number": ("data.jsonl", b'[\n{"text": "a", "label": "b"},\n3\n]\n', "row 2: not a JSON object"),
     "JSON arrays": ("data.jsonl", b'["a", "ham"]\n["b", "spam"]\n["c", "ham"]\n', "JSON"),
     "JSON cut short": ("data.jsonl", b'{"text": "a"}\n\n{"text": "b', "row 3: not JSON"),
     "JSON nested too deep": ("data.jsonl", b'{"a":' + b"[" * 100_000 + b"}", "row 1: not JSON"),

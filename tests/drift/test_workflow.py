@@ -14,7 +14,7 @@ from rehead import Classifier
 from rehead.artifact import artifact, predictor
 from rehead.artifact.predictor import Predictor
 from rehead.cli import drift as drift_command
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.drift import sampling, workflow
 from rehead.drift.monitor import Monitor
 from rehead.drift.reference import FILE, ReferenceProfile
@@ -201,7 +201,7 @@ def test_labels_of_which_a_text_has_several(base: str, tmp_path: Path) -> None:
     texts, labels = messages(200)
     several = [f"{label};odd" if i % 5 < 2 else label for i, label in enumerate(labels)]
     data = write_csv(tmp_path / "several.csv", ["text", "labels"], list(zip(texts, several, strict=True)))
-    fit(Sources(str(data)), Classifier(base, tune="head", depth=1), tmp_path / "model")
+    fit(DataConfig(str(data)), Classifier(base, tune="head", depth=1), tmp_path / "model")
     fingerprint = ReferenceProfile.load(tmp_path / "model")
     assert fingerprint is not None
     assert fingerprint.multilabel

@@ -247,7 +247,7 @@ def test_images_are_learned_again_and_held_out(labels: list[int], monkeypatch: p
     generator = np.random.default_rng(0)
     made = (generator.normal(size=(8, 5)) + 3 * np.eye(3)[labels] @ generator.normal(size=(3, 5))).astype(np.float32)
     monkeypatch.setattr(image_features, "raw_features", lambda pictures: made[list(pictures)])
-    images = replace(examples_of([str(i) for i in range(8)], labels, THREE), pictures=list(range(8)))
+    images = replace(examples_of([str(i) for i in range(8)], labels, THREE), images=list(range(8)))
     learned = learn(images, images)
     assert isinstance(learned.features, ColoursAndEdges)
     assert learned.strength is not None

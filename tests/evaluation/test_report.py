@@ -12,7 +12,7 @@ import yaml
 
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.evaluation.evaluation import Overlap
 from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, render_model_card, write
 from rehead.runtime.errors import ArtifactError
@@ -49,7 +49,7 @@ def base(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def result(folder: Path, data: Path, base: str) -> FitResult:
     """Of a real fit whose labels and file name are hostile."""
-    return fit(Sources(str(data)), Classifier(base), folder / "model")
+    return fit(DataConfig(str(data)), Classifier(base), folder / "model")
 
 
 def with_settings(result: FitResult, **changes: Any) -> FitResult:

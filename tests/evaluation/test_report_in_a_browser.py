@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from rehead.classifier import Classifier
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
@@ -30,7 +30,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = [HOSTILE if (label == "ham") != (i % 11 == 3) else "spam" for i, label in enumerate(labels)]
     data = write_csv(folder / "messages.csv", ["text", "label"], zip(texts, labels, strict=True))
     base = save_tiny_model(folder / "base", "llama")
-    fit(Sources(str(data)), Classifier(str(base), tune="head", depth=2), folder / "model")
+    fit(DataConfig(str(data)), Classifier(str(base), tune="head", depth=2), folder / "model")
     return folder / "model" / "report.html"
 
 

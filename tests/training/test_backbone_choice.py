@@ -13,7 +13,7 @@ from transformers import AutoModel
 
 from rehead import Classifier
 from rehead.data.examples import Examples
-from rehead.data.pictures import as_picture
+from rehead.data.images import as_image_input
 from rehead.models import loading
 from rehead.runtime import progress
 from rehead.runtime.errors import FetchError
@@ -95,9 +95,9 @@ def test_where_there_is_nothing_to_choose_nothing_is_loaded(catalogue: Callable[
 
 
 def test_images_have_backbones_of_their_own() -> None:
-    pictures = [picture for n in range(4) if (picture := as_picture(image("upright", n), n + 1)) is not None]
+    pictures = [picture for n in range(4) if (picture := as_image_input(image("upright", n), n + 1)) is not None]
     names = [str(number) for number in range(4)]
-    examples = Examples(names, np.array([0, 1, 0, 1]), ("a", "b"), np.arange(1, 5), "X", pictures=pictures)
+    examples = Examples(names, np.array([0, 1, 0, 1]), ("a", "b"), np.arange(1, 5), "X", images=pictures)
     assert backbone_choice._suitable(examples, CONFIG) == ["efficientnet-lite0", "efficientnet-lite2"]
 
 

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from rehead import Classifier, load
-from rehead.data import parts as parts_of_data
+from rehead.data import preparation
 from rehead.data.examples import Examples
-from rehead.data.parts import Sources
+from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.calibration import calibrated_losses
 from rehead.models.heads import Head, build
@@ -131,7 +131,7 @@ def test_after_an_attempt_all_is_as_it_was_and_adopting_gives_what_was_learned(
 )
 def test_after_an_attempt_on_images_all_is_as_it_was(family: str, tune: str, tmp_path: Path) -> None:
     base = save_tiny_vision_model(tmp_path / "base", family)
-    parts = parts_of_data.prepare(Sources(str(save_folders(tmp_path / "images", 16))), seed=0)
+    parts = preparation.prepare(DataConfig(str(save_folders(tmp_path / "images", 16))), seed=0)
     model = Classifier(str(base), tune=tune, depth=2, pool="mean", epochs=1, learning_rate=1e-3)
     check_that_it_is_put_back_and_can_be_adopted(model.prepare(parts.train, parts.validation), tune)
 
@@ -391,7 +391,7 @@ def test_a_validation_part_of_ones_own_is_never_learned_from(bases: Callable[[st
     own = write_csv(tmp_path / "validation.csv", ["text", "label"], zip(texts, labels, strict=True))
     settings: dict[str, Any] = {"tune": "head", "depth": 2, "pool": "mean"}
     assert fit(str(table), Classifier(bases("bert"), **settings)).training.refitted
-    facts = fit(Sources(str(table), validation=str(own)), Classifier(bases("bert"), **settings)).to_json()
+    facts = fit(DataConfig(str(table), validation=str(own)), Classifier(bases("bert"), **settings)).to_json()
     assert not facts["refitted"]
 
 

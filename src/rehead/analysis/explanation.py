@@ -23,7 +23,7 @@ from rehead.artifact.artifact import Artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
-from rehead.data.parts import Columns, Sources, read_examples
+from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.models.ngram_hashes import IDEOGRAPHS
 from rehead.runtime.results import Result
 from rehead.training.frozen_probes import frozen_features
@@ -108,7 +108,7 @@ class Explanation(Result):
     neighbours: list[Neighbour]
 
 
-def explain(folder: str | Path, text: str, sources: Sources | str | None = None) -> Explanation:
+def explain(folder: str | Path, text: str, sources: DataConfig | str | None = None) -> Explanation:
     """Explain what a saved classifier says of a text.
 
     Args:
@@ -123,7 +123,7 @@ def explain(folder: str | Path, text: str, sources: Sources | str | None = None)
     (pieces,), (probabilities,) = contributions(loaded, [text])
     label = int(probabilities.argmax())
     of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     return Explanation(
         text=text,
         label=loaded.labels[label],
@@ -216,7 +216,7 @@ def clipped_logit(probabilities: npt.NDArray[np.float64] | np.float64) -> npt.ND
     return np.asarray(logit(np.clip(probabilities, _LEAST, 1 - _LEAST)))
 
 
-def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]:
+def _neighbours(model: Artifact, text: str, sources: DataConfig) -> list[Neighbour]:
     description = model.description
     examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(description))
     unique, _ = drop_duplicates(examples)

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from rehead.analysis.explanation import clipped_logit
 from rehead.artifact import artifact
 from rehead.artifact.predictor import Scoring
-from rehead.data.pictures import Picture, as_picture
+from rehead.data.images import ImageInput, as_image_input
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
 from rehead.runtime.results import Result
@@ -63,7 +63,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
         RheadError: a child of it, for whatever the user can mend.
     """
     loaded = artifact.load(Path(folder))
-    picture = Picture(str(image), Path(image))
+    picture = ImageInput(str(image), Path(image))
     weights, probabilities = heat_map(loaded, picture)
     if output is not None:
         content = io.BytesIO()
@@ -81,7 +81,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     )
 
 
-def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def heat_map(model: Scoring, picture: ImageInput) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return what each part contributes to the predicted class, (8, 8), and (n_classes,) probabilities."""
     image = _small(picture)
     colour = tuple(int(value) for value in np.asarray(image).reshape(-1, 3).mean(0))
@@ -93,14 +93,14 @@ def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64],
             box = ((column - 0.5) * width, (row - 0.5) * height, (column + 1.5) * width, (row + 1.5) * height)
             ImageDraw.Draw(without).rectangle(box, fill=colour)
             variants.append(without)
-    pictures = [drawn for i, variant in enumerate(variants) if (drawn := as_picture(variant, i)) is not None]
+    pictures = [drawn for i, variant in enumerate(variants) if (drawn := as_image_input(variant, i)) is not None]
     probabilities = model.scores(pictures).probabilities
     label = int(probabilities[0].argmax())
     changes = clipped_logit(probabilities[0, label]) - clipped_logit(probabilities[1:, label])
     return changes.reshape(_GRID, _GRID), probabilities[0]
 
 
-def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
+def coloured(picture: ImageInput, weights: npt.NDArray[np.float64]) -> Image.Image:
     """Return the image in grey, what speaks for the predicted class in green and what speaks against it in red."""
     image = _small(picture)
     scaled = np.clip(weights / _FULL, -1, 1)
@@ -113,7 +113,7 @@ def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
     return Image.fromarray(((1 - strength) * grey + strength * paint).round().astype(np.uint8))
 
 
-def _small(picture: Picture) -> Image.Image:
+def _small(picture: ImageInput) -> Image.Image:
     image = picture.image(at_least=_SIDE)
     # A strip is not blown up.
     scale = min(_SIDE / min(image.size), 4 * _SIDE / max(image.size))

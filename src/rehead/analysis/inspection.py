@@ -11,7 +11,7 @@ from rehead.data.audit import class_counts, cut_off, length_histogram
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.findings import Finding, in_order
-from rehead.data.parts import Sources, gather, with_own_parts
+from rehead.data.preparation import DataConfig, gather, with_own_parts
 from rehead.models import loading
 from rehead.models.reading import encode
 from rehead.runtime.errors import SettingError
@@ -61,23 +61,23 @@ class Audit(Result):
     findings: list[Finding]
 
 
-def inspect(data: Sources | str, base: str | None = None, max_length: int = 512, **sources: str) -> Audit:
+def inspect(data: DataConfig | str, base: str | None = None, max_length: int = 512, **sources: str) -> Audit:
     """Audit labelled data.
 
     Args:
         data: a file or `sample:NAME`; or all sources in one, of which the test set of its own is looked at, too.
         base: whose tokens are counted, and what of them is cut off; words are counted if None.
         max_length: tokens of a text that would be used.
-        sources: the other attributes of `rehead.data.parts.Sources`.
+        sources: the other attributes of `rehead.data.preparation.DataConfig`.
 
     Raises:
         RheadError: the data cannot be read, or the base cannot be loaded.
     """
-    chosen = replace(Sources(data) if isinstance(data, str) else data, **sources)
+    chosen = replace(DataConfig(data) if isinstance(data, str) else data, **sources)
     material = gather(with_own_parts(chosen))
     pool, findings = material.pool, material.findings
     kept, repeated = drop_duplicates(pool)
-    if base is not None and pool.pictures is not None:
+    if base is not None and pool.images is not None:
         raise SettingError("`base` counts a text's tokens, and these are images; leave it out")
     if base is None:
         counts = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
@@ -86,7 +86,7 @@ def inspect(data: Sources | str, base: str | None = None, max_length: int = 512,
         counts = used + lost
         findings = in_order([*findings, *cut_off(pool, used, lost)])
     lengths = None
-    if pool.pictures is None:
+    if pool.images is None:
         unit = "words" if base is None else f"tokens of {base}"
         lengths = Lengths(unit, int(np.median(counts)), int(counts.max()), length_histogram(counts))
     dropped = {reason: len(lines) for reason, lines in (material.dropped | repeated).items()}

@@ -32,7 +32,7 @@ from torch import nn
 
 from rehead.artifact.manifest import DESCRIPTION, read
 from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import DecisionRule, saved_rule
@@ -97,7 +97,7 @@ class Artifact(ABC):
 
     @property
     @abstractmethod
-    def sample(self) -> list[str] | list[Picture]:
+    def sample(self) -> list[str] | list[ImageInput]:
         """Inputs of no meaning, to compare what two copies of it make of them."""
 
     @abstractmethod
@@ -139,7 +139,7 @@ class Artifact(ABC):
         """How labels are chosen."""
         return saved_rule(self.description.get("decisions"), self.labels, multilabel=self.multilabel)
 
-    def scores(self, texts: Sequence[str] | Sequence[Picture]) -> Scores:
+    def scores(self, texts: Sequence[str] | Sequence[ImageInput]) -> Scores:
         """Probabilities of the texts or images, and how much of each text was cut off."""
         return self.predictor().scores(texts)
 
@@ -165,7 +165,7 @@ class NetworkArtifact(Artifact):
         return self.head.linear.in_features
 
     @property
-    def sample(self) -> list[str] | list[Picture]:
+    def sample(self) -> list[str] | list[ImageInput]:
         return sample_for(self.base)
 
     @property
@@ -284,7 +284,7 @@ def require_replaceable(folder: Path, mark: str = DESCRIPTION, what: str = "not 
 
 
 def save(
-    artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: Sequence[str] | Sequence[Picture]
+    artifact: Artifact, folder: Path, documents: Mapping[str, str], sample: Sequence[str] | Sequence[ImageInput]
 ) -> None:
     """Writes the folder, loads it again, compares scores, and only then gives it its name.
 
@@ -366,7 +366,7 @@ def _write(artifact: Artifact, folder: Path, documents: Mapping[str, str]) -> No
     write_words(folder, artifact.description, documents)
 
 
-def _verify(folder: Path, sample: Sequence[str] | Sequence[Picture], expected: npt.NDArray[np.float64]) -> None:
+def _verify(folder: Path, sample: Sequence[str] | Sequence[ImageInput], expected: npt.NDArray[np.float64]) -> None:
     reloaded = load(folder).scores(sample).probabilities
     difference = float(np.abs(reloaded - expected).max()) if sample else 0.0
     if not difference <= _TOLERANCE:

@@ -20,7 +20,7 @@ import torch
 from scipy.special import chdtri
 from torch import Tensor
 
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.evaluation import likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.models.backbone import Base
@@ -70,14 +70,14 @@ class Scores:
 class Scoring(Protocol):
     """What scores texts or images: a `Predictor`, or whatever asks one."""
 
-    def scores(self, inputs: Sequence[str] | Sequence[Picture], /) -> Scores: ...
+    def scores(self, inputs: Sequence[str] | Sequence[ImageInput], /) -> Scores: ...
 
 
 class FeatureScoring(Scoring, Protocol):
     """What scores texts or images, and tells what of them decided."""
 
     def scores(
-        self, inputs: Sequence[str] | Sequence[Picture], /, *, keep_features: bool | npt.NDArray[np.int64] = False
+        self, inputs: Sequence[str] | Sequence[ImageInput], /, *, keep_features: bool | npt.NDArray[np.int64] = False
     ) -> Scores:
         """Score n texts, or images.
 
@@ -131,7 +131,7 @@ class Predictor:
         self._preparing = threading.Lock()
 
     def scores(
-        self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool | npt.NDArray[np.int64] = False
+        self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
     ) -> Scores:
         """Scores n texts, or images; an empty text is scored as the padding token alone.
 
@@ -155,7 +155,7 @@ class Predictor:
                 features.append(passed.pooled.numpy()[kept[part]])
         return Scores(probabilities, tokens_cut, flops, np.concatenate(features) if features else None)
 
-    def _logits_beside(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def _logits_beside(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         """Return (n, n_classes) what is added to the head's logits; of a class it has never seen it says little."""
         if self._beside is None:
             return np.zeros((len(inputs), self._head.linear.out_features), dtype=np.float32)
@@ -218,7 +218,7 @@ class NgramPredictor:
         self._regression, self._temperature, self._label = regression, temperature, label
 
     def scores(
-        self, inputs: Sequence[str] | Sequence[Picture], *, keep_features: bool | npt.NDArray[np.int64] = False
+        self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
     ) -> Scores:
         """Score n texts, whole; a text without a known n-gram has the shares of the classes.
 

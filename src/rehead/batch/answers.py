@@ -54,7 +54,7 @@ def answers_of(model: Deciding, scores: Scored) -> list[dict[str, Any]]:
 
 
 def as_columns(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer as columns of a table, by their names."""
+    """Return an answer as columns of a table, by their names."""
     probabilities = {f"p({name})": p for name, p in answer["probabilities"].items()}
     possible = {"possible": ";".join(answer["possible"])} if "possible" in answer else {}
     return {
@@ -66,7 +66,7 @@ def as_columns(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_abstention(answer: dict[str, Any]) -> bool:
-    """Whether no label is probable enough; of several labels, none may be right."""
+    """Return whether no label is probable enough; of several labels, none may be right."""
     return answer.get("label", "") is None
 
 
@@ -77,6 +77,6 @@ def names_of(model: Deciding) -> list[str]:
 
 
 def require_free(columns: list[str], names: list[str], source: str) -> None:
-    """Raises DataError where a table has a column of such a name already."""
+    """Raise DataError where a table has a column of such a name already."""
     if taken := sorted(set(columns) & set(names)):
         raise DataError(f"{source} has a column {taken[0]!r} already, which predictions are written to; rename it")

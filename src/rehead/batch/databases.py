@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from rehead.batch.portions import BadRow, Portion, Row, portioned
-from rehead.batch.records import problem_of_length
-from rehead.data import tables
-from rehead.data.examples import Table
+from rehead.batch.portions import Portion, Row, portioned
+from rehead.data.cells import Table, as_text
+from rehead.data.lines import SURROGATE
+from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, SettingError, first_line
 
 if TYPE_CHECKING:
@@ -60,18 +60,18 @@ class Query:
             raise DataError(f"{name}: two columns of the query are named {twice!r}; name one of them with AS")
         if not first:
             raise DataError(f"{name}: the query has no rows")
-        rows = [[tables.as_text(cell) for cell in row] for row in first]
+        rows = [[as_text(cell) for cell in row] for row in first]
         self.sample = Table(name, self.columns, rows, list(range(1, len(rows) + 1)))
 
     def _ask(self) -> tuple[Any, list[Any]]:
-        """The result, and its first rows."""
+        """Return the result, and its first rows."""
         options = {"no_parameters": True, "yield_per": _FETCHED}
         with _said_as(self._name):
             result = self._connection.exec_driver_sql(self._query, execution_options=options)
             return result, list(result.fetchmany(_FETCHED))
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """All rows; see `rehead.batch.portions.portioned`. From the second time on the query is asked anew."""
+        """Yield all rows; see `rehead.batch.portions.portioned`. From the second time on the query is asked anew."""
         result, first = self._asked or self._ask()
         self._asked = None
         read, at = 0, self.columns.index(text_column)
@@ -91,27 +91,27 @@ class Query:
             if not isinstance(value, str):
                 continue
             problem = problem or problem_of_length(name, len(value))
-            if not value.isascii() and tables.SURROGATE.search(value):
+            if not value.isascii() and SURROGATE.search(value):
                 problem = problem or f"column {name!r} cannot be decoded"
         if problem:
-            cells = zip(self.columns, map(tables.as_text, values), strict=True)
-            told = ", ".join(f"{name}: {cell}" for name, cell in cells)
-            return BadRow(self._name, number, problem, told)
-        return Row(self._name, number, tables.as_text(values[at]) or "", values)
+            cells = zip(self.columns, map(as_text, values), strict=True)
+            content = ", ".join(f"{name}: {cell}" for name, cell in cells)
+            return BadRow(self._name, number, problem, content)
+        return Row(self._name, number, as_text(values[at]) or "", values)
 
 
-def is_database(given: str) -> bool:
-    """Whether it says where a database is, rather than being a text or a file."""
-    has_space = any(character.isspace() for character in given)
-    return given.startswith("postgresql://") or (given.startswith(PREFIXES) and not has_space)
+def is_database(address: str) -> bool:
+    """Return whether it says where a database is, rather than being a text or a file."""
+    has_space = any(character.isspace() for character in address)
+    return address.startswith("postgresql://") or (address.startswith(PREFIXES) and not has_space)
 
 
 @contextmanager
-def opened(given: str, query: str | None) -> Iterator[Query]:
-    """The rows of a query, as long as the database is open; nothing in it is changed.
+def opened(address: str, query: str | None) -> Iterator[Query]:
+    """Yield the rows of a query, as long as the database is open; nothing in it is changed.
 
     Args:
-        given: `sqlite:FILE`, `duckdb:FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
+        address: `sqlite:FILE`, `duckdb:FILE` or `postgresql://USER:PASSWORD@HOST/NAME`.
 
     Raises:
         SettingError: there is no query, or what talks to databases is not installed.
@@ -119,23 +119,23 @@ def opened(given: str, query: str | None) -> Iterator[Query]:
     """
     if not query or not query.strip():
         raise SettingError('which rows of the database? Give `query="SELECT ..."`')
-    engine, name = _engine(given)
+    engine, name = _engine(address)
     with _said_as(name), engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection = connection.execution_options(postgresql_readonly=True)
         yield Query(connection, name, query)
 
 
-def _engine(given: str) -> tuple[Engine, str]:
-    """What connects to the database, and the database's name without a password."""
+def _engine(address: str) -> tuple[Engine, str]:
+    """Return what connects to the database, and the database's name without a password."""
     try:
         import sqlalchemy
     except ImportError:
         raise SettingError("databases need a few packages more: pip install 'rehead[databases]'") from None
-    kind, _, rest = given.partition(":")
+    kind, _, rest = address.partition(":")
     try:
         if kind == "postgresql":
-            url = _url(given)
+            url = _url(address)
             engine = sqlalchemy.create_engine(url.set(drivername="postgresql+psycopg"), poolclass=sqlalchemy.NullPool)
             return engine, url.render_as_string(hide_password=True)
         path = Path(rest.removeprefix("///"))
@@ -151,11 +151,11 @@ def _engine(given: str) -> tuple[Engine, str]:
         raise SettingError(f"{kind} needs packages that are not there: pip install 'rehead[databases]'") from None
 
 
-def _url(given: str) -> URL:
+def _url(address: str) -> URL:
     import sqlalchemy
 
     try:
-        url = sqlalchemy.make_url(given)
+        url = sqlalchemy.make_url(address)
         # Of a password with an @ in it a part would be taken for the host, and be said.
         readable = "@" not in (url.host or "")
     except (sqlalchemy.exc.ArgumentError, ValueError):
@@ -177,7 +177,7 @@ def _sqlite(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def _said_as(name: str) -> Iterator[None]:
-    """Lets what the database refuses be an error with its own first line, and no more of what was sent to it."""
+    """Let what the database refuses be an error with its own first line, and no more of what was sent to it."""
     import sqlalchemy
 
     try:

@@ -70,8 +70,8 @@ class State:
 
 
 def identity_of(decisive: dict[str, str]) -> dict[str, str]:
-    """Digests of what the results of a run depend on, for `Journal.beside`."""
-    return {name: hashlib.sha256(f"{_FORMAT} {told}".encode()).hexdigest() for name, told in decisive.items()}
+    """Return digests of what the results of a run depend on, for `Journal.beside`."""
+    return {name: hashlib.sha256(f"{_FORMAT} {value}".encode()).hexdigest() for name, value in decisive.items()}
 
 
 class Journal:
@@ -86,12 +86,12 @@ class Journal:
     @classmethod
     @contextmanager
     def beside(cls, output: Path, identity: dict[str, str], sink: Sink) -> Iterator[Journal]:
-        """The journal of the run to an output; goes on with an interrupted one that had the same identity.
+        """Yield the journal of the run to an output; goes on with an interrupted one that had the same identity.
 
         Raises:
             SettingError: another run to the same output is going on.
             DataError: nothing can be written beside it.
-            Interrupted: for a Ctrl-C inside the block.
+            Interrupted: for a Ctrl-C inside the `with` statement.
         """
         output = output.resolve()
         folder = output.with_name(f".{output.name}.rehead-run")
@@ -119,17 +119,17 @@ class Journal:
             lock.release()
 
     def interrupted(self) -> Interrupted:
-        """What to say when the run is broken off here."""
+        """Return what to say when the run is broken off here."""
         if not self.state.portions:
             return Interrupted("interrupted; nothing was written")
         rows = self.state.counts.rows
         return Interrupted(f"interrupted; {rows:,} rows are kept, and the same command goes on from there")
 
     def _go_on(self, identity: dict[str, str]) -> None:
-        """Takes up what is there, if that is of the same run."""
+        """Take up what is there, if that is of the same run."""
         try:
-            told = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
-            state = State(**told | {"counts": Counts(**told["counts"])})
+            saved = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
+            state = State(**saved | {"counts": Counts(**saved["counts"])})
         except FileNotFoundError:
             self.begin_anew()
             return
@@ -146,7 +146,7 @@ class Journal:
             progress.say(f"an interrupted run to {self._output} goes on behind {state.counts.rows:,} rows")
 
     def _is_there(self, state: State) -> bool:
-        """Whether all that a state speaks of is; what was written after it is cut off."""
+        """Return whether all that a state speaks of is; what was written after it is cut off."""
         if state.complete:
             return self._final.is_file() or self._output.is_file()
         for name, size in ((_RESULTS, state.results_bytes), (_BAD, state.bad_bytes)):
@@ -157,7 +157,7 @@ class Journal:
         return True
 
     def begin_anew(self, why: str | None = None) -> None:
-        """Forgets all that is kept; says why, if there was anything."""
+        """Forget all that is kept; says why, if there was anything."""
         if why:
             progress.warn(f"an interrupted run to {self._output} begins anew: {why}")
         with self._writing():
@@ -167,7 +167,7 @@ class Journal:
         self.state = State(self.state.identity, results_bytes=len(self._sink.beginning))
 
     def keep(self, results: bytes, bad: bytes, counts: Counts, digest: str) -> None:
-        """Appends a portion; when this returns it is on the disk."""
+        """Append a portion; when this returns it is on the disk."""
         with self._writing(), deferred():
             for name, content in ((_RESULTS, results), (_BAD, bad)):
                 if content:
@@ -187,7 +187,7 @@ class Journal:
             )
 
     def finish(self) -> None:
-        """Gives the output its name, and that of the rows that could not be read; removes an older one of these."""
+        """Give the output its name, and that of the rows that could not be read; removes an older one of these."""
         with self._writing(), deferred():
             if not self.state.complete:
                 if self._sink.assemble is not None:
@@ -217,4 +217,4 @@ class Journal:
 
 
 def _unwritable(output: Path, error: OSError) -> DataError:
-    return DataError(f"cannot write {output} ({error.strerror or error}); make room, or give another file with -o")
+    return DataError(f"cannot write {output} ({error.strerror or error}); free some space or give another file with -o")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,20 +13,19 @@ import pyarrow.compute
 import pyarrow.parquet
 from pyarrow import RecordBatch
 
-from rehead.batch.dialects import PARQUET, require_kind
-from rehead.batch.lines import read_head, stamp_of
-from rehead.batch.portions import PORTION_CHARACTERS, BadRow, Portion, rows_at_once
-from rehead.batch.records import problem_of_length
-from rehead.batch.text_files import different_columns
-from rehead.data import tables
-from rehead.data.examples import Table
+from rehead.batch.portions import PORTION_CHARACTERS, Portion, rows_at_once
+from rehead.batch.text_files import different_columns, stamp_of
+from rehead.data.cells import Table, as_text
+from rehead.data.dialects import PARQUET, require_different, require_kind, require_width
+from rehead.data.lines import MAX_FIELD_CHARACTERS, read_head
+from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, first_line
 
-# Columns are read from the disk so many bytes at a time, and not a row group of a million rows at once.
+# Columns are read from the disk by this number of bytes, and not a row group of a million rows at once.
 _BUFFER = 2**20
 # Rows that are looked at to choose the text column.
 _SAMPLE = 1000
-# Of a bad row's cells, each is shown up to so many characters.
+# Characters that are shown of each of a bad row's cells.
 _SHOWN = 500
 
 
@@ -56,7 +54,7 @@ class ParquetFiles:
         for path, _ in files:
             require_kind(read_head(path), PARQUET, files[0][0])
             with _opened(path) as file:
-                tables.require_width(file.metadata.num_columns, path)
+                require_width(file.metadata.num_columns, path)
                 schema = schema or _checked(file.schema_arrow, path)
                 _require_same(file.schema_arrow, path, schema, files[0][0])
                 self.total += file.metadata.num_rows
@@ -70,7 +68,7 @@ class ParquetFiles:
         self._plain_schema = _without_dictionaries(self.schema)
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """All rows; a portion ends with each piece that the file comes in, and where texts are long, before."""
+        """Yield all rows; a portion ends with each piece that the file comes in, and where texts are long, before."""
         done = 0
         for path, name in self._files:
             before = done
@@ -81,7 +79,7 @@ class ParquetFiles:
                     done += len(batch)
 
     def _plain(self, batch: RecordBatch, name: str) -> RecordBatch:
-        """Without dictionaries, each of which would be written with every portion; and with the file's name."""
+        """Return a batch with the file's name, and without dictionaries: each would be written with every portion."""
         columns = [
             column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
             for column in batch.columns
@@ -99,7 +97,7 @@ def _without_dictionaries(schema: pyarrow.Schema) -> pyarrow.Schema:
 
 
 def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: int) -> Iterator[Portion]:
-    """Portions of a batch.
+    """Yield portions of a batch.
 
     Args:
         first: the number of its first row.
@@ -108,7 +106,7 @@ def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: in
     problems = _problems(batch)
     good = [row for row in range(len(batch)) if row not in problems]
     usable = batch.take(pyarrow.array(good, pyarrow.int64())) if problems else batch
-    texts = [tables.as_text(cell) or "" for cell in usable.column(text_column).to_pylist()]
+    texts = [as_text(cell) or "" for cell in usable.column(text_column).to_pylist()]
     start = n_before = 0  # of the rows, and of those that are usable
     while start < len(batch):
         end, n, characters, bad = start, n_before, 0, []
@@ -127,7 +125,7 @@ def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: in
 
 
 def _problems(batch: RecordBatch) -> dict[int, str]:
-    """What is wrong with which rows of a batch."""
+    """Return what is wrong with which rows of a batch."""
     problems: dict[int, str] = {}
     try:
         batch.validate(full=True)
@@ -140,11 +138,9 @@ def _problems(batch: RecordBatch) -> dict[int, str]:
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if not _is_text(column.type):
             continue
-        too_long = pyarrow.compute.greater(pyarrow.compute.binary_length(column), tables.MAX_FIELD_CHARACTERS)
+        too_long = pyarrow.compute.greater(pyarrow.compute.binary_length(column), MAX_FIELD_CHARACTERS)
         for row in pyarrow.compute.indices_nonzero(too_long).to_pylist():
-            if row not in problems and (
-                problem := problem_of_length(name, len(tables.as_text(column[row].as_py()) or ""))
-            ):
+            if row not in problems and (problem := problem_of_length(name, len(as_text(column[row].as_py()) or ""))):
                 problems[row] = problem
     return problems
 
@@ -162,21 +158,21 @@ def _is_text(kind: pyarrow.DataType) -> bool:
 
 
 def _shown(row: RecordBatch) -> str:
-    """One row that cannot be used, as far as it can be shown."""
+    """Return one row that cannot be used, as far as it can be shown."""
     cells: dict[str, Any] = {}
     for name, column in zip(row.schema.names, row.columns, strict=True):
         if pyarrow.types.is_string(column.type) or pyarrow.types.is_large_string(column.type):
             content = column.cast(pyarrow.large_binary())[0].as_py()
             cell = None if content is None else content.decode("utf-8", errors="backslashreplace")
         else:
-            cell = tables.as_text(column[0].as_py())
+            cell = as_text(column[0].as_py())
         cells[name] = cell if cell is None else cell[:_SHOWN]
     return json.dumps(cells, ensure_ascii=False)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """The file; what Arrow cannot read in it is a DataError."""
+    """Yield the file; what Arrow cannot read in it is a DataError."""
     raw: BinaryIO
     # Through an open file: pyarrow takes a path with a colon in it for an address.
     with path.open("rb") as raw:
@@ -190,15 +186,13 @@ def _sample(file: pyarrow.parquet.ParquetFile, path: Path) -> Table:
     batch = next(file.iter_batches(batch_size=rows_at_once(_SAMPLE, file.metadata.num_columns)))
     bad = _problems(batch)
     good = batch.take(pyarrow.array([row for row in range(len(batch)) if row not in bad], pyarrow.int64()))
-    columns = [[tables.as_text(cell) for cell in column.to_pylist()] for column in good.columns]
+    columns = [[as_text(cell) for cell in column.to_pylist()] for column in good.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(str(path), list(batch.schema.names), rows, list(range(1, len(rows) + 1)))
 
 
 def _checked(schema: pyarrow.Schema, path: Path) -> pyarrow.Schema:
-    twice = next((name for name, count in Counter(schema.names).items() if count > 1), None)
-    if twice is not None:
-        raise DataError(f"{path}: two columns are named {twice!r}; rename one of them")
+    require_different(schema.names, str(path))
     return schema
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rehead.data.tables import SURROGATE
+from rehead.data.records import BadRow
 
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
@@ -20,10 +19,6 @@ PORTION_ROWS = 2048
 PORTION_CHARACTERS = 800_000
 # A portion of many columns has fewer rows: Python's objects for its cells take some hundred megabytes.
 _PORTION_CELLS = 2_000_000
-# So much of a row that cannot be read is kept.
-_SHOWN = 2000
-# What stands for a byte that could not be decoded: its number from here on (see `rehead.batch.lines`).
-UNDECODED = 0xDC00
 
 
 class Row(NamedTuple):
@@ -40,30 +35,6 @@ class Row(NamedTuple):
     number: int
     text: str
     values: list[Any]
-
-
-class BadRow(NamedTuple):
-    """A row that cannot be read, and why.
-
-    Attributes:
-        source, number: see `Row`.
-        content: what stands there, or the beginning of it.
-    """
-
-    source: str
-    number: int
-    reason: str
-    content: str
-
-    def to_json(self) -> str:
-        content = SURROGATE.sub(_as_byte, self.content[:_SHOWN])
-        told = {"source": self.source, "row": self.number, "reason": self.reason, "content": content}
-        return json.dumps(told, ensure_ascii=False) + "\n"
-
-
-def _as_byte(undecoded: Any) -> str:
-    number = ord(undecoded[0]) - UNDECODED
-    return f"\\x{number:02x}" if 0 <= number < 256 else "\ufffd"
 
 
 @dataclass(frozen=True)
@@ -86,16 +57,16 @@ class Portion:
     done: int
 
     def rows(self) -> list[list[Any]]:
-        """Values of the original columns, a list for each of the n rows."""
+        """Return values of the original columns, a list for each of the n rows."""
         if isinstance(self.values, list):
             return self.values
         columns = [column.to_pylist() for column in self.values.columns]
         return [list(row) for row in zip(*columns, strict=True)]
 
     def add_to(self, digest: hashlib._Hash) -> None:
-        """Lets a digest of all portions so far know this one."""
-        told = (self.rows(), [tuple(row) for row in self.bad])
-        digest.update(repr(told).encode("utf-8", errors="surrogatepass"))
+        """Let a digest of all portions so far know this one."""
+        read = (self.rows(), [tuple(row) for row in self.bad])
+        digest.update(repr(read).encode("utf-8", errors="surrogatepass"))
 
 
 def rows_at_once(most: int, columns: int) -> int:
@@ -104,7 +75,7 @@ def rows_at_once(most: int, columns: int) -> int:
 
 
 def portioned(rows: Iterable[Row | BadRow], n_rows: int, done: Callable[[], int]) -> Iterator[Portion]:
-    """Divides rows into portions of `n_rows`, or fewer where texts are long.
+    """Divide rows into portions of `n_rows`, or fewer where texts are long.
 
     Where a portion ends depends on what stands before alone, so that a run that goes on makes the same portions.
 
@@ -134,7 +105,7 @@ def _portion(kept: list[Row], bad: list[BadRow], done: int) -> Portion:
 
 
 def read_ahead(portions: Iterator[Portion]) -> Generator[Portion, None, None]:
-    """The portions; while one is being scored, the next is read."""
+    """Return the portions; while one is being scored, the next is read."""
     with ThreadPoolExecutor(1, thread_name_prefix="reading") as reader:
         coming = reader.submit(next, portions, None)
         while (portion := coming.result()) is not None:

@@ -18,7 +18,8 @@ from rehead.batch.journal import Counts, Journal, identity_of
 from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead, rows_at_once
 from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import Source
-from rehead.data import tables, writing
+from rehead.data import writing
+from rehead.data.columns import text_column_of
 from rehead.runtime import progress
 
 
@@ -35,7 +36,7 @@ def score_table(
     portion_rows: int = PORTION_ROWS,
     escape_formulas: bool = False,
 ) -> dict[str, Any]:
-    """Writes the rows of a table with what the model predicts of each.
+    """Write the rows of a table with what the model predicts of each.
 
     Memory does not grow with the number of rows. A run that was interrupted, or killed, goes on where it was, if model,
     source and settings are the same; what it writes is what an undisturbed run would have written.
@@ -47,7 +48,7 @@ def score_table(
             database (`sqlite:FILE`, `duckdb:FILE`, `postgresql://...`).
         output: .csv, .tsv, .jsonl or .parquet; replaced when all is done. Rows that cannot be read are written beside
             it, to a file with `.bad.jsonl` in the place of that.
-        text_column: found by its name, or its content, if not given.
+        text_column: found by its name, or its content, if None.
         query: of a database: which rows.
         on_progress: called with what is done and the total, of rows or bytes, after each portion; a bar is drawn if
             None.
@@ -68,8 +69,10 @@ def score_table(
     """
     begun = time.perf_counter()
     writing.require_writable(output)
-    with sources.opened(source, query, output) as opened:
-        column = tables.text_column_of(opened.sample, text_column, model.description.get("text_column"))
+    trained_on = model.description.get("text_column")
+    names = [name for name in (text_column, trained_on, model.description.get("label_column")) if name]
+    with sources.opened(source, query, output, names) as opened:
+        column = text_column_of(opened.sample, text_column, trained_on)
         portion_rows = rows_at_once(portion_rows, len(opened.columns))
         added = answers.names_of(model)
         answers.require_free(opened.columns, added, source)
@@ -89,9 +92,9 @@ def score_table(
                 resumed = journal.state.counts.rows
             else:
                 run = _Run(model, predictor, opened, journal, sink, stop or threading.Event())
-                with _told(on_progress, opened.total) as tell:
-                    resumed = run.score(column, portion_rows, tell)
-                    tell(opened.total)
+                with _reporting(on_progress, opened.total) as report:
+                    resumed = run.score(column, portion_rows, report)
+                    report(opened.total)
             journal.finish()
             counts = journal.state.counts
     seconds = time.perf_counter() - begun
@@ -121,21 +124,21 @@ class _Run:
     sink: Sink
     stop: threading.Event
 
-    def score(self, text_column: str, portion_rows: int, tell: Callable[[int], None]) -> int:
-        """Scores all that is not kept yet; how many rows were."""
+    def score(self, text_column: str, portion_rows: int, report: Callable[[int], None]) -> int:
+        """Score all that is not kept yet; how many rows were."""
         digest = hashlib.sha256()
         with closing(read_ahead(self.source.portions(text_column, portion_rows))) as portions:
-            if self._are_kept(portions, digest, tell):
+            if self._are_kept(portions, digest, report):
                 resumed = self.journal.state.counts.rows
-                self._score(portions, digest, tell)
+                self._score(portions, digest, report)
                 return resumed
         self.journal.begin_anew("the query has other rows now, or in another order; ORDER BY a unique column keeps it")
         with closing(read_ahead(self.source.portions(text_column, portion_rows))) as portions:
-            self._score(portions, hashlib.sha256(), tell)
+            self._score(portions, hashlib.sha256(), report)
         return 0
 
-    def _are_kept(self, portions: Iterator[Portion], digest: hashlib._Hash, tell: Callable[[int], None]) -> bool:
-        """Passes by what an earlier run has kept; whether that is what comes now."""
+    def _are_kept(self, portions: Iterator[Portion], digest: hashlib._Hash, report: Callable[[int], None]) -> bool:
+        """Pass by what an earlier run has kept; whether that is what comes now."""
         n_kept = self.journal.state.portions
         if not n_kept:
             return True
@@ -146,10 +149,10 @@ class _Run:
             if number == 0 and portion.texts:
                 # What a predictor sees first decides how it rounds: it shall do as it did in the earlier run.
                 self.predictor.scores(portion.texts)
-            tell(portion.done)
-        return self._told(digest) == self.journal.state.digest
+            report(portion.done)
+        return self._kept_digest(digest) == self.journal.state.digest
 
-    def _score(self, portions: Iterator[Portion], digest: hashlib._Hash, tell: Callable[[int], None]) -> None:
+    def _score(self, portions: Iterator[Portion], digest: hashlib._Hash, report: Callable[[int], None]) -> None:
         for portion in portions:
             self._require_going_on()
             if self.source.changeable:
@@ -170,11 +173,11 @@ class _Run:
                 )
             counts = replace(counts, bad=counts.bad + len(portion.bad))
             bad = "".join(row.to_json() for row in portion.bad).encode()
-            self.journal.keep(results, bad, counts, self._told(digest))
-            tell(portion.done)
+            self.journal.keep(results, bad, counts, self._kept_digest(digest))
+            report(portion.done)
 
-    def _told(self, digest: hashlib._Hash) -> str:
-        """As the journal keeps it: nothing where rows do not change."""
+    def _kept_digest(self, digest: hashlib._Hash) -> str:
+        """Return it as the journal keeps it: nothing where rows do not change."""
         return digest.hexdigest() if self.source.changeable else ""
 
     def _require_going_on(self) -> None:
@@ -183,17 +186,17 @@ class _Run:
 
 
 @contextmanager
-def _told(on_progress: Callable[[int, int], None] | None, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields what is called with how much is done."""
+def _reporting(on_progress: Callable[[int, int], None] | None, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield what is called with how much is done."""
     if on_progress is not None:
         yield lambda done: on_progress(done, total)
         return
     with progress.bar("scoring", total) as advance:
         before = 0
 
-        def tell(done: int) -> None:
+        def report(done: int) -> None:
             nonlocal before
             advance(done - before)
             before = done
 
-        yield tell
+        yield report

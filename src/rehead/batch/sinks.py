@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rehead.batch.portions import Portion
-from rehead.data import tables
+from rehead.data.cells import as_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,7 +41,7 @@ class Sink(Protocol):
     def assemble(self) -> Callable[[Path, Path], None] | None: ...
 
     def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
-        """The n rows of a portion, with the n answers as columns."""
+        """Return the n rows of a portion, with the n answers as columns."""
         ...
 
 
@@ -77,7 +77,7 @@ class DelimitedSink:
 
     def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
         return self._lines(
-            [*map(tables.as_text, row), *answer.values()] for row, answer in zip(portion.rows(), answers, strict=True)
+            [*map(as_text, row), *answer.values()] for row, answer in zip(portion.rows(), answers, strict=True)
         )
 
     def _lines(self, rows: Any) -> bytes:
@@ -118,13 +118,13 @@ class JsonSink:
 
 def _json(row: dict[str, Any]) -> str:
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=tables.as_text)
+        return json.dumps(row, ensure_ascii=False, allow_nan=False, default=as_text)
     except ValueError:
-        return json.dumps(_finite(row), ensure_ascii=False, default=tables.as_text)
+        return json.dumps(_finite(row), ensure_ascii=False, default=as_text)
 
 
 def _finite(value: Any) -> Any:
-    """Without numbers that JSON does not have."""
+    """Return a value without numbers that JSON does not have."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, dict):
@@ -150,7 +150,7 @@ class ParquetSink:
         import pyarrow
 
         if isinstance(portion.values, list):
-            rows = [[tables.as_text(cell) for cell in row] for row in portion.values]
+            rows = [[as_text(cell) for cell in row] for row in portion.values]
             own = [pyarrow.array([row[i] for row in rows], pyarrow.string()) for i in range(len(self._columns))]
         else:
             own = portion.values.columns
@@ -163,7 +163,7 @@ class ParquetSink:
         return content
 
     def assemble(self, results: Path, whole: Path) -> None:
-        """Makes one file of the portions, in row groups of many of them."""
+        """Make one file of the portions, in row groups of many of them."""
         import pyarrow
         import pyarrow.parquet
 
@@ -181,7 +181,7 @@ class ParquetSink:
                 writer.write_table(self._typed(waiting))
 
     def _typed(self, batches: list[pyarrow.RecordBatch]) -> pyarrow.Table:
-        """With the dictionaries that portions are kept without."""
+        """Return a table with the dictionaries that portions are kept without."""
         import pyarrow
 
         table = pyarrow.Table.from_batches(batches)

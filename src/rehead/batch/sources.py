@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from rehead.batch import databases
-from rehead.batch.dialects import DELIMITED, PARQUET, kind_of
-from rehead.batch.lines import read_head
 from rehead.batch.portions import Portion
-from rehead.data.examples import Table
+from rehead.data.cells import Table
+from rehead.data.dialects import ARROW, DELIMITED, IN_PORTIONS, PARQUET, kind_of
+from rehead.data.documents import is_saved_data_set
+from rehead.data.lines import read_head
+from rehead.data.tables import is_named_as_table
 from rehead.data.writing import FORMATS
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
@@ -50,86 +52,87 @@ class Source(Protocol):
     def changeable(self) -> bool: ...
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """All rows, from the first one; what bounds a portion is said by `rehead.batch.portions.portioned`."""
+        """Yield all rows, from the first one; what bounds a portion is said by `rehead.batch.portions.portioned`."""
         ...
 
 
-def is_table(given: str) -> bool:
-    """Whether INPUT is a table that can be read in portions, or several; looks at names alone."""
-    if databases.is_database(given):
+def is_table(source: str) -> bool:
+    """Return whether INPUT is a table that can be read in portions, or several; looks at names alone."""
+    if databases.is_database(source):
         return True
     try:
-        path = Path(given)
+        path = Path(source)
         if path.exists():
-            return path.is_file() or any(_is_table_file(file) for file in path.iterdir())
+            return path.is_file() or is_saved_data_set(path) or any(_is_table_file(file) for file in path.iterdir())
     except OSError:  # too long for a file's name, so it is a text
         return False
-    named_so = path.suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
-    return named_so or bool(_matching(given))
+    return is_named_as_table(source) or bool(_matching(source))
 
 
 @contextmanager
-def opened(given: str, query: str | None, output: Path) -> Iterator[Source]:
-    """The rows of INPUT, as long as it is open.
+def opened(source: str, query: str | None, output: Path, names: Collection[str] = ()) -> Iterator[Source]:
+    """Yield the rows of INPUT, as long as it is open.
 
     Args:
         query: of a database: which rows.
         output: where results go; in a folder of tables it is not one of them.
+        names: of columns that are looked for; a first row with one of them is a header.
 
     Raises:
         DataError: something cannot be read, or several files do not have the same columns.
         SettingError: a query without a database, or the other way round.
     """
-    if databases.is_database(given):
-        with databases.opened(given, query) as asked:
-            yield asked
+    if databases.is_database(source):
+        with databases.opened(source, query) as rows_of_query:
+            yield rows_of_query
         return
     if query is not None:
-        raise SettingError(f"`query` is for databases, and {given} is none; leave it out")
-    files = files_of(given, output)
+        raise SettingError(f"`query` is for databases, and {source} is none; leave it out")
+    files = files_of(source, output)
     if len(files) > 1:
-        progress.say(f"{given}: {len(files):,} tables")
+        progress.say(f"{source}: {len(files):,} tables")
     column = FILE_COLUMN if len(files) > 1 else None
     # A file that is empty says nothing about the others.
-    heads = (read_head(path) for path, _ in files)
-    kind = next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
+    heads = (read_head(path) for path, _ in files if path.is_file())
+    saved = files[0][0].is_dir()
+    kind = ARROW if saved else next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
     rows: Source
     if kind == PARQUET:
         from rehead.batch.parquet_files import ParquetFiles
 
         rows = ParquetFiles(files, column)
     else:
-        from rehead.batch.text_files import TextFiles
+        from rehead.batch.text_files import TextFiles, WholeFiles
 
-        rows = TextFiles(files, kind, column)
+        rows = (TextFiles if kind in IN_PORTIONS else WholeFiles)(files, kind, column, names)
     if rows.columns.count(FILE_COLUMN) > 1:
-        raise DataError(f"{given} has a column {FILE_COLUMN!r} already, which names of files are written to; rename it")
+        raise DataError(f"{source} has a column {FILE_COLUMN!r} already, for the names of files; rename it")
     yield rows
 
 
-def files_of(given: str, output: Path) -> list[tuple[Path, str]]:
-    """The files that INPUT stands for, in the order of their names, and what each is called in results.
+def files_of(source: str, output: Path) -> list[tuple[Path, str]]:
+    """Return the files that INPUT stands for, in the order of their names, and what each is called in results.
 
     Raises:
         DataError: there are none.
     """
-    path = Path(given)
-    if path.is_dir():
+    path = Path(source)
+    if path.is_dir() and not is_saved_data_set(path):
         ours = {output.resolve(), bad_rows_file(output).resolve()}
         files = sorted(file for file in path.iterdir() if _is_table_file(file) and file.resolve() not in ours)
         if not files:
-            raise DataError(f"{given}: no table lies in that folder; give one with {', '.join(FORMATS)} files")
+            raise DataError(f"{source}: no table lies in that folder; give one with {', '.join(FORMATS)} files")
         return [(file, file.name) for file in files]
     if path.exists():
         return [(path, path.name)]
-    if not (files := _matching(given)):
-        what = "no file has such a name; check the pattern" if glob.has_magic(given) else "no such file; check the path"
-        raise DataError(f"{given}: {what}")
+    if not (files := _matching(source)):
+        kind = "file has such a name; check the pattern" if glob.has_magic(source) else "such file; check the path"
+        raise DataError(f"{source}: no {kind}")
     return [(file, str(file)) for file in files]
 
 
 def _matching(pattern: str) -> list[Path]:
-    """Files whose names fit a pattern."""
+    """Return files whose names fit a pattern."""
     if not glob.has_magic(pattern):
         return []
     # Path.glob takes no absolute pattern.
@@ -142,5 +145,5 @@ def _is_table_file(file: Path) -> bool:
 
 
 def bad_rows_file(output: Path) -> Path:
-    """Where rows go that cannot be read: beside the results."""
+    """Return where rows go that cannot be read: beside the results."""
     return output.with_suffix(".bad.jsonl")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from rehead.batch import records
-from rehead.batch.dialects import JSON_LINES, Dialect, dialect_of, require_kind
-from rehead.batch.lines import KEPT, Line, lines_of, read_head, stamp_of
-from rehead.batch.portions import BadRow, Portion, Row, portioned
-from rehead.data import tables
-from rehead.data.examples import Table
+from rehead.batch.portions import Portion, Row, portioned
+from rehead.data import lines, records, tables
+from rehead.data.cells import Table, as_text
+from rehead.data.dialects import JSON_LINES, Dialect, dialect_of, require_kind, require_width
+from rehead.data.lines import Line, read_head
+from rehead.data.records import BadRow
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -42,8 +41,9 @@ class TextFiles:
 
     Args:
         files: and what each is called in results.
-        kind: of all of them; see `rehead.batch.dialects`.
+        kind: of all of them; see `rehead.data.dialects`.
         file_column: the name of a column that says which file a row is from; None for no such column.
+        names: of columns that are looked for; a first row with one of them is a header.
 
     Attributes:
         sample: the first rows, to choose the text column by.
@@ -55,7 +55,9 @@ class TextFiles:
     changeable = False
     schema = None
 
-    def __init__(self, files: list[tuple[Path, str]], kind: str, file_column: str | None) -> None:
+    def __init__(
+        self, files: list[tuple[Path, str]], kind: str, file_column: str | None, names: Collection[str] = ()
+    ) -> None:
         self._json = kind == JSON_LINES
         self._file_column = file_column
         self._files: list[TextFile] = []
@@ -66,7 +68,8 @@ class TextFiles:
             if head.is_empty:
                 continue
             require_kind(head, kind, self._files[0].path if self._files else path)
-            dialect = dialect_of(head, self._files[0].dialect.columns if self._files else None)
+            expected = self._files[0].dialect.columns if self._files else None
+            dialect = dialect_of(head, unlabelled=True, names=names, expected=expected)
             if (dialect.sample or not head.whole) and not (sample and sample[1].sample):
                 sample = str(path), dialect
             file = TextFile(path, name, path.stat().st_size, replace(dialect, sample=[]))
@@ -79,7 +82,7 @@ class TextFiles:
         if self._json:
             self._own_columns = list(dict.fromkeys(key for file in self._files for key in file.dialect.columns))
             self._own_columns = list(dict.fromkeys([*self._own_columns, *late_keys]))
-            tables.require_width(len(self._own_columns), files[0][0])
+            require_width(len(self._own_columns), files[0][0])
         else:
             self._own_columns = _agreed(self._files)
         self.columns = [*self._own_columns, *([file_column] if file_column else [])]
@@ -88,15 +91,15 @@ class TextFiles:
         self.sample = _as_table(*sample, self._own_columns)
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """All rows; see `rehead.batch.portions.portioned`."""
+        """Yield all rows; see `rehead.batch.portions.portioned`."""
         before, being_read = 0, None
         at = self._own_columns.index(text_column)
 
         def rows() -> Iterator[Row | BadRow]:
             nonlocal before, being_read
             for file in self._files:
-                with _opened(file) as (being_read, lines):
-                    yield from self._rows_of(file, lines, at)
+                with _opened(file) as (being_read, coming):
+                    yield from self._rows_of(file, coming, at)
                 before, being_read = before + file.size, None
 
         def done() -> int:
@@ -104,21 +107,21 @@ class TextFiles:
 
         return portioned(rows(), n_rows, done)
 
-    def _rows_of(self, file: TextFile, lines: Iterator[Line], at: int) -> Iterator[Row | BadRow]:
+    def _rows_of(self, file: TextFile, coming: Iterator[Line], at: int) -> Iterator[Row | BadRow]:
         added = [file.name] if self._file_column else []
         width = len(self._own_columns)
         form = file.dialect.form
         if self._json:
-            for found in records.objects(lines, file.name):
+            for found in records.objects(coming, file.name):
                 if isinstance(found, BadRow):
                     yield found
                     continue
                 number, record = found
                 values = [record.get(name) for name in self._own_columns]
-                yield Row(file.name, number, tables.as_text(values[at]) or "", values + added)
+                yield Row(file.name, number, as_text(values[at]) or "", values + added)
             return
         header = file.dialect.header
-        for read in records.rows(lines, form, file.name):
+        for read in records.rows(coming, form, file.name):
             if isinstance(read, BadRow):
                 yield read
             elif header:
@@ -131,26 +134,72 @@ class TextFiles:
                 yield BadRow(file.name, read[0], reason, form.delimiter.join(read[1]))
 
 
-@contextmanager
-def _opened(file: TextFile) -> Iterator[tuple[BinaryIO, Iterator[Line]]]:
-    """The file, which tells how far it has been read, and its lines."""
+class WholeFiles:
+    """Rows of files that are read as a whole, one after the other. A `rehead.batch.sources.Source`.
+
+    Args:
+        files, kind, file_column, names: see `TextFiles`.
+
+    Raises:
+        DataError: one cannot be read, their columns are not the same, or they have no rows.
+    """
+
+    changeable = False
+    schema = None
+
+    def __init__(
+        self, files: list[tuple[Path, str]], kind: str, file_column: str | None, names: Collection[str] = ()
+    ) -> None:
+        self._tables: list[tuple[str, Table]] = []
+        self._file_column = file_column
+        for path, name in files:
+            if path.is_file():
+                require_kind(read_head(path), kind, files[0][0])
+            table = tables.read(path, unlabelled=True, names=names)
+            first = self._tables[0][1] if self._tables else table
+            if table.columns != first.columns:
+                raise different_columns(path, table.columns, files[0][0], first.columns)
+            self._tables.append((name, table))
+        self.sample = self._tables[0][1]
+        self.columns = [*self.sample.columns, *([file_column] if file_column else [])]
+        self.total = sum(len(table.rows) for _, table in self._tables)
+        self.identity = "".join(stamp_of(path) for path, _ in files)
+
+    def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
+        """Yield all rows; see `rehead.batch.portions.portioned`."""
+        at, done = self.columns.index(text_column), 0
+
+        def rows() -> Iterator[Row | BadRow]:
+            nonlocal done
+            for name, table in self._tables:
+                added = [name] if self._file_column else []
+                for number, cells in zip(table.lines, table.rows, strict=True):
+                    done += 1
+                    yield Row(name, number, cells[at] or "", [*cells, *added])
+
+        return portioned(rows(), n_rows, lambda: done)
+
+
+def _opened(file: TextFile) -> AbstractContextManager[tuple[BinaryIO, Iterator[Line]]]:
+    """Yield the file, whose position says how far it has been read, and its lines."""
     form = file.dialect.form
-    # JSON's lines end with a line feed alone, as they do where a whole file is read.
+    # JSON's lines end with a line feed alone.
     newline = "\n" if form.how == records.JSON else None
-    with (
-        file.path.open("rb") as raw,
-        io.TextIOWrapper(raw, encoding=form.encoding, errors=KEPT, newline=newline) as text,
-    ):
-        yield raw, lines_of(text, form.longest_line)
+    return lines.opened(file.path, form.encoding, form.longest_line, newline)
+
+
+def stamp_of(path: Path) -> str:
+    """Return what changes when a file does: where it lies, its size, and when it was written."""
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}\n"
 
 
 def _as_table(source: str, dialect: Dialect, columns: list[str]) -> Table:
-    """The first rows of a file, as text."""
+    """Return the first rows of a file, as text."""
     at = {name: i for i, name in enumerate(dialect.columns)}
-    rows = [
-        [tables.as_text(cells[at[name]]) if name in at else None for name in columns] for _, cells in dialect.sample
-    ]
-    return Table(source, columns, rows, [number for number, _ in dialect.sample])
+    rows = [[as_text(cells[at[name]]) if name in at else None for name in columns] for _, cells in dialect.sample]
+    header = dialect.header or dialect.form.how == records.JSON
+    return Table(source, columns, rows, [number for number, _ in dialect.sample], header)
 
 
 def _agreed(files: list[TextFile]) -> list[str]:
@@ -162,21 +211,21 @@ def _agreed(files: list[TextFile]) -> list[str]:
 
 
 def different_columns(path: Path, columns: list[str], first: Path, expected: list[str]) -> DataError:
-    """What to say where two files that are read as one table are not."""
+    """Return what to say where two files that are read as one table are not."""
     ours, theirs = ", ".join(columns)[:200], ", ".join(expected)[:200]
     return DataError(f"{path} has the columns {ours}, and {first} has {theirs}; give files with the same columns")
 
 
 def _keys_of(file: TextFile) -> dict[str, None]:
-    """All keys of JSON Lines, for which they have to be read once more: some may come up late."""
+    """Return all keys of JSON Lines, for which they have to be read once more: some may come up late."""
     keys: dict[str, None] = {}
-    with _opened(file) as (raw, lines), progress.bar(f"columns of {file.name}", file.size) as advance:
-        told = 0
-        for number, found in enumerate(records.objects(lines, file.name)):
+    with _opened(file) as (raw, coming), progress.bar(f"columns of {file.name}", file.size) as advance:
+        shown = 0
+        for number, found in enumerate(records.objects(coming, file.name)):
             if not isinstance(found, BadRow) and not found[1].keys() <= keys.keys():
                 keys |= dict.fromkeys(found[1])
-                tables.require_width(len(keys), file.name)
+                require_width(len(keys), file.name)
             if number % _OFTEN == 0:
-                advance(raw.tell() - told)
-                told = raw.tell()
+                advance(raw.tell() - shown)
+                shown = raw.tell()
     return keys

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import gc
+import io
 import os
 import sys
 import traceback
@@ -78,6 +79,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     gc.set_threshold(*_GARBAGE)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not be able to show every character
     options = _parse(sys.argv[1:] if arguments is None else arguments)
     progress.show(True, words=lambda message: as_flags(message, options.command))
     try:

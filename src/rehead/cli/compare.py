@@ -55,11 +55,11 @@ def run(options: argparse.Namespace) -> None:
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.comparison.approaches import TITLES
     from rehead.comparison.compare import compare
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
     result = compare(
-        Sources(options.data, test=options.test, **columns),
+        DataConfig(options.data, test=options.test, **columns),
         names=options.approaches or list(TITLES),
         bases=options.base,
         n_examples=options.examples,

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rehead.cli import arguments
-from rehead.cli.inputs import is_of_images, read_input
+from rehead.cli.inputs import read_input
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.wording import counted
-
-if TYPE_CHECKING:
-    from rehead.data.pictures import Picture
 
 EXAMPLE = "rehead drift rehead-model this-week.csv"
 
@@ -41,22 +38,11 @@ def run(options: argparse.Namespace) -> None:
 
     if options.data != "-":
         require_source(options.data)  # before torch is imported, which takes seconds
-    inputs = _inputs(options.data, options.text_column, Path(options.model))
+    _, inputs, _ = read_input(options.data, options.text_column, Path(options.model))
     from rehead.drift.workflow import drift
 
     result = drift(options.model, inputs).to_json()
     print_json(result) if options.json else _print_measures(result)
-
-
-def _inputs(data: str, text_column: str | None, model: Path) -> list[str] | list[Picture]:
-    """Return the texts or images; a sample's labels are left out."""
-    from rehead.data.samples import PREFIX, read_any
-    from rehead.data.tables import infer_text_column
-
-    if data.startswith(PREFIX) and not is_of_images(data):
-        samples = read_any(data)
-        return [text or "" for text in samples.column(infer_text_column(samples, text_column, None))]
-    return read_input(data, text_column, model)[1]
 
 
 def _print_measures(result: dict[str, Any]) -> None:

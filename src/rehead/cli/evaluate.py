@@ -26,10 +26,10 @@ def run(options: argparse.Namespace) -> None:
 
     require_source(options.data)  # before torch is imported, which takes seconds
     from rehead.cli.evaluation_view import print_evaluation
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
     from rehead.workflows.evaluate import evaluate
 
-    sources = Sources(options.data, text_column=options.text_column, label_column=options.label_column)
+    sources = DataConfig(options.data, text_column=options.text_column, label_column=options.label_column)
     result = evaluate(options.model, sources, options.report).to_json()
     if options.json:
         print_json(result)

@@ -38,10 +38,10 @@ def run(options: argparse.Namespace) -> None:
         _explain_image(options)
         return
     from rehead.analysis.explanation import explain
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
-    explained = explain(options.model, options.text, Sources(options.data, **columns) if options.data else None)
+    explained = explain(options.model, options.text, DataConfig(options.data, **columns) if options.data else None)
     result = explained.to_json()
     print_json(result) if options.json else _print_explanation(result)
 

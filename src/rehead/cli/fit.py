@@ -156,7 +156,7 @@ def run(options: argparse.Namespace) -> None:
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
     from rehead.workflows.fit import fit
     from rehead.workflows.plan import plan
 
@@ -179,7 +179,7 @@ def run(options: argparse.Namespace) -> None:
         budget=options.budget,
         random_state=options.seed,
     )
-    sources = Sources(
+    sources = DataConfig(
         options.data,
         options.validation,
         options.test,

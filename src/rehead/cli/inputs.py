@@ -1,4 +1,4 @@
-"""What a command is given to classify or explain: a text, lines of stdin, a table, an image, a folder of them."""
+"""What a command is to classify or explain: a text, lines of stdin, a table, an image, a folder of them."""
 
 from __future__ import annotations
 
@@ -11,83 +11,111 @@ from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from rehead.data.pictures import Picture
+    from rehead.data.images import ImageInput
 
 
 def read_input(
-    given: str, text_column: str | None, model: Path
-) -> tuple[list[dict[str, Any]], list[str] | list[Picture], str]:
-    """Rows with their original columns, the texts or images among them, and the text column's name."""
-    path = Path(given)
-    if is_of_images(given, text_column):
-        return _read_images(given, text_column)
-    if given == "-":
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
-        return [{"text": line} for line in lines], lines, "text"
-    if _is_path(given):
-        from rehead.data import tables
-
-        table = tables.read(path, unlabelled=True)
-        column = tables.text_column_of(table, text_column, _trained_text_column(model))
-        rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
-        texts = [row[column] or "" for row in rows]
-        empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
-        if empty:
-            progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
-        return rows, texts, column
-    return [{"text": given}], [given], "text"
+    source: str, text_column: str | None, model: Path
+) -> tuple[list[dict[str, Any]], list[str] | list[ImageInput], str]:
+    """Return rows with their original columns, the texts or images among them, and the text column's name."""
+    if is_of_images(source, text_column):
+        return _read_images(source, text_column)
+    if source == "-":
+        texts = _lines_of_stdin()
+        return [{"text": line} for line in texts], texts, "text"
+    if _is_table(source):
+        return _read_table(source, text_column, model)
+    return [{"text": source}], [_checked(source, "the text")], "text"
 
 
-def is_of_images(given: str, column: str | None = None) -> bool:
-    from rehead.data import galleries
-    from rehead.data.pictures import FORMATS
+def is_of_images(source: str, column: str | None = None) -> bool:
+    from rehead.data import image_folders
+    from rehead.data.images import FORMATS
 
-    if not given.strip() or given == "-":
+    if not source.strip() or source == "-":
         return False
     try:
-        if Path(given).suffix.lower() in FORMATS:
+        if Path(source).suffix.lower() in FORMATS:
             # A text may end with the name of an image.
-            return Path(given).exists() or not any(character.isspace() for character in given)
-        return galleries.holds_images(given, column)
+            return Path(source).exists() or not any(character.isspace() for character in source)
+        return image_folders.holds_images(source, column)
     except OSError:  # too long for a file's name, so it is a text
         return False
 
 
-def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[Picture], str]:
-    """Rows with their original columns, and the images; those that cannot be used are named and left out."""
-    from rehead.data import galleries
-    from rehead.data.pictures import looked_at
+def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[ImageInput], str]:
+    """Return rows with their original columns, and the images; those that cannot be used are named and left out."""
+    from rehead.data import image_folders
+    from rehead.data.images import warn_of_unusable
 
-    if source != galleries.DIGITS and not Path(source).exists():
+    if source != image_folders.DIGITS and not Path(source).exists():
         raise DataError(f"{source}: no such file; check the path")
-    rows, pictures = galleries.unlabelled(source, column)
-    problems = looked_at(pictures)
-    for picture, problem in zip(pictures, problems, strict=True):
-        if problem is not None:
-            progress.warn(f"{picture.name} {problem}: it is not classified")
-    usable = [i for i, problem in enumerate(problems) if problem is None]
+    rows, images = image_folders.unlabelled(source, column)
+    usable = warn_of_unusable(images, "it is not classified")
     if not usable:
         raise DataError(f"{source}: no image there can be used; see the lines above")
-    kept = [pictures[i] for i in usable]
+    kept = [images[i] for i in usable]
     name = next((name for name, value in rows[usable[0]].items() if value == kept[0].name), "image")
     return [rows[i] for i in usable], kept, name
 
 
-def _is_path(given: str) -> bool:
-    """A file that is there, or what can only be meant as one: a data file's name without spaces."""
-    from rehead.data.writing import FORMATS
+def _lines_of_stdin() -> list[str]:
+    """Return the lines of stdin, whatever encoding the terminal has: they are UTF-8."""
+    stream = getattr(sys.stdin, "buffer", None)
+    # Without a buffer it is text that was put in its place.
+    text = sys.stdin.read() if stream is None else stream.read().decode("utf-8-sig", "surrogateescape")
+    if not text:
+        return []
+    lines = text.replace("\r\n", "\n").removesuffix("\n").split("\n")
+    return [_checked(line, f"stdin line {number}") for number, line in enumerate(lines, start=1)]
+
+
+def _checked(text: str, where: str) -> str:
+    """Return the text; raise DataError where a byte of it is not UTF-8."""
+    from rehead.data.lines import SURROGATE, UNDECODED
+
+    if not text.isascii() and (found := SURROGATE.search(text)):
+        byte = ord(found[0]) - UNDECODED
+        what = f"byte 0x{byte:02x} is not UTF-8" if 0 <= byte < 256 else "it holds half a surrogate pair"
+        raise DataError(f"{where}: {what}; convert it to UTF-8")
+    return text
+
+
+def _is_table(source: str) -> bool:
+    """Return whether it is a file or sample that is there, or can only be meant as one: a data file's name."""
+    from rehead.data.samples import PREFIX
+    from rehead.data.tables import is_named_as_table
 
     try:
-        if given and Path(given).exists():
+        if source and Path(source).exists():
             return True
-    except OSError:  # too long for a file's name, so it is a text
+    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it, so it is a text
         return False
-    return Path(given).suffix in (*FORMATS, ".txt", ".json") and not any(character.isspace() for character in given)
+    return is_named_as_table(source) or (source.startswith(PREFIX) and not any(map(str.isspace, source)))
 
 
-def _trained_text_column(model: Path) -> str | None:
+def _read_table(
+    source: str, text_column: str | None, model: Path
+) -> tuple[list[dict[str, Any]], list[str] | list[ImageInput], str]:
+    from rehead.data.columns import text_column_of
+    from rehead.data.samples import read_any
+
+    trained_text, trained_label = _trained_columns(model)
+    names = [name for name in (text_column, trained_text, trained_label) if name]
+    table = read_any(source, unlabelled=True, names=names)
+    column = text_column_of(table, text_column, trained_text)
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    texts = [row[column] or "" for row in rows]
+    empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
+    if empty:
+        progress.warn(f"{len(empty):,} rows have no text and are classified as empty (row {empty[0]}, ...)")
+    return rows, texts, column
+
+
+def _trained_columns(model: Path) -> tuple[str | None, str | None]:
+    """Return the columns of texts and labels that a saved classifier was trained on."""
     try:
-        column: str | None = json.loads((model / "rehead.json").read_text(encoding="utf-8")).get("text_column")
-    except (OSError, ValueError):
-        return None  # loading the model will say what is wrong with it
-    return column
+        saved = json.loads((model / "rehead.json").read_text(encoding="utf-8"))
+        return saved.get("text_column"), saved.get("label_column")
+    except (OSError, ValueError, AttributeError):
+        return None, None  # loading the model will say what is wrong with it

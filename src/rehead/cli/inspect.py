@@ -49,9 +49,9 @@ def run(options: argparse.Namespace) -> None:
         require_source(source)  # before torch is imported, which takes seconds
     from rehead.analysis import label_study
     from rehead.analysis.inspection import inspect
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
 
-    sources = Sources(
+    sources = DataConfig(
         data,
         test=options.test,
         text_column=options.text_column,

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the catalogue of data sets."""
-    from rehead.data.galleries import DIGITS
+    from rehead.data.image_folders import DIGITS
     from rehead.data.samples import PREFIX, SAMPLES
 
     digits = ("comes with scikit-learn", "1,797 images of handwritten digits; CC BY 4.0")

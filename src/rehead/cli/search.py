@@ -40,11 +40,11 @@ def run(options: argparse.Namespace) -> None:
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
     from rehead.comparison.search import search
-    from rehead.data.parts import Sources
+    from rehead.data.preparation import DataConfig
     from rehead.workflows.fit import fit
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
-    sources = Sources(options.data, test=options.test, **columns)
+    sources = DataConfig(options.data, test=options.test, **columns)
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
     found = search(sources, model, n_trials=options.trials, storage=options.storage, budget=options.budget)
     fitted = fit(sources, found.model, options.output).to_json()

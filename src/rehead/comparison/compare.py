@@ -18,7 +18,7 @@ from rehead.comparison.identity import digest
 from rehead.comparison.recommendation import best_cheap, p_value, recommend
 from rehead.comparison.results import ApproachResult, ComparisonResult
 from rehead.comparison.trial import run_trial, title
-from rehead.data.parts import Parts, Sources, prepare
+from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.evaluation import plots, report
 from rehead.models.families import FAMILIES
 from rehead.models.loading import locate, model_type_of
@@ -37,7 +37,7 @@ _ENOUGH = 0.95
 
 
 def compare(
-    sources: Sources | str,
+    sources: DataConfig | str,
     *,
     names: Sequence[str] = tuple(TITLES),
     bases: Sequence[str] = BASES,
@@ -120,11 +120,11 @@ def _requested(
     return requested
 
 
-def _parts(sources: Sources | str, seed: int) -> Parts:
+def _parts(sources: DataConfig | str, seed: int) -> DataSplits:
     """Read and split the examples, and say what is used of them."""
-    sources = Sources(sources) if isinstance(sources, str) else sources
+    sources = DataConfig(sources) if isinstance(sources, str) else sources
     parts = prepare(sources, seed)
-    if parts.train.multilabel or parts.train.pictures is not None:
+    if parts.train.multilabel or parts.train.images is not None:
         raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
     messages.say_what_is_used(parts)
     messages.say_findings(parts.findings)

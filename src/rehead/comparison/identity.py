@@ -18,7 +18,7 @@ def digest(settings: Sequence[object], folders: Sequence[Path], parts: Sequence[
     result = hashlib.sha256(repr([*settings, models, versions]).encode())
     for part in parts:
         result.update(repr(part.label_names).encode())
-        contents = [picture.digest.hex() for picture in part.pictures or []] or part.texts
+        contents = [picture.digest.hex() for picture in part.images or []] or part.texts
         result.update("\0".join(contents).encode())
         result.update(part.labels.tobytes())
     return result.hexdigest()[:16]

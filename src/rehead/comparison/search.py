@@ -15,7 +15,7 @@ from sklearn.base import clone
 
 from rehead.classifier import Classifier
 from rehead.comparison.identity import digest
-from rehead.data.parts import Parts, Sources, prepare
+from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.models.heads import candidates
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError, first_line
@@ -74,7 +74,7 @@ class SearchResult:
 
 
 def search(
-    sources: Sources | str,
+    sources: DataConfig | str,
     model: Classifier | None = None,
     *,
     n_trials: int = 20,
@@ -98,7 +98,7 @@ def search(
     if n_trials < 1:
         raise SettingError(f"`n_trials` must be 1 or more, not {n_trials}")
     model = model or Classifier()
-    parts = prepare(Sources(sources) if isinstance(sources, str) else sources, model.random_state)
+    parts = prepare(DataConfig(sources) if isinstance(sources, str) else sources, model.random_state)
     data = model.encode(parts.train, parts.validation)
     study = _study(optuna, storage, parts, model, data)
     states = optuna.trial.TrialState
@@ -132,7 +132,7 @@ def _optuna() -> Any:
     return optuna
 
 
-def _study(optuna: Any, storage: str | Path, parts: Parts, model: Classifier, data: EncodedData) -> Any:
+def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifier, data: EncodedData) -> Any:
     """Open the study of these data and settings in the SQLite file, or begin it."""
     name = digest(sorted(model.get_params().items()), [data.base.folder], (parts.train, parts.validation))
     try:
@@ -152,7 +152,7 @@ def _study(optuna: Any, storage: str | Path, parts: Parts, model: Classifier, da
     return study
 
 
-def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
+def _objective(optuna: Any, parts: DataSplits, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
     n_layers, whole = len(data.base.blocks), data.base.whole
     most = _MOST_TRAINED if data.config.learns_whole_inputs else 0
 

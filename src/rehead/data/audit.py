@@ -18,12 +18,14 @@ from rehead.data import languages
 from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.findings import SHOWN, Finding, in_order, shown
+from rehead.data.headers import is_number
 from rehead.data.image_audit import image_findings
+from rehead.data.label_cells import same_value
 from rehead.data.shortcuts import shortcuts
 
 # A share of contradictions among the labels from which on they limit what any classifier can reach.
 _MANY_CONTRADICTIONS = 0.01
-# The largest class has so many times the examples of the smallest.
+# The largest class has this many times the examples of the smallest.
 _IMBALANCED = 10
 # A class with fewer examples is measured on one or two in the test.
 _FEW_EXAMPLES = 10
@@ -35,11 +37,13 @@ _HUGE = 100_000
 _BINARY = 0.05
 # Line breaks in so few of the texts are more likely rows that broke than paragraphs.
 _FEW_WITH_LINE_BREAKS = 0.01
-# Languages are told from so many texts, of so many letters at least, and named from this share on.
+# Languages are named from this share of the texts on.
 _LANGUAGE_SHARE = 0.05
 
 # What stands in the place of bytes that are not UTF-8.
 _LOST = "\ufffd"
+# Punctuation and spaces that make no other label: not between digits, and hyphens and the like between letters alone.
+_SPACING = re.compile(r"[\s_'\"()\[\]:;!?]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-\u2010-\u2014/&](?=[^\W\d])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -48,7 +52,7 @@ def audit(
     dropped: Dropped,
     test: Examples | None = None,
 ) -> list[Finding]:
-    """All findings, the gravest first.
+    """Return all findings, the gravest first.
 
     Args:
         examples: as they were read, duplicates included; `near` is set (see `rehead.data.duplicates.with_near`).
@@ -63,7 +67,7 @@ def audit(
         *(_leaked(examples, exact, test) if test is not None else ()),
         *_spellings(examples),
         *_class_sizes(examples),
-        *(_of_texts(examples) if examples.pictures is None else image_findings(examples)),
+        *(_of_texts(examples) if examples.images is None else image_findings(examples)),
     ]
     return in_order(findings)
 
@@ -75,14 +79,14 @@ def _of_texts(examples: Examples) -> Iterator[Finding]:
 
 
 def class_counts(examples: Examples) -> dict[str, int]:
-    """Examples of each class, the most frequent first."""
+    """Return examples of each class, the most frequent first."""
     counts = of_labels.class_counts(examples.labels, len(examples.label_names))
     order = np.argsort(-counts, kind="stable")
     return {examples.label_names[label]: int(counts[label]) for label in order if counts[label]}
 
 
 def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
-    """How many texts have a length of 1, 2, 3 to 4, 5 to 8, 9 to 16, ...: powers of two, by their upper end."""
+    """Return how many texts have a length of 1, 2, 3 to 4, 5 to 8, 9 to 16, ...: powers of two, by their upper end."""
     upper = 2 ** np.ceil(np.log2(np.maximum(lengths, 1))).astype(np.int64)
     return {str(end): int(count) for end, count in zip(*np.unique(upper, return_counts=True), strict=True)}
 
@@ -94,7 +98,7 @@ def _unusable(dropped: Dropped) -> Iterator[Finding]:
 
 
 def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
-    """The same text, or nearly the same, with different labels."""
+    """Yield the same text, or nearly the same, with different labels."""
     n = len(examples)
     labels = of_labels.combinations(examples.labels)
     same = _of_several_labels(exact, labels)
@@ -120,7 +124,7 @@ def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
 
 
 def _of_several_labels(groups: Index, labels: Index) -> Index:
-    """Positions of the examples whose group has more than one label, group by group."""
+    """Return positions of the examples whose group has more than one label, group by group."""
     pairs = np.unique(np.stack([groups, labels], axis=1), axis=0)
     numbers, kinds = np.unique(pairs[:, 0], return_counts=True)
     rows = np.flatnonzero(np.isin(groups, numbers[kinds > 1]))
@@ -149,7 +153,7 @@ def _repeated(examples: Examples, exact: Index) -> Iterator[Finding]:
 
 
 def _repeats(groups: Index) -> Index:
-    """Positions of all but the first of each group."""
+    """Return positions of all but the first of each group."""
     _, first = np.unique(groups, return_index=True)
     return np.setdiff1d(np.arange(len(groups)), first)
 
@@ -175,7 +179,7 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
     counts = class_counts(examples)
     same: dict[str, list[str]] = {}
     for name in counts:
-        same.setdefault(re.sub(r"[\W_]+", "", name).casefold(), []).append(name)
+        same.setdefault(_spelled(name), []).append(name)
     for names in same.values():
         if len(names) > 1:
             yield _spelling("error", names, counts)
@@ -191,6 +195,15 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
                 and SequenceMatcher(None, forms[rare], forms[common]).ratio() >= _SPELLED_ALIKE
             ):
                 yield _spelling("warning", [common, rare], counts)
+
+
+def _spelled(name: str) -> str:
+    """Return what is the same for labels that differ in Unicode form, case, spaces and punctuation alone.
+
+    Signs, as in C++ or A-, and symbols such as emoji are kept; numbers are the same if their values are.
+    """
+    form = same_value(name).casefold()
+    return form if is_number(form) else _SPACING.sub("", form) or form
 
 
 def _spelling(grade: str, names: list[str], counts: dict[str, int]) -> Finding:
@@ -265,7 +278,7 @@ def _odd_texts(examples: Examples) -> Iterator[Finding]:
 
 
 def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> Iterator[Finding]:
-    """Texts that are too long.
+    """Yield texts that are too long.
 
     Args:
         used, lost: (n,) tokens of each example's text that are used, and that are not.
@@ -292,17 +305,18 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
 
 def _languages(examples: Examples) -> Iterator[Finding]:
     by_row = languages.of_some(examples.texts, seed=0)
-    told: dict[str, list[int]] = {}
+    rows_of: dict[str, list[int]] = {}
     for row, language in by_row.items():
-        told.setdefault(language, []).append(row)
-    shares = {language: len(rows) / len(by_row) for language, rows in told.items()}
+        rows_of.setdefault(language, []).append(row)
+    shares = {language: len(rows) / len(by_row) for language, rows in rows_of.items()}
     named = sorted((name for name, share in shares.items() if share >= _LANGUAGE_SHARE), key=lambda name: -shares[name])
     if len(named) > 1 or (named and named[0] != "en"):
-        rows = [told[language][0] for language in named]
+        n_named, named = len(named), named[:SHOWN]
+        rows = [rows_of[language][0] for language in named]
         yield Finding(
             "note",
             "languages",
-            len(named),
+            n_named,
             [
                 {"language": language, "share": f"{shares[language]:.0%}", **shown}
                 for language, shown in zip(named, shown(examples, np.array(rows)), strict=True)
@@ -320,5 +334,5 @@ def _shortcuts(examples: Examples) -> Iterator[Finding]:
             len(found.rows),
             shown(examples, found.rows),
             f"{found.purity:.0%} of the texts with {found.feature} are {name!r}, which are {found.reach:.0%} of that "
-            f"class, so {found.feature} alone tells it; make sure that this holds where the classifier will be used",
+            f"class, so {found.feature} alone reveals it; make sure that this holds where the classifier will be used",
         )

@@ -11,8 +11,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from rehead.data.examples import Dropped, Examples, Index
+from rehead.data.images import ImageInput
 from rehead.data.labels import combinations
-from rehead.data.pictures import Picture
 
 # Texts are nearly the same when about this share of their shingles is common to both (Jaccard similarity; Leskovec et
 # al., Mining of Massive Datasets, §3.2). In a text message of 80 letters, that is one word in another's place.
@@ -23,30 +23,30 @@ _SHINGLE = 5
 # with a similarity of 0.8 all but 1 in 1,000 are, of those with 0.5 a third.
 _HASHES, _BANDS = 144, 24
 _SEED = 0
-# So many texts are hashed at a time.
+# Texts that are hashed at a time.
 _HASHED = 4096
 # Of an image's hash, how many bits may differ where two look alike, and how strongly their shades must be correlated;
-# so many images are compared with all at a time.
+# this number of images is compared with all at a time.
 _BITS, _CORRELATED, _COMPARED = 16, 0.98, 256
 
 
-def fingerprint(text: str | Picture) -> int:
-    """A 63-bit hash that is equal for texts that differ in white space and upper or lower case only, or for image files
-    with the same bytes.
+def fingerprint(text: str | ImageInput) -> int:
+    """Return a 63-bit hash that is equal for texts that differ in white space and case alone, or for image files with
+    the same bytes.
     """
-    if isinstance(text, Picture):
+    if isinstance(text, ImageInput):
         return int.from_bytes(text.digest[:8], "big") >> 1
     same = " ".join(text.split()).casefold()
     return int.from_bytes(hashlib.blake2b(same.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def fingerprints(texts: Sequence[str | Picture]) -> npt.NDArray[np.int64]:
-    """(n,) int64: the fingerprint of each text or image."""
+def fingerprints(texts: Sequence[str | ImageInput]) -> npt.NDArray[np.int64]:
+    """Return (n,) int64: the fingerprint of each text or image."""
     return np.array([fingerprint(text) for text in texts], dtype=np.int64)
 
 
 def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
-    """Keeps the first of the texts that are the same up to white space and case.
+    """Keep the first of the texts that are the same up to white space and case.
 
     A repeat that carries another label than the first is listed under a reason of its own: one of the two
     labels is wrong.
@@ -67,7 +67,7 @@ def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
 
 
 def near_groups(texts: list[str]) -> Index:
-    """(n,) int64: texts with the same number are nearly the same, or linked by others that are.
+    """Return (n,) int64: texts with the same number are nearly the same, or linked by others that are.
 
     White space, case and which digits a number has make no difference. Numbers count from 0 by first appearance.
     MinHash estimates the similarity, with a standard error of 0.03, so of pairs close to `NEAR` some are missed.
@@ -85,14 +85,14 @@ def near_groups(texts: list[str]) -> Index:
     return np.array([numbers.setdefault(int(groups[i]), len(numbers)) for i in of_form], dtype=np.int64)
 
 
-def look_alike(pictures: Sequence[Picture]) -> Index:
-    """(n,) int64: images with the same number look nearly the same, or are linked by others that do.
+def look_alike(images: Sequence[ImageInput]) -> Index:
+    """Return (n,) int64: images with the same number look nearly the same, or are linked by others that do.
 
     They do if at most `_BITS` of the 256 bits of their difference hashes differ, and if the shades of their small
     copies are correlated by `_CORRELATED` too: of simple drawings many have like hashes.
     """
-    hashes = np.stack([picture.look.hash for picture in pictures]) if pictures else np.zeros((0, 4), np.uint64)
-    shades = np.stack([picture.look.shades for picture in pictures]) if pictures else np.zeros((0, 1), np.float32)
+    hashes = np.stack([image.look.hash for image in images]) if images else np.zeros((0, 4), np.uint64)
+    shades = np.stack([image.look.shades for image in images]) if images else np.zeros((0, 1), np.float32)
     groups: Index = np.arange(len(hashes), dtype=np.int64)
     for start in range(0, len(hashes), _COMPARED):
         part = hashes[start : start + _COMPARED]
@@ -111,24 +111,24 @@ def look_alike(pictures: Sequence[Picture]) -> Index:
 
 
 def with_near(*parts: Examples) -> list[Examples]:
-    """The same examples, with `near` set to groups that all the parts share."""
+    """Return the same examples, with `near` set to groups that all the parts share."""
     bounds = np.cumsum([len(part) for part in parts])[:-1]
-    if all(part.pictures is None for part in parts):
+    if all(part.images is None for part in parts):
         together = near_groups([text for part in parts for text in part.texts])
     else:
-        together = look_alike([picture for part in parts for picture in part.pictures or []])
+        together = look_alike([image for part in parts for image in part.images or []])
     groups = np.split(together, bounds)
     return [replace(part, near=near) for part, near in zip(parts, groups, strict=True)]
 
 
 def near_of(examples: Examples) -> Index:
-    """(n,) what `with_near` has set."""
+    """Return (n,) groups as `with_near` has set them."""
     assert examples.near is not None
     return examples.near
 
 
 def _form(text: str) -> bytes:
-    """What two texts that differ in white space, case and digits alone have in common; as long as a shingle or more."""
+    """Return what texts that differ in white space, case and digits alone have in common, a shingle long at least."""
     same = " ".join(text.split()).casefold().translate(_DIGITS)
     return same.encode(errors="surrogatepass").ljust(_SHINGLE, b"\0")
 
@@ -137,7 +137,7 @@ _DIGITS = str.maketrans(dict.fromkeys("123456789", "0"))
 
 
 def _share_a_band(forms: list[bytes]) -> npt.NDArray[np.bool_]:
-    """(n,): which of them may be near another; of most texts nothing more needs to be known."""
+    """Return (n,): which of them may be near another; of most texts nothing more needs to be known."""
     index = RMinHashLSH(NEAR, _HASHES, _BANDS)
     matrices = []
     for start in range(0, len(forms), _HASHED):
@@ -146,14 +146,14 @@ def _share_a_band(forms: list[bytes]) -> npt.NDArray[np.bool_]:
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(hashes), offsets, _HASHES, _SEED)
         index.insert_matrix(matrix, start)
         matrices.append(matrix)
-    # Each text finds itself, and is told to have a duplicate only where it finds another.
+    # Each text finds itself, and has a duplicate only where it finds another.
     return np.array(
         [flag for matrix in matrices for flag in index.query_duplicate_flags_matrix(matrix)], dtype=np.bool_
     )
 
 
 def _hashed_shingles(form: bytes) -> npt.NDArray[np.uint64]:
-    """The shingles as numbers, their bits mixed (Steele et al., OOPSLA 2014, Figure 15)."""
+    """Return the shingles as numbers, their bits mixed (Steele et al., OOPSLA 2014, Figure 15)."""
     letters = np.lib.stride_tricks.sliding_window_view(np.frombuffer(form, np.uint8), _SHINGLE)
     mixed = letters.astype(np.uint64) @ (np.uint64(256) ** np.arange(_SHINGLE, dtype=np.uint64))
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -162,7 +162,7 @@ def _hashed_shingles(form: bytes) -> npt.NDArray[np.uint64]:
 
 
 def _near_pairs(forms: list[bytes]) -> Index:
-    """(m, 2): pairs of positions."""
+    """Return (m, 2): pairs of positions."""
     shingles = ({form[i : i + _SHINGLE] for i in range(len(form) - _SHINGLE + 1)} for form in forms)
     hashed = RMinHash.from_token_sets(shingles, _HASHES, _SEED)
     index = RMinHashLSH(NEAR, _HASHES, _BANDS)
@@ -176,6 +176,6 @@ def _near_pairs(forms: list[bytes]) -> Index:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
-def seen_before(texts: Sequence[str | Picture], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-    """(n,) bool: which of the texts have a fingerprint among `known`."""
+def seen_before(texts: Sequence[str | ImageInput], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Return (n,) bool: which of the texts have a fingerprint among `known`."""
     return np.isin(fingerprints(texts), known)

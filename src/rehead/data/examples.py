@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,37 +11,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rehead.data.cells import Table
+from rehead.data.columns import require_column
+from rehead.data.images import ImageInput
+from rehead.data.label_cells import SEPARATOR, is_missing, label_lists, same_value
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
-from rehead.data.pictures import Picture
 from rehead.runtime.errors import DataError
 
 Index = npt.NDArray[np.int64]
 
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
-# Between the labels of a text that has several, where nothing else is said.
-SEPARATOR = ";"
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table as it stands in a file: every cell is text, None where there is no value.
-
-    Attributes:
-        source: where it came from, for messages.
-        columns: names of the columns.
-        rows: one list of cells a row, as many as there are columns.
-        lines: the line in the file at which each row begins, from 1 (the row's number, where there are no lines).
-    """
-
-    source: str
-    columns: list[str]
-    rows: list[list[str | None]]
-    lines: list[int]
-
-    def column(self, name: str) -> list[str | None]:
-        position = self.columns.index(name)
-        return [row[position] for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -59,7 +39,7 @@ class Examples:
         times: (n,) float64, seconds since 1970 or any number that rises with time; None where nothing is known.
         near: (n,) int64, the same number for texts that are nearly the same, in all parts of a fit; None before that
             has been looked at.
-        pictures: the n images, if that is what they are.
+        images: the n images, if that is what they are.
     """
 
     texts: list[str]
@@ -70,32 +50,32 @@ class Examples:
     groups: Index | None = None
     times: npt.NDArray[np.float64] | None = None
     near: Index | None = None
-    pictures: list[Picture] | None = None
+    images: list[ImageInput] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @property
-    def inputs(self) -> list[str] | list[Picture]:
-        """What a model is given: the texts, or the images."""
-        return self.texts if self.pictures is None else self.pictures
+    def inputs(self) -> list[str] | list[ImageInput]:
+        """Return what a model classifies: the texts, or the images."""
+        return self.texts if self.images is None else self.images
 
     @property
     def what(self) -> str:
-        """What the examples are, in a word."""
-        return "texts" if self.pictures is None else "images"
+        """Return what the examples are, in a word."""
+        return "texts" if self.images is None else "images"
 
     @property
     def multilabel(self) -> bool:
-        """Whether a text may have several labels."""
+        """Return whether a text may have several labels."""
         return is_multilabel(self.labels)
 
     def named(self, row: int) -> str:
-        """The label of an example as people write it, or all of its labels."""
+        """Return the label of an example as people write it, or all of its labels."""
         return named(self.labels[row], self.label_names)
 
     def take(self, index: Index) -> Examples:
-        """The examples at the given positions, in that order."""
+        """Return the examples at the given positions, in that order."""
         return Examples(
             texts=[self.texts[i] for i in index],
             labels=self.labels[index],
@@ -105,11 +85,11 @@ class Examples:
             groups=None if self.groups is None else self.groups[index],
             times=None if self.times is None else self.times[index],
             near=None if self.near is None else self.near[index],
-            pictures=None if self.pictures is None else [self.pictures[i] for i in index],
+            images=None if self.images is None else [self.images[i] for i in index],
         )
 
     def followed_by(self, other: Examples) -> Examples:
-        """These examples and then those of another part of the same fit."""
+        """Return these examples and then those of another part of the same fit."""
 
         def joined(name: str) -> Any:
             first, second = getattr(self, name), getattr(other, name)
@@ -124,12 +104,12 @@ class Examples:
             groups=joined("groups"),
             times=joined("times"),
             near=joined("near"),
-            pictures=None if self.pictures is None or other.pictures is None else [*self.pictures, *other.pictures],
+            images=None if self.images is None or other.images is None else [*self.images, *other.images],
         )
 
 
 def named(labels: Any, label_names: tuple[str, ...]) -> str:
-    """A class id, or (k,) of 0 and 1, in words."""
+    """Return a class id, or (k,) of 0 and 1, in words."""
     if np.ndim(labels) == 0:
         return label_names[int(labels)]
     return SEPARATOR.join(label_names[label] for label in np.flatnonzero(labels)) or NO_LABEL
@@ -149,7 +129,7 @@ def from_table(
     label_names: tuple[str, ...] | None = None,
     separator: str | None = None,
 ) -> tuple[Examples, Dropped]:
-    """Makes examples of a table's two columns; rows without text or label are left out and listed.
+    """Make examples of a table's two columns; rows without text or label are left out and listed.
 
     Args:
         label_names: the classes that are known already (of a training set, for its test set); by default
@@ -162,7 +142,7 @@ def from_table(
     """
     dropped: Dropped = {}
     texts: list[str] = []
-    named_labels: list[list[str]] = []
+    cells: list[str] = []
     lines: list[int] = []
     columns = zip(table.column(text_column), table.column(label_column), table.lines, strict=True)
     for text, label, line in columns:
@@ -170,15 +150,18 @@ def from_table(
             dropped.setdefault("no text", []).append(line)
         elif not (label and label.strip()):
             dropped.setdefault("no label", []).append(line)
+        elif is_missing(label) and label.strip() not in (label_names or ()):
+            dropped.setdefault(f"label {label.strip()}, which stands for none", []).append(line)
         else:
             texts.append(text)
-            named_labels.append(labels_in(label, separator))
+            cells.append(label)
             lines.append(line)
     if not texts:
         raise DataError(
             f"{table.source}: none of its {len(table.rows)} rows has both a text (column {text_column!r}) and a "
             f"label (column {label_column!r}); name the right columns with `text_column` and `label_column`"
         )
+    named_labels = label_lists(cells, separator, lines, table.source)
     known = label_names or in_order({name for names in named_labels for name in names})
     if not known:
         raise DataError(f"{table.source}: no row has a label in column {label_column!r}; name it with `label_column`")
@@ -188,6 +171,10 @@ def from_table(
             "name the column that holds the classes with `label_column`"
         )
     ids = {name: i for i, name in enumerate(known)}
+    if label_names is not None:
+        alike = Counter(map(same_value, known))
+        by_value = {value: name for name in known if alike[value := same_value(name)] == 1}
+        named_labels = [[n if n in ids else by_value.get(same_value(n), n) for n in names] for names in named_labels]
     for names, line in zip(named_labels, lines, strict=True):
         for name in names:
             if name not in ids:
@@ -204,54 +191,25 @@ def from_table(
     return Examples(texts, labels, known, np.array(lines, dtype=np.int64), table.source), dropped
 
 
-def labels_in(cell: str, separator: str | None) -> list[str]:
-    """The labels that a cell holds; one if there is no separator."""
-    if separator is None:
-        return [cell.strip()]
-    listed = _as_list(cell)
-    pieces = cell.split(separator) if listed is None else listed
-    return [piece.strip() for piece in pieces if piece.strip()]
-
-
-def _as_list(cell: str) -> list[str] | None:
-    """The labels of a JSON array such as `["a", "b"]`; None for anything else."""
-    if not (cell.lstrip().startswith("[") and cell.rstrip().endswith("]")):
-        return None
-    try:
-        values = json.loads(cell)
-    except ValueError:
-        return None
-    return [str(value) for value in values] if all(isinstance(value, str | int) for value in values) else None
-
-
-def separator_of(cells: list[str | None]) -> str | None:
-    """What stands between the labels of a column whose texts may have several; None where each has one.
-
-    They may have several if every cell is a JSON array, or if semicolons divide cells into names that come up again:
-    into no more different names than there are different cells.
-    """
-    different = {cell.strip() for cell in cells if cell and cell.strip()}
-    if different and all(_as_list(cell) is not None for cell in different):
-        return SEPARATOR
-    if not any(SEPARATOR in cell for cell in different):
-        return None
-    pieces = {piece for cell in different for piece in labels_in(cell, SEPARATOR)}
-    return SEPARATOR if len(pieces) <= len(different) else None
+def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
+    """Return the examples that have a text, and the lines of the others."""
+    if examples.images is not None:
+        return examples, {}
+    filled = np.array([bool(text.strip()) for text in examples.texts], dtype=np.bool_)
+    empty = examples.lines[~filled].tolist()
+    return examples.take(np.flatnonzero(filled)), {"no text": empty} if empty else {}
 
 
 def with_groups_and_times(
     examples: Examples, table: Table, group_column: str | None, time_column: str | None
 ) -> Examples:
-    """The same examples, with what two more columns of their table say of them.
+    """Return the same examples, with what two more columns of their table say of them.
 
     Raises:
         DataError: there is no such column, or a time cannot be read.
     """
-    for option, name in (("group_column", group_column), ("time_column", time_column)):
-        if name is not None and name not in table.columns:
-            raise DataError(
-                f"{table.source} has no column {name!r} (`{option}`); its columns are {', '.join(table.columns)}"
-            )
+    for option, name in (("`group_column`", group_column), ("`time_column`", time_column)):
+        require_column(table, name, option)
     position = {line: i for i, line in enumerate(table.lines)}
     rows = [position[line] for line in examples.lines.tolist()]
     groups = times = None
@@ -289,7 +247,7 @@ def _as_time(cell: str | None, table: Table, line: int, column: str) -> float:
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:
-    """Class names in the order of their ids: by number where all are integers, else alphabetically."""
+    """Return class names in the order of their ids: by number where all are integers, else alphabetically."""
     try:
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     except ValueError:
@@ -297,14 +255,14 @@ def in_order(names: set[str]) -> tuple[str, ...]:
 
 
 def require_learnable(examples: Examples, least: int = 2) -> None:
-    """Checks that there is something to learn: two classes at least, each with enough examples; where a text may have
+    """Check that there is something to learn: two classes at least, each with enough examples; where a text may have
     several labels, one class is enough if some examples are not of it.
 
     Args:
         least: examples a class; one is enough where the test has examples of its own.
 
     Raises:
-        DataError: nothing to tell apart, or a class with too few examples.
+        DataError: there are no two classes, or a class with too few examples.
     """
     counts = class_counts(examples.labels, len(examples.label_names))
     present = np.flatnonzero(counts)

@@ -7,7 +7,7 @@ from typing import Any
 
 from rehead.data.examples import Examples, Index
 
-# So many examples are shown of each finding, and so many characters of each.
+# Examples that are shown of each finding, and characters of each.
 SHOWN, SHOWN_CHARACTERS = 5, 120
 
 
@@ -20,7 +20,7 @@ class Finding:
             know.
         kind: what it is, in two or three words.
         count: how many rows, or classes, it concerns.
-        examples: some of them, each with `row` and `text`, or what else is told.
+        examples: some of them, each with `row` and `text`, or what else is to be said of it.
         advice: what to do about it.
     """
 
@@ -38,12 +38,12 @@ GRADES = ("error", "warning", "note")
 
 
 def in_order(findings: list[Finding]) -> list[Finding]:
-    """The gravest first."""
+    """Return the gravest first."""
     return sorted(findings, key=lambda finding: GRADES.index(finding.grade))
 
 
 def shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
-    """The first few of these rows."""
+    """Return the first few of these rows."""
     return [
         {
             "row": int(examples.lines[i]),
@@ -55,6 +55,6 @@ def shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
 
 
 def shortened(text: str) -> str:
-    """The beginning of a text, in one line."""
+    """Return the beginning of a text, in one line."""
     line = " ".join(text[: 4 * SHOWN_CHARACTERS].split())
     return line if len(line) <= SHOWN_CHARACTERS else f"{line[: SHOWN_CHARACTERS - 3]}..."

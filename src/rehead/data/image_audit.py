@@ -12,13 +12,13 @@ from rehead.data.labels import of_class
 
 # Shorter sides of fewer pixels hold little for a model that was trained on photographs.
 _SMALL = 32
-# A size that so many of the images have, and that so surely tells the class, gives it away.
+# A size gives the class away where this share of the images has it, and this share of those is of one class.
 _COMMON, _SURE = 0.05, 0.95
 
 
 def image_findings(examples: Examples) -> Iterator[Finding]:
-    """Findings of n images that were looked at (`Picture.look`)."""
-    looks = [picture.look for picture in examples.pictures or []]
+    """Yield findings of n images that were looked at (`ImageInput.look`)."""
+    looks = [image.look for image in examples.images or []]
     kinds: dict[str, list[int]] = {}
     for i, look in enumerate(looks):
         for oddity in look.oddities:
@@ -40,10 +40,10 @@ def image_findings(examples: Examples) -> Iterator[Finding]:
 
 
 def _sizes_that_tell(examples: Examples) -> Iterator[Finding]:
-    """Sizes that one class alone has: a sign that it comes from another source."""
+    """Yield sizes that one class alone has: a sign that it comes from another source."""
     if examples.multilabel:
         return
-    sizes = np.array([(picture.look.width, picture.look.height) for picture in examples.pictures or []])
+    sizes = np.array([(image.look.width, image.look.height) for image in examples.images or []])
     different, which = np.unique(sizes, axis=0, return_inverse=True)
     for number, (width, height) in enumerate(different.tolist()):
         rows = np.flatnonzero(which.ravel() == number)

@@ -4,12 +4,13 @@ and 1 where a text may have several, or none. What follows differs by shape, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from rehead.data.label_cells import indicators
+from rehead.data.lines import SURROGATE
 from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
@@ -19,28 +20,28 @@ EVEN = 0.5
 
 
 def is_multilabel(labels: Labels) -> bool:
-    """Whether a text may have several labels."""
+    """Return whether a text may have several labels."""
     return labels.ndim == 2
 
 
 def of_class(labels: Labels, label: int) -> npt.NDArray[np.bool_]:
-    """(n,) bool: which examples have the label."""
+    """Return (n,) bool: which examples have the label."""
     return labels[:, label] > 0 if is_multilabel(labels) else labels == label
 
 
 def class_counts(labels: Labels, n_classes: int) -> Labels:
-    """(n_classes,) int64: how many examples have each label."""
+    """Return (n_classes,) int64: how many examples have each label."""
     counts: Labels = labels.sum(0) if is_multilabel(labels) else np.bincount(labels, minlength=n_classes)
     return np.asarray(counts, dtype=np.int64)
 
 
 def as_indicator(labels: Labels, n_classes: int) -> npt.NDArray[np.float64]:
-    """(n, n_classes) float64: 1 for each label that an example has."""
+    """Return (n, n_classes) float64: 1 for each label that an example has."""
     return labels.astype(np.float64) if is_multilabel(labels) else np.eye(n_classes)[labels]
 
 
 def combinations(labels: Labels) -> npt.NDArray[np.int64]:
-    """(n,) int64: the same number for examples that have exactly the same labels."""
+    """Return (n,) int64: the same number for examples that have exactly the same labels."""
     if not is_multilabel(labels):
         return labels
     _, numbers = np.unique(labels, axis=0, return_inverse=True)
@@ -48,7 +49,7 @@ def combinations(labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def strata(labels: Labels) -> npt.NDArray[np.int64]:
-    """(n,) int64: the class that a split is to spread an example by: its own, or the rarest of several.
+    """Return (n,) int64: the class that a split is to spread an example by: its own, or the rarest of several.
 
     An example without a label belongs to a stratum of its own kind.
     """
@@ -60,39 +61,108 @@ def strata(labels: Labels) -> npt.NDArray[np.int64]:
 
 
 def most_probable(probabilities: npt.NDArray[np.floating], multilabel: bool) -> Labels:
-    """Labels for probabilities (n, n_classes): the most probable one, or all that are as probable as not."""
+    """Return labels for probabilities (n, n_classes): the most probable one, or all that are as probable as not."""
     chosen: Labels = (probabilities >= EVEN).astype(np.int64) if multilabel else probabilities.argmax(1)
     return chosen
 
 
 def are_right(labels: Labels, predicted: Labels) -> npt.NDArray[np.bool_]:
-    """(n,) bool: where the prediction is the label; where it is all of the labels and nothing else."""
+    """Return (n,) bool: where the prediction is the label; where it is all of the labels and nothing else."""
     same: npt.NDArray[np.bool_] = labels == predicted
     return np.asarray(same.all(1)) if is_multilabel(labels) else same
 
 
-def classes_among(y: Sequence[Any]) -> tuple[npt.NDArray[Any], Labels]:
+def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
     """Return the classes among labels as `Classifier.fit` takes them, and the labels as they are kept here.
 
+    What comes back from `restored` after saving is equal to the classes; what could not is refused.
+
+    Args:
+        y: n labels, all text, all numbers or all truth values; n collections of such; or (n, k) of 0 and 1, as an array
+            or as n lists.
+
     Raises:
-        DataError: they are no labels.
+        DataError: one is missing, or is no label (with its row).
     """
-    if getattr(y, "ndim", 1) == 2 and np.shape(y)[1] > 1:
-        indicator = np.asarray(y)
-        if not np.isin(indicator, (0, 1)).all():
+    if getattr(y, "ndim", 1) == 2:
+        y = np.asarray(y)
+        if y.shape[1] == 1:
+            y = y.ravel()
+        elif np.isin(y, (0, 1)).all():
+            return np.arange(y.shape[1]), y.astype(np.int64)
+        else:
             raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
-        return np.arange(indicator.shape[1]), indicator.astype(np.int64)
-    if len(y) and all(isinstance(value, list | tuple | set | frozenset) for value in y):
-        classes = np.unique([label for labels in y for label in labels])
-        if not len(classes):
-            raise DataError("y holds no label at all; give each text those that it has")
-        return classes, np.stack([np.isin(classes, list(labels)) for labels in y]).astype(np.int64)
-    classes, ids = np.unique(np.asarray(y).ravel(), return_inverse=True)
-    return classes, ids.astype(np.int64)
+    rows = [value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value for value in y]
+    if not any(isinstance(value, list | tuple | set | frozenset) for value in rows):
+        labels = _plain(rows, list(range(1, len(rows) + 1)))
+        classes, ids = np.unique(labels, return_inverse=True)
+        return classes, ids.reshape(-1).astype(np.int64)
+    for number, value in enumerate(rows, start=1):
+        if not isinstance(value, list | tuple | set | frozenset):
+            raise DataError(f"y row {number} is {_shown(value)}, and other rows are lists; give a list in each row")
+    if all(isinstance(value, list | tuple) for value in rows) and (bits := indicators(rows)):
+        return np.arange(len(bits[0])), np.array(bits).astype(np.int64)
+    numbers = [number for number, values in enumerate(rows, start=1) for _ in values]
+    each = _plain([label for values in rows for label in values], numbers)
+    if not len(each):
+        raise DataError("y holds no label at all; give each text those that it has")
+    classes, ids = np.unique(each, return_inverse=True)
+    labels = np.zeros((len(rows), len(classes)), dtype=np.int64)
+    labels[np.array(numbers) - 1, ids.reshape(-1)] = 1
+    return classes, labels
+
+
+def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
+    """Return labels as an array of text, whole numbers, float64 or truth values.
+
+    Args:
+        rows: (n,) where they stand in y, for messages.
+    """
+    # Other kinds, such as times, would become numbers.
+    plain = [v.item() if isinstance(v, np.generic) and v.dtype.kind in "biufU" else v for v in values]
+    for value, row in zip(plain, rows, strict=True):
+        if _is_missing(value):
+            raise DataError(f"y row {row} has no label ({value!s:.20}); leave that row out of X and y")
+        if not isinstance(value, str | bool | int | float):
+            raise DataError(
+                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as "
+                "str(label)"
+            )
+        if isinstance(value, str) and (not value.strip() or "\0" in value or SURROGATE.search(value)):
+            raise DataError(f"y row {row} is {value[:40]!r}, an empty text or one that cannot be saved; correct it")
+        if type(value) is not type(plain[0]) and not (_is_number(value) and _is_number(plain[0])):
+            raise DataError(
+                f"y row {row} is {_shown(value)}, and row {rows[0]} is {_shown(plain[0])}; give labels of one type"
+            )
+    labels = np.array(plain)
+    if labels.dtype.kind == "O" or (labels.dtype.kind == "f" and not np.isfinite(labels).all()):
+        raise DataError(
+            "y holds a number that is too large to be saved as a label; give text instead, such as str(label)"
+        )
+    if labels.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in plain):
+        raise DataError("y holds whole numbers that a float cannot hold beside fractions; give labels of one type")
+    return labels
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether it is None, not a number or not a time, of whichever library."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return isinstance(value, float) and value != value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    return f"{value!r:.40} ({type(value).__name__})"
 
 
 def restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
-    """Return labels in the type that they were given in: numpy's kind of whole number, float, truth value or text."""
+    """Return labels in the type that they had: numpy's kind of whole number, float, truth value or text."""
     if kind == "b":
         return np.array([label == "True" for label in labels])
     return np.array(labels).astype({"i": np.int64, "u": np.uint64, "f": np.float64}.get(kind, np.str_))

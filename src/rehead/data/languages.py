@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-# So many texts are looked at, each with so many letters at least, up to so many characters.
+# Texts that are looked at, the letters that each has at least, and the characters that are read of it.
 _SAMPLE, _LEAST_LETTERS, _CHARACTERS = 400, 20, 1000
 
 
@@ -21,6 +21,6 @@ def of_some(texts: Sequence[str], seed: int) -> dict[int, str]:
 
 
 def share_of_english(texts: Sequence[str], seed: int) -> float:
-    """Return the share of the texts that are English; 1 where none is long enough to tell."""
+    """Return the share of the texts that are English; 1 where none is long enough for a guess."""
     languages = list(of_some(texts, seed).values())
     return languages.count("en") / len(languages) if languages else 1.0

@@ -1,11 +1,11 @@
 """Real data sets that people have published as packages, for a first try and for the tests."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from rehead.data import galleries, tables
-from rehead.data.examples import Table
+from rehead.data import image_folders, tables
+from rehead.data.cells import Table
 from rehead.runtime.downloads import Package, fetch
 from rehead.runtime.errors import DataError
 
@@ -34,7 +34,7 @@ class Sample:
 
 
 def _read_orange(path: Path) -> Table:
-    """A table with three lines of header: names, types, roles; then one label and one text a line."""
+    """Return a table with three lines of header: names, types, roles; then one label and one text a line."""
     lines = path.read_text(encoding="utf-8").split("\n")
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line.strip() and number > 3]
     rows: list[list[str | None]] = [[*line.split("\t", 1)] for _, line in numbered]
@@ -42,7 +42,7 @@ def _read_orange(path: Path) -> Table:
 
 
 def _read_folders(path: Path) -> Table:
-    """One folder a class, one file a text; rows are numbered in the order of the files' names."""
+    """Return one folder a class, one file a text; rows are numbered in the order of the files' names."""
     files = sorted(file for file in path.rglob("*.txt"))
     rows: list[list[str | None]] = [[file.parent.name, _decoded(file.read_bytes())] for file in files]
     return Table(str(path), ["label", "text"], rows, list(range(1, len(rows) + 1)))
@@ -137,7 +137,7 @@ _TEST = "/test"
 
 
 def read(name: str) -> Table:
-    """Reads the sample `name`, or its test set as `name/test`, fetching it first where it is not on this machine.
+    """Read the sample `name`, or its test set as `name/test`, fetching it first where it is not on this machine.
 
     Raises:
         DataError: there is no such sample.
@@ -152,13 +152,13 @@ def read(name: str) -> Table:
 
 
 def require_source(data: str) -> None:
-    """Checks that there is something to read, without reading it.
+    """Check that there is something to read, without reading it.
 
     Raises:
         DataError: there is no such sample or file.
     """
     name = data.removeprefix(PREFIX)
-    if data == galleries.DIGITS:
+    if data == image_folders.DIGITS:
         return
     if name == data:
         if not Path(data).exists():
@@ -168,11 +168,13 @@ def require_source(data: str) -> None:
 
 
 def own_test(data: str) -> str | None:
-    """The test set that was published with a sample, as DATA; None for samples without one and for files."""
+    """Return the test set that was published with a sample, as DATA; None for samples without one and for files."""
     sample = SAMPLES.get(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else None
     return f"{data}{_TEST}" if sample and sample.test_member else None
 
 
-def read_any(data: str) -> Table:
-    """Reads DATA as the command line takes it: `sample:NAME` or a file's path."""
-    return read(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else tables.read(Path(data))
+def read_any(data: str, *, unlabelled: bool = False, names: Collection[str] = ()) -> Table:
+    """Read DATA as the command line takes it: `sample:NAME`, or a file's path (see `rehead.data.tables.read`)."""
+    if data.startswith(PREFIX):
+        return read(data.removeprefix(PREFIX))
+    return tables.read(Path(data), unlabelled=unlabelled, names=names)

@@ -22,7 +22,7 @@ _PATTERNS = {
     "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w"),
     "a phone number": re.compile(r"(?<!\d)\+?\d[\d ()/-]{6,}\d(?!\d)"),
 }
-# Of the texts with a feature so many have the label, and of those with the label so many the feature.
+# The share of the texts with a feature that have the label, and of those with the label that have the feature.
 _PURE, _FAR_REACHING = 0.95, 0.3
 # From here on the feature nearly is the label.
 _GIVES_AWAY = 0.8
@@ -35,7 +35,7 @@ _LISTED_WORDS = 3
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A feature that tells a label.
+    """A feature that gives a label away.
 
     Attributes:
         feature: in words.
@@ -57,24 +57,24 @@ class Shortcut:
 
 
 def shortcuts(texts: list[str], labels: Labels, n_classes: int) -> list[Shortcut]:
-    """Patterns and words that tell a label far better than its frequency does, the farthest-reaching first."""
+    """Return patterns and words that predict a label far better than its frequency, the farthest-reaching first."""
     targets = as_indicator(labels, n_classes)
     names, occurs = [], []
     for feature, pattern in _PATTERNS.items():
         names.append(feature)
         occurs.append(csc_array(np.array([[pattern.search(text) is not None] for text in texts], dtype=np.int64)))
-    patterns = _told(names, hstack(occurs, format="csc"), targets)
+    patterns = _revealing(names, hstack(occurs, format="csc"), targets)
     vectorizer = CountVectorizer(binary=True, max_features=_WORDS, min_df=_LEAST)
     try:
         words = csc_array(vectorizer.fit_transform(texts))
     except ValueError:  # no word is in twenty texts
         return patterns
-    told = _told([f"the word {word!r}" for word in vectorizer.get_feature_names_out()], words, targets)
-    return _farthest_first([*patterns, *told[:_LISTED_WORDS]])
+    words_found = _revealing([f"the word {word!r}" for word in vectorizer.get_feature_names_out()], words, targets)
+    return _farthest_first([*patterns, *words_found[:_LISTED_WORDS]])
 
 
-def _told(names: list[str], occurs: csc_array, targets: npt.NDArray[np.float64]) -> list[Shortcut]:
-    """The features that tell a class.
+def _revealing(names: list[str], occurs: csc_array, targets: npt.NDArray[np.float64]) -> list[Shortcut]:
+    """Return the features that give a class away.
 
     Args:
         names: of the features, in words.
@@ -85,7 +85,7 @@ def _told(names: list[str], occurs: csc_array, targets: npt.NDArray[np.float64])
     n = np.asarray(occurs.sum(0)).reshape(-1, 1)
     totals = targets.sum(0)
     purity, reach = counts / np.maximum(n, 1), counts / np.maximum(totals, 1)
-    # A class that nearly all texts have is told by anything, so purity has to halve the error of naming it always.
+    # A class that nearly all texts have is predicted by anything, so purity has to halve the error of naming it always.
     prior = totals / len(targets)
     needed = np.maximum(_PURE, 1 - (1 - prior) / 2)
     is_told = (n >= _LEAST) & (purity >= needed) & (reach >= _FAR_REACHING)

@@ -1,5 +1,6 @@
 """Divides examples into training, validation and test parts, the same way for the same seed."""
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,21 @@ FRACTIONS = (0.7, 0.1, 0.2)
 Fractions = tuple[float, float, float]
 
 
+# What people call the parts, apart from what they hang on to the names.
+_CALLED = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "validate", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+_HUNG_ON = re.compile(r"[\s_.-]*(set|data|images?|split|folder)?$")
+
+
+def part_named(name: str) -> str | None:
+    """Return which part a name such as `training_set` stands for: `train`, `validation`, `test`; None for any other."""
+    plain = _HUNG_ON.sub("", name.lower())
+    return next((part for part, names in _CALLED.items() if plain in names), None)
+
+
 @dataclass(frozen=True)
 class Split:
     """Positions of the examples in each part, rising; together every position once."""
@@ -22,7 +38,7 @@ class Split:
 
 
 def stratified(labels: Index, seed: int, fractions: Fractions = FRACTIONS, groups: Index | None = None) -> Split:
-    """Divides at random so that each class has about the same share in every part.
+    """Divide at random so that each class has about the same share in every part.
 
     A part that is wanted gets at least one example of a class that has three or more; with two examples,
     one is for training and the other for the last part that is wanted (test before validation). A group counts to
@@ -50,7 +66,7 @@ def stratified(labels: Index, seed: int, fractions: Fractions = FRACTIONS, group
 
 
 def by_time(times: npt.NDArray[np.float64], fractions: Fractions = FRACTIONS) -> Split:
-    """Divides so that nothing in a part is later than anything in the next: training, validation, test.
+    """Divide so that nothing in a part is later than anything in the next: training, validation, test.
 
     Args:
         times: (n,) numbers that rise with time. Examples of the same time stay together.
@@ -68,7 +84,7 @@ def by_time(times: npt.NDArray[np.float64], fractions: Fractions = FRACTIONS) ->
 
 
 def folds(labels: Index, n_folds: int, seed: int, groups: Index | None = None) -> list[Split]:
-    """Divides into `n_folds` parts, stratified, each of which is tested on once; of the rest an eighth is validation.
+    """Divide into `n_folds` parts, stratified, each of which is tested on once; of the rest an eighth is validation.
 
     Args:
         labels, seed, groups: as for `stratified`.
@@ -94,7 +110,7 @@ def folds(labels: Index, n_folds: int, seed: int, groups: Index | None = None) -
 
 
 def of_each_class(labels: Index, n: int, generator: np.random.Generator) -> Index:
-    """Positions, rising, of n examples of each class, drawn at random; of a class with fewer all it has.
+    """Return positions, rising, of n examples of each class, drawn at random; of a class with fewer all it has.
 
     Args:
         labels: (n_examples,) class ids.
@@ -104,7 +120,7 @@ def of_each_class(labels: Index, n: int, generator: np.random.Generator) -> Inde
 
 
 def joined(*groupings: Index) -> Index:
-    """(n,) groups such that what any of the given ones, (n,) each, keeps together stays together."""
+    """Return (n,) groups such that what any of the others, (n,) each, keeps together stays together."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -120,7 +136,7 @@ def joined(*groupings: Index) -> Index:
 
 
 def _units(labels: Index, groups: Index | None) -> tuple[list[Index], Index]:
-    """What is dealt out as one: the positions of each group, or each example, and the class that most of it has."""
+    """Return what is dealt out as one: positions of each group, or example, and the class that most of it has."""
     if groups is None:
         return _members(np.arange(len(labels))), labels
     members = _members(groups)
@@ -128,19 +144,19 @@ def _units(labels: Index, groups: Index | None) -> tuple[list[Index], Index]:
 
 
 def _members(groups: Index) -> list[Index]:
-    """The positions of each group, in the order of the groups' numbers."""
+    """Return the positions of each group, in the order of the groups' numbers."""
     order = np.argsort(groups, kind="stable")
     return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(groups) else []
 
 
 def _dealt(sizes: Index, wanted: int) -> npt.NDArray[np.bool_]:
-    """(n,) bool: which of the groups, in their order, go to a part of so many examples: those that still fit."""
+    """Return (n,) bool: which of the groups, in their order, go to a part of that size: those that still fit."""
     taken = np.zeros(len(sizes), dtype=np.bool_)
-    room = wanted
+    left = wanted
     for i, size in enumerate(sizes.tolist()):
-        if room and size <= room:
+        if left and size <= left:
             taken[i] = True
-            room -= size
+            left -= size
     return taken
 
 

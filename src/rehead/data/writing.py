@@ -13,7 +13,7 @@ FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def require_writable(path: Path) -> None:
-    """Checks, before any work is done, that `write` can write there.
+    """Check, before any work is done, that `write` can write there.
 
     Raises:
         DataError: the format is unknown or the folder is missing.
@@ -25,7 +25,7 @@ def require_writable(path: Path) -> None:
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
-    """Writes rows that all have the same keys, whole or not at all.
+    """Write rows that all have the same keys, whole or not at all.
 
     Raises:
         DataError: the file cannot be written.

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.artifact.predictor import Scores
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.drift.detector import LEAST, Detector, Measure, drifted
 from rehead.drift.observations import Observations
 from rehead.drift.reference import ReferenceProfile
@@ -64,7 +64,7 @@ class Monitor:
         self._kept: dict[str, npt.NDArray[Any]] = {}
         self._n_observed = 0
 
-    def observe(self, texts: Sequence[str] | Sequence[Picture], scores: Scores) -> None:
+    def observe(self, texts: Sequence[str] | Sequence[ImageInput], scores: Scores) -> None:
         """Take note of inputs and of what the classifier made of them.
 
         Args:

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from rehead.artifact.predictor import Scores
+from rehead.data.images import ImageInput
 from rehead.data.labels import most_probable
-from rehead.data.pictures import Picture
 from rehead.drift import sampling
 from rehead.drift.distribution import Distribution, add_up
 from rehead.drift.observations import Observations
@@ -65,8 +65,8 @@ class ReferenceProfile:
     @classmethod
     def of(
         cls,
-        learned: Sequence[str] | Sequence[Picture],
-        held_out: Sequence[str] | Sequence[Picture],
+        learned: Sequence[str] | Sequence[ImageInput],
+        held_out: Sequence[str] | Sequence[ImageInput],
         probabilities: npt.NDArray[np.float64],
         features: npt.NDArray[np.float32],
         *,
@@ -98,7 +98,7 @@ class ReferenceProfile:
             features=reduction.reduced(features).astype(np.float16),
         )
 
-    def observed(self, inputs: Sequence[str] | Sequence[Picture], scores: Scores) -> Observations:
+    def observed(self, inputs: Sequence[str] | Sequence[ImageInput], scores: Scores) -> Observations:
         """Return what is compared of n inputs and their scores; the inputs themselves are not kept."""
         features = np.full((len(inputs), DIRECTIONS), np.nan, dtype=np.float32)
         if scores.features is not None:
@@ -207,7 +207,7 @@ class ReferenceProfile:
 _DISTRIBUTIONS = ("confidence", "length", "unknown")
 
 
-def _texts(inputs: Sequence[str] | Sequence[Picture]) -> list[str]:
+def _texts(inputs: Sequence[str] | Sequence[ImageInput]) -> list[str]:
     return [text for text in inputs if isinstance(text, str)]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 
 # Inputs of which the features are kept.
 MOST_FEATURES = 512
@@ -20,6 +20,6 @@ def rows(n: int, most: int) -> npt.NDArray[np.int64]:
     return np.sort(np.random.default_rng(0).choice(n, most, replace=False)).astype(np.int64)
 
 
-def drawn(inputs: Sequence[str] | Sequence[Picture], most: int) -> list[str] | list[Picture]:
+def drawn(inputs: Sequence[str] | Sequence[ImageInput], most: int) -> list[str] | list[ImageInput]:
     """Return all of the texts or images, or `most` of them in their order."""
     return [inputs[row] for row in rows(len(inputs), most)]

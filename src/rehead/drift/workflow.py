@@ -11,7 +11,7 @@ import numpy as np
 
 from rehead.artifact import artifact
 from rehead.data.duplicates import seen_before
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.drift import sampling
 from rehead.drift.detector import Detector, Measure, advice, drifted
 from rehead.runtime import progress
@@ -64,7 +64,7 @@ class DriftResult(Result):
     seconds: float
 
 
-def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> DriftResult:
+def drift(folder: str | Path, inputs: Sequence[str] | Sequence[ImageInput]) -> DriftResult:
     """Compare new texts or images, which need no labels, with those that a saved classifier was tested on.
 
     Args:

@@ -221,13 +221,13 @@ def rivals(of_baselines: Mapping[str, Any], base: str, *, multilabel: bool) -> d
 
 def learn(train: Examples, validation: Examples) -> Baselines:
     """Fit both; the validation log loss chooses how strongly the regression is regularised."""
-    return _learn_texts(train, validation) if train.pictures is None else _learn_images(train, validation)
+    return _learn_texts(train, validation) if train.images is None else _learn_images(train, validation)
 
 
 def relearn(examples: Examples, strength: float) -> Baselines:
     """Fit both once more, at the strength that was chosen, on training and validation examples together."""
-    if examples.pictures is not None:
-        return _images_at(strength, image_features.raw_features(examples.pictures), examples)
+    if examples.images is not None:
+        return _images_at(strength, image_features.raw_features(examples.images), examples)
     ngrams, features = Ngrams.fit_transform(examples.texts)
     weight, bias = _TextRegression(features, examples.labels, len(examples.label_names)).solve(strength)
     return Baselines(_majority(examples.labels), ngrams, weight, bias, strength)
@@ -246,7 +246,7 @@ def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]
     Returns:
         (n, n_classes) float32; -inf of a class that no example has, of images one that none outside the fold has.
     """
-    if examples.pictures is not None:
+    if examples.images is not None:
         return _images_out_of_fold(examples, strength, fold)
     features = Ngrams.fit_transform(examples.texts)[1]
     return _TextRegression(features, examples.labels, len(examples.label_names)).held_out(strength, fold)
@@ -259,7 +259,7 @@ def _majority(labels: Labels) -> Labels:
 
 
 def _learn_images(train: Examples, validation: Examples) -> Baselines:
-    raw, held_out = (image_features.raw_features(part.pictures or []) for part in (train, validation))
+    raw, held_out = (image_features.raw_features(part.images or []) for part in (train, validation))
     best: tuple[float, Baselines] | None = None
     for strength in image_features.INVERSE_STRENGTHS:
         learned = _images_at(strength, raw, train)
@@ -279,7 +279,7 @@ def _images_at(strength: float, raw: npt.NDArray[np.float32], examples: Examples
 
 
 def _images_out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    raw = image_features.raw_features(examples.pictures or [])
+    raw = image_features.raw_features(examples.images or [])
     logits = np.zeros((len(examples), len(examples.label_names)), dtype=np.float32)
     for number in np.unique(fold):
         inside = fold == number

@@ -126,7 +126,7 @@ def _on(
         are_right(labels, most_probable(probabilities, test.multilabel)),
         are_right(labels, predictions.baselines[strongest][rows]),
         f"the {name}" if is_ngrams else name,
-        "n-grams" if is_ngrams else "language model" if test.pictures is None else "vision model",
+        "n-grams" if is_ngrams else "language model" if test.images is None else "vision model",
         test.what,
         f"--model {TFIDF}" if strongest == TFIDF else None,
     )

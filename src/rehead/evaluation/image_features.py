@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from rehead.data.images import ImageInput
 from rehead.data.labels import Labels
-from rehead.data.pictures import Picture
 from rehead.runtime import progress
 
 _SIDE = 96
@@ -46,7 +46,7 @@ class ColoursAndEdges:
         """The number of features."""
         return len(self.mean)
 
-    def transform(self, pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def transform(self, pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         """Return (n, width) float32."""
         return self.scaled(raw_features(pictures))
 
@@ -83,7 +83,7 @@ def solve(
     return weight, bias
 
 
-def raw_features(pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
+def raw_features(pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
     """Return (n, width): colours and edges of each image, not scaled."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("colours and edges", len(pictures)) as advance:
         rows = []
@@ -93,7 +93,7 @@ def raw_features(pictures: Sequence[Picture]) -> npt.NDArray[np.float32]:
     return np.stack(rows)
 
 
-def _of_picture(picture: Picture) -> npt.NDArray[np.float32]:
+def _of_picture(picture: ImageInput) -> npt.NDArray[np.float32]:
     from skimage.feature import hog
 
     small = picture.image(at_least=_SIDE).resize((_SIDE, _SIDE))

@@ -12,8 +12,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from rehead.data.examples import Examples, named
+from rehead.data.images import ImageInput
 from rehead.data.labels import are_right, class_counts, most_probable
-from rehead.data.pictures import Picture
 from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
 from rehead.evaluation.learning_curve import Curve
 from rehead.runtime import files
@@ -46,7 +46,7 @@ class Mistake:
     probability: float
     shaded: Sequence[tuple[str, float, float]] | None = None
     image: str | None = None
-    picture: Picture | None = None
+    picture: ImageInput | None = None
     coloured: str | None = None
 
 
@@ -70,8 +70,8 @@ def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mis
             label=test.named(i),
             predicted=named(predicted[i], test.label_names),
             probability=float(confidence[i]),
-            image=None if test.pictures is None else thumbnail(test.pictures[i].image(at_least=_THUMBNAIL)),
-            picture=None if test.pictures is None else test.pictures[i],
+            image=None if test.images is None else thumbnail(test.images[i].image(at_least=_THUMBNAIL)),
+            picture=None if test.images is None else test.images[i],
         )
         for i in shown.tolist()
     ]

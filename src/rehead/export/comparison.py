@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from rehead.artifact.artifact import NetworkArtifact
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.evaluation import likelihood
 from rehead.models.heads import finite_logits
 from rehead.models.reading import encode
@@ -30,7 +30,7 @@ _TOLERANCE = 1e-4
 NEEDED_AGREEMENT = 0.995
 
 # n texts or images → logits (n, n_classes).
-Run = Callable[[Sequence[str] | Sequence[Picture]], npt.NDArray[np.float32]]
+Run = Callable[[Sequence[str] | Sequence[ImageInput]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Reference:
     """
 
     classifier: NetworkArtifact
-    inputs: list[str] | list[Picture]
+    inputs: list[str] | list[ImageInput]
     logits: npt.NDArray[np.float32]
     speed: float
 
@@ -75,7 +75,7 @@ class Comparison:
         return self.same / self.compared
 
 
-def reference(classifier: NetworkArtifact, inputs: list[str] | list[Picture]) -> Reference:
+def reference(classifier: NetworkArtifact, inputs: list[str] | list[ImageInput]) -> Reference:
     """Scores a sample of the inputs in float32, the same one each time."""
     order = np.random.default_rng(0).permutation(len(inputs))[:_AT_MOST].tolist()
     told = classifier.description

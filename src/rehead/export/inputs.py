@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rehead.data import galleries, samples, tables
-from rehead.data.pictures import Picture, looked_at
+from rehead.data import image_folders, samples
+from rehead.data.columns import text_column_of
+from rehead.data.images import ImageInput, looked_at
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
 
 
 def read(
     data: str | None, text_column: str | None, told: Mapping[str, Any], model: Path
-) -> tuple[list[str] | list[Picture], str]:
+) -> tuple[list[str] | list[ImageInput], str]:
     """Different texts, or usable images, in the order of their source; and the source.
 
     Args:
@@ -40,20 +41,21 @@ def read(
         ) from error
 
 
-def _read(data: str, text_column: str | None, told: Mapping[str, Any]) -> list[str] | list[Picture]:
-    if galleries.holds_images(data, text_column or told.get("text_column")):
+def _read(data: str, text_column: str | None, told: Mapping[str, Any]) -> list[str] | list[ImageInput]:
+    if image_folders.holds_images(data, text_column or told.get("text_column")):
         return _pictures(data, text_column)
+    names = [name for name in (text_column, told.get("text_column"), told.get("label_column")) if name]
     # A file may be of texts alone.
-    table = tables.read(Path(data), unlabelled=True) if Path(data).is_file() else samples.read_any(data)
-    column = tables.text_column_of(table, text_column, told.get("text_column"))
+    table = samples.read_any(data, unlabelled=True, names=names)
+    column = text_column_of(table, text_column, told.get("text_column"))
     texts = [text for text in dict.fromkeys(table.column(column)) if text and text.strip()]
     if not texts:
         raise DataError(f"{data}: column {column!r} holds no text; name another with `text_column`")
     return texts
 
 
-def _pictures(data: str, column: str | None) -> list[Picture]:
-    _, pictures = galleries.unlabelled(data, column)
+def _pictures(data: str, column: str | None) -> list[ImageInput]:
+    _, pictures = image_folders.unlabelled(data, column)
     problems = looked_at(pictures)
     usable = [picture for picture, problem in zip(pictures, problems, strict=True) if problem is None]
     if len(usable) < len(pictures):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.export import ngram_file
 from rehead.export.graphs import ImageGraph, TextGraph
 from rehead.models.backbone import Base
@@ -76,14 +76,14 @@ class Runner:
         self._tokenizer = None if isinstance(base, VisionBase) else Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._ngrams = ngram_file.read(folder) if (folder / ngram_file.CODE).is_file() else None
 
-    def __call__(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def __call__(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         """(n, n_classes) of a batch of n."""
         logits: npt.NDArray[np.float32] = self._session.run([OUTPUT], self._fed(inputs))[0]
         return logits
 
-    def _fed(self, inputs: Sequence[str] | Sequence[Picture]) -> dict[str, npt.NDArray[Any]]:
+    def _fed(self, inputs: Sequence[str] | Sequence[ImageInput]) -> dict[str, npt.NDArray[Any]]:
         if isinstance(self._base, VisionBase):
-            pictures = [given for given in inputs if isinstance(given, Picture)]
+            pictures = [given for given in inputs if isinstance(given, ImageInput)]
             views = torch.zeros(len(pictures), dtype=torch.int64)
             return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
         assert self._tokenizer is not None

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from rehead.artifact.artifact import NetworkArtifact
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError
 
@@ -39,7 +39,7 @@ class Runner:
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
             ).eval()
 
-    def __call__(self, inputs: Sequence[str] | Sequence[Picture]) -> npt.NDArray[np.float32]:
+    def __call__(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         """(n, n_classes) of a batch of n."""
         read = self._tokenizer(list(inputs), padding=True, truncation=True, return_tensors="pt")
         with torch.inference_mode():

@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageEnhance
 from torch import Tensor
 
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.models.ragged import offsets_of
 from rehead.runtime.errors import BaseModelError
 
@@ -92,7 +92,7 @@ class Transform:
         }
         (folder / _FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
-    def pixels(self, picture: Picture, view: int) -> npt.NDArray[np.uint8]:
+    def pixels(self, picture: ImageInput, view: int) -> npt.NDArray[np.uint8]:
         """(size, size, 3) of an image.
 
         Args:
@@ -133,7 +133,7 @@ class Pixels:
         tokens: what the trunk takes an image for, where it fills its batches.
     """
 
-    pictures: Sequence[Picture]
+    pictures: Sequence[ImageInput]
     views: Tensor
     transform: Transform
     tokens: int

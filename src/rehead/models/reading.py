@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rehead.data.pictures import Picture, as_picture
+from rehead.data.images import ImageInput, as_image_input
 from rehead.models import tokenization
 from rehead.models.backbone import Base
 from rehead.models.image_transforms import Pixels
@@ -22,7 +22,7 @@ TEXTS_OF_NO_MEANING = ["", "a text", "one two three four five six seven eight ni
 
 def encode(
     base: Base,
-    inputs: Sequence[str] | Sequence[Picture],
+    inputs: Sequence[str] | Sequence[ImageInput],
     max_length: int,
     long: str = "truncate",
     views: Sequence[Sequence[int]] | None = None,
@@ -37,7 +37,7 @@ def encode(
     Raises:
         SettingError: the base is for the other kind of input.
     """
-    pictures = [given for given in inputs if isinstance(given, Picture)]
+    pictures = [given for given in inputs if isinstance(given, ImageInput)]
     texts = [given for given in inputs if isinstance(given, str)]
     if isinstance(base, VisionBase):
         if texts:
@@ -62,10 +62,10 @@ def save_reader(base: Base, folder: Path, max_length: int) -> None:
     base.tokenizer.save_pretrained(folder)
 
 
-def sample_for(base: Base) -> list[str] | list[Picture]:
+def sample_for(base: Base) -> list[str] | list[ImageInput]:
     """Inputs of no meaning, to compare what two copies of a classifier make of them."""
     if not isinstance(base, VisionBase):
         return TEXTS_OF_NO_MEANING
     generator = np.random.default_rng(0)
     images = [generator.integers(0, 256, (64, 64, 3), dtype=np.uint8) for _ in range(2)]
-    return [picture for i, image in enumerate(images) if (picture := as_picture(image, i)) is not None]
+    return [picture for i, image in enumerate(images) if (picture := as_image_input(image, i)) is not None]

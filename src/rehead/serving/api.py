@@ -23,8 +23,8 @@ from starlette.requests import ClientDisconnect
 from rehead.analysis.explanation import contributions
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.batch.answers import answers_of
-from rehead.data.pictures import Picture, looked_at
-from rehead.data.tables import SURROGATE
+from rehead.data.images import ImageInput, looked_at
+from rehead.data.lines import SURROGATE
 from rehead.runtime.errors import RheadError
 from rehead.serving import logs, wire
 from rehead.serving.batching import FromThread
@@ -116,7 +116,7 @@ async def _reasons(version: Version, inputs: list[Any], asked: FromThread, threa
     return [{"pieces": [asdict(piece) for piece in of_one]} for of_one in pieces]
 
 
-def _image_reasons(asked: FromThread, image: Picture) -> dict[str, Any]:
+def _image_reasons(asked: FromThread, image: ImageInput) -> dict[str, Any]:
     weights, _ = heat_map(asked, image)
     content = io.BytesIO()
     coloured(image, weights).save(content, "PNG")
@@ -157,14 +157,14 @@ async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) 
     return inputs
 
 
-def _pictures(encoded: list[str]) -> list[Picture]:
+def _pictures(encoded: list[str]) -> list[ImageInput]:
     pictures = []
     for number, one in enumerate(encoded):
         try:
             content = base64.b64decode(one, validate=True)
         except (binascii.Error, ValueError):
             raise Refusal(422, "not_base64", f"images.{number} is not base64; send the file's bytes in it") from None
-        pictures.append(Picture(f"images.{number}", content=content))
+        pictures.append(ImageInput(f"images.{number}", content=content))
     for picture, problem in zip(pictures, looked_at(pictures), strict=True):
         if problem is not None:
             raise Refusal(422, "not_an_image", f"{picture.name} {problem}; send a JPEG or PNG")

@@ -96,7 +96,7 @@ def choose_backbone(train: Examples, config: TrainingConfig) -> BackboneChoice:
 
 def _suitable(train: Examples, config: TrainingConfig) -> list[str]:
     """Return the backbones to choose from, the smallest first, which is there or is fetched."""
-    if train.pictures is not None:
+    if train.images is not None:
         names = ["efficientnet-lite0", "efficientnet-lite2"]
     elif share_of_english(train.texts, config.seed) >= _ENGLISH:
         names = ["minilm", "mpnet"]
@@ -109,7 +109,7 @@ def _suitable(train: Examples, config: TrainingConfig) -> list[str]:
 
 def _trains_layers(train: Examples, config: TrainingConfig) -> bool:
     """Say whether more than the head is likely to be trained."""
-    return train.pictures is None and (config.auto_trains_layers or config.tune not in ("auto", "head"))
+    return train.images is None and (config.auto_trains_layers or config.tune not in ("auto", "head"))
 
 
 def _some(train: Examples, seed: int) -> Index:
@@ -125,7 +125,7 @@ def _losses(name: str, some: Examples, train: Examples, config: TrainingConfig) 
     base = loading.load(name, len(some.label_names), config.seed, None)
     frozen = base.frozen_in(hardware.native_dtype())
     encoded = encode(base, some.inputs, min(_TOKENS, config.max_length), "truncate", [[0]] * len(some))
-    if some.pictures is None:
+    if some.images is None:
         tokens = sum(min(config.max_length, 2 + len(text) / _CHARACTERS) for text in train.texts)
         flops = forward_flops(base, int(tokens), 0, len(base.blocks))
     else:

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 
 from rehead.data.examples import Examples, Index
+from rehead.data.images import ImageInput
 from rehead.data.labels import Labels, class_counts, is_multilabel
-from rehead.data.pictures import Picture
 from rehead.models import loading
 from rehead.models.backbone import Base
 from rehead.models.heads import candidates, check_pooling
@@ -100,7 +100,7 @@ class EncodedData:
 
         Images never count as few: what pairs of them say was not measured.
         """
-        if self.multilabel or self.train.pictures is not None:
+        if self.multilabel or self.train.images is not None:
             return False
         counts = class_counts(self.labels[: self.n_train], self.n_classes)
         return int(counts.max()) <= _FEW * self.views
@@ -174,8 +174,8 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     begun = time.perf_counter()
     config = config.checked()
     base = loading.load(config.base, len(train.label_names), config.seed, config.fixed_depth)
-    config = _with_views(config, base, train.pictures, len(train) + len(validation))
-    views = (config.views or 1) if train.pictures is not None else 1
+    config = _with_views(config, base, train.images, len(train) + len(validation))
+    views = (config.views or 1) if train.images is not None else 1
     rows = train.take(np.repeat(np.arange(len(train)), views))
     if config.pool != "auto":
         check_pooling(config.pool, base.whole)
@@ -192,7 +192,7 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     return EncodedData(config, base, rows, validation, encoded, labels, views, time.perf_counter() - begun)
 
 
-def _with_views(config: TrainingConfig, base: Base, pictures: list[Picture] | None, n: int) -> TrainingConfig:
+def _with_views(config: TrainingConfig, base: Base, pictures: list[ImageInput] | None, n: int) -> TrainingConfig:
     """Return the same with a number of views: `auto` averages some of each image, unless half the budget is too short.
 
     They say more than training the last layers does, in less time.

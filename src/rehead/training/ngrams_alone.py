@@ -89,7 +89,7 @@ def gather(train: Examples, validation: Examples, config: TrainingConfig) -> Ngr
     Raises:
         SettingError: they are images.
     """
-    if train.pictures is not None:
+    if train.images is not None:
         raise SettingError(f"`base={TFIDF!r}` is for texts, and these are images; use `base='efficientnet-lite0'`")
     return NgramData(config, train, validation)
 

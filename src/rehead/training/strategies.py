@@ -118,7 +118,7 @@ def planned(data: EncodedData, depth: int) -> list[str]:
         return []
     if data.has_few:
         return ["contrastive"]
-    if data.train.pictures is not None and config.preset == "balanced":
+    if data.train.images is not None and config.preset == "balanced":
         return []  # minutes that gained nothing on 517 images, where all weights in a plain loop lost two points
     last = f"last-{min(LAST, depth)}"
     if config.preset == "balanced":
@@ -318,7 +318,7 @@ def _write(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) ->
 
 def _what_is_reached(data: EncodedData, tune: str) -> AbstractContextManager[None]:
     """Where all weights are trained, put the embedding's rows that these texts reach in its place."""
-    if tune != "full" or data.train.pictures is not None:
+    if tune != "full" or data.train.images is not None:
         return nullcontext()
     return reached_alone(data.base, data.encoded.ids.values)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rehead.artifact import artifact
 from rehead.data.duplicates import seen_before
-from rehead.data.parts import Columns, Sources, read_examples
+from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation import report
 from rehead.evaluation.evaluation import Predictions, evaluate_predictions
 from rehead.runtime import hardware
@@ -20,7 +20,7 @@ from rehead.workflows.results import ClassifierSettings, EvaluateResult, rows_te
 
 
 def evaluate(
-    folder: str | Path, data: Sources | str, report_file: str | Path | None = None, **columns: str
+    folder: str | Path, data: DataConfig | str, report_file: str | Path | None = None, **columns: str
 ) -> EvaluateResult:
     """Measure a saved classifier on labelled data, beside the baselines that were saved with it.
 
@@ -34,7 +34,7 @@ def evaluate(
         RheadError: a child of it, for whatever the user can mend.
     """
     begun = time.perf_counter()
-    sources = replace(Sources(data) if isinstance(data, str) else data, **columns)
+    sources = replace(DataConfig(data) if isinstance(data, str) else data, **columns)
     loaded = artifact.load(Path(folder))
     load_seconds = time.perf_counter() - begun
     description, reference = loaded.description, loaded.reference

@@ -16,7 +16,7 @@ from rehead.analysis.label_study import study_training
 from rehead.artifact import artifact
 from rehead.classifier import Classifier
 from rehead.data.findings import in_order
-from rehead.data.parts import Parts, Sources, prepare
+from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood, report
@@ -40,7 +40,7 @@ _PASSES_OF_A_TEST = 2.0
 
 @interrupts.only_the_first()
 def fit(
-    data: Sources | str,
+    data: DataConfig | str,
     model: Classifier | None = None,
     output: str | Path | None = None,
     *,
@@ -61,7 +61,7 @@ def fit(
             is saved has then learned from all examples.
         decisions: what the decisions that are made of probabilities are to reach.
         full_report: look for labels that may be wrong, draw a learning curve and explain mistakes; takes longer.
-        sources: the other attributes of `rehead.data.parts.Sources`: `validation`, `test`, `text_column`,
+        sources: the other attributes of `rehead.data.preparation.DataConfig`: `validation`, `test`, `text_column`,
             `label_column`, ...
 
     Raises:
@@ -73,7 +73,7 @@ def fit(
         >>> result.evaluation.test.accuracy  # doctest: +SKIP
     """
     begun = time.perf_counter()
-    chosen = replace(Sources(data) if isinstance(data, str) else data, **sources)
+    chosen = replace(DataConfig(data) if isinstance(data, str) else data, **sources)
     model, decisions = model or Classifier(), decisions or DecisionConfig()
     deadline = begun + model.config().budget
     _require_possible(chosen, output, n_folds)
@@ -118,14 +118,14 @@ def fit(
     return _timed(result, begun)
 
 
-def _require_possible(sources: Sources, output: str | Path | None, n_folds: int | None) -> None:
+def _require_possible(sources: DataConfig, output: str | Path | None, n_folds: int | None) -> None:
     if output is not None:
         artifact.require_replaceable(Path(output))
     if n_folds and (sources.validation or sources.test or sources.time_column):
         raise SettingError("`n_folds` tests on every example in turn: leave `validation`, `test` and `time_column` out")
 
 
-def _prepare(sources: Sources, seed: int, decisions: DecisionConfig, with_test: bool) -> Parts:
+def _prepare(sources: DataConfig, seed: int, decisions: DecisionConfig, with_test: bool) -> DataSplits:
     """Read, audit and divide the data, and say what is used of them and what is wrong with them."""
     splits = prepare(sources, seed, with_test=with_test)
     messages.say_what_is_used(splits)
@@ -138,7 +138,7 @@ def _prepare(sources: Sources, seed: int, decisions: DecisionConfig, with_test: 
 def _finetune(
     model: Classifier,
     encoded: EncodedData | NgramData,
-    splits: Parts,
+    splits: DataSplits,
     deadline: float,
     resumption: Resumption | None,
     *,
@@ -152,24 +152,24 @@ def _finetune(
     return trained
 
 
-def _share_of_test(splits: Parts) -> float:
+def _share_of_test(splits: DataSplits) -> float:
     """Return how long the test is likely to take, as a share of the trunk pass over what is learned from.
 
     Of the test examples some pass twice, the second time in float32.
     """
     parts = splits.train, splits.validation, splits.test
-    train, validation, test = (sum(map(len, part.texts)) if part.pictures is None else len(part) for part in parts)
+    train, validation, test = (sum(map(len, part.texts)) if part.images is None else len(part) for part in parts)
     return _PASSES_OF_A_TEST * test / max(1, train + validation)
 
 
-def _choose_rule(decisions: DecisionConfig, trained: TrainedClassifier, splits: Parts) -> DecisionRule:
+def _choose_rule(decisions: DecisionConfig, trained: TrainedClassifier, splits: DataSplits) -> DecisionRule:
     """Return the rule that the validation examples choose."""
     validation = splits.validation
     probabilities = likelihood.probabilities(trained.validation_logits, validation.multilabel)
     return choose_rule(decisions, probabilities, validation.labels, splits.train.label_names)
 
 
-def _predict(model: Classifier, splits: Parts) -> Predictions:
+def _predict(model: Classifier, splits: DataSplits) -> Predictions:
     """Return what the classifier and the baselines say of the test examples."""
     test, reference = splits.test, model.artifact_.reference
     assert reference is not None
@@ -190,7 +190,7 @@ def _predict(model: Classifier, splits: Parts) -> Predictions:
 def _save(
     result: FitResult,
     output: Path,
-    splits: Parts,
+    splits: DataSplits,
     trained: TrainedClassifier,
     predictions: Predictions,
     full_report: bool,
@@ -212,7 +212,7 @@ def _save(
 
 
 def _fingerprint(
-    model: Classifier, trained: TrainedClassifier, splits: Parts, predictions: Predictions
+    model: Classifier, trained: TrainedClassifier, splits: DataSplits, predictions: Predictions
 ) -> ReferenceProfile:
     """Return that of the validation and test examples, or of the validation examples where there is no test part."""
     held_out = splits.validation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rehead.data.audit import cut_off
 from rehead.data.examples import Dropped
 from rehead.data.findings import Finding
-from rehead.data.parts import Parts
+from rehead.data.preparation import DataSplits
 from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.evaluation.evaluation import Evaluation, Predictions
@@ -22,7 +22,7 @@ from rehead.training.ngrams_alone import NgramData
 _SHOWN_EPOCHS = 12
 
 
-def say_what_is_used(splits: Parts) -> None:
+def say_what_is_used(splits: DataSplits) -> None:
     """Say which rows are not used, and how the others are divided."""
     say_dropped(splits.dropped)
     progress.say(f"training {len(splits.train):,}, validation {len(splits.validation):,}, test {len(splits.test):,}")

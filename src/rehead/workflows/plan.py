@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from rehead.classifier import Classifier
-from rehead.data.parts import Sources, prepare
+from rehead.data.preparation import DataConfig, prepare
 from rehead.training.estimate import estimate
 from rehead.workflows import messages
 from rehead.workflows.results import FitPlan, rows_of
 
 
-def plan(data: Sources | str, model: Classifier | None = None) -> FitPlan:
+def plan(data: DataConfig | str, model: Classifier | None = None) -> FitPlan:
     """Return what a fit would take: read the data, load the backbone and encode the texts, but train nothing.
 
     Raises:
         RheadError: what the fit would raise before it computes anything.
     """
-    sources = Sources(data) if isinstance(data, str) else data
+    sources = DataConfig(data) if isinstance(data, str) else data
     model = model or Classifier()
     splits = prepare(sources, model.random_state)
     messages.say_what_is_used(splits)

@@ -32,7 +32,7 @@ def draw_report(
     drawn = report.figures(probabilities, test, profile, result.settings.depth, curve)
     mistakes = report.mistakes(probabilities, test)
     if explained_by is not None:
-        explain = _with_words if test.pictures is None else _with_heat_maps
+        explain = _with_words if test.images is None else _with_heat_maps
         mistakes = [*explain(explained_by, mistakes[:_EXPLAINED]), *mistakes[_EXPLAINED:]]
     return report.render_html(result, mistakes, drawn)
 

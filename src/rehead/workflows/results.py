@@ -11,7 +11,7 @@ from rehead.analysis.label_study import LabelStudy
 from rehead.classifier import Classifier
 from rehead.data.examples import Dropped, Examples
 from rehead.data.findings import Finding
-from rehead.data.parts import Columns, Parts
+from rehead.data.preparation import Columns, DataSplits
 from rehead.evaluation import likelihood
 from rehead.evaluation.evaluation import CalibrationEffect, Evaluation
 from rehead.evaluation.metrics import MultilabelMetrics, SingleLabelMetrics, measure
@@ -48,7 +48,7 @@ class Rows(Result):
     dropped_lines: dict[str, list[int]]
 
 
-def rows_of(splits: Parts) -> Rows:
+def rows_of(splits: DataSplits) -> Rows:
     """Return how many rows a fit reads and uses."""
     parts = len(splits.train), len(splits.validation), len(splits.test)
     return _rows(splits.rows_read, splits.dropped, *parts)
@@ -180,7 +180,7 @@ class TrainingSummary:
     peak_share: float | None
 
 
-def summary_of(trained: TrainedClassifier, splits: Parts) -> TrainingSummary:
+def summary_of(trained: TrainedClassifier, splits: DataSplits) -> TrainingSummary:
     """Return how a classifier came about, and how it does on the validation examples."""
     probabilities = likelihood.probabilities(trained.validation_logits, splits.validation.multilabel)
     speed = trained.trunk_speed
@@ -269,7 +269,7 @@ class FitResult(Result):
         }
 
 
-def split_as_json(splits: Parts) -> str:
+def split_as_json(splits: DataSplits) -> str:
     """Return which rows were in which part, as JSON."""
     named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     rows = {name: {"source": part.source, "rows": part.lines.tolist()} for name, part in named.items()}

@@ -27,6 +27,8 @@ from rehead.runtime.errors import DataError
 FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
+    ".jfif": "JPEG",
+    ".jpe": "JPEG",
     ".png": "PNG",
     ".bmp": "BMP",
     ".gif": "GIF",
@@ -38,6 +40,8 @@ FORMATS = {
 LARGEST_PIXELS = 100_000_000
 # Bytes of a file, packed or not.
 LARGEST_BYTES = 500_000_000
+# Images that cannot be used and are named one by one; others are counted.
+_WARNED_OF = 5
 # Side of the square that a difference hash is made of: 16 · 16 bits.
 _HASHED_SIDE = 16
 # Modes of more than 8 bits a channel, which `convert` would cut off at 255.
@@ -45,7 +49,7 @@ _DEEP = ("I", "I;16", "I;16B", "I;16L", "F")
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageInput:
     """An image that is read when it is needed.
 
     Attributes:
@@ -61,7 +65,7 @@ class Picture:
     content: bytes | None = field(default=None, repr=False)
 
     def read(self) -> bytes:
-        """The bytes of its file.
+        """Return the bytes of its file.
 
         Raises:
             DataError: it cannot be read any more.
@@ -82,16 +86,16 @@ class Picture:
 
     @cached_property
     def digest(self) -> bytes:
-        """16 bytes that are equal for files with the same bytes."""
+        """Return 16 bytes that are equal for files with the same bytes."""
         return hashlib.blake2b(self.read(), digest_size=16).digest()
 
     @cached_property
     def look(self) -> Look:
-        """What a first look says of it; the image is decoded once for that."""
+        """Return what a first look says of it; the image is decoded once for that."""
         return _look_at(self)
 
     def image(self, at_least: int) -> Image.Image:
-        """The image upright, in three colours of 8 bits; transparent parts are white, of an animation the first.
+        """Return the image upright, in three colours of 8 bits; transparent parts are white, of an animation the first.
 
         Args:
             at_least: pixels that the shorter side is needed in; large photographs are decoded no finer than that.
@@ -112,7 +116,7 @@ _TOO_LARGE = f"more than {LARGEST_BYTES // 1_000_000} MB"
 
 
 def _member(archive: Path, name: str) -> bytes:
-    """The bytes of a file in an archive; what it unpacks to is looked at before it is unpacked."""
+    """Return the bytes of a file in an archive; what it unpacks to is looked at before it is unpacked."""
     opened = _archive(archive, archive.stat().st_mtime_ns)
     if opened.getinfo(name).file_size > LARGEST_BYTES:
         raise OSError(_TOO_LARGE)
@@ -125,12 +129,12 @@ def _member(archive: Path, name: str) -> bytes:
 
 @lru_cache(maxsize=4)
 def _archive(path: Path, changed: int) -> zipfile.ZipFile:
-    """An archive whose contents are listed once; several threads may read from it."""
+    """Return an archive whose contents are listed once; several threads may read from it."""
     return zipfile.ZipFile(path)
 
 
 def shown(name: str) -> str:
-    """A file's name as it can be written down: bytes that are no UTF-8 are replaced."""
+    """Return a file's name as it can be written down: bytes that are no UTF-8 are replaced."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -155,13 +159,13 @@ class Look:
     shades: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(272, dtype=np.float32))
 
 
-def _look_at(picture: Picture) -> Look:
+def _look_at(image: ImageInput) -> Look:
     try:
-        content = picture.read()
+        content = image.read()
         if not content:
             return Look("empty file")
         with _opened(content) as opened:
-            oddities = tuple(_oddities(picture.name, opened))
+            oddities = tuple(_oddities(image.name, opened))
             width, height = opened.size
             opened.draft("L", (4 * _HASHED_SIDE, 4 * _HASHED_SIDE))
             opened.load()
@@ -201,24 +205,24 @@ def _reason(error: BaseException) -> str:
 def _oddities(name: str, opened: Image.Image) -> list[str]:
     found = []
     if getattr(opened, "n_frames", 1) > 1:
-        found.append("animated, the first picture is used")
+        found.append("animated, the first frame is used")
     if opened.mode == "CMYK":
         found.append("in CMYK, converted")
     if opened.mode in _DEEP:
         found.append("of more than 8 bits, scaled")
     if opened.getexif().get(0x0112, 1) != 1:
         found.append("stored turned, put upright")
-    told = FORMATS.get(Path(name).suffix.lower())
-    if told and opened.format != told:
+    named = FORMATS.get(Path(name).suffix.lower())
+    if named and opened.format != named:
         found.append(f"named {Path(name).suffix} but {opened.format}")
     return found
 
 
 def _in_three_colours(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP:
-        values = np.asarray(image).astype(np.float32)
-        # 16 bits by their range; what has another one by its own.
-        top = 65535.0 if image.mode != "F" and values.max(initial=0) > 255 else max(float(values.max(initial=0)), 1e-9)
+        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        values -= min(values.min(initial=0), 0)
+        top = _top_of(float(values.max(initial=0)), image.mode)
         image = Image.fromarray((255 * np.clip(values / top, 0, 1)).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or (image.mode == "P" and "transparency" in image.info):
         image = image.convert("RGBA")
@@ -228,8 +232,18 @@ def _in_three_colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def _top_of(largest: float, mode: str) -> float:
+    """Return the value that is white: the largest of 10, 12, 14 or 16 bits, whichever the image's values fill.
+
+    Cameras and scanners store 12 bits in files of 16. What has fewer or more bits is scaled by its own largest value.
+    """
+    if mode != "F" and 255 < largest <= 65535:
+        return next(float(2**bits - 1) for bits in (10, 12, 14, 16) if largest < 2**bits)
+    return max(largest, 1e-9)
+
+
 def _small_copies(image: Image.Image) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
-    """Whether it grows brighter from each point to the next, 256 bits (Krawetz's dHash on a finer grid); its shades."""
+    """Return where it grows brighter to the right, 256 bits (Krawetz's dHash, on a finer grid); its shades."""
     small = np.asarray(image.convert("L").resize((_HASHED_SIDE + 1, _HASHED_SIDE), Image.Resampling.BILINEAR)).astype(
         int
     )
@@ -239,33 +253,48 @@ def _small_copies(image: Image.Image) -> tuple[npt.NDArray[np.uint64], npt.NDArr
     return bits.view(np.uint64), shades / max(float(np.linalg.norm(shades)), 1e-6)
 
 
-def looked_at(pictures: Sequence[Picture]) -> list[str | None]:
-    """Why each of the images cannot be used, None where it can; all are opened, several at a time."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("looking at images", len(pictures)) as advance:
+def looked_at(images: Sequence[ImageInput]) -> list[str | None]:
+    """Return why each of the images cannot be used, None where it can; all are opened, several at a time."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("looking at images", len(images)) as advance:
         problems = []
-        for look in pool.map(lambda picture: picture.look, pictures):
+        for look in pool.map(lambda image: image.look, images):
             problems.append(look.problem)
             advance(1)
     return problems
 
 
-def as_picture(given: Any, number: int) -> Picture | None:
-    """A path, an image of Pillow's or an array (height, width, 3) of uint8 as a picture; None for anything else."""
-    if isinstance(given, Picture):
-        return given
-    if isinstance(given, Path):
-        return Picture(shown(str(given)), given)
-    if isinstance(given, np.ndarray) and given.dtype == np.uint8:
-        given = Image.fromarray(given)
-    if isinstance(given, Image.Image):
+def warn_of_unusable(images: Sequence[ImageInput], so: str) -> list[int]:
+    """Look at n images, warn of those that cannot be used, and return the positions of the others.
+
+    Args:
+        so: what becomes of one that cannot be used.
+    """
+    problems = looked_at(images)
+    unusable = [(image, problem) for image, problem in zip(images, problems, strict=True) if problem is not None]
+    for image, problem in unusable[:_WARNED_OF]:
+        progress.warn(f"{problem if problem.startswith(image.name) else f'{image.name} {problem}'}: {so}")
+    if len(unusable) > _WARNED_OF:
+        progress.warn(f"{len(unusable) - _WARNED_OF:,} more images cannot be used either")
+    return [i for i, problem in enumerate(problems) if problem is None]
+
+
+def as_image_input(value: Any, number: int) -> ImageInput | None:
+    """Return a path, an image of Pillow's or an array (height, width, 3) of uint8 as an input; None for all else."""
+    if isinstance(value, ImageInput):
+        return value
+    if isinstance(value, Path):
+        return ImageInput(shown(str(value)), value)
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8:
+        value = Image.fromarray(value)
+    if isinstance(value, Image.Image):
         content = io.BytesIO()
-        _in_three_colours(ImageOps.exif_transpose(given)).save(content, "PNG")
-        return Picture(f"image {number}", content=content.getvalue())
+        _in_three_colours(ImageOps.exif_transpose(value)).save(content, "PNG")
+        return ImageInput(f"image {number}", content=content.getvalue())
     return None
 
 
-def require_usable(pictures: Sequence[Picture]) -> None:
-    """Raises DataError where one of the images cannot be used."""
-    for picture, problem in zip(pictures, looked_at(pictures), strict=True):
+def require_usable(images: Sequence[ImageInput]) -> None:
+    """Raise DataError where one of the images cannot be used."""
+    for image, problem in zip(images, looked_at(images), strict=True):
         if problem is not None:
-            raise DataError(f"{picture.name} {problem}; remove or replace it")
+            raise DataError(f"{image.name} {problem}; remove or replace it")

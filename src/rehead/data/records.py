@@ -12,18 +12,18 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
-from rehead.batch.lines import Line
-from rehead.batch.portions import BadRow
-from rehead.data import tables
+from rehead.data.cells import as_text
+from rehead.data.lines import MAX_FIELD_CHARACTERS, SURROGATE, UNDECODED, Line
 from rehead.runtime.errors import first_line
 
 QUOTED, PLAIN, LINES, JSON = "quoted", "plain", "lines", "json"
 # A line of JSON may hold several fields, and spell a character in twelve of its own.
-LONGEST_JSON = 16 * tables.MAX_FIELD_CHARACTERS
+LONGEST_JSON = 16 * MAX_FIELD_CHARACTERS
 # A row may hold several long fields, too.
-_LONGEST_RECORD, _MOST_LINES = 4 * tables.MAX_FIELD_CHARACTERS, 100_000
+_LONGEST_RECORD, _MOST_LINES = 4 * MAX_FIELD_CHARACTERS, 100_000
 
 
 def _finite(digits: str) -> float | str:
@@ -38,23 +38,56 @@ _DECODER = json.JSONDecoder(parse_constant=_CONSTANTS.get, parse_float=_finite)
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+# So much of a row that cannot be read is kept.
+_SHOWN = 2000
+
+
+class BadRow(NamedTuple):
+    """A row that cannot be read, and why.
+
+    Attributes:
+        source: the file that it stands in.
+        number: the line at which it begins, or which row it is; from 1.
+        content: what stands there, or the beginning of it.
+    """
+
+    source: str
+    number: int
+    reason: str
+    content: str
+
+    def to_json(self) -> str:
+        content = SURROGATE.sub(_as_byte, self.content[:_SHOWN])
+        row = {"source": self.source, "row": self.number, "reason": self.reason, "content": content}
+        return json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _as_byte(undecoded: re.Match[str]) -> str:
+    number = ord(undecoded[0]) - UNDECODED
+    return f"\\x{number:02x}" if 0 <= number < 256 else "\ufffd"
+
+
 @dataclass(frozen=True)
 class Form:
-    """What the lines of a file are.
+    """How the lines of a file are to be read.
 
     Attributes:
         how: QUOTED or PLAIN for delimited fields; LINES for a text a line, JSON for an object a line.
         delimiter: between fields.
+        spaced: whether spaces between a delimiter and a field are no part of the field.
+        skipped: lines before the first row.
     """
 
     encoding: str
     how: str
     delimiter: str = ""
+    spaced: bool = False
+    skipped: int = 0
 
     @property
     def longest_line(self) -> int:
-        """In characters."""
-        return LONGEST_JSON if self.how == JSON else tables.MAX_FIELD_CHARACTERS
+        """Return how many characters a line may have."""
+        return LONGEST_JSON if self.how == JSON else MAX_FIELD_CHARACTERS
 
 
 # The line at which a row begins, and its cells.
@@ -62,14 +95,15 @@ Cells = tuple[int, list[str]]
 
 
 def rows(lines: Iterator[Line], form: Form, source: str) -> Iterator[Cells | BadRow]:
-    """The rows of a delimited file, its header among them, however many cells they have."""
+    """Yield the rows of a delimited file, its header among them, however many cells they have."""
+    lines = islice(lines, form.skipped, None)
     if form.how == QUOTED:
-        return _quoted(lines, form.delimiter, source)
+        return _quoted(lines, form, source)
     return _plain(lines, None if form.how == LINES else form.delimiter, source)
 
 
 def objects(lines: Iterator[Line], source: str) -> Iterator[tuple[int, dict[str, Any]] | BadRow]:
-    """The objects of JSON Lines. Numbers that JSON does not have are None or text, as in a table of cells."""
+    """Yield the objects of JSON Lines. Numbers that JSON does not have are None or text, as in a table of cells."""
     for number, text, problem, _ in lines:
         if not text.strip():
             continue
@@ -88,24 +122,24 @@ def _problem_of_object(record: Any, text: str) -> str | None:
     if not isinstance(record, dict):
         return "not a JSON object"
     # What a line holds has hardly more characters than the line.
-    if len(text) > tables.MAX_FIELD_CHARACTERS:
+    if len(text) > MAX_FIELD_CHARACTERS:
         for name, value in record.items():
-            if problem := problem_of_length(name, len(tables.as_text(value) or "")):
+            if problem := problem_of_length(name, len(as_text(value) or "")):
                 return problem
-    if _HALF.search(text) and tables.SURROGATE.search(json.dumps(record, ensure_ascii=False)):
+    if _HALF.search(text) and SURROGATE.search(json.dumps(record, ensure_ascii=False)):
         return "half a surrogate pair"
     return None
 
 
 def problem_of_length(name: str, length: int) -> str | None:
-    """What is wrong with a cell of so many characters."""
-    if length <= tables.MAX_FIELD_CHARACTERS:
+    """Return what is wrong with a cell of that many characters."""
+    if length <= MAX_FIELD_CHARACTERS:
         return None
-    return f"column {name!r} holds {length:,} characters, the limit is {tables.MAX_FIELD_CHARACTERS:,}"
+    return f"column {name!r} holds {length:,} characters, the limit is {MAX_FIELD_CHARACTERS:,}"
 
 
 def _plain(lines: Iterator[Line], delimiter: str | None, source: str) -> Iterator[Cells | BadRow]:
-    """Rows that are lines; where there is no delimiter, an empty line is a text, too."""
+    """Yield rows that are lines; where there is no delimiter, an empty line is a text, too."""
     for number, text, problem, _ in lines:
         content = text.removesuffix("\n")
         if problem is not None:
@@ -122,25 +156,27 @@ class _BrokenError(Exception):
     """A record that does not end as it should."""
 
 
-def _quoted(lines: Iterator[Line], delimiter: str, source: str) -> Iterator[Cells | BadRow]:
-    """Rows whose fields may be enclosed in quotation marks, and then hold line ends.
+def _quoted(lines: Iterator[Line], form: Form, source: str) -> Iterator[Cells | BadRow]:
+    """Yield rows whose fields may be enclosed in quotation marks, and then hold line ends.
 
     A mark that is never closed would swallow what follows. So only the first line of a broken row is set aside, and the
     lines behind it are read again; of these, one with a mark inside a field that is not enclosed may be the rest of the
     broken row and is set aside, too, until a row is found that is whole.
     """
+    delimiter, spaced = form.delimiter, form.spaced
     again: deque[Line] = deque()
     after_broken = False
     while line := again.popleft() if again else next(lines, None):
         if '"' not in line.text and line.problem is None:
             content = line.text.removesuffix("\n")
             if delimiter in content or content.strip():
-                yield line.number, content.split(delimiter)
+                cells = content.split(delimiter)
+                yield line.number, [cell.lstrip(" ") for cell in cells] if spaced else cells
                 after_broken = False
             continue
         read = [line]
         try:
-            cells = _record(read, again, lines, delimiter)
+            cells = _record(read, again, lines, form)
             if after_broken and _has_bare_mark(read, delimiter):
                 raise _BrokenError("what may be the rest of a row with a quotation mark too many")
         except (csv.Error, _BrokenError) as error:
@@ -157,8 +193,8 @@ def _quoted(lines: Iterator[Line], delimiter: str, source: str) -> Iterator[Cell
         after_broken = False
 
 
-def _record(read: list[Line], again: deque[Line], lines: Iterator[Line], delimiter: str) -> list[str]:
-    """The fields of the record that begins with the line in `read`, to which the others that it takes are added."""
+def _record(read: list[Line], again: deque[Line], lines: Iterator[Line], form: Form) -> list[str]:
+    """Return the fields of the record that begins with the line in `read`; the others that it takes are added to it."""
 
     def coming() -> Iterator[str]:
         characters = 0
@@ -170,7 +206,8 @@ def _record(read: list[Line], again: deque[Line], lines: Iterator[Line], delimit
                 raise _BrokenError("a quotation mark that is never closed, or fields that are too long")
             yield _whole(line)
 
-    return next(csv.reader(coming(), delimiter=delimiter, strict=True))
+    reader = csv.reader(coming(), delimiter=form.delimiter, skipinitialspace=form.spaced, strict=True)
+    return next(reader)
 
 
 def _whole(line: Line) -> str:
@@ -180,7 +217,7 @@ def _whole(line: Line) -> str:
 
 
 def _has_bare_mark(read: list[Line], delimiter: str) -> bool:
-    """Whether a field that is not enclosed holds a quotation mark."""
+    """Return whether a field that is not enclosed holds a quotation mark."""
     text = "".join(line.text for line in read).removesuffix("\n")
     end = re.escape(delimiter)
     return re.fullmatch(rf'(?:("(?:[^"]|"")*"|[^"{end}\n]*)(?:{end}|\Z))+', text) is None

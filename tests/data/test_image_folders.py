@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 from pyarrow import parquet
 
 import rehead
-from rehead.data import galleries
-from rehead.data.parts import Sources, gather, prepare
-from rehead.data.pictures import Picture
+from rehead.data import image_folders
+from rehead.data.images import ImageInput
+from rehead.data.preparation import DataConfig, gather, prepare, with_own_parts
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 from tests.tiny_images import encoded, image, save_folders
@@ -23,19 +24,19 @@ def test_sub_folders_are_classes(tmp_path: Path) -> None:
     save_folders(tmp_path / "data", 12)
     (tmp_path / "data" / "lying" / ".hidden.png").write_bytes(b"")
     (tmp_path / "data" / "notes.txt").write_text("not an image")
-    parts = prepare(Sources(str(tmp_path / "data")), seed=0)
+    parts = prepare(DataConfig(str(tmp_path / "data")), seed=0)
     assert parts.pool.label_names == ("lying", "upright")
     assert len(parts.pool) == 24
-    assert parts.train.pictures is not None
+    assert parts.train.images is not None
     for part in (parts.train, parts.validation, parts.test):
         assert [name.split("/")[0] for name in part.texts] == [part.named(i) for i in range(len(part))]
-        assert [picture.name for picture in part.pictures or []] == part.texts
+        assert [picture.name for picture in part.images or []] == part.texts
 
 
 def test_parts_that_are_given_are_kept(tmp_path: Path) -> None:
     for part, first in (("train", 0), ("val", 20), ("test", 40)):
         save_folders(tmp_path / part, 10, first)
-    parts = prepare(Sources(str(tmp_path)), seed=0)
+    parts = prepare(DataConfig(str(tmp_path)), seed=0)
     assert (len(parts.train), len(parts.validation), len(parts.test)) == (20, 20, 20)
     assert all("04" in name for name in parts.test.texts)
 
@@ -46,13 +47,11 @@ def test_zip_of_such_a_folder(tmp_path: Path) -> None:
         for file in sorted(folder.rglob("*.png")):
             archive.write(file, f"data/{file.relative_to(folder)}")
         archive.writestr("__MACOSX/data/lying/._000.png", b"")
-    found = gather(Sources(str(tmp_path / "data.zip"))).pool
-    expected = gather(Sources(str(folder))).pool
+    found = gather(DataConfig(str(tmp_path / "data.zip"))).pool
+    expected = gather(DataConfig(str(folder))).pool
     assert found.texts == expected.texts
     assert found.labels.tolist() == expected.labels.tolist()
-    assert [picture.digest for picture in found.pictures or []] == [
-        picture.digest for picture in expected.pictures or []
-    ]
+    assert [picture.digest for picture in found.images or []] == [picture.digest for picture in expected.images or []]
 
 
 def test_table_that_names_images_with_groups(tmp_path: Path) -> None:
@@ -63,7 +62,7 @@ def test_table_that_names_images_with_groups(tmp_path: Path) -> None:
         for i in range(30)
     ]
     table = write_csv(tmp_path / "table.csv", ["file", "label", "patient"], rows)
-    parts = prepare(Sources(str(table), group_column="patient"), seed=0)
+    parts = prepare(DataConfig(str(table), group_column="patient"), seed=0)
     groups = [set((part.groups if part.groups is not None else []).tolist()) for part in (parts.train, parts.test)]
     assert not groups[0] & groups[1]
     assert parts.columns.label == "label"
@@ -76,9 +75,9 @@ def test_parquet_that_holds_images(as_struct: bool, tmp_path: Path) -> None:
     cells = [{"bytes": content, "path": None} for content in contents] if as_struct else contents
     file = tmp_path / "data.parquet"
     parquet.write_table(arrow.table({"image": cells, "label": kinds}), file)
-    pool = gather(Sources(str(file))).pool
+    pool = gather(DataConfig(str(file))).pool
     assert [pool.named(i) for i in range(len(pool))] == kinds
-    assert [picture.read() for picture in pool.pictures or []] == contents
+    assert [picture.read() for picture in pool.images or []] == contents
 
 
 def test_images_that_cannot_be_used_are_dropped_by_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -89,7 +88,7 @@ def test_images_that_cannot_be_used_are_dropped_by_name(tmp_path: Path, capsys: 
     (folder / "upright" / "nothing.jpg").write_bytes(b"")
     progress.show(True)
     try:
-        material = gather(Sources(str(folder)))
+        material = gather(DataConfig(str(folder)))
     finally:
         progress.show(False)
     told = capsys.readouterr().err
@@ -103,9 +102,9 @@ def test_copies_and_look_alikes_are_found(tmp_path: Path) -> None:
     folder = save_folders(tmp_path / "data", 10)
     (folder / "lying" / "copy.png").write_bytes((folder / "upright" / "000.png").read_bytes())
     image("lying", 3).resize((60, 60)).save(folder / "lying" / "smaller.png")
-    kinds = {finding.kind: finding for finding in gather(Sources(str(folder))).findings}
+    kinds = {finding.kind: finding for finding in gather(DataConfig(str(folder))).findings}
     assert any("contradicting" in kind for kind in kinds)
-    parts = prepare(Sources(str(folder)), seed=0)
+    parts = prepare(DataConfig(str(folder)), seed=0)
     assert parts.dropped["duplicate with another label"]
     where = {name: part for part in ("train", "validation", "test") for name in getattr(parts, part).texts}
     assert where["lying/003.png"] == where["lying/smaller.png"]
@@ -116,14 +115,14 @@ def test_size_that_tells_the_class_is_a_finding(tmp_path: Path) -> None:
         for kind, side in (("lying", 48), ("upright", 64)):
             (tmp_path / kind).mkdir(exist_ok=True)
             image(kind, i, side).save(tmp_path / kind / f"{i}.png")
-    kinds = [finding.kind for finding in gather(Sources(str(tmp_path))).findings]
+    kinds = [finding.kind for finding in gather(DataConfig(str(tmp_path))).findings]
     assert "size that tells the class" in kinds
 
 
 def test_folder_without_classes_says_what_to_do(tmp_path: Path) -> None:
     image("lying", 1).save(tmp_path / "a.png")
     with pytest.raises(DataError, match="a folder of its own"):
-        galleries.read(str(tmp_path))
+        image_folders.read(str(tmp_path))
 
 
 def test_class_may_be_called_train(tmp_path: Path) -> None:
@@ -131,20 +130,20 @@ def test_class_may_be_called_train(tmp_path: Path) -> None:
         (tmp_path / kind / "steam").mkdir(parents=True)
         for i in range(6):
             image("lying", i).save(tmp_path / kind / "steam" / f"{kind}{i}.png")
-    assert galleries.parts_of(str(tmp_path)) == {}
-    assert gather(Sources(str(tmp_path))).pool.label_names == ("bus", "car", "train")
+    assert image_folders.parts_of(str(tmp_path)) == {}
+    assert gather(DataConfig(str(tmp_path))).pool.label_names == ("bus", "car", "train")
 
 
 def test_parts_are_never_taken_for_classes(tmp_path: Path) -> None:
     for part in ("train", "test"):
         save_folders(tmp_path / "data" / part, 6)
     with pytest.raises(DataError, match=r"has the parts train, test; give one of them"):
-        gather(Sources(str(tmp_path / "data")))
+        gather(DataConfig(str(tmp_path / "data")))
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
         for file in sorted((tmp_path / "data").rglob("*.png")):
             archive.write(file, file.relative_to(tmp_path))
     with pytest.raises(DataError, match=r"its folders are parts \(test, train\); unpack it"):
-        gather(Sources(str(tmp_path / "data.zip")))
+        gather(DataConfig(str(tmp_path / "data.zip")))
     facts = rehead.inspect(str(tmp_path / "data")).to_json()
     assert set(facts["classes"]) == {"lying", "upright"}
     assert facts["lengths"] is None
@@ -163,7 +162,7 @@ def test_what_is_not_named_as_an_image_is_told_and_links_are_followed(
     (data / "loop").symlink_to(data)
     (data / "lying" / "phone.HEIC").write_bytes(b"...")
     (data / "notes").write_text("...")
-    assert gather(Sources(str(data))).pool.label_names == ("linked", "lying", "upright")
+    assert gather(DataConfig(str(data))).pool.label_names == ("linked", "lying", "upright")
     assert any("2 files are not used" in told and "1 .heic, 1 none" in told for told in warnings)
 
 
@@ -173,30 +172,32 @@ def test_folder_of_texts_with_a_picture_is_not_one_of_images(tmp_path: Path) -> 
         for i in range(3):
             (tmp_path / kind / f"{i}.txt").write_text("text")
     image("lying", 1).save(tmp_path / "ham" / "logo.png")
-    assert not galleries.holds_images(str(tmp_path))
+    assert not image_folders.holds_images(str(tmp_path))
 
 
 def test_column_that_is_asked_for_decides_what_a_table_holds(tmp_path: Path) -> None:
     table = write_csv(tmp_path / "a.csv", ["text", "photo", "label"], [(f"hello {i}", "a.jpg", "x") for i in range(20)])
-    assert galleries.holds_images(str(table))
-    assert not galleries.holds_images(str(table), "text")
+    assert image_folders.holds_images(str(table))
+    assert not image_folders.holds_images(str(table), "text")
     sparse = [(f"hello {i}", "a.jpg" if i == 3 else "", "x") for i in range(20)]
-    assert not galleries.holds_images(str(write_csv(tmp_path / "b.csv", ["text", "photo", "label"], sparse)))
-    assert not galleries.holds_images(str(write_csv(tmp_path / "c.csv", ["text"], [("see a.gif there",), ("or not",)])))
+    assert not image_folders.holds_images(str(write_csv(tmp_path / "b.csv", ["text", "photo", "label"], sparse)))
+    assert not image_folders.holds_images(
+        str(write_csv(tmp_path / "c.csv", ["text"], [("see a.gif there",), ("or not",)]))
+    )
 
 
 def test_binary_column_of_texts_is_not_one_of_images(tmp_path: Path) -> None:
     table = arrow.table({"text": [b"hello", b"there"], "label": ["a", "b"]})
     parquet.write_table(table, tmp_path / "texts.parquet")
-    assert not galleries.holds_images(str(tmp_path / "texts.parquet"))
+    assert not image_folders.holds_images(str(tmp_path / "texts.parquet"))
 
 
 def test_images_to_predict_keep_their_rows(tmp_path: Path) -> None:
     save_folders(tmp_path, 2)
     rows = [("7", "lying/000.png"), ("8", "upright/001.png")]
-    rows_found, pictures = galleries.unlabelled(str(write_csv(tmp_path / "new.csv", ["id", "file"], rows)))
+    rows_found, images = image_folders.unlabelled(str(write_csv(tmp_path / "new.csv", ["id", "file"], rows)))
     assert rows_found == [{"id": "7", "file": "lying/000.png"}, {"id": "8", "file": "upright/001.png"}]
-    assert [picture.look.problem for picture in pictures] == [None, None]
+    assert [picture.look.problem for picture in images] == [None, None]
 
 
 def test_broken_archives_lose_their_broken_files_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,18 +209,131 @@ def test_broken_archives_lose_their_broken_files_only(tmp_path: Path, monkeypatc
     content = bytearray((tmp_path / "data.zip").read_bytes())
     content[at + 60 : at + 90] = bytes(30)
     (tmp_path / "data.zip").write_bytes(content)
-    by_name = {picture.name: picture.look for picture in galleries.read(str(tmp_path / "data.zip")).pictures}
+    by_name = {picture.name: picture.look for picture in image_folders.read(str(tmp_path / "data.zip")).images}
     assert by_name["a/good.png"].problem is None
     assert "cannot be read" in str(by_name["b/bad.png"].problem)
 
 
 def test_files_that_unpack_to_too_much_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rehead.data.pictures.LARGEST_BYTES", 1000)
+    monkeypatch.setattr("rehead.data.images.LARGEST_BYTES", 1000)
     with zipfile.ZipFile(tmp_path / "data.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/bomb.png", bytes(100_000))
         archive.writestr("b/small.png", encoded(image("lying", 1, side=4)))
-    looks = [picture.look.problem for picture in galleries.read(str(tmp_path / "data.zip")).pictures]
+    looks = [picture.look.problem for picture in image_folders.read(str(tmp_path / "data.zip")).images]
     assert "more than" in str(looks[0])
     assert looks[1] is None
     (tmp_path / "pipe.png").symlink_to("/dev/zero")
-    assert "no such file" in str(Picture("pipe.png", tmp_path / "pipe.png").look.problem)
+    assert "no such file" in str(ImageInput("pipe.png", tmp_path / "pipe.png").look.problem)
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The warnings so far."""
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", warnings.append)
+    return warnings
+
+
+@pytest.mark.parametrize(("train", "test"), [("training_set", "test_set"), ("train", "test_set"), ("Train", "Testing")])
+def test_parts_may_be_called_as_people_call_them(tmp_path: Path, train: str, test: str) -> None:
+    for part, first in ((train, 0), (test, 40)):
+        save_folders(tmp_path / part, 10, first)
+    parts = prepare(DataConfig(str(tmp_path)), seed=0)
+    assert parts.pool.label_names == ("lying", "upright")
+    assert len(parts.test) == 20
+
+
+def test_folders_around_the_parts_or_classes_are_passed_by(tmp_path: Path) -> None:
+    for part, first in (("train", 0), ("test", 40)):
+        save_folders(tmp_path / "archive" / "flowers" / part, 10, first)
+    assert len(prepare(DataConfig(str(tmp_path)), seed=0).test) == 20
+    save_folders(tmp_path / "wrapped" / "dataset", 3)
+    assert image_folders.read(str(tmp_path / "wrapped")).table.rows[0][1] == "lying"
+
+
+def test_unlabelled_test_part_is_left_out_and_said(tmp_path: Path, said: list[str]) -> None:
+    save_folders(tmp_path / "train", 10)
+    (tmp_path / "test").mkdir()
+    image("lying", 50).save(tmp_path / "test" / "a.png")
+    assert list(image_folders.parts_of(str(tmp_path))) == ["train"]
+    assert "test has no sub-folders" in said[0]
+
+
+def test_class_without_images_and_broken_link_are_named(tmp_path: Path, said: list[str]) -> None:
+    data = save_folders(tmp_path / "data", 3)
+    (data / "empty").mkdir()
+    (data / "phone").mkdir()
+    (data / "phone" / "a.heic").write_bytes(b"...")
+    (data / "lying" / "b.avif").write_bytes(b"...")
+    (data / "lying" / "gone.png").symlink_to(tmp_path / "nothing.png")
+    assert len(image_folders.read(str(data)).images) == 6
+    text = "\n".join(said)
+    assert "folder 'empty' is empty: it is not a class" in text
+    assert "folder 'phone' holds 1 .heic, and no image that is read" in text
+    assert "class 'lying' loses 1 .avif" in text
+    assert "gone.png is a link to nothing" in text
+
+
+def test_folder_of_images_that_are_not_read_says_so(tmp_path: Path) -> None:
+    for kind in ("a", "b"):
+        (tmp_path / kind).mkdir()
+        (tmp_path / kind / "1.avif").write_bytes(b"...")
+    assert image_folders.holds_images(str(tmp_path))
+    with pytest.raises(DataError, match=r"none of its files is an image that is read \(2 .avif\); convert"):
+        image_folders.read(str(tmp_path))
+
+
+def test_jfif_is_jpeg(tmp_path: Path) -> None:
+    image("lying", 1).save(tmp_path / "a.jfif", "JPEG")
+    assert ImageInput("a.jfif", tmp_path / "a.jfif").look.problem is None
+    assert image_folders.holds_images(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_table_beside_the_images_has_their_labels(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "data" / "train"
+    folder.mkdir(parents=True)
+    for i in range(12):
+        image("lying", i).save(folder / f"{i}.png")
+    rows = [(f"{i}.png", ("a", "b")[i % 2]) for i in range(12)]
+    if name.endswith("csv"):
+        write_csv(folder / name, ["file_name", "label"], rows)
+    else:
+        (folder / name).write_text("".join(f'{{"file_name": "{file}", "label": "{label}"}}\n' for file, label in rows))
+    pool = gather(with_own_parts(DataConfig(str(tmp_path / "data")))).pool
+    assert (pool.label_names, len(pool)) == (("a", "b"), 12)
+    assert pool.texts[3] == "3.png"
+
+
+def test_class_names_beside_images_in_parquet_are_read(tmp_path: Path) -> None:
+    cells = [{"bytes": encoded(image("lying", i)), "path": None} for i in range(4)]
+    features = {"label": {"names": ["cat", "dog"], "_type": "ClassLabel"}}
+    table = arrow.table({"image": cells, "label": [0, 1, -1, 1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    parquet.write_table(table, tmp_path / "data.parquet")
+    assert image_folders.read(str(tmp_path / "data.parquet")).table.column("label") == ["cat", "dog", None, "dog"]
+
+
+def test_names_with_backslashes_and_spaces_are_found(tmp_path: Path) -> None:
+    save_folders(tmp_path, 1)
+    table = write_csv(tmp_path / "a.csv", ["file", "label"], [("lying\\000.png", "a"), (" upright/000.png", "b")])
+    assert [picture.look.problem for picture in image_folders.read(str(table)).images] == [None, None]
+
+
+def test_addresses_and_names_without_ending_are_refused_once(tmp_path: Path) -> None:
+    table = write_csv(tmp_path / "a.csv", ["url", "label"], [("https://example.org/a.png", "a")] * 3)
+    with pytest.raises(DataError, match="holds addresses, and nothing is fetched"):
+        image_folders.read(str(table))
+    save_folders(tmp_path, 1)
+    table = write_csv(tmp_path / "b.csv", ["id", "breed"], [("lying/000", "a"), ("upright/000", "b")])
+    with pytest.raises(DataError, match=r"without their ending; write lying/000.png instead of lying/000"):
+        image_folders.holds_images(str(table))
+
+
+def test_many_images_that_cannot_be_used_are_counted(tmp_path: Path, said: list[str]) -> None:
+    data = save_folders(tmp_path / "data", 3)
+    for i in range(9):
+        (data / "lying" / f"x{i}.png").write_bytes(b"...")
+    gather(DataConfig(str(data)))
+    assert sum("is no image" in line for line in said) == 5
+    assert "4 more images cannot be used either" in said

@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from rehead.data import duplicates, pictures
+from rehead.data import duplicates, images
 from rehead.data.duplicates import look_alike
-from rehead.data.pictures import Picture
+from rehead.data.images import ImageInput
 from rehead.runtime.errors import DataError
 from tests.tiny_images import encoded, image
 
 
-def look(content: bytes, name: str = "a.png") -> pictures.Look:
-    return Picture(name, content=content).look
+def look(content: bytes, name: str = "a.png") -> images.Look:
+    return ImageInput(name, content=content).look
 
 
 @pytest.mark.parametrize(
@@ -35,16 +35,16 @@ def test_what_is_no_whole_image_is_not_used(content: bytes, problem: str) -> Non
     assert problem in str(look(content).problem)
     if content:
         with pytest.raises(DataError, match=r"^a\.png is"):
-            Picture("a.png", content=content).image(at_least=32)
+            ImageInput("a.png", content=content).image(at_least=32)
 
 
 def test_more_pixels_than_fit_are_refused_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "LARGEST_PIXELS", 48 * 47)
+    monkeypatch.setattr(images, "LARGEST_PIXELS", 48 * 47)
     assert "larger than" in str(look(encoded(image("upright", 1))).problem)
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    assert "gone.png cannot be read" in str(Picture("gone.png", tmp_path / "gone.png").look.problem)
+    assert "gone.png cannot be read" in str(ImageInput("gone.png", tmp_path / "gone.png").look.problem)
 
 
 def test_what_was_put_right_is_told() -> None:
@@ -66,7 +66,7 @@ def test_image_stored_turned_is_upright() -> None:
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     content = io.BytesIO()
     plain.save(content, "PNG", exif=exif)
-    seen = Picture("a.png", content=content.getvalue()).image(at_least=20)
+    seen = ImageInput("a.png", content=content.getvalue()).image(at_least=20)
     assert seen.size == (20, 40)
     assert seen.getpixel((10, 5)) == (0, 0, 0)
     assert seen.getpixel((10, 35)) == (255, 255, 255)
@@ -75,7 +75,7 @@ def test_image_stored_turned_is_upright() -> None:
 def test_sixteen_bits_keep_their_shades() -> None:
     ramp = np.linspace(0, 65535, 64).astype(np.uint16)
     deep = Image.fromarray(np.tile(ramp, (64, 1)))
-    shades = np.asarray(Picture("a.png", content=encoded(deep)).image(at_least=64))[0, :, 0]
+    shades = np.asarray(ImageInput("a.png", content=encoded(deep)).image(at_least=64))[0, :, 0]
     assert shades[0] == 0
     assert shades[-1] == 255
     assert (np.diff(shades.astype(int)) >= 0).all()
@@ -83,23 +83,23 @@ def test_sixteen_bits_keep_their_shades() -> None:
 
 def test_what_is_transparent_is_white() -> None:
     glass = Image.new("RGBA", (20, 20), (0, 0, 0, 0))
-    assert Picture("a.png", content=encoded(glass)).image(at_least=20).getpixel((3, 3)) == (255, 255, 255)
+    assert ImageInput("a.png", content=encoded(glass)).image(at_least=20).getpixel((3, 3)) == (255, 255, 255)
 
 
 def test_images_that_look_alike_are_found_and_others_are_not() -> None:
     first, other = image("upright", 1, 96), image("lying", 2, 96)
     smaller, darker = first.resize((70, 70)), first.point([value * 3 // 4 for value in range(256)] * 3)
-    shown = [Picture(str(i), content=encoded(each)) for i, each in enumerate((first, other, smaller, darker))]
+    shown = [ImageInput(str(i), content=encoded(each)) for i, each in enumerate((first, other, smaller, darker))]
     groups = look_alike(shown)
     assert groups[0] == groups[2] == groups[3]
     assert groups[1] != groups[0]
 
 
 def test_simple_drawings_with_like_outlines_are_not_taken_for_one() -> None:
-    def blot(radius: int) -> Picture:
+    def blot(radius: int) -> ImageInput:
         drawn = Image.new("L", (64, 64), 255)
         ImageDraw.Draw(drawn).ellipse((32 - radius, 32 - radius, 32 + radius, 32 + radius), fill=0)
-        return Picture(str(radius), content=encoded(drawn))
+        return ImageInput(str(radius), content=encoded(drawn))
 
     groups = look_alike([blot(8), blot(20), blot(20)])
     assert groups[0] != groups[1] == groups[2]
@@ -113,7 +113,7 @@ def test_any_bytes_are_an_image_or_a_reason(content: bytes) -> None:
 
 def test_many_images_that_look_alike_are_one_group_across_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(duplicates, "_COMPARED", 3)
-    shown = [Picture(f"{i}.png", content=encoded(image("lying", 1 if i % 2 else 10 + i))) for i in range(12)]
+    shown = [ImageInput(f"{i}.png", content=encoded(image("lying", 1 if i % 2 else 10 + i))) for i in range(12)]
     groups = look_alike(shown)
     assert len(set(groups[1::2].tolist())) == 1
     assert len(set(groups.tolist())) == 7
@@ -123,7 +123,7 @@ def test_many_images_that_look_alike_are_one_group_across_portions(monkeypatch: 
 @pytest.mark.parametrize("mode", ["CMYK", "HSV", "F", "I;16", "LA", "P"])
 def test_images_of_pillow_s_are_taken_in_any_mode(mode: str) -> None:
     given = image("upright", 1).convert("L").convert("I").convert("I;16") if mode == "I;16" else image("upright", 1)
-    picture = pictures.as_picture(given if mode == "I;16" else given.convert(mode), 1)
+    picture = images.as_image_input(given if mode == "I;16" else given.convert(mode), 1)
     assert picture is not None
     assert picture.look.problem is None
 
@@ -132,8 +132,8 @@ def test_image_of_pillow_s_is_put_upright_as_its_file_is(tmp_path: Path) -> None
     turned = Image.Exif()
     turned[0x0112] = 6
     image("upright", 1).crop((0, 0, 48, 30)).save(tmp_path / "turned.jpg", exif=turned)
-    by_path = pictures.as_picture(tmp_path / "turned.jpg", 1)
-    opened = pictures.as_picture(Image.open(tmp_path / "turned.jpg"), 1)
+    by_path = images.as_image_input(tmp_path / "turned.jpg", 1)
+    opened = images.as_image_input(Image.open(tmp_path / "turned.jpg"), 1)
     assert by_path is not None
     assert opened is not None
     assert by_path.image(30).size == opened.image(30).size == (30, 48)
@@ -141,5 +141,21 @@ def test_image_of_pillow_s_is_put_upright_as_its_file_is(tmp_path: Path) -> None
 
 def test_names_that_are_no_text_can_be_written_down(tmp_path: Path) -> None:
     name = b"caf\xe9.png".decode("utf-8", "surrogateescape")
-    assert pictures.shown(name) == "caf\ufffd.png"
-    assert pictures.shown("café.png") == "café.png"
+    assert images.shown(name) == "caf\ufffd.png"
+    assert images.shown("café.png") == "café.png"
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14])
+def test_fewer_bits_in_a_file_of_sixteen_are_scaled_by_their_own_range(bits: int) -> None:
+    ramp = np.linspace(0, 2**bits - 1, 64).astype(np.uint16)
+    deep = Image.fromarray(np.tile(ramp, (64, 1)))
+    shades = np.asarray(ImageInput("a.png", content=encoded(deep)).image(at_least=64))[0, :, 0]
+    assert (shades[0], shades[-1], len(np.unique(shades))) == (0, 255, 64)
+
+
+@pytest.mark.parametrize("values", [np.linspace(0, 409_500, 64), np.linspace(-1000, 3000, 64)])
+def test_whole_numbers_of_any_range_keep_their_shades(values: np.ndarray) -> None:
+    deep = Image.fromarray(np.tile(values.astype(np.int32), (64, 1)))
+    shades = np.asarray(ImageInput("a.tif", content=encoded(deep, "TIFF")).image(at_least=64))[0, :, 0]
+    assert shades[0] == 0
+    assert len(np.unique(shades)) > 50

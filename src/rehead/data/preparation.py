@@ -1,33 +1,32 @@
-"""Labelled examples from all their sources, divided for a fit, so that no text of one part is in another."""
+"""Labelled examples from all their config, divided for a fit, so that no text of one part is in another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data import galleries, samples
+from rehead.data import image_folders, samples
 from rehead.data.audit import audit
+from rehead.data.cells import Table
+from rehead.data.columns import infer_columns, known_column, require_column
+from rehead.data.documents import saved_parts
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
-from rehead.data.examples import (
-    SEPARATOR,
-    Dropped,
-    Examples,
-    from_table,
-    require_learnable,
-    separator_of,
-    with_groups_and_times,
-)
+from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.findings import Finding
+from rehead.data.images import warn_of_unusable
+from rehead.data.label_cells import SEPARATOR, separator_of
 from rehead.data.labels import strata
-from rehead.data.pictures import looked_at
-from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, stratified
-from rehead.data.tables import infer_columns
+from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, part_named, stratified
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
+
+# What is chosen by fewer rows is mostly chance.
+_FEW_VALIDATION_ROWS = 30
 
 
 class Columns(NamedTuple):
@@ -43,14 +42,14 @@ class Columns(NamedTuple):
     separator: str | None = None
 
     @classmethod
-    def of(cls, told: Mapping[str, Any]) -> Columns:
-        """Those that a classifier has learned from, by its description."""
-        separator = told.get("label_separator", SEPARATOR) if told["multilabel"] else None
-        return cls(told.get("text_column"), told.get("label_column"), separator)
+    def of(cls, description: Mapping[str, Any]) -> Columns:
+        """Return those that a classifier has learned from, by its description."""
+        separator = description.get("label_separator", SEPARATOR) if description["multilabel"] else None
+        return cls(description.get("text_column"), description.get("label_column"), separator)
 
 
 @dataclass(frozen=True)
-class Sources:
+class DataConfig:
     """Where labelled examples come from; each is a file or `sample:NAME`.
 
     Attributes:
@@ -61,7 +60,7 @@ class Sources:
         label_separator: what stands between the labels of a text that may have several; "" if each text has one label,
             whatever it holds; if None, arrays and semicolons between names that come up again are taken for several.
         group_column: rows with the same value are never parted.
-        time_column: if given, the split is by time: the oldest rows are for training, the newest for the test.
+        time_column: if there is one, the split is by time: the oldest rows are for training, the newest for the test.
     """
 
     data: str
@@ -75,15 +74,15 @@ class Sources:
 
 
 @dataclass(frozen=True)
-class Parts:
+class DataSplits:
     """Examples divided for a fit.
 
     Attributes:
-        pool: all different examples of `data`, of which the parts that were not given are made.
+        pool: all different examples of `data`, of which the parts without data of their own are made.
         train, validation, test: the last one is empty where cross-validation tests.
         columns: where the texts and the labels were.
-        rows_read: rows of all sources.
-        dropped: why and at which lines rows are not used, over all sources.
+        rows_read: rows of all config.
+        dropped: why and at which lines rows are not used, over all config.
         in_training: (n_test,) bool, test texts that training or validation has too (up to case and white space).
         near_training: (n_test,) bool, those that are nearly the same as one of these, or the same.
         findings: of the audit.
@@ -104,12 +103,12 @@ class Parts:
 
 
 @dataclass(frozen=True)
-class Material:
+class AuditedData:
     """All examples as they were read, duplicates included, and what is to be said of them.
 
     Attributes:
-        validation, test: None where none was given.
-        columns, rows_read, dropped: see `Parts`.
+        validation, test: None where there is none.
+        columns, rows_read, dropped: see `DataSplits`.
         findings: of the audit.
     """
 
@@ -122,53 +121,58 @@ class Material:
     findings: list[Finding]
 
 
-def gather(sources: Sources) -> Material:
-    """Reads all sources and audits them."""
-    pool, dropped, columns, rows_read = read_examples(sources.data, sources, None, Columns())
-    given: dict[str, Examples] = {}
+def gather(config: DataConfig) -> AuditedData:
+    """Read all sources and audit them."""
+    pool, dropped, columns, rows_read = read_examples(config.data, config, None, Columns())
+    own: dict[str, Examples] = {}
     unusable = dict(dropped)
-    for part, source in (("test", sources.test), ("validation", sources.validation)):
+    for part, source in (("test", config.test), ("validation", config.validation)):
         if source is not None:
-            given[part], lost, _, n = read_examples(source, sources, pool.label_names, columns)
+            own[part], lost, _, n = read_examples(source, config, pool.label_names, columns)
             unusable, rows_read = _merged(unusable, lost, part), rows_read + n
-    pool, *parts = with_near(pool, *given.values())
-    given = dict(zip(given, parts, strict=True))
-    test = given.get("test")
+    pool, *parts = with_near(pool, *own.values())
+    own = dict(zip(own, parts, strict=True))
+    test = own.get("test")
     findings = audit(pool, dropped, test)
-    return Material(pool, given.get("validation"), test, columns, rows_read, unusable, findings)
+    return AuditedData(pool, own.get("validation"), test, columns, rows_read, unusable, findings)
 
 
-def with_own_parts(sources: Sources, with_test: bool = True) -> Sources:
-    """Of a folder of images that is divided already: the training part as data, and the others as given ones."""
-    parts = galleries.parts_of(sources.data)
-    if not parts:
-        return sources
+def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
+    """Return the configuration with the parts of a folder that is divided already: training as data, others as such.
+
+    It is a folder of images, or one that the datasets library has saved.
+    """
+    folder = Path(config.data)
+    saved = {part: str(folder / name) for name in saved_parts(folder) if (part := part_named(name))}
+    parts = saved or image_folders.parts_of(config.data)
+    if "train" not in parts:
+        return config
     return replace(
-        sources,
+        config,
         data=parts["train"],
-        validation=sources.validation or parts.get("validation"),
-        test=sources.test or (parts.get("test") if with_test else None),
+        validation=config.validation or parts.get("validation"),
+        test=config.test or (parts.get("test") if with_test else None),
     )
 
 
-def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
-    """Reads all sources, audits them, drops duplicates and divides.
+def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits:
+    """Read all config, audits them, drops duplicates and divides.
 
     A text of the training part is never in a validation part, and not in a test part that is divided off
-    here; nor is one that is nearly the same, unless the split is by time. A test set that was given is measured as it
+    here; nor is one that is nearly the same, unless the split is by time. A test set of its own is measured as it
     is; its overlap is found and reported.
 
     Args:
         with_test: whether a test part is needed; not where cross-validation tests on every example.
     """
-    sources = with_own_parts(sources, with_test)
-    if with_test and sources.test is None:
-        sources = replace(sources, test=samples.own_test(sources.data))
-    material = gather(sources)
+    config = with_own_parts(config, with_test)
+    if with_test and config.test is None:
+        config = replace(config, test=samples.own_test(config.data))
+    material = gather(config)
     pool, repeated = drop_duplicates(material.pool)
     dropped = material.dropped | repeated
-    require_learnable(pool, least=2 if sources.test is None else 1)
-    fractions = np.array(FRACTIONS) * [1, sources.validation is None, with_test and sources.test is None]
+    require_learnable(pool, least=2 if config.test is None else 1)
+    fractions = np.array(FRACTIONS) * [1, config.validation is None, with_test and config.test is None]
     train_share, validation_share, test_share = (fractions / fractions.sum()).tolist()
     split, how = _split(pool, seed, (train_share, validation_share, test_share))
     train, validation, test = pool.take(split.train), pool.take(split.validation), pool.take(split.test)
@@ -178,13 +182,15 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
         validation, repeated = _without_repeats(material.validation, train)
         dropped = _merged(dropped, repeated, "validation")
     if not len(validation) or (with_test and not len(test)):
-        raise DataError(
-            f"{pool.source}: {len(pool)} different texts are too few to divide into training, validation and test; "
-            "give 10 or more a class"
+        raise DataError(f"{pool.source}: {_too_few(pool)}")
+    if len(validation) < _FEW_VALIDATION_ROWS:
+        progress.warn(
+            f"{pool.source}: {len(validation)} rows are for validation, and what is chosen by so few is mostly chance; "
+            "give more examples"
         )
     in_training = seen_before(test.inputs, fingerprints([*train.inputs, *validation.inputs]))
     near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
-    return Parts(
+    return DataSplits(
         pool,
         train,
         validation,
@@ -196,6 +202,21 @@ def prepare(sources: Sources, seed: int, with_test: bool = True) -> Parts:
         near_training,
         material.findings,
         how,
+    )
+
+
+def _too_few(pool: Examples) -> str:
+    """Return what there is too little of to be divided, and the cure."""
+    n_groups = len(np.unique(near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)))
+    if n_groups < len(pool):
+        kept = "of near duplicates" if pool.groups is None else "of `group_column` and near duplicates"
+        return (
+            f"{n_groups} groups {kept} are too few to divide into training, validation and test without parting one; "
+            + ("give more different texts" if pool.groups is None else "leave `group_column` out, or give more groups")
+        )
+    return (
+        f"{len(pool)} different {pool.what} are too few to divide into training, validation and test; "
+        "give 10 or more a class"
     )
 
 
@@ -214,50 +235,56 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
 
 
 def read_examples(
-    data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
+    data: str, config: DataConfig, label_names: tuple[str, ...] | None, known: Columns
 ) -> tuple[Examples, Dropped, Columns, int]:
-    """Examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess.
+    """Return examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess.
 
     Args:
         label_names: the classes, where they are known; then it is known whether a text may have several labels, too.
     """
-    if galleries.holds_images(data, sources.text_column or known.text):
-        return _read_images(data, sources, label_names, known)
-    table = samples.read_any(data)
-    text_column, label_column = (name if name in table.columns else None for name in known[:2])
-    text, label = infer_columns(table, sources.text_column or text_column, sources.label_column or label_column)
+    if image_folders.holds_images(data, config.text_column or known.text):
+        return _read_images(data, config, label_names, known)
+    asked = (config.text_column, config.label_column, config.group_column, config.time_column)
+    table = samples.read_any(data, names=[name for name in (*asked, *known[:2]) if name])
+    text, label = _columns_of(table, config, known)
     separator = known.separator
     if label_names is None:
-        asked = sources.label_separator
-        separator = separator_of(table.column(label)) if asked is None else asked or None
+        asked_separator = config.label_separator
+        separator = separator_of(table.column(label)) if asked_separator is None else asked_separator or None
     several = "" if separator is None else ", of which a text may have several"
     progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}{several}")
     examples, dropped = from_table(table, text, label, label_names, separator)
-    if data == sources.data:
-        examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
+    if data == config.data:
+        examples = with_groups_and_times(examples, table, config.group_column, config.time_column)
     return examples, dropped, Columns(text, label, separator), len(table.rows)
 
 
+def _columns_of(table: Table, config: DataConfig, known: Columns) -> tuple[str, str]:
+    """Return the columns of texts and labels: those that are named, else those that are known, else those found."""
+    require_column(table, config.text_column, "`text_column`")
+    require_column(table, config.label_column, "`label_column`")
+    text = config.text_column or known_column(table, known.text, "`text_column`")
+    label = config.label_column or known_column(table, known.label, "`label_column`")
+    return infer_columns(table, text, label)
+
+
 def _read_images(
-    data: str, sources: Sources, label_names: tuple[str, ...] | None, known: Columns
+    data: str, config: DataConfig, label_names: tuple[str, ...] | None, known: Columns
 ) -> tuple[Examples, Dropped, Columns, int]:
-    """The same of images; those that cannot be used are named."""
-    if sources.label_separator or known.separator:
+    """Return the same of images; those that cannot be used are named."""
+    if config.label_separator or known.separator:
         raise DataError(f"{data}: an image has one label; leave `label_separator` out")
-    gallery = galleries.read(data, sources.text_column, sources.label_column, known[:2])
+    gallery = image_folders.read(data, config.text_column, config.label_column, known[:2])
     table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
     progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")
     examples, dropped = from_table(table, gallery.image_column, gallery.label_column, label_names)
-    if data == sources.data:
-        examples = with_groups_and_times(examples, table, sources.group_column, sources.time_column)
-    at = gallery.picture_at()
-    examples = replace(examples, pictures=[at[line] for line in examples.lines.tolist()])
-    problems = looked_at(examples.pictures or [])
-    for i, problem in enumerate(problems):
-        if problem is not None:
-            progress.warn(f"{examples.texts[i]} {problem}: it is not used")
-            dropped.setdefault("unusable image", []).append(int(examples.lines[i]))
-    usable = np.flatnonzero([problem is None for problem in problems])
+    if data == config.data:
+        examples = with_groups_and_times(examples, table, config.group_column, config.time_column)
+    at = gallery.image_at()
+    examples = replace(examples, images=[at[line] for line in examples.lines.tolist()])
+    usable = np.array(warn_of_unusable(examples.images or [], "it is not used"), dtype=np.int64)
+    if unusable := np.delete(examples.lines, usable).tolist():
+        dropped["unusable image"] = unusable
     if not len(usable):
         raise DataError(f"{table.source}: none of its {len(table.rows):,} images can be used; see the lines above")
     return examples.take(usable), dropped, columns, len(table.rows)

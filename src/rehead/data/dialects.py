@@ -1,0 +1,444 @@
+"""How a table is written down, found out from the beginning of its file: the same for whole tables and for portions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rehead.data import lines, records
+from rehead.data.headers import TEXT_NAMES, header_of
+from rehead.data.lines import MAX_FIELD_CHARACTERS, Head, lines_of
+from rehead.data.records import BadRow, Form
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError
+
+# Kinds of files. The first three are read in portions, the others as a whole.
+DELIMITED, JSON_LINES, PARQUET = "delimited text", "JSON Lines", "Parquet"
+JSON, ARROW, WORKBOOK, PACKED_PARQUET = "JSON", "Arrow", "an Excel workbook", "packed Parquet"
+IN_PORTIONS = (DELIMITED, JSON_LINES, PARQUET)
+
+DELIMITERS = "\t,;|"
+_CALLED = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar"}
+# csv's own limit is low, and one for all threads of the process; ours is checked below, with the row.
+_CSV_LIMIT = 2**31 - 1
+# As many as a spreadsheet can have. What follows from a column's cells is not looked for among more.
+MAX_COLUMNS = 16_384
+# Rows that are enough to find the column of the texts.
+_SAMPLE = 2000
+# A delimiter is looked for in so much of the beginning.
+_TRIED_CHARACTERS, _TRIED_LINES = 200_000, 200
+# As spreadsheets write it: the delimiter, in a line of its own.
+_SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How one file is written down.
+
+    Attributes:
+        form: how its lines are read.
+        columns: their names; of JSON Lines, the keys that its beginning has.
+        header: whether the first row holds them.
+        sample: the first rows, without the header: the line, and the cells.
+    """
+
+    form: Form
+    columns: list[str]
+    header: bool
+    sample: list[tuple[int, list[Any]]]
+
+
+def kind_of(head: Head) -> str:
+    """Return which kind of file it is that begins so."""
+    if head.content.startswith(b"PAR1"):
+        return PACKED_PARQUET if head.packed else PARQUET
+    if head.encoding is None:
+        return WORKBOOK if head.content.startswith(b"PK") else ARROW
+    begins = head.text.lstrip()[:1]
+    if begins == "[" and _is_array(head):
+        return JSON
+    if begins == "{" and head.path.suffix != ".jsonl" and _is_document(head.text.lstrip(), head.whole):
+        return JSON
+    # Its first row may be one that cannot be read.
+    if begins == "{" or (head.path.suffix == ".jsonl" and re.search(r"^\s*\{", head.text, re.MULTILINE)):
+        return JSON_LINES
+    return DELIMITED
+
+
+def _is_array(head: Head) -> bool:
+    text = head.text.lstrip()
+    if head.path.suffix == ".json" or re.match(r'\[\s*\{\s*"', text):
+        return True
+    return _is_json(text if head.whole else "") or _is_json(text.split("\n")[0])
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _is_document(text: str, whole: bool) -> bool:
+    """Return whether what begins with an object is one of many lines, or holds a table, rather than being a row."""
+    first, *rest = text.split("\n", 1)
+    try:
+        record = json.loads(first)
+    except (ValueError, RecursionError):
+        if first.strip() == "{":
+            return True
+        try:
+            json.JSONDecoder().raw_decode(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+    if "".join(rest).strip() or not whole or not isinstance(record, dict) or not record:
+        return False
+    values = list(record.values())
+    is_table = all(isinstance(value, dict) for value in values) or all(isinstance(value, list) for value in values)
+    return is_table or ("data" in record and isinstance(record["data"], list))
+
+
+def require_kind(head: Head, kind: str, first: Path) -> None:
+    """Raise DataError where a file is of another kind than the first."""
+    if (other := kind_of(head)) != kind:
+        raise DataError(f"{head.path} holds {other}, and {first} {kind}; give files of one kind")
+
+
+def dialect_of(
+    head: Head, *, unlabelled: bool, names: Collection[str] = (), expected: list[str] | None = None
+) -> Dialect:
+    """Return how a file with text in it is written down.
+
+    Args:
+        unlabelled: texts alone are enough: a single column is a table, and so is a text on each line.
+        names: of columns that are looked for; a first row with one of them is a header.
+        expected: the columns of the file before it; a first row of exactly these is a header.
+
+    Raises:
+        DataError: it has no row that can be read, or columns of the same name.
+    """
+    assert head.encoding is not None
+    csv.field_size_limit(_CSV_LIMIT)
+    if kind_of(head) == JSON_LINES:
+        return _of_json_lines(head)
+    text, skipped, delimiter = _without_sep_line(_whole_records(head))
+    if unlabelled and delimiter is None and holds_lines(text, head.path):
+        how = records.QUOTED if _are_lines_quoted(_with_marks(text, head), head.path) else records.LINES
+        form = Form(head.encoding, how, "\t", skipped=skipped)
+        rows = _rows(text, form, head)
+        name = rows[0][1][0].strip()
+        header, columns = name.lower() in {*TEXT_NAMES, *map(str.lower, names)}, ["text"]
+    else:
+        is_named = delimiter is not None
+        delimiter = delimiter or delimiter_of(text, head.path, names)
+        # What is separated by commas is quoted as soon as there is a mark, and so is what a spreadsheet has written.
+        quoted = is_named or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
+        form = Form(head.encoding, records.QUOTED if quoted else records.PLAIN, delimiter, skipped=skipped)
+        if quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE):
+            form = _spaced_if_better(form, text, head)
+        rows = _rows(text, form, head)
+        cells = [row for _, row in rows]
+        header, doubtful = header_of(cells, unlabelled, names)
+        header = header or column_names(cells[0]) == expected
+        if doubtful:
+            progress.warn(
+                f"{head.path}: its first row ({', '.join(cells[0])[:100]}) is taken for the names of the columns; if "
+                "it is an example, write a row of names above it"
+            )
+        width = Counter(map(len, cells)).most_common(1)[0][0]
+        columns = [f"column {i + 1}" for i in range(width)]
+        if not header and len(cells[0]) < width:
+            raise DataError(
+                f"{head.path} row {rows[0][0]}: {len(cells[0])} fields where most rows have {width}; remove lines "
+                "above the table, such as a title or a comment"
+            )
+    if header:
+        columns = column_names(rows[0][1])
+        _require_ends_alike(rows, columns, head)
+    require_different(columns, f"{head.path} row {rows[0][0]}")
+    sample = [row for row in rows[header:] if len(row[1]) == len(columns)]
+    if rows[header:] and not sample:
+        number, first_cells = rows[header]
+        expects = f"{len(columns)} ({', '.join(columns[:6])})"
+        raise DataError(
+            f"{head.path} row {number}: {len(first_cells)} fields, expected {expects}, and no other row has as many; "
+            "correct the first row"
+        )
+    return Dialect(form, columns, header, sample[:_SAMPLE])
+
+
+def require_width(columns: int, source: object) -> None:
+    """Raise DataError where a table has more columns than any that people make."""
+    if columns > MAX_COLUMNS:
+        raise DataError(f"{source} has {columns:,} columns, the limit is {MAX_COLUMNS:,}; keep those that are needed")
+
+
+def require_different(columns: list[str], where: str) -> None:
+    """Raise DataError where two columns have the same name, or there are too many."""
+    require_width(len(columns), where)
+    twice = next((name for name, count in Counter(columns).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{where}: two columns are named {twice!r}; rename one of them")
+
+
+def column_names(header: list[str]) -> list[str]:
+    """Return the names in the first row; a column without one is numbered."""
+    return [cell.strip() or f"column {i + 1}" for i, cell in enumerate(header)]
+
+
+def _require_ends_alike(rows: list[tuple[int, list[str]]], columns: list[str], head: Head) -> None:
+    longer = [cells for _, cells in rows[1:] if len(cells) == len(columns) + 1 and not cells[-1].strip()]
+    if longer and len(longer) == len(rows) - 1:
+        raise DataError(
+            f"{head.path} row {rows[1][0]}: every row ends with a delimiter, and the row of names does not; remove "
+            "these, or add one to the names"
+        )
+
+
+def _of_json_lines(head: Head) -> Dialect:
+    assert head.encoding is not None
+    form = Form(head.encoding, records.JSON)
+    found = records.objects(lines_of(_as_file(head), records.LONGEST_JSON), str(head.path))
+    objects = list(_good(found, head))
+    columns = list(dict.fromkeys(key for _, record in objects for key in record))
+    require_width(len(columns), head.path)
+    sample = [(number, [record.get(name) for name in columns]) for number, record in objects[:_SAMPLE]]
+    return Dialect(form, columns, False, sample)
+
+
+def _without_sep_line(text: str) -> tuple[str, int, str | None]:
+    """Return the text without a first line that names the delimiter, the lines left out, and the delimiter."""
+    found = _SEP.match(text)
+    return (text[found.end() :], 1, found[1]) if found else (text, 0, None)
+
+
+def _spaced_if_better(form: Form, text: str, head: Head) -> Form:
+    """Return the form with spaces before quotation marks left out, where more rows have one width then."""
+
+    def agreeing(tried: Form) -> int:
+        found = list(records.rows(_lines(text), tried, str(head.path)))
+        widths = Counter(len(row[1]) for row in found if not isinstance(row, BadRow))
+        return max(widths.values(), default=0) - sum(isinstance(row, BadRow) for row in found)
+
+    spaced = replace(form, spaced=True, skipped=0)
+    return replace(form, spaced=True) if agreeing(spaced) >= agreeing(replace(form, skipped=0)) else form
+
+
+def holds_lines(text: str, path: Path) -> bool:
+    """Return whether each line is a text, rather than a row with more columns."""
+    return path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in DELIMITERS)
+
+
+def _are_lines_quoted(text: str, path: Path) -> bool:
+    """Return whether texts that are the only column are enclosed, where what a writer would enclose is in them."""
+    # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
+    return is_quoted(text, "\t", DELIMITERS if path.suffix.lower() in (".csv", ".tsv") else "\t")
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """What a delimiter makes of the first lines.
+
+    Attributes:
+        share: of the lines that have as many fields as the first.
+        left: whether another delimiter is left in the fields of the first line that divides the lines as evenly.
+        prose: share of the fields behind the first that begin with a space.
+        repeats: whether the values of some column come up again.
+    """
+
+    first: list[str]
+    share: float
+    prose: float
+    repeats: bool
+
+
+def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
+    """Return what divides the first lines into fields: a tab, comma, semicolon or bar.
+
+    One that makes a header with the `names` that are looked for is taken. Otherwise it is the one that divides most
+    lines into as many fields as the first, is not left inside the header's fields, and does not only stand in prose.
+
+    Raises:
+        DataError: there is one column only.
+    """
+    tried = [line for line in text[:_TRIED_CHARACTERS].split("\n")[:_TRIED_LINES] if line.strip()]
+    cuts = {delimiter: cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))}
+    if not cuts:
+        later = next((i for i, line in enumerate(tried) if any(mark in line for mark in DELIMITERS)), None)
+        if later:
+            raise DataError(
+                f"{path} row 1 is one field, and row {later + 1} has more; remove the lines above the table, such as a "
+                "title or a comment"
+            )
+        raise DataError(
+            f"{path} has one column only, so no label column; "
+            "give a file with a text and a label in each row, separated by commas or tabs"
+        )
+
+    looked_for = {name.lower() for name in names}
+
+    def rank(delimiter: str) -> tuple[bool, float, bool, bool, bool]:
+        cut = cuts[delimiter]
+        left = any(
+            other in field
+            and cuts[other].share >= cut.share
+            and not any(delimiter in each for each in cuts[other].first)
+            for other in cuts
+            if other != delimiter
+            for field in cut.first
+        )
+        return (
+            bool({name.lower() for name in cut.first} & looked_for),
+            round(cut.share, 3),
+            not left,
+            cut.prose < 0.8,
+            cut.repeats,
+        )
+
+    ranked = sorted(cuts, key=rank, reverse=True)
+    best = ranked[0]
+    for other in ranked[1:]:
+        # A name that is looked for settles it; a name of columns with another delimiter in it makes no sense.
+        if not rank(best)[0] and rank(other)[1:3] == rank(best)[1:3] and len(tried) > 1:
+            progress.warn(
+                f"{path}: fields are divided by {_CALLED[best]}; {_CALLED[other]} would divide as many of its rows. "
+                "Name a column of the right division with `text_column` if that is wrong"
+            )
+    return best
+
+
+def _cut(tried: list[str], delimiter: str) -> _Cut | None:
+    """Divide the first lines; None where the first has one field."""
+    divided = [[field.strip() for field in next(csv.reader([line], delimiter=delimiter))] for line in tried]
+    width = len(divided[0])
+    if width < 2:
+        return None
+    even = [fields for fields in divided if len(fields) == width]
+    behind = [line[at + 1 : at + 2] for line in tried for at, mark in enumerate(line) if mark == delimiter]
+    columns = list(zip(*even, strict=True))
+    repeats = any(1 < len(set(column)) <= max(2, len(column) / 2) for column in columns)
+    return _Cut(
+        divided[0], len(even) / len(divided), sum(mark == " " for mark in behind) / max(1, len(behind)), repeats
+    )
+
+
+def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
+    """Return whether the file follows RFC 4180, where quotation marks enclose fields, or has them as plain text.
+
+    Args:
+        marks: what makes a writer enclose a field that holds one of them; the delimiter if None.
+
+    A comma cannot stand in a text without quoting, so a comma-separated file is taken to be quoted. In any
+    other file a writer that quotes encloses every field that holds a quotation mark; one bare mark inside
+    an unquoted field, or an opening mark that is never closed, shows that this file's marks are text.
+    """
+    if '"' not in text:
+        return False
+    if delimiter == ",":
+        return True
+    end = re.escape(delimiter)
+    field = re.compile(rf'("(?:[^"]|"")*"|[^"{end}\n]*)({end}|\n|\Z)')
+    rows: list[list[str]] = [[]]
+    at = 0
+    while at < len(text):
+        found = field.match(text, at)
+        if found is None:
+            return False  # a bare mark, or one that is never closed
+        rows[-1].append(found[1])
+        at = found.end()
+        if found[2] == "\n":
+            rows.append([])
+    rows = [row for row in rows if row not in ([], [""])]
+    enclosed = [cell for row in rows for cell in row if cell.startswith('"')]
+    all_need_it = all(any(mark in cell[1:-1] for mark in ('"', "\n", *(marks or delimiter))) for cell in enclosed)
+    whole_column = len(enclosed) >= len(rows) - 1  # the header may be bare
+    return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
+
+
+def _as_file(head: Head) -> io.StringIO:
+    """Return the whole lines of a beginning."""
+    end = len(head.text) if head.whole else head.text.rfind("\n") + 1
+    return io.StringIO(head.text[:end], newline="\n")
+
+
+def _with_marks(text: str, head: Head) -> str:
+    """Return the beginning, or where it has no quotation mark, as much from the first line on that has one.
+
+    No record is cut in two by that: without a mark, each line is one.
+    """
+    if '"' in text or head.whole:
+        return text
+    assert head.encoding is not None
+    found: list[str] = []
+    size = 0
+    with lines.opened(head.path, head.encoding, MAX_FIELD_CHARACTERS, None) as (_, coming):
+        for line in coming:
+            if not line.too_long and (found or '"' in line.text):
+                found.append(line.text)
+                size += len(line.text)
+                if size >= len(text):
+                    return _up_to_whole_record("".join(found))
+    return "".join(found)
+
+
+def _up_to_whole_record(text: str) -> str:
+    """Return the text up to the end of the last record that is sure to be whole.
+
+    There the number of quotation marks is even, if they enclose fields; where they are text, a line or two more is left
+    out. If half of it would be, a mark further up is one too many.
+    """
+    lines_alone = cut = text[: text.rfind("\n") + 1]
+    while cut.count('"') % 2:
+        cut = cut[: cut.rfind("\n", 0, cut.rfind('"')) + 1]
+    return cut if len(cut) > len(text) // 2 else lines_alone or text
+
+
+def _whole_records(head: Head) -> str:
+    """Return the beginning up to the end of a record, without lines that are too long, and with line feeds alone."""
+    text = head.text.replace("\r\n", "\n").replace("\r", "\n")
+    split = text.split("\n")
+    if max(map(len, split)) > MAX_FIELD_CHARACTERS:
+        text = "\n".join(line for line in split if len(line) <= MAX_FIELD_CHARACTERS)
+    if not head.whole:
+        text = _up_to_whole_record(text)
+    if not text.strip():
+        assert head.encoding is not None
+        with lines.opened(head.path, head.encoding, MAX_FIELD_CHARACTERS, None) as (_, coming):
+            first = next(line for line in coming if line.text.strip())
+        raise DataError(
+            f"{head.path} row {first.number}: {first.problem}; break the file into one example a line, or shorten it"
+        )
+    return text
+
+
+def _lines(text: str) -> Iterator[lines.Line]:
+    return lines_of(io.StringIO(text, newline="\n"), MAX_FIELD_CHARACTERS)
+
+
+def _rows(text: str, form: Form, head: Head) -> list[tuple[int, list[Any]]]:
+    """Return the rows of a beginning, from which the line that names the delimiter is left out already."""
+    found = records.rows(_lines(text), replace(form, skipped=0), str(head.path))
+    return [(number + form.skipped, cells) for number, cells in _good(found, head)]
+
+
+def _good(found: Iterator[Any], head: Head) -> Iterator[Any]:
+    """Yield the rows that can be read; raise DataError if none can."""
+    bad: BadRow | None = None
+    any_good = False
+    for row in found:
+        if isinstance(row, BadRow):
+            bad = bad or row
+        else:
+            any_good = True
+            yield row
+    if bad and not any_good:
+        raise DataError(f"{head.path} row {bad.number}: {bad.reason}, and no other row there can be read; correct it")

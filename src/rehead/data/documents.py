@@ -1,0 +1,315 @@
+"""Files that are read as a whole: JSON documents, Arrow, packed Parquet, Excel workbooks, saved data sets.
+
+Their sizes are bounded before anything is made of them.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rehead.data import packing
+from rehead.data.cells import Table, as_text, named_classes, with_names
+from rehead.data.dialects import ARROW, JSON, PACKED_PARQUET, PARQUET, WORKBOOK, column_names, require_different
+from rehead.data.headers import LABEL_NAMES, TEXT_NAMES, header_of
+from rehead.data.lines import MAX_FIELD_CHARACTERS, SURROGATE, decode
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, first_line
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Bytes of a file that is read as a whole, unpacked, and of what becomes of it in memory; and cells of its table.
+MAX_BYTES, MAX_CELLS = 2 * 2**30, 50_000_000
+# Rows of an Arrow table that are looked at together.
+_ROWS_AT_A_TIME = 512
+
+
+def read(path: Path, kind: str, names: Collection[str] = ()) -> Table:
+    """Read a file of a kind that `rehead.data.dialects.kind_of` has found.
+
+    Args:
+        names: of columns that are looked for.
+
+    Raises:
+        DataError: it is damaged, too large, or holds no table (with the row).
+    """
+    if kind == JSON:
+        table = _read_json(path)
+    elif kind == WORKBOOK:
+        table = _read_workbook(path, names)
+    else:
+        table = _read_arrow(path, kind)
+    if not table.rows:
+        raise DataError(f"{path} has no rows; give a file with one example a row")
+    _check_cells(table, path)
+    return table
+
+
+def _content(path: Path) -> bytes:
+    """Return all of a file's bytes, unpacked."""
+    with packing.opened(path) as (_, file):
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path} has more than {MAX_BYTES / 2**30:.0f} GiB; write it as JSON Lines, CSV or Parquet")
+    return content
+
+
+def _require_cells(n: int, path: Path) -> None:
+    """Raise DataError where a table would have too many cells."""
+    if n > MAX_CELLS:
+        raise DataError(f"{path} holds {n:,} cells or more, the limit is {MAX_CELLS:,}; leave rows or columns out")
+
+
+def _check_cells(table: Table, path: Path) -> None:
+    for row, number in zip(table.rows, table.lines, strict=True):
+        for name, cell in zip(table.columns, row, strict=True):
+            if cell and len(cell) > MAX_FIELD_CHARACTERS:
+                raise DataError(
+                    f"{path} row {number}: column {name!r} holds {len(cell):,} characters, the limit is "
+                    f"{MAX_FIELD_CHARACTERS:,}; split or shorten the text"
+                )
+            if cell and not cell.isascii() and SURROGATE.search(cell):
+                raise DataError(f"{path} row {number}: column {name!r} holds half a surrogate pair; remove it")
+
+
+# Parquet and Arrow
+
+
+def _read_arrow(path: Path, kind: str) -> Table:
+    import pyarrow
+
+    try:
+        if kind == PACKED_PARQUET:
+            return _of_batches(_parquet_batches(io.BytesIO(_content(path)), path), path)
+        if kind == PARQUET:
+            # Through an open file: pyarrow takes a path with a colon in it for an address.
+            with path.open("rb") as file:
+                return _of_batches(_parquet_batches(file, path), path)
+        assert kind == ARROW
+        return _of_batches(_arrow_batches(_content(path)), path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        what = ARROW if kind == ARROW else "Parquet"
+        raise DataError(f"{path} is not a readable {what} file ({first_line(error)}); write it again") from error
+
+
+def _parquet_batches(file: Any, path: Path) -> Iterable[pyarrow.RecordBatch]:
+    import pyarrow
+    import pyarrow.parquet
+
+    opened = pyarrow.parquet.ParquetFile(file)
+    _require_cells(opened.metadata.num_rows * max(1, opened.metadata.num_columns), path)
+    yield pyarrow.RecordBatch.from_pylist([], schema=opened.schema_arrow)
+    yield from opened.iter_batches(batch_size=_ROWS_AT_A_TIME)
+
+
+def _arrow_batches(content: bytes) -> Iterable[pyarrow.RecordBatch]:
+    import pyarrow
+
+    if content.startswith(b"ARROW1"):
+        file = pyarrow.ipc.open_file(pyarrow.BufferReader(content))
+        yield pyarrow.RecordBatch.from_pylist([], schema=file.schema)
+        yield from map(file.get_batch, range(file.num_record_batches))
+    else:
+        stream = pyarrow.ipc.open_stream(pyarrow.BufferReader(content))
+        yield pyarrow.RecordBatch.from_pylist([], schema=stream.schema)
+        yield from stream
+
+
+def _of_batches(batches: Iterable[pyarrow.RecordBatch], path: Path) -> Table:
+    """Make a table of batches, the first of which has no rows; ids of classes become their names."""
+    rows: list[list[str | None]] = []
+    columns: list[str] = []
+    names: dict[str, list[str]] = {}
+    size = 0
+    for batch in batches:
+        if not columns:
+            columns, names = list(batch.schema.names), named_classes(batch.schema.metadata)
+            require_different(columns, str(path))
+        size += batch.nbytes
+        if size > MAX_BYTES or (len(rows) + batch.num_rows) * len(columns) > MAX_CELLS:
+            limit = f"{MAX_BYTES / 2**30:.0f} GiB or {MAX_CELLS:,} cells"
+            raise DataError(f"{path} unpacks to more than {limit}; leave rows or columns out")
+        batch.validate(full=True)
+        cells = [
+            [as_text(with_names(cell, names[name]) if name in names else cell) for cell in column.to_pylist()]
+            for name, column in zip(columns, batch.columns, strict=True)
+        ]
+        rows += map(list, zip(*cells, strict=True))
+    return Table(str(path), columns, rows, list(range(1, len(rows) + 1)))
+
+
+# Folders that the datasets library of Hugging Face writes with save_to_disk
+
+_PARTS_FILE, _STATE_FILE = "dataset_dict.json", "state.json"
+
+
+def is_saved_data_set(folder: Path) -> bool:
+    """Return whether a folder holds one saved data set, rather than a dictionary of them."""
+    return (folder / _STATE_FILE).is_file()
+
+
+def saved_parts(folder: Path) -> list[str]:
+    """Return the names of the data sets in a saved dictionary of them; none if it is no such folder."""
+    try:
+        parts = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [part for part in map(str, parts) if "/" not in part and is_saved_data_set(folder / part)]
+
+
+def read_saved_data_set(folder: Path) -> Table:
+    """Read the Arrow files that a saved data set names.
+
+    Raises:
+        DataError: it is damaged or too large.
+    """
+    try:
+        files = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))["_data_files"]
+        paths = [folder / Path(file["filename"]).name for file in files]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} is a saved data set whose {_STATE_FILE} cannot be read; save it again") from error
+    tables = [read(path, ARROW) for path in paths]
+    if not tables:
+        raise DataError(f"{folder} has no rows; give a data set with one example a row")
+    rows = [row for table in tables for row in table.rows]
+    return Table(str(folder), tables[0].columns, rows, list(range(1, len(rows) + 1)))
+
+
+# JSON
+
+_SHAPES = "write it as JSON Lines, one object a line, such as pandas' to_json(orient='records', lines=True)"
+
+
+def _read_json(path: Path) -> Table:
+    """Read an array of objects, objects one behind the other, or one of the shapes that pandas writes."""
+    text = decode(_content(path), path).lstrip()
+    decoder = json.JSONDecoder(parse_constant={"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}.get)
+    values, lines, at, line = [], [], 0, 1
+    while at < len(text):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} row {line}: not JSON ({first_line(error)}); correct it") from None
+        values.append(value)
+        lines.append(line)
+        following = len(text) - len(text[end:].lstrip(" \t\r\n"))
+        line += text.count("\n", at, following)
+        at = following
+    if len(values) == 1:
+        found = _records_of(values[0], path)
+        return _of_records(found, list(range(1, len(found) + 1)), path)
+    return _of_records(values, lines, path)
+
+
+def _of_records(found: list[Any], lines: list[int], path: Path) -> Table:
+    for number, record in zip(lines, found, strict=True):
+        if not isinstance(record, dict):
+            raise DataError(f"{path} row {number}: not a JSON object but {as_text(record)!s:.40}; {_SHAPES}")
+    columns = list(dict.fromkeys(key for record in found for key in record))
+    _require_cells(len(columns) * len(found), path)
+    rows = [[as_text(record.get(name)) for name in columns] for record in found]
+    return Table(str(path), columns, rows, lines)
+
+
+def _records_of(document: Any, path: Path) -> list[Any]:
+    """Return the rows of a document as objects, whichever shape it has."""
+    if isinstance(document, list):
+        return document
+    columns, data = document.get("columns"), document.get("data")
+    if isinstance(columns, list) and isinstance(data, list):  # orient="split"
+        names = [str(name) for name in columns]
+        for number, row in enumerate(data, start=1):
+            if not isinstance(row, list) or len(row) != len(names):
+                raise DataError(f"{path} row {number}: not {len(names)} values ({', '.join(names)}); correct it")
+        return [dict(zip(names, row, strict=True)) for row in data]
+    values = list(document.values())
+    if isinstance(document.get("schema"), dict) and isinstance(data, list):  # orient="table"
+        return [{key: value for key, value in row.items() if key != "index"} for row in data if isinstance(row, dict)]
+    if len(values) == 1 and isinstance(values[0], list) and all(isinstance(each, dict) for each in values[0]):
+        return values[0]
+    if values and all(isinstance(value, list) for value in values):  # DataFrame.to_dict("list")
+        if len(set(map(len, values))) > 1:
+            raise DataError(f"{path}: its columns {', '.join(document)} have different lengths; {_SHAPES}")
+        return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
+    if values and all(isinstance(value, dict) for value in values):
+        return values if _is_by_row(document) else _by_column(document, path)
+    if values and not any(isinstance(value, dict | list) for value in values):
+        return [document]
+    keys = ", ".join(map(str, document))
+    raise DataError(f"{path} is one JSON object with {keys[:100]}, not a table; {_SHAPES}")
+
+
+def _is_by_row(document: dict[str, dict[str, Any]]) -> bool:
+    """Return whether the keys of an object of objects are those of rows (orient="index"), and not names of columns."""
+    known = {*TEXT_NAMES, *LABEL_NAMES}
+    outer, inner = list(document), list(next(iter(document.values())))
+    if any(key.lower() in known for key in outer) or all(key.isdigit() for key in inner):
+        return False
+    return any(key.lower() in known for key in inner) or all(key.isdigit() for key in outer) or len(outer) > len(inner)
+
+
+def _by_column(document: dict[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    keys = dict.fromkeys(key for column in document.values() for key in column)
+    _require_cells(len(keys) * len(document), path)
+    return [{name: column.get(key) for name, column in document.items()} for key in keys]
+
+
+# Excel
+
+
+def _read_workbook(path: Path, names: Collection[str]) -> Table:
+    """Read the first sheet of a workbook that holds anything."""
+    try:
+        import openpyxl
+    except ImportError:
+        raise DataError(
+            f"{path} is an Excel workbook; pip install 'rehead[excel]' to read it, or save it as CSV"
+        ) from None
+    content = io.BytesIO(_content(path))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise DataError(f"{path} unpacks to more than {MAX_BYTES / 2**30:.0f} GiB; save it as CSV")
+            if "xl/workbook.xml" not in archive.namelist():
+                raise DataError(f"{path} is an office document and no Excel workbook; save the table as CSV")
+        book = openpyxl.load_workbook(content, read_only=True, data_only=True)
+        sheets = {sheet.title: rows for sheet in book.worksheets if (rows := _rows_of(sheet, path))}
+        book.close()
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl raises whatever its parsers do
+        raise DataError(f"{path} is not a readable workbook ({first_line(error)}); save it again or as CSV") from error
+    if not sheets:
+        return Table(str(path), [], [], [])
+    title, rows = next(iter(sheets.items()))
+    if len(sheets) > 1:
+        others = ", ".join(list(sheets)[1:6])
+        progress.warn(f"{path}: sheet {title!r} is read, and {others} are not; save another one as CSV to use it")
+    cells = [[cell or "" for cell in row] for _, row in rows]
+    header = header_of(cells, unlabelled=False, names=names).found
+    columns = column_names(cells[0]) if header else [f"column {i + 1}" for i in range(len(cells[0]))]
+    require_different(columns, f"{path} row {rows[0][0]}")
+    below = rows[header:]
+    return Table(str(path), columns, [row for _, row in below], [number for number, _ in below], header)
+
+
+def _rows_of(sheet: Any, path: Path) -> list[tuple[int, list[str | None]]]:
+    """Return the rows of a sheet that hold anything, all as wide as the widest."""
+    rows: list[tuple[int, list[str | None]]] = []
+    cells = 0
+    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        row = [as_text(value) for value in values]
+        while row and not (row[-1] or "").strip():
+            row.pop()
+        cells += len(values)
+        _require_cells(cells, path)
+        if row:
+            rows.append((number, row))
+    width = max((len(row) for _, row in rows), default=0)
+    _require_cells(width * len(rows), path)
+    return [(number, [*row, *[None] * (width - len(row))]) for number, row in rows]

@@ -1,0 +1,244 @@
+"""Formats beside CSV and JSON Lines: what they say beyond their cells is read, and what is not read is said."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zipfile
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from rehead.batch import sources
+from rehead.data import documents, packing, tables
+from rehead.data.examples import from_table
+from rehead.data.preparation import DataConfig, with_own_parts
+from rehead.runtime.errors import DataError
+
+ROWS = [["one, two", "a"], ["three", "b"], ['four "five"', "a"], ["sechs – für", "b"]]
+FRAME = pd.DataFrame(ROWS, columns=["text", "label"])
+CSV = FRAME.to_csv(index=False).encode()
+
+
+def write(folder: Path, content: bytes | str, name: str) -> Path:
+    path = folder / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def read_both(path: Path) -> list[list[str | None]]:
+    """The rows as fit reads them, which are those that predict reads in portions."""
+    table = tables.read(path)
+    assert table.columns == ["text", "label"]
+    with sources.opened(str(path), None, path.with_name("out.csv")) as source:
+        assert source.columns == table.columns
+        assert [row for portion in source.portions("text", 3) for row in portion.rows()] == table.rows
+        assert source.total > 0
+    return table.rows
+
+
+def zipped(content: bytes, *names: str) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in names:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
+PACKED = {
+    "data.csv.gz": gzip.compress(CSV),
+    "data.csv.bz2": bz2.compress(CSV),
+    "data.csv.xz": lzma.compress(CSV),
+    "data.zip": zipped(CSV, "folder/data.csv", "__MACOSX/._data.csv"),
+}
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_packed_table_is_read(tmp_path: Path, name: str) -> None:
+    assert read_both(write(tmp_path, PACKED[name], name)) == ROWS
+
+
+def test_packed_parquet_is_read(tmp_path: Path) -> None:
+    assert read_both(write(tmp_path, gzip.compress(FRAME.to_parquet()), "data.parquet.gz")) == ROWS
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "MAX_UNPACKED_BYTES", 20)
+    with pytest.raises(DataError, match="unpacks to more than"):
+        tables.read(write(tmp_path, PACKED[name], name))
+
+
+@pytest.mark.parametrize("name", ["data.csv.gz", "data.csv.bz2", "data.csv.xz"])
+def test_damaged_archive_is_named(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, PACKED[name][:-20], name)
+    with pytest.raises(DataError, match=r"cannot be unpacked .*; pack it again"):
+        tables.read(path)
+
+
+def test_archive_of_two_tables_is_refused_with_their_names(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"archive of 2 files \(a.csv, b.csv\); give one that holds one table"):
+        tables.read(write(tmp_path, zipped(CSV, "a.csv", "b.csv"), "data.zip"))
+
+
+@pytest.mark.parametrize("orient", ["records", "split", "columns", "index", "table"])
+@pytest.mark.parametrize("indent", [None, 1])
+def test_every_shape_of_pandas_is_read(tmp_path: Path, orient: str, indent: int | None) -> None:
+    frame = FRAME if orient != "index" else FRAME.set_axis([f"row {i}" for i in range(4)])
+    frame.to_json(tmp_path / "data.json", orient=orient, indent=indent)
+    assert read_both(tmp_path / "data.json") == ROWS
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        json.dumps(FRAME.to_dict("list")),
+        json.dumps({"data": FRAME.to_dict("records")}),
+        "\n".join(json.dumps(record, indent=2) for record in FRAME.to_dict("records")),
+        json.dumps(FRAME.to_dict("records")),
+    ],
+    ids=["lists", "one key", "objects over lines", "array"],
+)
+def test_other_documents_are_read(tmp_path: Path, document: str) -> None:
+    assert read_both(write(tmp_path, document, "data.json")) == ROWS
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ('{"version": 1,\n "train": [{"text": "a"}], "test": []}', "one JSON object with version, train, test"),
+        ('["a", "b"]', "row 1: not a JSON object"),
+        ('[{"text": "a"},\n {"text": ]', "not JSON"),
+        ('{"columns": ["text"], "data": [["a", 1]]}', "row 1: not 1 values"),
+    ],
+)
+def test_document_that_is_no_table_is_named(tmp_path: Path, document: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        tables.read(write(tmp_path, document, "data.json"))
+
+
+def test_one_object_a_line_stays_json_lines(tmp_path: Path) -> None:
+    path = write(tmp_path, '{"text": "a", "label": {"x": {}}}\n{"text": "b", "label": ["y"]}\n', "data.json")
+    assert tables.read(path).rows == [["a", '{"x": {}}'], ["b", '["y"]']]
+
+
+def test_workbook_is_read(tmp_path: Path) -> None:
+    book = openpyxl.Workbook()
+    for row in (["text", "label"], *ROWS, ["only a text"]):
+        book.active.append(row)
+    book.save(tmp_path / "book.xlsx")
+    assert read_both(tmp_path / "book.xlsx") == [*ROWS, ["only a text", None]]
+
+
+@pytest.mark.parametrize("compression", ["uncompressed", "lz4"])
+def test_arrow_is_read(tmp_path: Path, compression: str) -> None:
+    FRAME.to_feather(tmp_path / "data.feather", compression=compression)
+    assert read_both(tmp_path / "data.feather") == ROWS
+
+
+def with_features(features: dict[str, object]) -> dict[str, str]:
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+LABELLED = pa.table({"text": ["w", "x", "y", "z"], "label": [0, 1, -1, 1]}).replace_schema_metadata(
+    with_features({"label": {"names": ["food", "sport"], "_type": "ClassLabel"}, "text": {"_type": "Value"}})
+)
+
+
+def saved(folder: Path, table: pa.Table) -> Path:
+    """A data set as the datasets library saves it."""
+    folder.mkdir(parents=True)
+    with (
+        pa.OSFile(str(folder / "data-00000-of-00001.arrow"), "wb") as file,
+        pa.ipc.new_stream(file, table.schema) as to,
+    ):
+        to.write_table(table)
+    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data-00000-of-00001.arrow"}]}))
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["parquet", "saved"])
+def test_class_names_are_those_of_the_datasets_library_and_minus_1_is_no_label(tmp_path: Path, kind: str) -> None:
+    if kind == "parquet":
+        pq.write_table(LABELLED, tmp_path / "data.parquet")
+        table = tables.read(tmp_path / "data.parquet")
+    else:
+        table = tables.read(saved(tmp_path / "data", LABELLED))
+    examples, dropped = from_table(table, "text", "label")
+    assert examples.label_names == ("food", "sport")
+    assert [examples.named(i) for i in range(3)] == ["food", "sport", "sport"]
+    assert dropped == {"no label": [3]}
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"feature": {"names": ["a", "b"], "_type": "ClassLabel"}, "_type": "Sequence"},
+        {"feature": {"names": ["a", "b"], "_type": "ClassLabel"}, "_type": "List"},
+        [{"names": ["a", "b"], "_type": "ClassLabel"}],
+    ],
+)
+def test_names_of_lists_of_classes_are_read(tmp_path: Path, feature: object) -> None:
+    table = pa.table({"text": ["x", "y"], "labels": [[0, 1], [1]]})
+    pq.write_table(table.replace_schema_metadata(with_features({"labels": feature})), tmp_path / "data.parquet")
+    assert tables.read(tmp_path / "data.parquet").column("labels") == ['["a", "b"]', '["b"]']
+
+
+def test_parts_of_a_saved_dictionary_are_used(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        saved(tmp_path / "both" / part, LABELLED)
+    (tmp_path / "both" / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
+    parts = with_own_parts(DataConfig(str(tmp_path / "both")))
+    assert (parts.data, parts.test) == (str(tmp_path / "both" / "train"), str(tmp_path / "both" / "test"))
+
+
+def test_saved_data_set_is_predicted_in_portions(tmp_path: Path) -> None:
+    assert sources.is_table(str(saved(tmp_path / "data", LABELLED)))
+    with sources.opened(str(tmp_path / "data"), None, tmp_path / "out.csv") as source:
+        assert [text for portion in source.portions("text", 3) for text in portion.texts] == ["w", "x", "y", "z"]
+
+
+def test_line_that_names_the_delimiter_is_no_row(tmp_path: Path) -> None:
+    content = 'sep=;\r\ntext;label\r\n"one, two";a\r\nthree;b\r\n"four ""five""";a\r\nsechs – für;b\r\n'
+    path = write(tmp_path, content, "data.csv")
+    assert read_both(path) == ROWS
+    assert tables.read(path).lines == [3, 4, 5, 6]
+
+
+def test_spaces_before_quotation_marks_are_no_text(tmp_path: Path) -> None:
+    content = 'text, label\n"one, two", "a"\n"three", "b"\n"four ""five""", "a"\n"sechs – für", "b"\n'
+    assert read_both(write(tmp_path, content, "data.csv")) == ROWS
+
+
+def test_sizes_are_bounded_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_CELLS", 100)
+    pq.write_table(pa.table({"text": ["x"] * 60, "label": ["y"] * 60}), tmp_path / "rows.parquet")
+    (tmp_path / "wide.json").write_text(json.dumps({f"c{i}": {"0": "x", "1": "y"} for i in range(60)}))
+    for name in ("rows.parquet", "wide.json"):
+        with pytest.raises(DataError, match="120 cells or more, the limit is 100"):
+            tables.read(tmp_path / name)
+
+
+NOT_READ = {
+    "old.xls": (b"\xd0\xcf\x11\xe0" + bytes(50), "old Excel workbook"),
+    "a.sqlite": (b"SQLite format 3\0" + bytes(50), "SQLite database"),
+    "a.pkl": (b"\x80\x05\x95" + bytes(50), "pickle, which can run code"),
+    "a.csv.zst": (b"\x28\xb5\x2f\xfd" + bytes(50), "packed with zstd"),
+    "a.orc": (b"ORC" + bytes(50), "ORC file"),
+    "a.pdf": (b"%PDF-1.4\n" + bytes(50), "is a PDF"),
+    "utf16.csv": ("text,label\nhello,a\n".encode("utf-16-le"), "UTF-16-LE without a byte order mark"),
+    "nul.csv": (b"text,label\n" + b"hello there,a\n" * 40 + b"a\0b,a\n", "row 42: a zero byte"),
+    "colours.csv": (b"text,label\n" + b"a long text \x1b[31m,food\n" * 40, "row 2: control character 0x1b"),
+}
+
+
+@pytest.mark.parametrize("name", NOT_READ)
+def test_what_is_not_read_is_said_with_its_cure(tmp_path: Path, name: str) -> None:
+    content, message = NOT_READ[name]
+    with pytest.raises(DataError, match=f"{message}.*; "):
+        tables.read(write(tmp_path, content, name))
