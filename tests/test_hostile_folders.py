@@ -62,6 +62,11 @@ def configure(folder: Path, name: str = "config.json", **changes: Any) -> None:
     (folder / name).write_text(json.dumps({**told, **changes}))
 
 
+def replace_by_device(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+
+
 def new_weights(folder: Path, content: bytes) -> None:
     """With the checksum that they ought to have, which an attacker can compute, too."""
     (folder / WEIGHTS).write_bytes(content)
@@ -91,6 +96,10 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
     "a giant embedding": lambda folder: configure(folder, vocab_size=10**9),
     "giant blocks": lambda folder: configure(folder, hidden_size=2**20, intermediate_size=2**20),
     "blocks without end": lambda folder: configure(folder, num_hidden_layers=10**9),
+    "labels by number": lambda folder: configure(folder, num_labels=10**9),
+    "a configuration that is a device": lambda folder: replace_by_device(folder, "config.json"),
+    "a tokenizer that is a device": lambda folder: replace_by_device(folder, "tokenizer.json"),
+    "a description that is a device": lambda folder: replace_by_device(folder, DESCRIPTION),
     "another family": lambda folder: configure(folder, model_type="bert"),
     "a family that is none": lambda folder: configure(folder, model_type="../../bert"),
     "no number of heads": lambda folder: configure(folder, num_attention_heads=0),
@@ -141,7 +150,7 @@ def test_giants_take_no_memory(saved: Path, tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from rehead import artifact
+from rehead.artifact import artifact
 refused = 0
 for folder in sys.argv[1:]:
     try:
@@ -154,6 +163,41 @@ print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
     refused, peak = map(int, done.stdout.split())
     assert refused == 3
     assert peak < 2e9
+
+
+ENDLESS: dict[str, Callable[[Path], object]] = {
+    "num_labels": lambda folder: configure(folder, num_labels=10**9),
+    "num_labels within": lambda folder: configure(folder, text_config={"num_labels": 10**9}),
+    "num_hidden_layers": lambda folder: configure(folder, num_hidden_layers=10**9),
+    "config.json": lambda folder: replace_by_device(folder, "config.json"),
+    "tokenizer.json": lambda folder: replace_by_device(folder, "tokenizer.json"),
+}
+
+
+def test_bases_without_end_are_refused_before_they_are_read(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "base", "llama")
+    folders = [shutil.copytree(tmp_path / "base", tmp_path / name) for name in ENDLESS]
+    for folder, attack in zip(folders, ENDLESS.values(), strict=True):
+        attack(folder)
+    script = """
+import resource, sys
+from rehead.models.loading import load
+from rehead.runtime.errors import BaseModelError
+refused = 0
+for folder in sys.argv[1:]:
+    resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)
+    try:
+        load(folder, 2, seed=0)
+    except BaseModelError:
+        refused += 1
+print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, *folders], stdout=subprocess.PIPE, text=True, check=True, timeout=300
+    )
+    refused, peak = map(int, done.stdout.split())
+    assert refused == len(ENDLESS)
+    assert peak < 1e9
 
 
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pkl", "optimizer.pt", WEIGHTS])

@@ -10,6 +10,7 @@ import pytest
 
 import rehead
 from rehead import Classifier
+from rehead.data.parts import Sources
 from rehead.runtime.results import Result, as_json, entry, schema_of
 from rehead.workflows.schemas import RESULTS, write_schemas
 from tests.test_multilabel import rows
@@ -70,6 +71,7 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
         ["many.csv", "--base", "tfidf"],
         ["inspect", "model", "many.csv", "--label-errors", "--learning-curve"],
     ),
+    ("drift", ["many.csv", "--base", "tfidf"], ["drift", "model", "many.csv"]),
     ("explain", ["many.csv", "--base", "llama", *HEAD], ["explain", "model", "win free lunch", "--data", "many.csv"]),
     ("explain", ["many.csv", "--base", "tfidf"], ["explain", "model", "win free lunch"]),
     ("explain-image", ["stripes", "--base", "vit", *HEAD], ["explain", "model", "stripes/lying/000.png"]),
@@ -110,6 +112,8 @@ def test_fit_takes_columns_by_name_and_returns_what_it_has_measured(tmp_path: Pa
     whole = result.to_json()
     assert (whole["model"], whole["labels"], whole["test"]["accuracy"]) == (None, ["ham", "spam"], 1.0)
     assert json.loads(json.dumps(whole))["tune"] == result.settings.tune == "head"
+    again = rehead.fit(Sources(str(table), label_column="note"), Classifier("tfidf"), label_column="team")
+    assert again.settings.labels == ["ham", "spam"]
     with pytest.raises(TypeError, match="no_column"):
         rehead.fit(str(table), no_column="team")
 

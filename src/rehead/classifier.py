@@ -26,7 +26,7 @@ from rehead.data.examples import Dropped, Examples, require_learnable
 from rehead.data.labels import classes_among, restored, strata
 from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
-from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.models.registry import AUTO, TFIDF
@@ -261,7 +261,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         folder: str | Path,
         *,
-        fingerprint: Fingerprint | None = None,
+        fingerprint: ReferenceProfile | None = None,
         facts: dict[str, Any] | None = None,
         documents: dict[str, str] | None = None,
     ) -> None:

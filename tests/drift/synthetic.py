@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.artifact.predictor import Scores
-from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.reference import ReferenceProfile
 
 WIDTH = 48
 _LETTERS = "abcdefghij"
@@ -56,9 +56,9 @@ def of_three_labels(n: int, seed: int, shares: tuple[float, ...] = (0.5, 0.2, 0.
     return np.where(has, 1 - 0.3 * generator.random((n, 3)), 0.3 * generator.random((n, 3)))
 
 
-def fingerprint(n: int = 800, seed: int = 0) -> Fingerprint:
+def reference(n: int = 800, seed: int = 0) -> ReferenceProfile:
     """Of a classifier that was tested on n texts."""
     learned, _ = inputs(3000, seed + 1000, unknown=0)
     held_out, scores = inputs(n, seed)
     assert scores.features is not None
-    return Fingerprint.of(learned, held_out, scores.probabilities, scores.features[:512], multilabel=False)
+    return ReferenceProfile.of(learned, held_out, scores.probabilities, scores.features[:512], multilabel=False)

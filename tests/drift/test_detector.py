@@ -5,15 +5,15 @@ import pytest
 
 from rehead.artifact.predictor import Scores
 from rehead.drift.detector import LEAST, Detector, Measure, advice, drifted
-from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.reference import ReferenceProfile
 from tests.drift import synthetic
 
-DETECTOR = Detector(synthetic.fingerprint())
+DETECTOR = Detector(synthetic.reference())
 ALL = ["label", "confidence", "length", "vocabulary", "embedding"]
 
 
 def measured(n: int, seed: int, detector: Detector = DETECTOR, **changed: float) -> dict[str, Measure]:
-    return detector.measures(detector.fingerprint.observed(*synthetic.inputs(n, seed, **changed)))
+    return detector.measures(detector.reference.observed(*synthetic.inputs(n, seed, **changed)))
 
 
 def moved(measures: dict[str, Measure]) -> list[str]:
@@ -41,7 +41,7 @@ def test_where_nothing_has_changed_hardly_anything_is_found() -> None:
     """Of new references, too, as one that is unlucky would be so each time."""
     samples = alarms = 0
     for of in range(10):
-        detector = Detector(synthetic.fingerprint(500, seed=10_000 + of))
+        detector = Detector(synthetic.reference(500, seed=10_000 + of))
         for seed in range(20):
             n = (100, 200, 350, 500)[seed % 4]
             alarms += bool(moved(measured(n, 100 + 50 * of + seed, detector)))
@@ -53,7 +53,7 @@ def test_where_nothing_has_changed_hardly_anything_is_found() -> None:
 def test_small_references_raise_no_alarms_either() -> None:
     alarms = 0
     for of in range(20):
-        detector = Detector(synthetic.fingerprint(40, seed=20_000 + of))
+        detector = Detector(synthetic.reference(40, seed=20_000 + of))
         alarms += sum(bool(moved(measured(200, 100 + 50 * of + seed, detector))) for seed in range(3))
     assert alarms <= 3
 
@@ -72,7 +72,7 @@ def test_a_trifle_is_no_drift_however_many_inputs_there_are() -> None:
 
 
 def test_thresholds_are_the_same_in_every_process_and_order() -> None:
-    again = Detector(DETECTOR.fingerprint)
+    again = Detector(DETECTOR.reference)
     measured(300, 5, again)
     assert measured(150, 1, again) == measured(150, 1)
 
@@ -94,7 +94,7 @@ def test_words_that_are_better_known_are_no_drift() -> None:
 def test_without_features_the_rest_is_compared() -> None:
     texts, scores = synthetic.inputs(300, 1, words=30.0)
     without = Scores(scores.probabilities, scores.tokens_cut, 0.0)
-    measures = DETECTOR.measures(DETECTOR.fingerprint.observed(texts, without))
+    measures = DETECTOR.measures(DETECTOR.reference.observed(texts, without))
     assert list(measures) == ALL[:-1]
     assert moved(measures) == ["length"]
 
@@ -103,7 +103,7 @@ def test_a_class_that_was_never_predicted_need_not_be_impossible() -> None:
     learned, _ = synthetic.inputs(1000, 7)
     texts, scores = synthetic.inputs(40, 0, spam=0.0)
     assert scores.features is not None
-    reference = Fingerprint.of(learned, texts, scores.probabilities, scores.features, multilabel=False)
+    reference = ReferenceProfile.of(learned, texts, scores.probabilities, scores.features, multilabel=False)
     assert moved(measured(200, 1, Detector(reference), spam=0.01)) == []
     assert "label" in moved(measured(200, 1, Detector(reference), spam=0.5))
 
@@ -117,7 +117,7 @@ def test_labels_of_which_an_input_has_several() -> None:
     same, other = (0.5, 0.2, 0.1), (0.5, 0.2, 0.35)
     texts, scores = of_three(800, 0, same)
     assert scores.features is not None
-    reference = Fingerprint.of(texts, texts, scores.probabilities, scores.features[:512], multilabel=True)
+    reference = ReferenceProfile.of(texts, texts, scores.probabilities, scores.features[:512], multilabel=True)
     detector = Detector(reference)
     alarms = 0
     for seed in range(50):

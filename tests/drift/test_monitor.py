@@ -14,7 +14,7 @@ from rehead.drift.monitor import Monitor
 from rehead.runtime.errors import SettingError
 from tests.drift import synthetic
 
-REFERENCE = synthetic.fingerprint()
+REFERENCE = synthetic.reference()
 
 
 def batch(n: int, seed: int, **changed: float) -> tuple[list[str], Scores]:
@@ -25,7 +25,7 @@ def test_what_it_reports() -> None:
     monitor = Monitor(REFERENCE)
     for seed in range(10):
         monitor.observe(*batch(40, seed))
-    report = monitor.report()
+    report = monitor.report().to_json()
     assert report["n"] == 400
     assert report["drifted"] is False
     assert list(report["measures"]) == ["label", "confidence", "length", "vocabulary", "embedding"]
@@ -36,21 +36,21 @@ def test_what_it_reports() -> None:
 
 def test_it_says_nothing_of_few_inputs() -> None:
     monitor = Monitor(REFERENCE)
-    assert monitor.report() == {"n": 0, "drifted": None, "measures": {}}
+    assert monitor.report().to_json() == {"n": 0, "drifted": None, "measures": {}}
     monitor.observe([], Scores(np.zeros((0, 2)), np.zeros(0, np.int64), 0.0))
     monitor.observe(*batch(99, 1))
-    assert monitor.report() == {"n": 99, "drifted": None, "measures": {}}
+    assert monitor.report().to_json() == {"n": 99, "drifted": None, "measures": {}}
     monitor.observe(*batch(1, 2))
-    assert monitor.report()["drifted"] is False
+    assert monitor.report().to_json()["drifted"] is False
 
 
 def test_what_is_new_drives_out_what_is_old() -> None:
     monitor = Monitor(REFERENCE, window=300)
     monitor.observe(*batch(1000, 1, words=40.0))
-    assert monitor.report()["measures"]["length"]["drifted"]
+    assert monitor.report().to_json()["measures"]["length"]["drifted"]
     for seed in range(6):
         monitor.observe(*batch(50, seed))
-    report = monitor.report()
+    report = monitor.report().to_json()
     assert report["n"] == 300
     assert report["drifted"] is False
 
@@ -67,7 +67,7 @@ def test_portions_make_no_difference(sizes: list[int]) -> None:
         part = slice(start, start + size)
         parts.observe(texts[part], Scores(scores.probabilities[part], scores.tokens_cut, 0.0, scores.features[part]))
         start += size
-    first, second = whole.report(), parts.report()
+    first, second = whole.report().to_json(), parts.report().to_json()
     for name, measure in first["measures"].items():
         assert second["measures"][name]["value"] == pytest.approx(measure["value"], abs=1e-6)
 
@@ -76,9 +76,9 @@ def test_batches_without_features_leave_the_rest_to_compare() -> None:
     monitor = Monitor(REFERENCE)
     texts, scores = batch(150, 1)
     monitor.observe(texts, Scores(scores.probabilities, scores.tokens_cut, 0.0))
-    assert "embedding" not in monitor.report()["measures"]
+    assert "embedding" not in monitor.report().to_json()["measures"]
     monitor.observe(texts, scores)
-    assert "embedding" in monitor.report()["measures"]
+    assert "embedding" in monitor.report().to_json()["measures"]
 
 
 def test_threads_lose_nothing() -> None:
@@ -89,7 +89,7 @@ def test_threads_lose_nothing() -> None:
 
     def ask() -> None:
         while not running.is_set():
-            reports.append(monitor.report()["n"])
+            reports.append(monitor.report().to_json()["n"])
 
     asking = threading.Thread(target=ask)
     asking.start()
@@ -101,16 +101,16 @@ def test_threads_lose_nothing() -> None:
     together = Monitor(REFERENCE, window=5000)
     for given in batches:
         together.observe(*given)
-    assert monitor.report()["n"] == 1750
-    for name, measure in together.report()["measures"].items():
-        assert monitor.report()["measures"][name]["value"] == pytest.approx(measure["value"], abs=1e-6)
+    assert monitor.report().to_json()["n"] == 1750
+    for name, measure in together.report().to_json()["measures"].items():
+        assert monitor.report().to_json()["measures"][name]["value"] == pytest.approx(measure["value"], abs=1e-6)
 
 
 def test_no_text_is_kept() -> None:
     monitor = Monitor(REFERENCE)
     monitor.observe(*batch(50, 1))
     monitor.observe(["a secret of mine"] * 60, batch(60, 2)[1])
-    monitor.report()
+    monitor.report().to_json()
     reachable, waiting = set(), [monitor]
     while waiting:
         thing = waiting.pop()

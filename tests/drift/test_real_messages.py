@@ -64,7 +64,9 @@ def test_texts_of_another_kind_are_drift(name: str, fitted: Fitted) -> None:
     texts = [text or "" for text in table.column("text")]
     generator = np.random.default_rng(0)
     for n in (100, 300):
-        facts = workflow.drift(fitted.folder, [texts[i] for i in generator.choice(len(texts), n, replace=False)])
+        facts = workflow.drift(
+            fitted.folder, [texts[i] for i in generator.choice(len(texts), n, replace=False)]
+        ).to_json()
         assert facts["drifted"] is True
         for measure in ("length", "vocabulary", "embedding"):
             assert facts["measures"][measure]["drifted"], measure

@@ -16,8 +16,8 @@ from rehead.artifact.predictor import Predictor
 from rehead.cli import drift as drift_command
 from rehead.data.parts import Sources
 from rehead.drift import sampling, workflow
-from rehead.drift.fingerprint import FILE, Fingerprint
 from rehead.drift.monitor import Monitor
+from rehead.drift.reference import FILE, ReferenceProfile
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
@@ -55,7 +55,7 @@ def command(capsys: pytest.CaptureFixture[str], model: Path, data: object, **opt
 
 
 def test_a_fit_leaves_a_fingerprint_of_what_was_held_out(model: Path) -> None:
-    fingerprint = Fingerprint.load(model)
+    fingerprint = ReferenceProfile.load(model)
     assert fingerprint is not None
     rows = json.loads((model / "split.json").read_text())
     assert fingerprint.n == len(rows["validation"]["rows"]) + len(rows["test"]["rows"])
@@ -76,7 +76,7 @@ def test_what_is_held_out_looks_as_it_does_when_the_classifier_is_loaded_again(m
 
 
 def test_texts_of_the_same_source_are_no_drift_and_others_are(model: Path) -> None:
-    same, other = workflow.drift(model, messages(150, N_LEARNED)[0]), workflow.drift(model, OTHERS)
+    same, other = workflow.drift(model, messages(150, N_LEARNED)[0]).to_json(), workflow.drift(model, OTHERS).to_json()
     assert same["drifted"] is False
     assert same["n"] == 150
     assert same["learned"] == 0
@@ -124,7 +124,7 @@ def test_lines_of_stdin_and_a_column_by_name(
 
 def test_few_texts_are_no_error(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = write_messages(tmp_path / "few.csv", 20, N_LEARNED)
-    assert "too few to tell" in command(capsys, model, few)
+    assert "too few to say anything" in command(capsys, model, few)
     assert json.loads(command(capsys, model, few, json=True))["drifted"] is None
 
 
@@ -140,17 +140,17 @@ def test_what_is_not_there_is_said(model: Path, tmp_path: Path, capsys: pytest.C
 
 
 def test_texts_that_were_learned_from_are_noticed(model: Path) -> None:
-    facts = workflow.drift(model, messages(N_LEARNED)[0])
+    facts = workflow.drift(model, messages(N_LEARNED)[0]).to_json()
     assert 0.7 * N_LEARNED < facts["learned"] < 0.9 * N_LEARNED
 
 
 def test_of_many_inputs_some_are_drawn_evenly(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workflow, "_MOST", 120)
     by_class = sorted(zip(*messages(150, N_LEARNED), strict=True), key=lambda pair: pair[1])
-    facts = workflow.drift(model, [text for text, _ in by_class])
+    facts = workflow.drift(model, [text for text, _ in by_class]).to_json()
     assert facts["n"] == 120
     assert facts["measures"]["label"]["value"] < 0.15
-    assert workflow.drift(model, [text for text, _ in by_class])["measures"] == facts["measures"]
+    assert workflow.drift(model, [text for text, _ in by_class]).to_json()["measures"] == facts["measures"]
 
 
 def test_a_classifier_without_a_fingerprint_still_predicts_and_is_told_to_be_trained_again(
@@ -161,7 +161,7 @@ def test_a_classifier_without_a_fingerprint_still_predicts_and_is_told_to_be_tra
         if file.name != FILE:
             (tmp_path / "older" / file.name).write_bytes(file.read_bytes())
     assert rehead.load(str(tmp_path / "older")).predict(["free prize"]).shape == (1,)
-    with pytest.raises(ArtifactError, match=r"older has no fingerprint .* train it again"):
+    with pytest.raises(ArtifactError, match=r"older has no profile .* train it again"):
         workflow.drift(tmp_path / "older", messages(150)[0])
 
 
@@ -191,7 +191,7 @@ def test_where_all_is_learned_from_after_cross_validation_the_validation_part_is
 ) -> None:
     data = write_messages(tmp_path / "messages.csv", 120)
     fit(str(data), Classifier(base, tune="head", depth=1), tmp_path / "model", n_folds=2)
-    fingerprint = Fingerprint.load(tmp_path / "model")
+    fingerprint = ReferenceProfile.load(tmp_path / "model")
     assert fingerprint is not None
     rows = json.loads((tmp_path / "model" / "split.json").read_text())
     assert fingerprint.n == len(fingerprint.features) == len(rows["validation"]["rows"])
@@ -202,12 +202,12 @@ def test_labels_of_which_a_text_has_several(base: str, tmp_path: Path) -> None:
     several = [f"{label};odd" if i % 5 < 2 else label for i, label in enumerate(labels)]
     data = write_csv(tmp_path / "several.csv", ["text", "labels"], list(zip(texts, several, strict=True)))
     fit(Sources(str(data)), Classifier(base, tune="head", depth=1), tmp_path / "model")
-    fingerprint = Fingerprint.load(tmp_path / "model")
+    fingerprint = ReferenceProfile.load(tmp_path / "model")
     assert fingerprint is not None
     assert fingerprint.multilabel
-    assert workflow.drift(tmp_path / "model", messages(150, 220)[0])["drifted"] is False
+    assert workflow.drift(tmp_path / "model", messages(150, 220)[0]).to_json()["drifted"] is False
     only_spam = [text for text, label in zip(*messages(400), strict=True) if label == "spam"]
-    assert workflow.drift(tmp_path / "model", only_spam)["measures"]["label"]["drifted"]
+    assert workflow.drift(tmp_path / "model", only_spam).to_json()["measures"]["label"]["drifted"]
 
 
 def test_portions_of_scores_make_no_difference(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -246,14 +246,14 @@ def test_a_monitor_hears_what_a_predictor_says(model: Path) -> None:
     loaded = artifact.load(model)
     assert loaded.fingerprint is not None
     texts = messages(150, N_LEARNED)[0]
-    expected = workflow.drift(model, texts)["measures"]
+    expected = workflow.drift(model, texts).to_json()["measures"]
     # A server's bfloat16 may move an answer by a hundredth, and so some of the 150 across a step.
     for serving, near in ((False, 1e-4), (True, 0.05)):
         predictor, monitor = loaded.predictor(serving=serving, label=None), Monitor(loaded.fingerprint)
         for start in range(0, 150, 30):
             part = texts[start : start + 30]
             monitor.observe(part, predictor.scores(part, keep_features=True))
-        report = monitor.report()
+        report = monitor.report().to_json()
         assert report["drifted"] is False
         for name, measure in report["measures"].items():
             assert measure["value"] == pytest.approx(expected[name]["value"], abs=near)

@@ -207,7 +207,7 @@ def test_jobs_are_done_one_after_another(tmp_path: Path) -> None:
     done = [wait_for(jobs, job, "done") for job in added]
     jobs.close()
     assert order == ["a.csv", "b.csv", "c.csv"]
-    assert [(job.done, job.total, job.facts) for job in done] == [(1, 2, {"rows": 1})] * 3
+    assert [(job.done, job.total, job.summary) for job in done] == [(1, 2, {"rows": 1})] * 3
     assert ended == ["done"] * 3
 
 

@@ -72,6 +72,29 @@ def test_twenty_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> No
     assert memory[-1] < 1.06 * memory[3 * ROUNDS // 4 - 1]
 
 
+def test_memory_does_not_grow_with_the_lengths_of_texts_that_come(spam: Path, tmp_path: Path) -> None:
+    """Code and plans for shapes that were met once are not kept for ever."""
+    words = [f"word{i}" for i in range(3_000)]
+    memory: list[int] = []
+
+    async def client(server: Process, number: int, share: int) -> None:
+        chance = random.Random(number)  # noqa: S311
+        connection = await Connection.open(server.address)
+        for _ in range(share):
+            status, _ = await connection.ask(body(" ".join(chance.choices(words, k=chance.randint(1, 200)))))
+            assert status == 200
+        connection.close()
+
+    async def everybody(server: Process) -> None:
+        for part in range(5):
+            await asyncio.gather(*(client(server, 8 * part + i, 125) for i in range(8)))
+            memory.append(resident_bytes(server))
+
+    with process(spam, "--jobs", tmp_path / "jobs") as server:
+        asyncio.run(everybody(server))
+    assert memory[-1] < 1.15 * memory[0]  # it was 1.37 times as much, and grew on
+
+
 def test_more_than_it_can_take_is_turned_away_and_not_dropped(spam: Path, tmp_path: Path) -> None:
     async def everybody(server: Process) -> Counter[int]:
         statuses: Counter[int] = Counter()

@@ -239,7 +239,7 @@ def test_page_asks_for_the_key_and_keeps_it_for_the_tab(browser: Browser, spam: 
         opened.goto(str(client.base_url))
         expect(opened.get_by_text("This server asks for an API key")).to_be_visible()
         expect(opened.locator("#main")).to_be_hidden()
-        opened.locator("#key-given").fill(KEY)
+        opened.locator("#key-input").fill(KEY)
         opened.get_by_role("button", name="Use it").click()
         opened.get_by_label("Text to classify").fill("win free cash")
         expect(opened.locator("#said")).to_have_text("spam")

@@ -55,7 +55,7 @@ def test_a_folder_that_is_there_is_taken_as_it_is_called(tmp_path: Path) -> None
         (["a@inf"], "weight above 0"),
         (["a@much"], "weight above 0"),
         (["ä=b/ü"], "cannot be a model's name"),
-        (["x=a", "x=./a"], "given twice"),
+        (["x=a", "x=./a"], "comes twice"),
     ],
 )
 def test_what_makes_no_sense_is_refused(given: list[str], said: str) -> None:

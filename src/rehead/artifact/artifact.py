@@ -33,7 +33,7 @@ from torch import nn
 from rehead.artifact.manifest import DESCRIPTION, read
 from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
 from rehead.data.pictures import Picture
-from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.decisions import DecisionRule, saved_rule
 from rehead.models.backbone import Base
@@ -83,7 +83,7 @@ class Artifact(ABC):
 
     description: dict[str, Any]
     reference: Reference | None
-    fingerprint: Fingerprint | None = None
+    fingerprint: ReferenceProfile | None = None
 
     @property
     @abstractmethod
@@ -346,7 +346,7 @@ def load(folder: Path) -> Artifact:
             loaded = _load_ngrams(folder, description)
         else:
             loaded = _load_network(folder, description)
-        if fingerprint := Fingerprint.load(folder):
+        if fingerprint := ReferenceProfile.load(folder):
             fingerprint.require_for(len(loaded.labels), loaded.width, folder)
             loaded = replace(loaded, fingerprint=fingerprint)
         _ = loaded.rule, loaded.beside

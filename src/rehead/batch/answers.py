@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from rehead.artifact.artifact import Artifact
-    from rehead.artifact.predictor import Scores
+    from rehead.evaluation.decisions import DecisionRule
 
 
-def answers_of(model: Artifact, scores: Scores) -> list[dict[str, Any]]:
+class Deciding(Protocol):
+    """What is known of a saved classifier without its weights; an `Artifact`, or a part of one."""
+
+    @property
+    def description(self) -> dict[str, Any]: ...
+    @property
+    def labels(self) -> tuple[str, ...]: ...
+    @property
+    def rule(self) -> DecisionRule: ...
+
+
+class Scored(Protocol):
+    """What is written of n texts; see `rehead.artifact.predictor.Scores`."""
+
+    @property
+    def probabilities(self) -> npt.NDArray[np.float64]: ...
+    @property
+    def tokens_cut(self) -> npt.NDArray[np.int64]: ...
+
+
+class Scoring(Protocol):
+    """What scores texts: a predictor, or whatever asks one."""
+
+    def scores(self, inputs: Sequence[str], /) -> Scored: ...
+
+
+def answers_of(model: Deciding, scores: Scored) -> list[dict[str, Any]]:
     """For each text or image what the model's rule answers, `probabilities` by label, and `tokens_cut`."""
     return [
         {**answer, "probabilities": dict(zip(model.labels, row.tolist(), strict=True)), "tokens_cut": int(cut)}
@@ -41,7 +70,7 @@ def is_abstention(answer: dict[str, Any]) -> bool:
     return answer.get("label", "") is None
 
 
-def names_of(model: Artifact) -> list[str]:
+def names_of(model: Deciding) -> list[str]:
     """The names of these columns."""
     possible = ["possible"] if getattr(model.rule, "set_above", None) is not None else []
     return ["predicted", *(f"p({label})" for label in model.labels), *possible, "tokens_cut"]

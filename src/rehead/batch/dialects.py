@@ -13,7 +13,7 @@ from typing import Any
 
 from rehead.batch import records
 from rehead.batch.lines import KEPT, Head, lines_of
-from rehead.batch.portions import BadRow
+from rehead.batch.portions import BadRow, rows_at_once
 from rehead.data import tables
 from rehead.runtime.errors import DataError
 
@@ -76,7 +76,9 @@ def dialect_of(head: Head, expected: list[str] | None = None) -> Dialect:
         form = records.Form(head.encoding, records.JSON)
         objects = list(_good(records.objects(lines_of(_as_file(head), records.LONGEST_JSON), str(head.path)), head))
         columns = list(dict.fromkeys(key for _, record in objects for key in record))
-        sample = [(number, [record.get(name) for name in columns]) for number, record in objects[:_SAMPLE]]
+        tables.require_width(len(columns), head.path)
+        first = objects[: rows_at_once(_SAMPLE, len(columns))]
+        sample = [(number, [record.get(name) for name in columns]) for number, record in first]
         return Dialect(form, columns, False, sample)
     text = _whole_records(head)
     csv.field_size_limit(tables.CSV_LIMIT)
@@ -97,6 +99,7 @@ def dialect_of(head: Head, expected: list[str] | None = None) -> Dialect:
         header = named or tables.has_header([cells for _, cells in rows], unlabelled=True)
         width = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
         columns = tables.column_names(rows[0][1]) if header else [f"column {i + 1}" for i in range(width)]
+    tables.require_width(len(columns), head.path)
     if len(set(columns)) < len(columns):
         twice = next(name for name, count in Counter(columns).items() if count > 1)
         raise DataError(f"{head.path} row 1: two columns are named {twice!r}; rename one of them")
@@ -108,7 +111,7 @@ def dialect_of(head: Head, expected: list[str] | None = None) -> Dialect:
             f"{head.path} row {number}: {len(cells)} fields, expected {wanted}, and no other row has as many; "
             "correct the first row"
         )
-    return Dialect(form, columns, header, sample[:_SAMPLE])
+    return Dialect(form, columns, header, sample[: rows_at_once(_SAMPLE, len(columns))])
 
 
 def _as_file(head: Head) -> io.StringIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyarrow import RecordBatch
 
 from rehead.batch.dialects import PARQUET, require_kind
 from rehead.batch.lines import read_head, stamp_of
-from rehead.batch.portions import PORTION_CHARACTERS, BadRow, Portion
+from rehead.batch.portions import PORTION_CHARACTERS, BadRow, Portion, rows_at_once
 from rehead.batch.records import problem_of_length
 from rehead.batch.text_files import different_columns
 from rehead.data import tables
@@ -55,6 +56,7 @@ class ParquetFiles:
         for path, _ in files:
             require_kind(read_head(path), PARQUET, files[0][0])
             with _opened(path) as file:
+                tables.require_width(file.metadata.num_columns, path)
                 schema = schema or _checked(file.schema_arrow, path)
                 _require_same(file.schema_arrow, path, schema, files[0][0])
                 self.total += file.metadata.num_rows
@@ -185,7 +187,7 @@ def _opened(path: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
 
 
 def _sample(file: pyarrow.parquet.ParquetFile, path: Path) -> Table:
-    batch = next(file.iter_batches(batch_size=_SAMPLE))
+    batch = next(file.iter_batches(batch_size=rows_at_once(_SAMPLE, file.metadata.num_columns)))
     bad = _problems(batch)
     good = batch.take(pyarrow.array([row for row in range(len(batch)) if row not in bad], pyarrow.int64()))
     columns = [[tables.as_text(cell) for cell in column.to_pylist()] for column in good.columns]
@@ -194,7 +196,7 @@ def _sample(file: pyarrow.parquet.ParquetFile, path: Path) -> Table:
 
 
 def _checked(schema: pyarrow.Schema, path: Path) -> pyarrow.Schema:
-    twice = next((name for name in schema.names if schema.names.count(name) > 1), None)
+    twice = next((name for name, count in Counter(schema.names).items() if count > 1), None)
     if twice is not None:
         raise DataError(f"{path}: two columns are named {twice!r}; rename one of them")
     return schema

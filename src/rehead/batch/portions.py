@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PORTION_ROWS = 2048
 # About 200,000 tokens, of four characters each: a portion of long texts has fewer rows.
 PORTION_CHARACTERS = 800_000
+# A portion of many columns has fewer rows: Python's objects for its cells take some hundred megabytes.
+_PORTION_CELLS = 2_000_000
 # So much of a row that cannot be read is kept.
 _SHOWN = 2000
 # What stands for a byte that could not be decoded: its number from here on (see `rehead.batch.lines`).
@@ -94,6 +96,11 @@ class Portion:
         """Lets a digest of all portions so far know this one."""
         told = (self.rows(), [tuple(row) for row in self.bad])
         digest.update(repr(told).encode("utf-8", errors="surrogatepass"))
+
+
+def rows_at_once(most: int, columns: int) -> int:
+    """Return how many rows of so many columns are held at a time: `most`, or fewer of wide ones."""
+    return max(1, min(most, _PORTION_CELLS // max(1, columns)))
 
 
 def portioned(rows: Iterable[Row | BadRow], n_rows: int, done: Callable[[], int]) -> Iterator[Portion]:

@@ -11,24 +11,20 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rehead.batch import answers, sources
 from rehead.batch.journal import Counts, Journal, identity_of
-from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead
+from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead, rows_at_once
 from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import Source
 from rehead.data import tables, writing
 from rehead.runtime import progress
 
-if TYPE_CHECKING:
-    from rehead.artifact.artifact import Artifact
-    from rehead.artifact.predictor import Scoring
-
 
 def score_table(
-    model: Artifact,
-    predictor: Scoring,
+    model: answers.Deciding,
+    predictor: answers.Scoring,
     source: str,
     output: Path,
     *,
@@ -37,6 +33,7 @@ def score_table(
     on_progress: Callable[[int, int], None] | None = None,
     stop: threading.Event | None = None,
     portion_rows: int = PORTION_ROWS,
+    escape_formulas: bool = False,
 ) -> dict[str, Any]:
     """Writes the rows of a table with what the model predicts of each.
 
@@ -56,6 +53,7 @@ def score_table(
             None.
         stop: where it is set, the run ends behind the portion that is being scored.
         portion_rows: rows that are scored together, at most.
+        escape_formulas: whether cells of CSV and TSV that a spreadsheet would run get an apostrophe before them.
 
     Returns:
         `rows` scored, `bad_rows` that could not be read, `bad_rows_file` with these (None if there are none); of the
@@ -72,6 +70,7 @@ def score_table(
     writing.require_writable(output)
     with sources.opened(source, query, output) as opened:
         column = tables.text_column_of(opened.sample, text_column, model.description.get("text_column"))
+        portion_rows = rows_at_once(portion_rows, len(opened.columns))
         added = answers.names_of(model)
         answers.require_free(opened.columns, added, source)
         identity = identity_of(
@@ -81,9 +80,10 @@ def score_table(
                 "text column": column,
                 "number of rows in a portion": str(portion_rows),
                 "version of rehead": version("rehead"),
+                **({"escaping of formulas": "apostrophes"} if escape_formulas else {}),
             }
         )
-        sink = sink_for(output, opened.columns, opened.schema, added)
+        sink = sink_for(output, opened.columns, opened.schema, added, escape_formulas)
         with Journal.beside(output, identity, sink) as journal:
             if journal.state.complete:
                 resumed = journal.state.counts.rows
@@ -114,8 +114,8 @@ def score_table(
 class _Run:
     """The loop, and what it works with."""
 
-    model: Artifact
-    predictor: Scoring
+    model: answers.Deciding
+    predictor: answers.Scoring
     source: Source
     journal: Journal
     sink: Sink

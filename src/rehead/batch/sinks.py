@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # A row group of the finished Parquet file: it is in memory as a whole when it is written.
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 64 * 2**20
+# Source: OWASP, "CSV injection".
+_BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class Sink(Protocol):
@@ -43,27 +45,34 @@ class Sink(Protocol):
         ...
 
 
-def sink_for(output: Path, columns: list[str], schema: pyarrow.Schema | None, added: list[str]) -> Sink:
+def sink_for(
+    output: Path, columns: list[str], schema: pyarrow.Schema | None, added: list[str], escape_formulas: bool = False
+) -> Sink:
     """What writes the kind of file that a name ends with.
 
     Args:
         columns, schema: of the original columns; see `rehead.batch.sources.Source`.
         added: names of the columns with answers.
+        escape_formulas: see `DelimitedSink`.
     """
     if output.suffix == ".parquet":
         return ParquetSink(columns, schema, added)
     if output.suffix == ".jsonl":
         return JsonSink(columns)
-    return DelimitedSink([*columns, *added], "\t" if output.suffix == ".tsv" else ",")
+    return DelimitedSink([*columns, *added], "\t" if output.suffix == ".tsv" else ",", escape_formulas)
 
 
 class DelimitedSink:
-    """CSV and TSV."""
+    """CSV and TSV.
+
+    Args:
+        escape_formulas: whether a text that a spreadsheet would take for a formula gets an apostrophe before it.
+    """
 
     assemble = None
 
-    def __init__(self, columns: list[str], delimiter: str) -> None:
-        self._delimiter = delimiter
+    def __init__(self, columns: list[str], delimiter: str, escape_formulas: bool = False) -> None:
+        self._delimiter, self._escape_formulas = delimiter, escape_formulas
         self.beginning = self._lines([columns])
 
     def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
@@ -73,8 +82,21 @@ class DelimitedSink:
 
     def _lines(self, rows: Any) -> bytes:
         text = io.StringIO(newline="")
+        if self._escape_formulas:
+            rows = ([_escaped(cell) for cell in row] for row in rows)
         csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
         return text.getvalue().encode()
+
+
+def _escaped(cell: Any) -> Any:
+    """Return the cell with an apostrophe before what begins as a formula does, and is no number."""
+    if not isinstance(cell, str) or not cell.lstrip(" ").startswith(_BEGIN_FORMULAS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 class JsonSink:

@@ -78,7 +78,8 @@ class TextFiles:
             raise DataError(f"{files[0][0]} {what}; give a file with one example a row")
         if self._json:
             self._own_columns = list(dict.fromkeys(key for file in self._files for key in file.dialect.columns))
-            self._own_columns += [key for key in late_keys if key not in self._own_columns]
+            self._own_columns = list(dict.fromkeys([*self._own_columns, *late_keys]))
+            tables.require_width(len(self._own_columns), files[0][0])
         else:
             self._own_columns = _agreed(self._files)
         self.columns = [*self._own_columns, *([file_column] if file_column else [])]
@@ -174,6 +175,7 @@ def _keys_of(file: TextFile) -> dict[str, None]:
         for number, found in enumerate(records.objects(lines, file.name)):
             if not isinstance(found, BadRow) and not found[1].keys() <= keys.keys():
                 keys |= dict.fromkeys(found[1])
+                tables.require_width(len(keys), file.name)
             if number % _OFTEN == 0:
                 advance(raw.tell() - told)
                 told = raw.tell()

@@ -52,6 +52,9 @@ _ENVIRONMENT = {
     # hardly ever come again; the others do, since batches are filled to multiples of 16 tokens: with 64 of them a
     # server answered 216 requests a second instead of 245, and with 1,024 no more but in another 70 MB.
     "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "512",
+    # Above it each thread keeps what torch has prepared for each shape of a product, 1,024 of them by default: 0.5 GB
+    # and more in a server that is asked for texts of all lengths. What comes again comes soon.
+    "LRU_CACHE_CAPACITY": "64",
 }
 # Python looks for garbage after every 700 new objects, and imports make millions of them, none of which is garbage:
 # a second of each command. See gc.set_threshold; it stays so for the whole command.

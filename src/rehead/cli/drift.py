@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     inputs = _inputs(options.data, options.text_column, Path(options.model))
     from rehead.drift.workflow import drift
 
-    result = drift(options.model, inputs)
+    result = drift(options.model, inputs).to_json()
     print_json(result) if options.json else _print_measures(result)
 
 

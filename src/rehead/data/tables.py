@@ -18,6 +18,8 @@ from rehead.runtime.errors import DataError, first_line
 
 # The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
 MAX_FIELD_CHARACTERS = 1_000_000
+# As many as a spreadsheet can have. What follows from a column's cells is not looked for among more.
+MAX_COLUMNS = 16_384
 DELIMITERS = "\t,;|"
 # csv's own limit is low, and one for all threads of the process; ours is checked below, with the row.
 CSV_LIMIT = 2**31 - 1
@@ -107,7 +109,9 @@ def _read_parquet(path: Path) -> Table:
     try:
         # Through an open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") as file:
-            table = pyarrow.parquet.read_table(file)
+            parquet = pyarrow.parquet.ParquetFile(file)
+            require_width(parquet.metadata.num_columns, path)
+            table = parquet.read()
         columns = [[as_text(cell) for cell in column.to_pylist()] for column in table.columns]
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is not a readable Parquet file ({first_line(error)}); write it again") from error
@@ -134,6 +138,7 @@ def _read_json_lines(text: str, path: Path) -> Table:
         records.append(record)
         lines.append(number)
     columns = list(dict.fromkeys(key for record in records for key in record))
+    require_width(len(columns), path)
     rows = [[as_text(record.get(name)) for name in columns] for record in records]
     _check_cells(rows, lines, columns, path)
     return Table(str(path), columns, rows, lines)
@@ -160,6 +165,7 @@ def _read_delimited(text: str, path: Path, unlabelled: bool) -> Table:
         width = len(columns)
     else:
         columns = [f"column {i + 1}" for i in range(width)]
+    require_width(len(columns), path)
     if not rows:
         raise DataError(f"{path} has a header line and no rows; give one example a row")
     if len(set(columns)) < len(columns):
@@ -190,6 +196,12 @@ def are_lines_quoted(text: str, path: Path) -> bool:
 def column_names(header: list[str]) -> list[str]:
     """The names in the first row; a column without one is numbered."""
     return [cell.strip() or f"column {i + 1}" for i, cell in enumerate(header)]
+
+
+def require_width(columns: int, source: object) -> None:
+    """Raise DataError where a table has more columns than any that people make."""
+    if columns > MAX_COLUMNS:
+        raise DataError(f"{source} has {columns:,} columns, the limit is {MAX_COLUMNS:,}; keep those that are needed")
 
 
 def _read_lines(text: str, path: Path) -> Table:
@@ -347,11 +359,13 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
     others = [name for name in table.columns if name != label_column]
     if not others:
         raise DataError(f"{table.source} has no column beside {label_column!r}; give a file with texts and labels")
-    return (
-        text_column
-        or _by_name(table, TEXT_NAMES, label_column)
-        or max(others, key=lambda name: sum(len(cell or "") for cell in table.column(name)))
+    if named := text_column or _by_name(table, TEXT_NAMES, label_column):
+        return named
+    # Column by column through the rows once; `Table.column` would look for each column among all of them.
+    lengths = [sum(len(cell or "") for cell in cells) for cells in zip(*table.rows, strict=True)] or [0] * len(
+        table.columns
     )
+    return max(others, key=dict(zip(table.columns, lengths, strict=True)).__getitem__)
 
 
 def _by_name(table: Table, names: tuple[str, ...], taken: str | None) -> str | None:

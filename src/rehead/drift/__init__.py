@@ -1,1 +1,1 @@
-"""Whether a classifier still sees what it was tested on: what it was tested on, and how far new inputs are from it."""
+"""Whether a classifier still gets inputs like those that it was tested on, and how far new ones are from them."""

@@ -1,4 +1,4 @@
-"""Compares observations with a fingerprint: five measures, each with a threshold that depends on how many there are.
+"""Compares observations with a reference: five measures, each with a threshold that depends on how many there are.
 
 A measure's threshold is what it exceeds by chance once in a thousand samples of that size (`rehead.drift.distances`),
 and never less than its floor: of many inputs even a trifle is no chance, but it need not matter either.
@@ -7,7 +7,7 @@ and never less than its floor: of many inputs even a trifle is no chance, but it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,10 @@ import numpy.typing as npt
 from rehead.drift import distances
 from rehead.drift.distances import Distance
 from rehead.drift.distribution import Distribution
-from rehead.drift.fingerprint import Fingerprint
 from rehead.drift.observations import Observations
+from rehead.drift.reference import ReferenceProfile
 
-# Of fewer inputs nothing is said.
+# Fewer inputs are not measured.
 LEAST = 100
 # A tenth of the inputs get another label; distribution functions are a tenth apart.
 _LABEL_FLOOR = _SHAPE_FLOOR = 0.1
@@ -26,7 +26,7 @@ _LABEL_FLOOR = _SHAPE_FLOOR = 0.1
 _VOCABULARY_FLOOR = 0.05
 # Half of what it comes to where a quarter of text messages are news articles (docs/concepts/drift.md).
 _EMBEDDING_FLOOR = 0.01
-# Of more features than that, so many are compared: all pairs of them are looked at.
+# Of more features, as many as this are compared: all pairs of them are looked at.
 _MOST_COMPARED = 2000
 
 
@@ -38,35 +38,36 @@ class Measure:
         value: the distance, 0 where there is none and at most 1.
         threshold: more than that is drift.
         reference, now: the mean there and here, of what has one.
+        drifted: whether the value is above the threshold.
     """
 
     value: float
     threshold: float
     reference: float | None = None
     now: float | None = None
+    drifted: bool = field(init=False)
 
-    @property
-    def drifted(self) -> bool:
-        return self.value > self.threshold
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "drifted", self.value > self.threshold)
 
 
 class Detector:
-    """Tells whether observations are such as the fingerprint's. It remembers thresholds, which take longest to find."""
+    """Measures how far observations are from a reference. It remembers thresholds, which take longest to find."""
 
-    def __init__(self, fingerprint: Fingerprint) -> None:
-        self.fingerprint = fingerprint
-        self._features = fingerprint.features.astype(np.float32)
+    def __init__(self, reference: ReferenceProfile) -> None:
+        self.reference = reference
+        self._features = reference.features.astype(np.float32)
         self._chances: dict[tuple[str, int], float] = {}
 
     def measures(self, observed: Observations) -> dict[str, Measure]:
-        """Those that apply, by name; none at all for fewer than `LEAST` inputs.
+        """Return the measures that apply, by name; none at all for fewer than `LEAST` inputs.
 
         Names: `label` (what is predicted), `confidence` (how surely), `length` and `vocabulary` (of texts),
         `embedding` (what the head sees).
         """
         if len(observed) < LEAST:
             return {}
-        reference = self.fingerprint
+        reference = self.reference
         result = {
             "label": self._label(observed.labels),
             "confidence": self._shape("confidence", reference.confidence, observed.confidence),
@@ -81,8 +82,11 @@ class Detector:
         return result
 
     def _label(self, labels: npt.NDArray[np.bool_]) -> Measure:
-        """Source: Lipton et al., "Detecting and correcting for label shift with black box predictors", ICML 2018."""
-        reference, n = self.fingerprint, _rounded(len(labels))
+        """Compare the shares of the predicted labels.
+
+        Source: Lipton et al., "Detecting and correcting for label shift with black box predictors", ICML 2018.
+        """
+        reference, n = self.reference, _rounded(len(labels))
         now = labels.mean(axis=0, dtype=np.float64)
         several, k = reference.multilabel, len(now)
         distance = distances.largest_difference if several else distances.total_variation
@@ -99,8 +103,10 @@ class Detector:
         return Measure(value, max(_LABEL_FLOOR, self._chances["label", n]))
 
     def _shape(self, name: str, reference: Distribution, values: npt.NDArray[np.float32]) -> Measure:
-        """Source: Rabanser et al., "Failing loudly", NeurIPS 2019: of all that they tried, this test of a classifier's
-        answers found most shifts.
+        """Compare two distributions of a number.
+
+        Source: Rabanser et al., "Failing loudly", NeurIPS 2019: of all that they tried, this test of a classifier's
+        answers detected most shifts.
         """
         distance = distances.kolmogorov_smirnov
         chance = self._chance(name, reference, len(values), distance)
@@ -108,7 +114,7 @@ class Detector:
         return Measure(value, max(_SHAPE_FLOOR, chance), reference.mean, _mean(values))
 
     def _vocabulary(self, reference: Distribution, values: npt.NDArray[np.float32]) -> Measure:
-        """Of the mean share of unknown words and not of its distribution, which is another one in longer texts.
+        """Compare the mean share of unknown words, and not its distribution, which is another one in longer texts.
 
         That more words are known than before, as of texts that were learned from, does no harm.
         """
@@ -138,20 +144,20 @@ def _mean(values: npt.NDArray[np.float32]) -> float:
 
 
 def _rounded(n: int) -> int:
-    """Down to two digits: the threshold hardly changes, is on the safe side, and need not be found anew for each n."""
+    """Round down to two digits: the threshold hardly changes, is on the safe side, and is not computed for each n."""
     unit = int(10 ** max(len(str(n)) - 2, 0))
     return n // unit * unit
 
 
 def drifted(measures: Mapping[str, Measure]) -> bool | None:
-    """Whether any of them has; None where nothing was measured."""
+    """Return whether any of them has drifted; None where nothing was measured."""
     return any(measure.drifted for measure in measures.values()) if measures else None
 
 
 def advice(measures: Mapping[str, Measure]) -> str:
-    """What to do about it, in a sentence."""
+    """Return what to do about it, in a sentence."""
     if not measures:
-        return f"These are too few to tell; come back with {LEAST} or more."
+        return f"These are too few to say anything; come back with {LEAST} or more."
     moved = [name for name, measure in measures.items() if measure.drifted]
     if not moved:
         return "The inputs are like those that the classifier was tested on; nothing needs to be done."

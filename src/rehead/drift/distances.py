@@ -1,6 +1,6 @@
 """How far apart two samples are, and how far apart two samples of one source come to lie by chance.
 
-What comes about by chance is found by drawing the reference and the new sample anew from the reference, each with
+What comes about by chance is estimated by drawing the reference and the new sample anew from the reference, each with
 replacement and of its own size (the two-sample bootstrap of Efron and Tibshirani, "An Introduction to the Bootstrap",
 1993, chapter 16). A distance above the `QUANTILE` of these is one of a thousand, if nothing has changed.
 """
@@ -20,27 +20,27 @@ _RESAMPLES = 2000
 
 
 def total_variation(first: Shares, second: Shares) -> Shares:
-    """(..., k) shares of k classes that add up to 1 → (...): how many of the inputs would need another class."""
+    """Return how many of the inputs would need another class, (...), for (..., k) shares of k classes."""
     return np.asarray(np.abs(first - second).sum(axis=-1) / 2)
 
 
 def largest_difference(first: Shares, second: Shares) -> Shares:
-    """(..., k) shares of k labels, of which an input may have several → (...): that of the label that changed most."""
+    """Return the change of the label that changed most, (...), for (..., k) shares of k labels, several an input."""
     return np.asarray(np.abs(first - second).max(axis=-1))
 
 
 def kolmogorov_smirnov(first: Shares, second: Shares) -> Shares:
-    """(..., k) shares of k bins in their order → (...): the largest difference of their distribution functions."""
+    """Return how far the distribution functions are apart, (...), for (..., k) shares of k bins in their order."""
     return np.asarray(np.abs(np.cumsum(first - second, axis=-1)).max(axis=-1))
 
 
 def rise(centers: Shares) -> Distance:
-    """Of bins with these means, (k,): how much higher the second mean is than the first; 0 where it is lower."""
+    """Return, for bins with these means, (k,), how much higher the second mean is than the first; 0 where lower."""
     return lambda first, second: np.maximum((second - first) @ centers, 0.0)
 
 
 def chance_of_shares(distance: Distance, shares: Shares, n_reference: int, n: int, seed: list[int]) -> float:
-    """The `QUANTILE` of a distance between samples of `n_reference` and of `n` inputs with the same shares, (k,)."""
+    """Estimate the `QUANTILE` of a distance between samples of `n_reference` and `n` inputs with shares (k,)."""
     generator = np.random.default_rng(seed)
     shares = shares / shares.sum()  # rounding
     first = generator.multinomial(n_reference, shares, size=_RESAMPLES) / n_reference
@@ -49,7 +49,7 @@ def chance_of_shares(distance: Distance, shares: Shares, n_reference: int, n: in
 
 
 def chance_of_labels(shares: Shares, n_reference: int, n: int, seed: list[int]) -> float:
-    """The same of `largest_difference`, where each label is a decision for itself."""
+    """Estimate the same of `largest_difference`, where each label is a decision for itself."""
     generator = np.random.default_rng(seed)
     first = generator.binomial(n_reference, shares, size=(_RESAMPLES, len(shares))) / n_reference
     second = generator.binomial(n, shares, size=(_RESAMPLES, len(shares))) / n
@@ -57,22 +57,23 @@ def chance_of_labels(shares: Shares, n_reference: int, n: int, seed: list[int]) 
 
 
 def between(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(n, d) and (m, d) → (n, m) Euclidean distances."""
+    """Return the (n, m) Euclidean distances between (n, d) and (m, d)."""
     squares = (first**2).sum(1)[:, None] + (second**2).sum(1) - 2 * first @ second.T
     distances: npt.NDArray[np.float32] = np.sqrt(np.maximum(squares, 0))
     return distances
 
 
 def within(sample: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """(n, d) → (n, n) Euclidean distances."""
+    """Return the (n, n) Euclidean distances within (n, d)."""
     distances = between(sample, sample)
     np.fill_diagonal(distances, 0)  # rounding leaves something there
     return distances
 
 
 def energy(reference: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> float:
-    """Energy distance of two samples (m, d) and (n, d), as a share of what lies between them: 0 where the samples are
-    the same, 1 where each is a single point of its own.
+    """Return the energy distance of two samples (m, d) and (n, d), as a share of what lies between them.
+
+    It is 0 where the samples are the same, and 1 where each is a single point of its own.
 
     Source: Székely and Rizzo, "Energy statistics: a class of statistics based on distances", Journal of Statistical
     Planning and Inference 143 (2013), section 4. It is a maximum mean discrepancy that has no bandwidth to choose
@@ -86,7 +87,7 @@ def energy(reference: npt.NDArray[np.float32], new: npt.NDArray[np.float32]) -> 
 
 
 def chance_of_energy(reference: npt.NDArray[np.float32], n: int, seed: list[int]) -> float:
-    """The `QUANTILE` of `energy` between a sample like the reference, (m, d), and one of `n` inputs like it."""
+    """Estimate the `QUANTILE` of `energy` between a sample like the reference, (m, d), and `n` inputs like it."""
     m = len(reference)
     distances = within(reference)
     total = float(distances.sum(dtype=np.float64))

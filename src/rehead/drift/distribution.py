@@ -42,19 +42,19 @@ class Distribution:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it can have been made by `of`."""
+        """Return whether it can have been made by `of`."""
         n_bins = len(self.bounds) + 1
         shaped = 1 < n_bins <= _BINS and self.shares.shape == self.centers.shape == (n_bins,)
         rising = bool(np.isfinite(self.bounds).all() and (np.diff(self.bounds) > 0).all())
         return shaped and rising and add_up(self.shares) and bool(np.isfinite(self.centers).all()) and self.n >= 1
 
     def shares_of(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """(n_bins,) the shares of other numbers in the same bins."""
+        """Return the shares, (n_bins,), of other numbers in the same bins."""
         return _counts(values, self.bounds) / len(values)
 
 
 def add_up(shares: npt.NDArray[np.float64]) -> bool:
-    """Whether shares are such as make up a whole."""
+    """Return whether shares are such as make up a whole."""
     return bool((shares >= 0).all()) and abs(float(shares.sum()) - 1) < 1e-6
 
 

@@ -1,4 +1,4 @@
-"""What is known of inputs that a classifier has scored, in a few numbers for each: none of them tells the input."""
+"""What is kept of inputs that a classifier has scored: a few numbers for each, from which no input can be read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, eq=False)
 class Observations:
-    """Of n inputs.
+    """Numbers of n inputs.
 
     Attributes:
         labels: (n, n_classes) bool, which labels are predicted.
@@ -30,6 +30,6 @@ class Observations:
         return len(self.confidence)
 
     def arrays(self) -> dict[str, npt.NDArray[np.generic]]:
-        """Those that there are, by name."""
+        """Return those that there are, by name."""
         named = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: array for name, array in named.items() if array is not None}

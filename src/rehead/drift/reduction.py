@@ -36,7 +36,7 @@ class Reduction:
 
     @classmethod
     def of(cls, features: npt.NDArray[np.float32]) -> Reduction:
-        """For features (n, width) of the reference sample."""
+        """Fit it to features (n, width) of the reference sample."""
         deviations = features.std(axis=0, dtype=np.float64)
         varying = deviations[deviations > 0]
         least = float(np.median(varying)) if len(varying) else 1.0
@@ -45,13 +45,13 @@ class Reduction:
 
     @property
     def is_sound(self) -> bool:
-        """Whether it can have been made by `of`."""
+        """Return whether it can have been made by `of`."""
         same = self.center.shape == self.scale.shape and bool(np.isfinite(self.center).all())
         within = (self.scale >= 0.5 / _LARGE) & (self.scale <= 2 * _LARGE) & (np.abs(self.center) <= _LARGE)
         return same and bool(within.all())
 
     def reduced(self, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Features (n, width) → (n, `DIRECTIONS`) float32."""
+        """Return (n, `DIRECTIONS`) float32 for features (n, width)."""
         width = len(self.center)
         projected = ((features - self.center) / self.scale) @ _signs(width)
         return np.asarray(projected / np.sqrt(width), dtype=np.float32)
@@ -59,6 +59,6 @@ class Reduction:
 
 @lru_cache(maxsize=4)
 def _signs(width: int) -> npt.NDArray[np.float32]:
-    """(width, DIRECTIONS) of 1 and -1, the same in every process and with every version of numpy."""
+    """Return (width, DIRECTIONS) of 1 and -1, the same in every process and with every version of numpy."""
     bits = np.unpackbits(np.frombuffer(shake_128(b"rehead").digest(width * DIRECTIONS // 8), dtype=np.uint8))
     return (2.0 * bits.reshape(width, DIRECTIONS) - 1).astype(np.float32)

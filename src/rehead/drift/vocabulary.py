@@ -1,4 +1,4 @@
-"""The words of the training texts as numbers, to tell how many of a new text's words were not among them.
+"""The words of the training texts as numbers, to count which of a new text's words were not among them.
 
 Whoever has the numbers can find out whether a word that he thinks of was in the training texts, and no more than that.
 """
@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 # The most frequent words are kept: 1.6 MB of them at most.
 MAX_WORDS = 200_000
-# A text's first characters stand for it, so that a long one costs no more time than a short one: so many where words
-# are learned, and so many where they are looked up, which a server does with every text.
+# A text's first characters stand for it, so that a long one costs no more time than a short one: fewer where words are
+# looked up, which a server does with every text, than where they are learned.
 _LEARNED, _LOOKED_UP = 500, 200
 # Numbers are no words: hardly one of them comes up twice.
 _WORD = re.compile(r"[^\W\d_]+")
@@ -41,7 +41,7 @@ class Vocabulary:
         return cls(np.unique(_hashes(word for word, _ in counts.most_common(MAX_WORDS))))
 
     def unknown_shares(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """(n,) float32: what share of each text's words is not in the vocabulary; 0 where there is no word."""
+        """Return (n,) float32: what share of each text's words is not in the vocabulary; 0 where there is no word."""
         numbers: dict[str, int] = {}
         words = [_words(text, _LOOKED_UP) for text in texts]
         which = np.array([numbers.setdefault(word, len(numbers)) for of_one in words for word in of_one], np.int64)
@@ -55,12 +55,12 @@ class Vocabulary:
         if not len(self.hashes):
             return np.zeros(len(hashes), dtype=np.bool_)
         nearest = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        found: npt.NDArray[np.bool_] = self.hashes[nearest] == hashes
-        return found
+        known: npt.NDArray[np.bool_] = self.hashes[nearest] == hashes
+        return known
 
 
 def _words(text: str, most: int) -> list[str]:
-    """Of the first characters of a text; a word that is cut off is none."""
+    """Return the words in the first characters of a text; a word that is cut off is none."""
     whole = text if len(text) <= most else text[:most].rpartition(" ")[0]
     return _WORD.findall(whole.casefold())
 

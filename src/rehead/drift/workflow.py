@@ -1,12 +1,11 @@
-"""What `rehead drift` does: scores new inputs with a saved classifier and compares them with its fingerprint."""
+"""Scores new inputs with a saved classifier and compares them with its reference profile: `rehead drift`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,35 +13,75 @@ from rehead.artifact import artifact
 from rehead.data.duplicates import seen_before
 from rehead.data.pictures import Picture
 from rehead.drift import sampling
-from rehead.drift.detector import Detector, advice, drifted
+from rehead.drift.detector import Detector, Measure, advice, drifted
 from rehead.runtime import progress
 from rehead.runtime.errors import ArtifactError, DataError
+from rehead.runtime.results import Result
 
-# Of more inputs so many are scored; a larger sample hardly makes a threshold smaller.
+# Inputs that are scored, of more; a larger sample hardly makes a threshold smaller.
 _MOST = 10_000
 
 
-def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> dict[str, Any]:
-    """Compares new texts or images, which need no labels, with those that a saved classifier was tested on.
+@dataclass(frozen=True)
+class LabelShift:
+    """How often a label is predicted, and how probable it is.
+
+    Attributes:
+        reference, now: the share of the inputs for which it is predicted, there and here.
+        reference_probability, now_probability: its mean probability, there and here.
+    """
+
+    reference: float
+    now: float
+    reference_probability: float
+    now_probability: float
+
+
+@dataclass(frozen=True)
+class DriftResult(Result):
+    """How far inputs are from those that a classifier was tested on.
+
+    Attributes:
+        model: the classifier's folder.
+        n: inputs that were compared.
+        reference: inputs that they were compared with.
+        learned: how many of the n were learned from.
+        drifted: whether any measure has; null where there are too few inputs.
+        advice: what to do about it, in a sentence.
+        measures: by name; see `rehead.drift.detector.Detector.measures`.
+        labels: by label.
+        seconds: that it took.
+    """
+
+    model: str
+    n: int
+    reference: int
+    learned: int
+    drifted: bool | None
+    advice: str
+    measures: dict[str, Measure]
+    labels: dict[str, LabelShift]
+    seconds: float
+
+
+def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> DriftResult:
+    """Compare new texts or images, which need no labels, with those that a saved classifier was tested on.
 
     Args:
-        inputs: of more than 10,000 so many are drawn at random.
-
-    Returns:
-        What JSON can hold: `n`, `drifted`, `advice`, `measures`, and of each label how often it is predicted.
+        inputs: of more than 10,000 as many are drawn at random.
 
     Raises:
-        ArtifactError: there is no such classifier, or it has no fingerprint.
-        DataError: no input is given.
+        ArtifactError: there is no such classifier, or it was saved without a reference profile.
+        DataError: there is no input.
     """
     start = time.perf_counter()
     if not len(inputs):
         raise DataError("there is nothing to look at; give 100 texts or more")
     loaded = artifact.load(Path(folder))
-    fingerprint = loaded.fingerprint
-    if fingerprint is None:
+    reference = loaded.fingerprint
+    if reference is None:
         raise ArtifactError(
-            f"{folder} has no fingerprint of what it was tested on; train it again with rehead fit, which keeps one"
+            f"{folder} has no profile of what it was tested on; train it again with rehead fit, which keeps one"
         )
     drawn = sampling.drawn(inputs, _MOST)
     if len(drawn) < len(inputs):
@@ -54,25 +93,19 @@ def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> dict
             "of their words, than of new ones"
         )
     scores = loaded.predictor().scores(drawn, keep_features=True)
-    observed = fingerprint.observed(drawn, scores)
-    measures = Detector(fingerprint).measures(observed)
+    observed = reference.observed(drawn, scores)
+    measures = Detector(reference).measures(observed)
     shares, probabilities = observed.labels.mean(axis=0, dtype=np.float64), scores.probabilities.mean(axis=0)
-    return {
-        "model": str(Path(folder).resolve()),
-        "n": len(drawn),
-        "reference": fingerprint.n,
-        "learned": learned,
-        "drifted": drifted(measures),
-        "advice": advice(measures),
-        "measures": {name: asdict(measure) | {"drifted": measure.drifted} for name, measure in measures.items()},
-        "labels": {
-            label: {
-                "reference": float(fingerprint.label_shares[i]),
-                "now": float(shares[i]),
-                "reference_probability": float(fingerprint.mean_probabilities[i]),
-                "now_probability": float(probabilities[i]),
-            }
-            for i, label in enumerate(loaded.labels)
-        },
-        "seconds": time.perf_counter() - start,
-    }
+    columns = (reference.label_shares, shares, reference.mean_probabilities, probabilities)
+    shifts = (LabelShift(*map(float, row)) for row in zip(*columns, strict=True))
+    return DriftResult(
+        model=str(Path(folder).resolve()),
+        n=len(drawn),
+        reference=reference.n,
+        learned=learned,
+        drifted=drifted(measures),
+        advice=advice(measures),
+        measures=measures,
+        labels=dict(zip(loaded.labels, shifts, strict=True)),
+        seconds=time.perf_counter() - start,
+    )

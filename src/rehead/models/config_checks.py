@@ -25,12 +25,18 @@ _LACKING = 10_000_000
 # As families call the numbers of their layers, or of those of each stage.
 _COUNTS_LAYERS = re.compile("num_(.*_)?layers|n_layers?|depths")
 _LARGEST_JSON = 64 * 2**20
+# No tokenizer's file is as large; weights may be larger.
+_LARGEST_FILE = 512 * 2**20
+_WEIGHTS = (".safetensors", ".gguf")
+# Of such numbers Transformers makes a list or a dictionary of as many entries, before anything else looks at them.
+_COUNTED = re.compile(f"_?num_labels|{_COUNTS_LAYERS.pattern}")
+_MOST_COUNTED = 100_000
 # Written by libraries that read them back by running what is in them.
 _RUN_WHEN_READ = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 
 
 def require_harmless(folder: Path) -> None:
-    """Checks what lies in a saved folder before any of it is read.
+    """Check what lies in a saved folder before any of it is read.
 
     Raises:
         BaseModelError: a link leads out of it, or there is something that is run when it is read.
@@ -43,10 +49,44 @@ def require_harmless(folder: Path) -> None:
             raise BaseModelError(f"{path} is neither a file nor a folder; remove it")
         if path.suffix.lower() in _RUN_WHEN_READ:
             raise BaseModelError(f"{path} can hold code, and no saved classifier does; remove it if you trust the rest")
+    require_modest(folder)
+
+
+def require_modest(folder: Path) -> None:
+    """Check, before a model folder is read, that reading it takes no more than its files make one expect.
+
+    Raises:
+        BaseModelError: a file is a device or far too large, or the configuration counts labels or layers without end.
+    """
+    for path in folder.iterdir():
+        if path.exists() and not path.is_dir():
+            if not path.is_file():
+                raise BaseModelError(f"{path} is neither a file nor a folder; remove it")
+            if path.suffix not in _WEIGHTS and path.stat().st_size > _LARGEST_FILE:
+                raise BaseModelError(f"{path} has more than {_LARGEST_FILE:,} bytes; copy it again")
+    file = folder / "config.json"
+    if not file.is_file():
+        return
+    try:
+        waiting = [read_json(file)]
+    except (ValueError, OSError) as error:
+        raise BaseModelError(f"{file} cannot be read ({first_line(error)}); copy it again") from error
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            for name, count in value.items():
+                counts = [each for each in (count if isinstance(count, list) else [count]) if isinstance(each, int)]
+                if _COUNTED.fullmatch(name) and max(counts, default=0) > _MOST_COUNTED:
+                    raise BaseModelError(
+                        f"{file}: {name} is {max(counts):,}, the limit is {_MOST_COUNTED:,}; copy it again"
+                    )
 
 
 def require_plausible(folder: Path, config: Any, build: Callable[[], nn.Module]) -> None:
-    """Checks that a configuration asks for a model of about the size that its weights have.
+    """Check that a configuration asks for a model of about the size that its weights have.
 
     Args:
         config: Transformers' configuration.
@@ -74,7 +114,7 @@ def require_plausible(folder: Path, config: Any, build: Callable[[], nn.Module])
 
 
 def _weights(folder: Path) -> tuple[int, int]:
-    """How many tensors the weights are, and how many numbers; read from the files' headers."""
+    """Return how many tensors the weights are, and how many numbers; read from the files' headers."""
     tensors = elements = 0
     for file in sorted(folder.glob("*.safetensors")):
         try:
@@ -88,12 +128,14 @@ def _weights(folder: Path) -> tuple[int, int]:
 
 
 def read_json(file: Path) -> Any:
-    """A JSON file that somebody else may have written.
+    """Read a JSON file that somebody else may have written.
 
     Raises:
         ValueError: it is no JSON, nested beyond all measure, or larger than any such file is.
         OSError: it cannot be read.
     """
+    if file.exists() and not file.is_file():
+        raise ValueError("it is no file")
     if file.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"it has more than {_LARGEST_JSON:,} bytes")
     try:

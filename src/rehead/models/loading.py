@@ -9,7 +9,7 @@ import torch
 
 from rehead.models import conversion, vision
 from rehead.models.backbone import Base, trim_config
-from rehead.models.config_checks import require_plausible
+from rehead.models.config_checks import require_modest, require_plausible
 from rehead.models.families import FAMILIES
 from rehead.models.registry import CATALOGUE, TFIDF
 from rehead.models.tokenization import set_padding
@@ -167,6 +167,7 @@ def model_type_of(folder: Path, name: str) -> str:
     Raises:
         BaseModelError: there is none, or another.
     """
+    require_modest(folder)
     try:
         model_type = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -37,7 +37,7 @@ router = APIRouter()
 # What needs no key, see `rehead.serving.gate.OPEN`.
 without_key = APIRouter()
 Answers = list[dict[str, Any]]
-# So many digits of a probability go over the wire; the seventh is rounding.
+# Digits of a probability that go over the wire; the seventh is rounding.
 _DIGITS = 6
 # The report's own scripts and pictures, which are in it, and nothing else; kept apart from the page.
 _REPORT_POLICY = (
@@ -47,13 +47,13 @@ _REPORT_POLICY = (
 
 @router.post("/v1/predict", response_model=wire.Predictions, responses=described(400, 401, 403, 404, 413, 422, 429))
 async def predict(asked: wire.PredictRequest, request: Request) -> Response:
-    """Classifies texts, or images: their labels, the probability of each, and why if wanted."""
+    """Classify texts, or images: their labels, the probability of each, and why if that is asked for."""
     state = state_of(request)
     version, shadows = state.models.routed(asked.model)
     inputs = await _inputs(asked, version, state.settings.limits)
-    request.state.facts.update(model=version.name, version=version.id, inputs=len(inputs))
+    request.state.noted.update(model=version.name, version=version.id, inputs=len(inputs))
     if state.settings.log_texts and version.artifact.takes == "texts":
-        request.state.facts["texts"] = inputs
+        request.state.noted["texts"] = inputs
     answering = _explained(version, inputs, state.explaining) if asked.explain else _predicted(version, inputs)
     try:
         predictions = await _while_listened_to(request, answering)
@@ -61,12 +61,12 @@ async def predict(asked: wire.PredictRequest, request: Request) -> Response:
         raise Refusal(422, "not_scored", str(error)) from error
     for shadow in shadows:
         state.in_the_background(_shadow(shadow, inputs, predictions))
-    told = {"model": version.name, "version": version.id, "predictions": predictions}
-    return Response(json.dumps(told, ensure_ascii=False), media_type="application/json")
+    body = {"model": version.name, "version": version.id, "predictions": predictions}
+    return Response(json.dumps(body, ensure_ascii=False), media_type="application/json")
 
 
 async def _while_listened_to(request: Request, work: Coroutine[Any, Any, Answers]) -> Answers:
-    """What comes of some work, which is given up if the client hangs up before.
+    """Return what comes of some work, which is given up if the client hangs up before.
 
     Raises:
         ClientDisconnect: it has.
@@ -108,7 +108,7 @@ async def _explained(version: Version, inputs: list[Any], threads: CapacityLimit
 
 
 async def _reasons(version: Version, inputs: list[Any], asked: FromThread, threads: CapacityLimiter) -> Answers:
-    """For each text its pieces, and for each image its parts' weights and their picture."""
+    """Return for each text its pieces, and for each image its parts' weights and their picture."""
     in_thread = partial(to_thread.run_sync, limiter=threads, abandon_on_cancel=True)
     if version.artifact.takes == "images":
         return await asyncio.gather(*(in_thread(_image_reasons, asked, image) for image in inputs))
@@ -125,7 +125,7 @@ def _image_reasons(asked: FromThread, image: Picture) -> dict[str, Any]:
 
 
 async def _shadow(version: Version, inputs: list[Any], heard: list[dict[str, Any]]) -> None:
-    """Asks a version that nobody hears, and counts whether it would have said the same."""
+    """Ask a version that nobody hears, and count whether it would have answered the same."""
     try:
         answers = await _predicted(version, inputs)
     except (Refusal, RheadError) as error:
@@ -138,10 +138,10 @@ async def _shadow(version: Version, inputs: list[Any], heard: list[dict[str, Any
 async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) -> list[Any]:
     kind = version.artifact.takes
     other = "texts" if kind == "images" else "images"
-    given, wrong = getattr(asked, kind), getattr(asked, other)
-    if given is None or wrong is not None:
+    sent, wrong = getattr(asked, kind), getattr(asked, other)
+    if sent is None or wrong is not None:
         raise Refusal(422, "wrong_kind", f'model {version.name!r} classifies {kind}: send "{kind}" and nothing else')
-    inputs = [given] if isinstance(given, str) else given
+    inputs = [sent] if isinstance(sent, str) else sent
     most = limits.explained if asked.explain else limits.texts
     if len(inputs) > most:
         explained = " where they are explained" if asked.explain else ""
@@ -173,8 +173,8 @@ def _pictures(encoded: list[str]) -> list[Picture]:
 
 @router.get("/v1/models", response_model=wire.ModelList, responses=described(401, 403))
 async def models(request: Request) -> dict[str, Any]:
-    """What is served."""
-    return {"models": [await run_in_threadpool(_facts, version) for version in state_of(request).models.versions]}
+    """List what is served."""
+    return {"models": [await run_in_threadpool(_entry, version) for version in state_of(request).models.versions]}
 
 
 Model = Query(None, max_length=64, description="its name; may be left out where one is served")
@@ -182,11 +182,11 @@ Model = Query(None, max_length=64, description="its name; may be left out where 
 
 @router.get("/v1/model", response_model=wire.ModelCard, responses=described(401, 403, 404, 422))
 async def model(request: Request, model: str | None = Model) -> dict[str, Any]:
-    """One model: labels, measures, card; of several that share the name, that with the largest share."""
+    """Describe one model: labels, measures, card; of several that share the name, that with the largest share."""
     version = state_of(request).models.main(model)
     card = version.source.folder / "README.md"
-    facts = await run_in_threadpool(_facts, version)
-    return {**facts, "card": card.read_text(encoding="utf-8") if card.is_file() else ""}
+    entry = await run_in_threadpool(_entry, version)
+    return {**entry, "card": card.read_text(encoding="utf-8") if card.is_file() else ""}
 
 
 @router.get(
@@ -195,7 +195,7 @@ async def model(request: Request, model: str | None = Model) -> dict[str, Any]:
     responses={200: {"content": {"text/html": {}}, "description": "A page"}, **described(401, 403, 404, 422)},
 )
 async def report(request: Request, model: str | None = Model) -> Response:
-    """The report of the fit."""
+    """Download the report of the fit."""
     version = state_of(request).models.main(model)
     file = version.source.folder / "report.html"
     if not file.is_file():
@@ -203,10 +203,11 @@ async def report(request: Request, model: str | None = Model) -> Response:
     return FileResponse(file, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
 
 
-def _facts(version: Version) -> dict[str, Any]:
-    """For a thread: to tell of drift can take tenths of a second."""
-    told = version.artifact.description
-    metrics = told.get("metrics") or {}
+def _entry(version: Version) -> dict[str, Any]:
+    """Return a `wire.ServedModel`; in a thread, because to measure drift can take tenths of a second."""
+    description = version.artifact.description
+    metrics = description.get("metrics") or {}
+    drift = version.drift()
     return {
         "name": version.name,
         "version": version.id,
@@ -214,18 +215,18 @@ def _facts(version: Version) -> dict[str, Any]:
         "kind": version.artifact.takes,
         "labels": list(version.artifact.labels),
         "several_labels": version.artifact.multilabel,
-        "base": Path(told["base"]).name,  # of a folder, where it lies is nobody's business
-        **{name: told[name] for name in ("tune", "depth", "pool", "max_length")},
+        "base": Path(description["base"]).name,  # of a folder, where it lies is nobody's business
+        **{name: description[name] for name in ("tune", "depth", "pool", "max_length")},
         "has_report": (version.source.folder / "report.html").is_file(),
         "test": metrics.get("test"),
         "baselines": metrics.get("baselines"),
-        "drift": None if version.monitor is None else version.monitor.report(),
+        "drift": None if drift is None else drift.to_json(),
     }
 
 
 @router.post("/v1/reload", response_model=wire.Reloaded, responses=described(401, 403, 422))
 async def reload(request: Request) -> dict[str, Any]:
-    """Loads all models again from their folders; requests go on being answered meanwhile."""
+    """Load all models again from their folders; requests go on being answered meanwhile."""
     state = state_of(request)
     if not await state.reload():
         raise Refusal(422, "not_loaded", "the models stay as they were; the server's log says why")
@@ -234,13 +235,13 @@ async def reload(request: Request) -> dict[str, Any]:
 
 @without_key.get("/healthz", response_model=wire.Health)
 async def healthz() -> dict[str, str]:
-    """Whether the server runs."""
+    """Return whether the server runs."""
     return {"status": "ok"}
 
 
 @without_key.get("/readyz", response_model=wire.Health, responses=described(503))
 async def readyz(request: Request) -> dict[str, str]:
-    """Whether requests should be sent here: not while it shuts down."""
+    """Return whether requests should be sent here: not while it shuts down."""
     if state_of(request).draining:
         raise Refusal(503, "shutting_down", "this server is shutting down; ask another")
     return {"status": "ok"}
@@ -252,12 +253,12 @@ async def readyz(request: Request) -> dict[str, str]:
     responses={200: {"content": {"text/plain": {}}, "description": "Prometheus's text format"}, **described(401, 403)},
 )
 async def metrics(request: Request) -> Response:
-    """What the server counts."""
+    """Return what the server counts."""
     content = await run_in_threadpool(state_of(request).metrics.exposition)
     return Response(content, media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/openapi.json", include_in_schema=False)
 async def description(request: Request) -> JSONResponse:
-    """What this server takes and gives."""
+    """Return the description of this API."""
     return JSONResponse(request.app.openapi())

@@ -49,7 +49,7 @@ class _Pending:
     """A request of n inputs; they go into batches in order, and come back in whatever order these end.
 
     Attributes:
-        sizes: in tokens, as far as can be told without tokenising.
+        sizes: in tokens, as far as is known without tokenising.
         taken: how many of the inputs went into a batch.
         received: by number what came back of each: its probabilities, and how many of its tokens were cut off.
     """
@@ -106,7 +106,7 @@ class Batcher:
         self.queued_tokens = self._waiting_tokens = 0
 
     async def scores(self, inputs: Sequence[Any], *, observed: bool = True, bounded: bool = True) -> Scores:
-        """Scores of n inputs, 1 or more; `flops` and `features` are not told.
+        """Score n inputs, 1 or more; `flops` and `features` are left out.
 
         Args:
             observed: whether they are somebody's own.
@@ -115,7 +115,7 @@ class Batcher:
         Raises:
             Refusal: too much is waiting.
         """
-        sizes = [self._size_of(given) for given in inputs]
+        sizes = [self._size_of(each) for each in inputs]
         tokens = sum(sizes)
         if bounded and self.queued_tokens and self.queued_tokens + tokens > self._limits.queue_tokens:
             message = f"{self.queued_tokens:,} tokens are waiting already; try again later, or send less at a time"
@@ -130,11 +130,11 @@ class Batcher:
 
     @property
     def expected_seconds(self) -> float:
-        """How long what is waiting will take."""
+        """Return the seconds that what is waiting will take."""
         return self.queued_tokens / (self._speed * self._at_once) if self._speed else 1.0
 
     async def _work(self) -> None:
-        """Goes on while anything waits: of a batcher that nobody asks any more nothing is left to be closed."""
+        """Go on while anything waits: of a batcher that nobody asks any more nothing is left to be closed."""
         while self._waiting:
             if len(self._running) >= self._at_once:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
@@ -146,13 +146,13 @@ class Batcher:
                 task.add_done_callback(self._running.discard)
 
     async def _company(self) -> None:
-        """Waits until there is enough for a batch, or the first request has waited long enough."""
+        """Wait until there is enough for a batch, or the first request has waited long enough."""
         left = self._waiting[0].arrived + self._limits.batch_milliseconds / 1000 - time.monotonic()
         if left > 0 and self._waiting_tokens < self._limits.batch_tokens:
             await asyncio.sleep(left)
 
     def _next_batch(self) -> list[tuple[_Pending, int]]:
-        """Inputs, each with its number in its request: of each request in turn, up to the token budget."""
+        """Return inputs, each with its number in its request: of each request in turn, up to the token budget."""
         batch: list[tuple[_Pending, int]] = []
         tokens = 0
         while self._waiting:
@@ -222,20 +222,26 @@ class FromThread:
         self._asked: set[Future[Scores]] = set()
         self._given_up = False
 
-    def scores(self, inputs: Sequence[Any]) -> Scores:
-        """Raises CancelledError, of `concurrent.futures`, after `give_up`."""
+    def scores(self, inputs: Sequence[Any], /) -> Scores:
+        """Score n inputs.
+
+        Raises:
+            CancelledError: of `concurrent.futures`, after `give_up`.
+        """
+        return self.begin(inputs).result()
+
+    def begin(self, inputs: Sequence[Any]) -> Future[Scores]:
+        """Begin to score n inputs; what is returned can be waited for, and cancelled."""
         asking = self._batcher.scores(inputs, observed=self._observed, bounded=self._bounded)
         asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
         self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
         if self._given_up:
             asked.cancel()
-        try:
-            return asked.result()
-        finally:
-            self._asked.discard(asked)
+        return asked
 
     def give_up(self) -> None:
-        """Lets go of what is being asked, and of what will be: nobody waits for it any more."""
+        """Let go of what is being asked, and of what will be: nobody waits for it any more."""
         self._given_up = True
         for asked in list(self._asked):
             asked.cancel()

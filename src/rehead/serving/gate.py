@@ -1,9 +1,7 @@
-"""What every request passes: its id, who may ask, how large it may be; and what is logged and counted of it."""
+"""The one way in: every request's id, who may ask, how large it may be; and what is logged and counted of it."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 import secrets
 import time
@@ -15,14 +13,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from rehead.serving import logs
-from rehead.serving.refusals import Refusal, answer
-from rehead.serving.settings import KEYS
+from rehead.serving.keys import Keys
+from rehead.serving.refusals import Refusal, answer, disk_full
 from rehead.serving.state import State
 
 # What needs no key: whether the server is there, and the page, which asks for the key.
 OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"})
 UPLOADS = "/v1/files"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# A name or an address, and maybe a port: all of what a Host header may hold.
+_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 # Of a client that hung up, as nginx logs it.
 _HUNG_UP = 499
 
@@ -32,7 +32,7 @@ class Gate:
 
     def __init__(self, app: ASGIApp, state: State) -> None:
         self._app, self._state, self._settings = app, state, state.settings
-        self._keys = [_digest(key) for key in state.settings.keys]
+        self._keys = Keys(state.settings.keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,16 +40,17 @@ class Gate:
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
-        facts: dict[str, Any] = {}
-        scope.setdefault("state", {}).update(request_id=request_id, facts=facts)
+        wished = headers.get("x-request-id", "")
+        request_id = wished if _REQUEST_ID.fullmatch(wished) else secrets.token_hex(8)
+        # What endpoints add to the request's line in the log.
+        noted: dict[str, Any] = {}
+        scope.setdefault("state", {}).update(request_id=request_id, noted=noted)
         status, answered, hung_up = 0, False, False
 
         async def receiving() -> Message:
             nonlocal hung_up
             message = await receive()
-            # Once all is sent, the end of the connection is told the same way.
+            # Once all is sent, the end of the connection is reported the same way.
             hung_up = hung_up or (message["type"] == "http.disconnect" and not answered)
             return message
 
@@ -66,7 +67,7 @@ class Gate:
         try:
             self._check(scope, headers)
             if scope["path"] == UPLOADS and scope["method"] == "POST":
-                await self._state.require_room_for_a_job()  # before its file is taken in
+                await self._state.require_free_place_for_a_job()  # before its file is taken in
             await self._app(scope, self._counted(scope, receiving), sending)
         except Refusal as refusal:
             await answer(request_id, refusal)(scope, receive, sending)
@@ -77,7 +78,7 @@ class Gate:
             if status:
                 raise  # the answer has begun; breaking it off is all that is left
             message = f"a fault of rehead's own: {type(error).__name__}; the server's log has more"
-            await answer(request_id, Refusal(500, "fault", message))(scope, receive, sending)
+            await answer(request_id, disk_full(error) or Refusal(500, "fault", message))(scope, receive, sending)
         if hung_up:
             status = _HUNG_UP  # whatever was answered, to nobody
         seconds = time.perf_counter() - started
@@ -90,33 +91,29 @@ class Gate:
             path=path,
             status=status,
             milliseconds=round(1000 * seconds, 1),
-            **facts,
+            **noted,
         )
 
     def _check(self, scope: Scope, headers: Headers) -> None:
-        """Raises Refusal before anything of the body is read."""
+        """Raise Refusal before anything of the body is read."""
+        hosts = headers.getlist("host")
+        if len(hosts) != 1 or not (host := _HOST.fullmatch(hosts[0])):
+            raise Refusal(400, "one_host", "send one Host header, with a name and, if need be, a port")
         origin = headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != headers.get("host"):
+        if origin is not None and origin.partition("://")[2] != host[0]:
             # Browsers send what a page of another site asks for, with or without its right to read the answer.
             raise Refusal(403, "other_origin", "requests from pages of other sites are not taken")
-        if self._settings.on_loopback and not self._keys and not self._is_local(headers.get("host", "")):
+        local = ("localhost", "127.0.0.1", "[::1]", self._settings.host, f"[{self._settings.host}]")
+        if self._settings.on_loopback and not self._keys and host[1].lower() not in local:
             # A site whose name was made to point here would otherwise be let in.
             raise Refusal(403, "other_host", "this server is asked as localhost; set a key to ask it by another name")
-        if self._keys and scope["path"] not in OPEN and not self._is_known(headers):
-            raise Refusal(401, "unknown_key", f"send one of the server's keys ({KEYS}) as `Authorization: Bearer KEY`")
+        if self._keys and scope["path"] not in OPEN:
+            scheme, _, key = headers.get("authorization", "").partition(" ")
+            address = (scope.get("client") or ("",))[0]
+            self._keys.require(address, key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._limit(scope):
             raise Refusal(413, "too_large", self._too_large(scope))
-
-    def _is_known(self, headers: Headers) -> bool:
-        scheme, _, key = headers.get("authorization", "").partition(" ")
-        given = _digest(key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
-        # Each is compared, in constant time, so that nothing is told by how long it takes.
-        return sum(hmac.compare_digest(given, known) for known in self._keys) > 0
-
-    def _is_local(self, host: str) -> bool:
-        name = host if host.endswith("]") else host.rsplit(":", 1)[0]
-        return name in ("localhost", "127.0.0.1", "[::1]", self._settings.host)
 
     def _limit(self, scope: Scope) -> int:
         limits = self._settings.limits
@@ -126,7 +123,7 @@ class Gate:
         return f"the body has more than {self._limit(scope):,} bytes; send it in parts"
 
     def _counted(self, scope: Scope, receive: Receive) -> Receive:
-        """Stops a body that says nothing of its length, or not the truth."""
+        """Return what stops a body that says nothing of its length, or not the truth."""
         left = self._limit(scope)
 
         async def receiving() -> Message:
@@ -138,7 +135,3 @@ class Gate:
             return message
 
         return receiving
-
-
-def _digest(key: str) -> bytes:
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

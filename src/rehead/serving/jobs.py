@@ -28,9 +28,9 @@ from rehead.serving import logs
 
 STATES = ("waiting", "running", "done", "failed", "cancelled")
 ENDED = ("done", "failed", "cancelled")
-# Of a file's name; what is in it is told from its content, and from the ending where that leaves a doubt.
+# Of a file's name; what is in it shows from its content, and from the ending where that leaves a doubt.
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
-# Jobs that have ended are removed after so many seconds: 7 days.
+# Seconds after which jobs that have ended are removed: 7 days.
 _KEPT = 7 * 24 * 3600
 # Seconds after which what the disk or the database has refused is tried again.
 _PAUSE = 10
@@ -48,15 +48,18 @@ create table if not exists jobs (
     done integer not null default 0,
     total integer not null default 0,
     facts text,
-    error text
+    error text,
+    escape_formulas integer not null default 0
 )
 """
-_COLUMNS = "id, state, created, ended, model, name, text_column, format, done, total, facts, error"
+# What a folder from before there was such a column lacks.
+_ADDED = "alter table jobs add column escape_formulas integer not null default 0"
+_COLUMNS = "id, state, created, ended, model, name, text_column, format, done, total, facts, error, escape_formulas"
 
 
 @dataclass(frozen=True)
 class Job:
-    """A file to be scored.
+    """A file that is to be scored, or was.
 
     Attributes:
         created, ended: seconds since 1970.
@@ -64,8 +67,9 @@ class Job:
         name: of the file that was uploaded.
         format: of the result: csv, tsv, jsonl or parquet.
         done, total: of the work; in rows or in bytes.
-        facts: what is told of a job that is done.
+        summary: of a job that is done: counts of its rows.
         error: of one that failed: what was wrong.
+        escape_formulas: whether cells that a spreadsheet would run are made harmless in CSV and TSV.
     """
 
     id: str
@@ -78,11 +82,12 @@ class Job:
     format: str
     done: int
     total: int
-    facts: dict[str, Any] | None
+    summary: dict[str, Any] | None
     error: str | None
+    escape_formulas: bool
 
 
-# Scores a job's file: (job, file, where the result goes, what to tell of progress, what says stop) → facts.
+# Scores a job's file: (job, file, where the result goes, what is called with the progress, what says stop) → summary.
 Work = Callable[[Job, Path, Path, Callable[[int, int], None], threading.Event], dict[str, Any]]
 
 
@@ -108,6 +113,8 @@ class Jobs:
             self._database.execute("pragma journal_mode=wal")
             self._database.execute("pragma synchronous=full")
             self._database.execute(_SCHEMA)
+            with suppress(sqlite3.OperationalError):
+                self._database.execute(_ADDED)
             with self._database:
                 self._database.execute("update jobs set state = 'waiting' where state = 'running'")
             self._sweep()
@@ -122,18 +129,18 @@ class Jobs:
         self._thread = threading.Thread(target=self._run, name="jobs", daemon=True)
 
     def _sweep(self) -> None:
-        """Removes what a server that was killed has left of uploads, and what belongs to no job."""
+        """Remove what a server that was killed has left of uploads, and what belongs to no job."""
         known = {row[0] for row in self._database.execute("select id from jobs where state != 'cancelled'")}
         for left in self._folder.iterdir():
             if _NUMBER.fullmatch(left.name) and left.name not in known:
                 shutil.rmtree(left, ignore_errors=True)
 
     def start(self) -> None:
-        """Begins with what is waiting."""
+        """Begin with what is waiting."""
         self._thread.start()
 
     def close(self) -> None:
-        """Stops; what is running is kept as far as it is, and goes on when the folder is opened again."""
+        """Stop; what is running is kept as far as it is, and goes on when the folder is opened again."""
         with self._news:
             self._closing = True
             self._stop.set()
@@ -144,8 +151,10 @@ class Jobs:
             self._database.close()
         self._lock.release()
 
-    def add(self, upload: IO[bytes], model: str, name: str, text_column: str | None, form: str) -> Job:
-        """Adds a job for a file, which is on the disk when this returns."""
+    def add(
+        self, upload: IO[bytes], model: str, name: str, text_column: str | None, form: str, escape_formulas: bool = True
+    ) -> Job:
+        """Add a job for a file, which is on the disk when this returns."""
         number = secrets.token_hex(12)  # whoever does not know it cannot ask for it
         (self._folder / number).mkdir()
         try:
@@ -153,18 +162,18 @@ class Jobs:
                 shutil.copyfileobj(upload, file)
             with self._writing() as database:
                 database.execute(
-                    "insert into jobs (id, state, created, model, name, text_column, format) "
-                    "values (?, ?, ?, ?, ?, ?, ?)",
-                    (number, "waiting", time.time(), model, name, text_column, form),
+                    "insert into jobs (id, state, created, model, name, text_column, format, escape_formulas) "
+                    "values (?, ?, ?, ?, ?, ?, ?, ?)",
+                    (number, "waiting", time.time(), model, name, text_column, form, escape_formulas),
                 )
         except BaseException:
             shutil.rmtree(self._folder / number, ignore_errors=True)
             raise
         with self._news:
             self._news.notify()
-        found = self.find(number)
-        assert found is not None
-        return found
+        job = self.find(number)
+        assert job is not None
+        return job
 
     def find(self, number: str) -> Job | None:
         with self._access:
@@ -172,7 +181,7 @@ class Jobs:
         return None if row is None else _job(row)
 
     def count(self, state: str) -> int:
-        """How many jobs are in a state."""
+        """Return how many jobs are in a state."""
         with self._access:
             return int(self._database.execute("select count(*) from jobs where state = ?", (state,)).fetchone()[0])
 
@@ -184,11 +193,11 @@ class Jobs:
         return self._folder / job.id / f"result.{job.format}"
 
     def bad_rows_of(self, job: Job) -> Path:
-        """Rows that could not be read; there only if there were any."""
+        """Return the file of the rows that could not be read; it is there only if there were any."""
         return self._folder / job.id / "result.bad.jsonl"
 
     def cancel(self, number: str) -> None:
-        """Ends a job, and removes its files."""
+        """End a job, and remove its files."""
         with self._writing() as database:
             database.execute(
                 "update jobs set state = 'cancelled', ended = coalesce(ended, ?) where id = ?", (time.time(), number)
@@ -200,7 +209,7 @@ class Jobs:
         shutil.rmtree(self._folder / number, ignore_errors=True)
 
     def _run(self) -> None:
-        """Does jobs until the folder is closed; a full disk or a locked database makes it wait, not end."""
+        """Do jobs until the folder is closed; a full disk or a locked database makes it wait, not end."""
         while not self._closing:
             try:
                 self._forget_old()
@@ -217,7 +226,7 @@ class Jobs:
                 self._set_back()
 
     def _set_back(self) -> None:
-        """What runs by the database and not in truth waits again; what is done of it is kept."""
+        """Let what runs by the database and not in truth wait again; what is done of it is kept."""
         self._running = ""
         with suppress(sqlite3.Error), self._writing() as database:
             database.execute("update jobs set state = 'waiting' where state = 'running'")
@@ -235,16 +244,16 @@ class Jobs:
             return _job(row)
 
     def _do(self, job: Job) -> None:
-        state, facts, error = "done", None, None
+        state, summary, error = "done", None, None
         file = self._file(job.id, job.name)
         try:
-            facts = self._work(job, file, self.result_of(job), self._progress(job.id), self._stop)
+            summary = self._work(job, file, self.result_of(job), self._progress(job.id), self._stop)
         except Interrupted:
             state = "waiting" if self._closing else "cancelled"
         except RheadError as refused:
             # People see the name that they gave the file, not where it lies here.
-            told = str(refused).replace(str(file), job.name)
-            state, error = "failed", told.replace(f"{self._folder / job.id}{os.sep}", "")
+            shown = str(refused).replace(str(file), job.name)
+            state, error = "failed", shown.replace(f"{self._folder / job.id}{os.sep}", "")
         except Exception as fault:
             logs.fault("a job failed by a fault of rehead's own", fault, job=job.id)
             state, error = "failed", f"a fault of rehead's own: {type(fault).__name__}; the server's log has more"
@@ -255,7 +264,7 @@ class Jobs:
                 (
                     state,
                     None if state == "waiting" else time.time(),
-                    None if facts is None else json.dumps(facts),
+                    None if summary is None else json.dumps(summary),
                     error,
                     job.id,
                 ),
@@ -268,12 +277,12 @@ class Jobs:
         logs.event("job", job=job.id, state=state, file=job.name, error=error)
 
     def _progress(self, number: str) -> Callable[[int, int], None]:
-        def tell(done: int, total: int) -> None:
-            # That it could not be told how far a job is must not end it.
+        def keep(done: int, total: int) -> None:
+            # That its progress could not be written down must not end a job.
             with suppress(sqlite3.Error), self._writing() as database:
                 database.execute("update jobs set done = ?, total = ? where id = ?", (done, total, number))
 
-        return tell
+        return keep
 
     def _forget_old(self) -> None:
         with self._writing() as database:
@@ -293,4 +302,5 @@ class Jobs:
 
 def _job(row: tuple[Any, ...]) -> Job:
     fields = dict(zip(_COLUMNS.split(", "), row, strict=True))
-    return Job(**{**fields, "facts": None if fields["facts"] is None else json.loads(fields["facts"])})
+    summary = fields.pop("facts")
+    return Job(**fields, summary=None if summary is None else json.loads(summary))

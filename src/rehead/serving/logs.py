@@ -13,19 +13,19 @@ logger = logging.getLogger("rehead.serving")
 
 class _OneObjectALine(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        told: dict[str, Any] = {
+        logged: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "event": record.getMessage(),
-            **getattr(record, "facts", {}),
+            **getattr(record, "fields", {}),
         }
         if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
-        return json.dumps(told, ensure_ascii=False, default=str)
+            logged["error"] = self.formatException(record.exc_info)
+        return json.dumps(logged, ensure_ascii=False, default=str)
 
 
 def start() -> None:
-    """Lets this process log that way, what uvicorn has to say included."""
+    """Let this process log that way, what uvicorn has to say included."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneObjectALine())
     for name, level in (("rehead", logging.WARNING), ("rehead.serving", logging.INFO), ("uvicorn.error", logging.INFO)):
@@ -34,11 +34,11 @@ def start() -> None:
         log.setLevel(level)
 
 
-def event(what: str, level: int = logging.INFO, **facts: Any) -> None:
-    """Logs that something happened."""
-    logger.log(level, what, extra={"facts": facts})
+def event(what: str, level: int = logging.INFO, **fields: Any) -> None:
+    """Log that something happened."""
+    logger.log(level, what, extra={"fields": fields})
 
 
-def fault(what: str, error: BaseException, **facts: Any) -> None:
-    """Logs a fault of rehead's own, with where it happened."""
-    logger.error(what, exc_info=error, extra={"facts": facts})
+def fault(what: str, error: BaseException, **fields: Any) -> None:
+    """Log a fault of rehead's own, with where it happened."""
+    logger.error(what, exc_info=error, extra={"fields": fields})

@@ -1,10 +1,10 @@
-"""What a server counts, in the form that Prometheus reads."""
+"""The counters of a server, in the form that Prometheus reads."""
 
 from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -12,12 +12,24 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from rehead.drift.monitor import MonitorReport
     from rehead.serving.batching import Batch
-    from rehead.serving.models import Version
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _OF_VERSION = ("model", "version")
+
+
+class Served(Protocol):
+    """A version of a model, as far as its metrics are read and not counted."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def id(self) -> str: ...
+    @property
+    def queued_tokens(self) -> int: ...
+    def drift(self) -> MonitorReport | None: ...
 
 
 class Metrics(Collector):
@@ -35,27 +47,28 @@ class Metrics(Collector):
         self._labels = Counter("predictions", "Texts or images classified, by label", (*_OF_VERSION, "label"), **named)
         self._compared = Counter("shadow", "Answers of a shadow, by agreement", (*_OF_VERSION, "agrees"), **named)
         self._jobs = Counter("jobs", "Jobs on files that ended, by state", ("state",), **named)
-        self._versions: list[Version] = []
+        self._versions: list[Served] = []
         self._registry.register(self)
 
     def request(self, path: str, status: int, seconds: float) -> None:
-        """Counts a request; `path` is the route's, so that there are only so many."""
+        """Count a request; `path` is the route's, so that there are only a few."""
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
     def of_version(self, name: str, version: str) -> OfVersion:
-        """What one version of a model counts."""
+        """Return the counters of one version of a model."""
         return OfVersion(self, name, version)
 
     def job(self, state: str) -> None:
+        """Count a job that ended in a state."""
         self._jobs.labels(state).inc()
 
-    def serve(self, versions: Sequence[Version]) -> None:
-        """Tells what is served from now on."""
+    def serve(self, versions: Sequence[Served]) -> None:
+        """Read the metrics of these versions from now on."""
         self._versions = list(versions)
 
     def collect(self) -> Iterable[Metric]:
-        """What is not counted but read; called by the registry."""
+        """Read what is not counted; called by the registry."""
         queued = GaugeMetricFamily("rehead_queued_tokens", "Tokens that wait to be scored", labels=_OF_VERSION)
         drift = GaugeMetricFamily("rehead_drift", "How far inputs are from the training's", labels=(*_OF_VERSION, "of"))
         threshold = GaugeMetricFamily(
@@ -64,21 +77,21 @@ class Metrics(Collector):
         drifted = GaugeMetricFamily("rehead_drifted", "Whether any of them is beyond its threshold", labels=_OF_VERSION)
         tokens: Tally[tuple[str, str]] = Tally()
         for version in self._versions:
-            tokens[version.name, version.id] += version.batcher.queued_tokens
+            tokens[version.name, version.id] += version.queued_tokens
         for whose, waiting in tokens.items():
             queued.add_metric(whose, waiting)
-        # Two folders may hold the same weights; of their drift one is told.
+        # Two folders may hold the same weights; one of their drifts is shown.
         for whose, version in {(version.name, version.id): version for version in self._versions}.items():
-            report: dict[str, Any] = version.monitor.report() if version.monitor else {"drifted": None}
-            if report["drifted"] is not None:
-                drifted.add_metric(whose, float(report["drifted"]))
-                for of, measure in report["measures"].items():
-                    drift.add_metric([*whose, of], measure["value"])
-                    threshold.add_metric([*whose, of], measure["threshold"])
+            report = version.drift()
+            if report is not None and report.drifted is not None:
+                drifted.add_metric(whose, float(report.drifted))
+                for of, measure in report.measures.items():
+                    drift.add_metric([*whose, of], measure.value)
+                    threshold.add_metric([*whose, of], measure.threshold)
         return [queued, drift, threshold, drifted]
 
     def exposition(self) -> bytes:
-        """All of it, as text."""
+        """Return all of it, as text."""
         return generate_latest(self._registry)
 
 
@@ -90,8 +103,10 @@ class OfVersion:
         self._metrics = metrics
 
     def scored(self, batch: Batch, labels: Iterable[str]) -> None:
-        """Args:
-        labels: that were given to somebody's own inputs.
+        """Count a batch.
+
+        Args:
+            labels: that were predicted for somebody's own inputs.
         """
         metrics = self._metrics
         metrics._texts.labels(*self._whose).inc(batch.size)
@@ -102,4 +117,5 @@ class OfVersion:
             metrics._labels.labels(*self._whose, label).inc(times)
 
     def compared(self, agrees: bool) -> None:
+        """Count an answer of a shadow."""
         self._metrics._compared.labels(*self._whose, str(agrees).lower()).inc()

@@ -15,7 +15,7 @@ from typing import Any
 
 from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact, NetworkArtifact
-from rehead.drift.monitor import Monitor
+from rehead.drift.monitor import Monitor, MonitorReport
 from rehead.models.vision import VisionBase
 from rehead.runtime import hardware
 from rehead.runtime.errors import SettingError
@@ -26,7 +26,7 @@ from rehead.serving.settings import Limits
 
 SHADOW = "shadow"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# Characters of a token, and tokens that the tokenizer adds to a text: what a text's size is told from.
+# Characters of a token, and tokens that the tokenizer adds to a text: a text's size follows from them.
 _CHARACTERS_A_TOKEN, _ADDED = 4, 2
 
 
@@ -47,13 +47,13 @@ class Source:
         return self.weight == 0
 
 
-def parse(given: Sequence[str]) -> list[Source]:
-    """The command line's MODEL arguments: `[NAME=]FOLDER[@WEIGHT|@shadow]`; the name is the folder's by default.
+def parse(arguments: Sequence[str]) -> list[Source]:
+    """Parse the command line's MODEL arguments, `[NAME=]FOLDER[@WEIGHT|@shadow]`; the name is the folder's by default.
 
     Raises:
         SettingError: one of them makes no sense, or a name has shadows alone.
     """
-    sources = [_source(one) for one in given]
+    sources = [_source(argument) for argument in arguments]
     for name in {source.name for source in sources}:
         if all(source.is_shadow for source in sources if source.name == name):
             raise SettingError(
@@ -61,14 +61,14 @@ def parse(given: Sequence[str]) -> list[Source]:
             )
     folders = [(source.name, source.folder.resolve()) for source in sources]
     if len(set(folders)) < len(folders):
-        raise SettingError("the same folder is given twice under one name; give each once")
+        raise SettingError("the same folder comes twice under one name; give each once")
     return sources
 
 
-def _source(given: str) -> Source:
-    name, equals, rest = given.partition("=")
+def _source(argument: str) -> Source:
+    name, equals, rest = argument.partition("=")
     if not equals or not _NAME.fullmatch(name):
-        name, rest = "", given
+        name, rest = "", argument
     folder, at, share = rest.rpartition("@")
     weight = 1.0
     if at and not Path(rest).exists():
@@ -77,12 +77,14 @@ def _source(given: str) -> Source:
         except ValueError:
             weight = -1.0
         if not 0 < weight < float("inf") and share != SHADOW:
-            raise SettingError(f"{given}: behind @ there must be a weight above 0, or {SHADOW}, not {share!r}")
+            raise SettingError(f"{argument}: behind @ there must be a weight above 0, or {SHADOW}, not {share!r}")
     else:
         folder = rest
     name = name or Path(folder).absolute().name
     if not _NAME.fullmatch(name):
-        raise SettingError(f"{given}: {name!r} cannot be a model's name; give one before the folder, as spam={folder}")
+        raise SettingError(
+            f"{argument}: {name!r} cannot be a model's name; give one before the folder, as spam={folder}"
+        )
     return Source(name, Path(folder), weight)
 
 
@@ -91,7 +93,7 @@ class Version:
 
     Attributes:
         id: of its weights: the beginning of their SHA-256.
-        monitor: of drift; None for a classifier that was saved without a fingerprint.
+        monitor: of drift; None for a classifier that was saved without a reference profile.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Version:
         self.id = str(loaded.description["weights_sha256"])[:12]
         self.monitor = None if loaded.fingerprint is None else Monitor(loaded.fingerprint)
         self.metrics = metrics.of_version(source.name, self.id)
-        # What the batcher is given knows nothing of this object: it shall be gone as soon as nobody uses it, also where
+        # What the batcher holds knows nothing of this object: it shall be gone as soon as nobody uses it, also where
         # no garbage collector looks.
         self.batcher = Batcher(
             partial(predictor.scores, keep_features=self.monitor is not None),
@@ -124,12 +126,20 @@ class Version:
     def name(self) -> str:
         return self.source.name
 
+    @property
+    def queued_tokens(self) -> int:
+        return self.batcher.queued_tokens
 
-def _size_of(loaded: Artifact, given: Any) -> int:
-    """Tokens of a text or image, roughly."""
+    def drift(self) -> MonitorReport | None:
+        """Measure how far what it was asked lately is from its reference; takes tenths of a second now and then."""
+        return None if self.monitor is None else self.monitor.report()
+
+
+def _size_of(loaded: Artifact, text_or_image: Any) -> int:
+    """Return the tokens of a text or image, roughly."""
     if isinstance(loaded, NetworkArtifact) and isinstance(loaded.base, VisionBase):
         return loaded.base.tokens_an_image
-    tokens, longest = len(given) // _CHARACTERS_A_TOKEN + _ADDED, loaded.description["max_length"]
+    tokens, longest = len(text_or_image) // _CHARACTERS_A_TOKEN + _ADDED, loaded.description["max_length"]
     reads_all = longest is None or loaded.description["long"] == "chunks"
     return tokens if reads_all else min(tokens, int(longest))
 
@@ -141,7 +151,7 @@ def _count(loaded: Artifact, metrics: OfVersion, monitor: Monitor | None, batch:
 
 
 def _labels_of(loaded: Artifact, batch: Batch) -> list[str]:
-    """What was said of somebody's own inputs: each label as often as it was; of an abstention, an empty one."""
+    """Return the labels of somebody's own inputs, each as often as it was predicted; an empty one for an abstention."""
     labels, chosen = loaded.labels, loaded.rule.choose(batch.scores.probabilities)
     if loaded.multilabel:
         return [labels[label] for label in chosen.nonzero()[1]]
@@ -164,7 +174,7 @@ class Models:
         self.versions: list[Version] = []
 
     async def load(self) -> None:
-        """Loads all of them. What was served before goes on until then, and finishes what it has accepted.
+        """Load all of them. What was served before goes on until then, and finishes what it has accepted.
 
         Raises:
             ArtifactError: a folder is no saved classifier; what was served before goes on.
@@ -184,37 +194,41 @@ class Models:
         ]
 
     def close(self) -> None:
-        """Lets go of the threads, and gives back to the garbage collector what was kept from it."""
+        """Let go of the threads, and give back to the garbage collector what was kept from it.
+
+        What they compute yet is not waited for: a text of a million characters, for a job that goes on another time,
+        takes seconds.
+        """
         gc.unfreeze()
-        self._threads.shutdown()
-        self._loader.shutdown()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._loader.shutdown(wait=False, cancel_futures=True)
 
     @property
     def names(self) -> list[str]:
         return list(dict.fromkeys(version.name for version in self.versions))
 
     def named(self, name: str | None) -> list[Version]:
-        """The versions of a name, shadows too; of the only one where None is given.
+        """Return the versions of a name, shadows too; None stands for the only name.
 
         Raises:
-            Refusal: there is no such name, or several and none was given.
+            Refusal: there is no such name, or None might stand for several.
         """
         if name is None and len(self.names) == 1:
             name = self.names[0]
-        found = [version for version in self.versions if version.name == name]
-        if not found:
+        named = [version for version in self.versions if version.name == name]
+        if not named:
             served = ", ".join(self.names)
             if name is None:
                 raise Refusal(422, "which_model", f'several models are served: {served}; say which with "model"')
             raise Refusal(404, "unknown_model", f"there is no model {name[:64]!r}; served are: {served}")
-        return found
+        return named
 
     def main(self, name: str | None) -> Version:
         """Of the versions of a name the one with the largest share of its requests; see `named`."""
         return max(self.named(name), key=lambda version: version.source.weight)
 
     def routed(self, name: str | None) -> tuple[Version, list[Version]]:
-        """The version that answers a request, drawn by weight, and those that are asked in its shadow."""
+        """Return the version that answers a request, drawn by weight, and those that are asked in its shadow."""
         versions = self.named(name)
         heard = [version for version in versions if not version.source.is_shadow]
         weights = [version.source.weight for version in heard]

@@ -1,8 +1,10 @@
-"""What the server says to a request that it does not carry out: one shape for all, with what to do about it."""
+"""What the server answers to a request that it does not carry out: one shape for all, with what to do about it."""
 
 from __future__ import annotations
 
+import errno
 import math
+import sqlite3
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -10,9 +12,9 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-# What each status means here, as the API's description tells it.
+# What each status means here, as the API's description has it.
 MEANINGS = {
-    400: "The request cannot be read.",
+    400: "The request cannot be read, or does not name one host.",
     401: "An API key is needed, or this one is not known.",
     403: "The request comes from another site's page.",
     404: "There is no such model, job or page.",
@@ -22,7 +24,10 @@ MEANINGS = {
     422: "The request says something that cannot be carried out.",
     429: "More is waiting than the server can take; try again after the time in Retry-After, in seconds.",
     503: "The server is shutting down.",
+    507: "The server's disk is full.",
 }
+# What the system calls a full disk, a used-up quota, and a file that may not grow.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Fault(BaseModel):
@@ -57,18 +62,26 @@ class Refusal(Exception):  # noqa: N818 - a request is refused; nothing is in er
 
 
 def described(*statuses: int) -> dict[int | str, dict[str, object]]:
-    """For an endpoint's `responses`: what it may refuse with."""
+    """Return what an endpoint may refuse with, for its `responses`."""
     return {status: {"model": Refused, "description": MEANINGS[status]} for status in statuses}
 
 
 def answer(request_id: str, refusal: Refusal) -> JSONResponse:
-    """The refusal as a response."""
+    """Return the refusal as a response."""
     fault = Fault(code=refusal.code, message=refusal.message, request_id=request_id)
     return JSONResponse(Refused(error=fault).model_dump(), refusal.status, refusal.headers)
 
 
+def disk_full(error: BaseException | None) -> Refusal | None:
+    """Return the refusal for an error that a full disk has caused; None for any other."""
+    full = isinstance(error, OSError) and error.errno in _FULL
+    if isinstance(error, sqlite3.OperationalError):
+        full = error.sqlite_errorname in ("SQLITE_FULL", "SQLITE_IOERR_WRITE")
+    return Refusal(507, "disk_full", "the server's disk is full; try again when there is space on it") if full else None
+
+
 def install(app: FastAPI) -> None:
-    """Gives all that an application refuses, by itself or within an endpoint, the one shape."""
+    """Give all that an application refuses, by itself or within an endpoint, the one shape."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, Refusal)
@@ -87,6 +100,8 @@ def install(app: FastAPI) -> None:
 
     async def http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if full := disk_full(error.__cause__):  # met while the body was put on the disk
+            return answer(request.state.request_id, full)
         code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
         refusal = Refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
         refusal.headers |= dict(error.headers or {})

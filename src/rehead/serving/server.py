@@ -1,4 +1,4 @@
-"""Puts a server together, and runs it until it is told to stop: then it answers what it has accepted."""
+"""Puts a server together, and runs it until it is asked to stop: then it answers what it has accepted."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import NoReturn
 
 import torch
 import uvicorn
@@ -23,6 +25,7 @@ from rehead.serving.gate import Gate
 from rehead.serving.jobs import Jobs
 from rehead.serving.metrics import Metrics
 from rehead.serving.models import Models, Source
+from rehead.serving.protocol import bounded_by
 from rehead.serving.settings import ServerSettings
 from rehead.serving.state import State
 
@@ -35,8 +38,8 @@ _KEEP_ALIVE = 75
 _GRACE = 60
 
 
-def run(sources: Sequence[Source], settings: ServerSettings) -> None:
-    """Serves until SIGTERM or Ctrl-C. SIGHUP loads the models again.
+def run(sources: Sequence[Source], settings: ServerSettings) -> NoReturn:
+    """Serve until SIGTERM or Ctrl-C, which end the process. SIGHUP loads the models again.
 
     Raises:
         RheadError: the models cannot be loaded, or the address or the jobs' folder cannot be used.
@@ -47,6 +50,8 @@ def run(sources: Sequence[Source], settings: ServerSettings) -> None:
         # 32 messages at a time. So each batch has one, and several batches are scored at once.
         torch.set_num_threads(1)
     asyncio.run(serve(sources, settings))
+    sys.stderr.flush()
+    os._exit(0)  # Python would wait for threads whose results nobody waits for, and take libraries down for seconds
 
 
 async def serve(
@@ -54,7 +59,7 @@ async def serve(
     settings: ServerSettings,
     listening: Callable[[str, Callable[[], object]], None] | None = None,
 ) -> None:
-    """As `run`, inside an event loop.
+    """Serve inside an event loop; see `run`.
 
     Args:
         listening: called when requests are taken, with the server's address and what stops it.
@@ -63,7 +68,7 @@ async def serve(
         metrics = Metrics()
         models = Models(sources, settings.limits, metrics)
         loop = asyncio.get_running_loop()
-        jobs = Jobs(settings.jobs, files_api.work(models, loop), metrics.job)
+        jobs = Jobs(settings.jobs, files_api.work(models, loop, settings.limits), metrics.job)
         try:
             await models.load()
             state = State(settings, metrics, models, jobs)
@@ -74,6 +79,7 @@ async def serve(
                     access_log=False,
                     lifespan="off",
                     server_header=False,
+                    http=bounded_by(settings.limits),
                     timeout_keep_alive=_KEEP_ALIVE,
                     timeout_graceful_shutdown=_GRACE,
                 )
@@ -98,7 +104,7 @@ async def serve(
 
 
 def application(state: State) -> FastAPI:
-    """The ASGI application."""
+    """Return the ASGI application."""
     app = FastAPI(
         title="rehead",
         version="1",
@@ -127,7 +133,7 @@ def application(state: State) -> FastAPI:
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Ours are in `_obey_signals`; uvicorn's would end the process before the jobs are put away."""
+        """Leave signals to `_obey_signals`; uvicorn's would end the process before the jobs are put away."""
         yield
 
 
@@ -135,15 +141,15 @@ def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[
     if threading.current_thread() is not threading.main_thread():
         return
 
-    def told() -> None:
+    def end() -> None:
         if state.draining:
             logs.event("stopped at once")
             os._exit(130)  # what is done of a job is on the disk
         stop()
 
     obeyed: dict[str, Callable[[], None]] = {
-        "SIGTERM": told,
-        "SIGINT": told,
+        "SIGTERM": end,
+        "SIGINT": end,
         "SIGHUP": lambda: state.in_the_background(state.reload()),
     }
     for name, obey in obeyed.items():

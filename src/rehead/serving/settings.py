@@ -1,4 +1,4 @@
-"""What a server is told when it starts, and what it takes from whoever asks."""
+"""The settings of a server, and the limits of what it takes from whoever asks."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ class Limits:
         batch_milliseconds: how long a request waits for others to be scored with.
         queue_tokens: that wait; requests beyond them are turned away.
         jobs: on files that wait.
+        connections: that are open at once.
+        head_bytes: of a request's first line and headers.
+        head_seconds: within which these arrive.
+        body_seconds: within which the body arrives, and one more for each `body_bytes_a_second` of it.
+        write_seconds: for which a client may take in nothing of what it is sent.
+        job_bytes: memory of the process that reads a job's file and writes the result.
+        job_seconds: for which it may read or write without having a portion of rows scored.
     """
 
     body_bytes: int = 16 * MEGABYTE
@@ -38,16 +45,26 @@ class Limits:
     batch_milliseconds: float = 2.0
     queue_tokens: int = 200_000
     jobs: int = 100
+    connections: int = 800  # of 1,024 files that many systems let a process open
+    head_bytes: int = 65_536
+    head_seconds: float = 10.0
+    body_seconds: float = 20.0
+    body_bytes_a_second: int = 500
+    write_seconds: float = 60.0
+    job_bytes: int = 2048 * MEGABYTE
+    job_seconds: float = 600.0
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Attributes:
-    host, port: where it listens.
-    keys: of whoever may ask; empty where everybody may.
-    insecure: whether everybody may ask from other machines, too.
-    log_texts: whether texts go into the log.
-    jobs: folder of the jobs on files and their results.
+    """Where a server listens, who may ask, and how much.
+
+    Attributes:
+        host, port: where it listens.
+        keys: of whoever may ask; empty where everybody may.
+        insecure: whether everybody may ask from other machines, too.
+        log_texts: whether texts go into the log.
+        jobs: folder of the jobs on files and their results.
     """
 
     host: str = "127.0.0.1"
@@ -72,7 +89,7 @@ class ServerSettings:
 
     @property
     def on_loopback(self) -> bool:
-        """Whether this machine alone can ask."""
+        """Return whether this machine alone can ask."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -80,7 +97,7 @@ class ServerSettings:
 
 
 def keys_from_environment() -> frozenset[str]:
-    """The API keys in $REHEAD_API_KEYS.
+    """Return the API keys in $REHEAD_API_KEYS.
 
     Raises:
         SettingError: one is so short that it can be guessed.

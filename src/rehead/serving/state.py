@@ -1,4 +1,4 @@
-"""What the endpoints of one server share."""
+"""The state that the endpoints of one server share."""
 
 from __future__ import annotations
 
@@ -25,9 +25,11 @@ _EXPLAINED_AT_ONCE = 8
 
 @dataclass
 class State:
-    """Attributes:
-    draining: whether the server is shutting down.
-    explaining: threads for explanations, each of which keeps one waiting while its texts are scored.
+    """One server's parts, and what it is doing.
+
+    Attributes:
+        draining: whether the server is shutting down.
+        explaining: threads for explanations, each of which keeps one waiting while its texts are scored.
     """
 
     settings: ServerSettings
@@ -39,7 +41,7 @@ class State:
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def reload(self) -> bool:
-        """Loads the models again, and logs what came of it; whether they could be loaded."""
+        """Load the models again, log what came of it, and return whether they could be loaded."""
         try:
             await self.models.load()
         except RheadError as error:
@@ -48,13 +50,13 @@ class State:
         logs.event("reloaded", versions=self.versions())
         return True
 
-    async def require_room_for_a_job(self) -> None:
-        """Raises Refusal where as many files wait as may."""
+    async def require_free_place_for_a_job(self) -> None:
+        """Raise Refusal where as many files wait as may."""
         if await run_in_threadpool(self.jobs.count, "waiting") >= self.settings.limits.jobs:
             raise Refusal(429, "overloaded", "too many files are waiting; try again later", retry_after=60)
 
     def in_the_background(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Does what no answer waits for."""
+        """Do what no answer waits for."""
         task = asyncio.create_task(work)
         self._tasks.add(task)  # the event loop itself holds it weakly
         task.add_done_callback(self._settled)
@@ -65,16 +67,16 @@ class State:
             logs.fault("a fault of rehead's own in the background", error)
 
     async def settle(self) -> None:
-        """Returns when nothing is done in the background any more."""
+        """Return when nothing is done in the background any more."""
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def versions(self) -> dict[str, list[str]]:
-        """By model, what is served of it."""
+        """Return the served versions by model."""
         return {name: [version.id for version in self.models.named(name)] for name in self.models.names}
 
 
 def state_of(request: Request) -> State:
-    """Of the server that a request came to."""
+    """Return the state of the server that a request came to."""
     state = request.app.state.rehead
     assert isinstance(state, State)
     return state

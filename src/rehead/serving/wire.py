@@ -1,4 +1,4 @@
-"""What goes over the wire: the bodies of requests and answers, as the API's description tells them."""
+"""The bodies of requests and answers, as they go over the wire and as the API's description has them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Piece(BaseModel):
 
 
 class Prediction(BaseModel):
-    """What the model says of one text or image."""
+    """The model's answer to one text or image."""
 
     label: str | None = Field(None, description="null where the model abstains, or may give several labels")
     labels: list[str] | None = Field(None, description="where a text may have several")
@@ -58,7 +58,7 @@ class Predictions(BaseModel):
     predictions: list[Prediction]
 
 
-class ModelFacts(BaseModel):
+class ServedModel(BaseModel):
     """A model that is served."""
 
     name: str
@@ -76,19 +76,19 @@ class ModelFacts(BaseModel):
     test: dict[str, Any] | None = Field(description="accuracy and other measures, with intervals")
     baselines: dict[str, Any] | None
     drift: dict[str, Any] | None = Field(
-        description="of what it was asked lately; null for a model without fingerprint"
+        description="of what it was asked lately; null for a model without a reference profile"
     )
 
 
 class ModelList(BaseModel):
-    models: list[ModelFacts]
+    models: list[ServedModel]
 
 
-class ModelCard(ModelFacts):
+class ModelCard(ServedModel):
     card: str = Field(description="Markdown")
 
 
-class JobFacts(BaseModel):
+class FileJob(BaseModel):
     """A file that is being scored."""
 
     id: str

@@ -18,7 +18,7 @@ from rehead.classifier import Classifier
 from rehead.data.findings import in_order
 from rehead.data.parts import Parts, Sources, prepare
 from rehead.drift import sampling
-from rehead.drift.fingerprint import Fingerprint
+from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood, report
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
 from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
@@ -48,7 +48,7 @@ def fit(
     n_folds: int | None = None,
     decisions: DecisionConfig | None = None,
     full_report: bool = False,
-    **sources: str | None,
+    **sources: str,
 ) -> FitResult:
     """Train, evaluate and save a classifier.
 
@@ -61,8 +61,8 @@ def fit(
             is saved has then learned from all examples.
         decisions: what the decisions that are made of probabilities are to reach.
         full_report: look for labels that may be wrong, draw a learning curve and explain mistakes; takes longer.
-        sources: where `data` is a name, the other attributes of `rehead.data.parts.Sources`: `validation`, `test`,
-            `text_column`, `label_column`, ...
+        sources: the other attributes of `rehead.data.parts.Sources`: `validation`, `test`, `text_column`,
+            `label_column`, ...
 
     Raises:
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
@@ -73,7 +73,7 @@ def fit(
         >>> result.evaluation.test.accuracy  # doctest: +SKIP
     """
     begun = time.perf_counter()
-    chosen = Sources(data, **sources) if isinstance(data, str) else data
+    chosen = replace(Sources(data) if isinstance(data, str) else data, **sources)
     model, decisions = model or Classifier(), decisions or DecisionConfig()
     deadline = begun + model.config().budget
     _require_possible(chosen, output, n_folds)
@@ -211,7 +211,9 @@ def _save(
     return replace(result, report=str(output.resolve() / "report.html"))
 
 
-def _fingerprint(model: Classifier, trained: TrainedClassifier, splits: Parts, predictions: Predictions) -> Fingerprint:
+def _fingerprint(
+    model: Classifier, trained: TrainedClassifier, splits: Parts, predictions: Predictions
+) -> ReferenceProfile:
     """Return that of the validation and test examples, or of the validation examples where there is no test part."""
     held_out = splits.validation
     probabilities = likelihood.probabilities(trained.validation_logits, held_out.multilabel)
@@ -223,7 +225,9 @@ def _fingerprint(model: Classifier, trained: TrainedClassifier, splits: Parts, p
     else:
         held_out = held_out.followed_by(predictions.test)
         probabilities = np.concatenate([probabilities, predictions.probabilities])
-    return Fingerprint.of(splits.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel)
+    return ReferenceProfile.of(
+        splits.train.inputs, held_out.inputs, probabilities, features, multilabel=held_out.multilabel
+    )
 
 
 def _timed(result: FitResult, begun: float) -> FitResult:

@@ -10,6 +10,7 @@ from rehead.analysis.explanation import Explanation
 from rehead.analysis.image_explanation import ImageExplanation
 from rehead.analysis.inspection import Audit
 from rehead.analysis.label_study import LabelReport
+from rehead.drift.workflow import DriftResult
 from rehead.runtime.results import Result, schema_of
 from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
 
@@ -20,6 +21,7 @@ RESULTS: dict[str, type[Result]] = {
     "evaluate": EvaluateResult,
     "inspect": Audit,
     "inspect-labels": LabelReport,
+    "drift": DriftResult,
     "explain": Explanation,
     "explain-image": ImageExplanation,
 }

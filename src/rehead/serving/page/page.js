@@ -39,7 +39,7 @@ async function ask(path, options = {}) {
   if (response.status === 401) {
     $("key").hidden = false;
     $("main").hidden = true;
-    $("key-given").focus();
+    $("key-input").focus();
   }
   const said = await response.json().catch(() => null);
   throw new Refusal(said?.error?.message ?? `The server answers ${response.status}.`, response.status);
@@ -56,10 +56,10 @@ const served = () => models.find((model) => model.name === $("model").value);
 // What is served
 
 async function start() {
-  const told = await (await ask("/v1/models")).json();
+  const reply = await (await ask("/v1/models")).json();
   $("key").hidden = true;
   $("main").hidden = false;
-  models = told.models.filter((model) => model.weight > 0);
+  models = reply.models.filter((model) => model.weight > 0);
   const names = [...new Set(models.map((model) => model.name))];
   $("model").replaceChildren(...names.map((name) => new Option(name, name)));
   document.querySelector(".model").hidden = names.length < 2;
@@ -96,8 +96,8 @@ function measures(card) {
   }
   if (test?.macro_f1 != null) rows.push(["Macro F1", test.macro_f1.toFixed(3)]);
   if (card.drift) {
-    const said = { true: "inputs differ from those of the training", false: "none seen" }[card.drift.drifted];
-    rows.push(["Drift", said ?? "too few inputs so far to tell"]);
+    const said = { true: "inputs differ from those of the training", false: "none so far" }[card.drift.drifted];
+    rows.push(["Drift", said ?? "too few inputs so far to measure"]);
   }
   return rows.flatMap(([name, value]) => [element("dt", name), element("dd", value)]);
 }
@@ -131,10 +131,10 @@ async function predict(body) {
       body: JSON.stringify({ ...body, model: served().name, explain: true }),
       signal: underway.signal,
     });
-    const told = await response.json();
+    const reply = await response.json();
     if (number !== asked) return null;
     trouble(null);
-    return told.predictions[0];
+    return reply.predictions[0];
   } catch (error) {
     if (error.name !== "AbortError" && number === asked) trouble(error);
     return null;
@@ -231,25 +231,25 @@ async function upload(file) {
   form.append("file", file);
   form.append("model", served().name);
   try {
-    let told = await (await ask("/v1/files", { method: "POST", body: form })).json();
+    let reply = await (await ask("/v1/files", { method: "POST", body: form })).json();
     $("job-cancel").hidden = false;
-    $("job-cancel").onclick = () => ask(`/v1/files/${told.id}`, { method: "DELETE" }).catch(trouble);
-    while (number === job && ["waiting", "running"].includes(told.state)) {
-      $("job-said").textContent = `${file.name}: ${told.state}, ${Math.floor(100 * told.progress)} %`;
-      $("job-progress").value = told.progress;
-      told = (await look(told.id, file.name, number)) ?? told;
+    $("job-cancel").onclick = () => ask(`/v1/files/${reply.id}`, { method: "DELETE" }).catch(trouble);
+    while (number === job && ["waiting", "running"].includes(reply.state)) {
+      $("job-said").textContent = `${file.name}: ${reply.state}, ${Math.floor(100 * reply.progress)} %`;
+      $("job-progress").value = reply.progress;
+      reply = (await look(reply.id, file.name, number)) ?? reply;
     }
     if (number !== job) return;
     $("job-cancel").hidden = true;
-    $("job-progress").value = told.progress;
-    if (told.state !== "done") {
-      $("job-said").textContent = told.error ? `${file.name}: ${told.error}` : `${file.name}: ${told.state}`;
+    $("job-progress").value = reply.progress;
+    if (reply.state !== "done") {
+      $("job-said").textContent = reply.error ? `${file.name}: ${reply.error}` : `${file.name}: ${reply.state}`;
       return;
     }
-    const bad = told.facts.bad_rows ? `, ${told.facts.bad_rows} could not be read` : "";
-    $("job-said").textContent = `${file.name}: ${told.facts.rows.toLocaleString("en")} rows classified${bad}`;
-    const result = await download($("job-result"), told.result);
-    if (told.bad_rows) await download($("job-bad"), told.bad_rows);
+    const bad = reply.facts.bad_rows ? `, ${reply.facts.bad_rows} could not be read` : "";
+    $("job-said").textContent = `${file.name}: ${reply.facts.rows.toLocaleString("en")} rows classified${bad}`;
+    const result = await download($("job-result"), reply.result);
+    if (reply.bad_rows) await download($("job-bad"), reply.bad_rows);
     if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
   } catch (error) {
     if (number === job) $("job-said").textContent = error.message;
@@ -362,7 +362,7 @@ for (const [id, take] of [["file", upload], ["image", classifyImage]]) {
 $("model").addEventListener("change", () => show().catch(trouble));
 $("key").addEventListener("submit", (event) => {
   event.preventDefault();
-  sessionStorage.setItem("rehead-key", $("key-given").value.trim());
+  sessionStorage.setItem("rehead-key", $("key-input").value.trim());
   start().catch(trouble);
 });
 start().catch(trouble);

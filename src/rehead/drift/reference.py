@@ -1,4 +1,4 @@
-"""What a classifier was tested on, as numbers that are saved with it: no text, no word and no image.
+"""The inputs that a classifier was tested on, as numbers that are saved with it: no text, no word and no image.
 
 All of it but the vocabulary is of texts that the classifier has not learned from, because it is surer of those that it
 has.
@@ -29,15 +29,15 @@ from rehead.runtime.errors import ArtifactError, first_line
 
 FILE = "fingerprint.safetensors"
 _FORMAT = 1
-# Of so many texts, drawn at random, the words are learned and looked up.
+# Texts, drawn at random, of which the words are learned and looked up.
 _LEARNED, _LOOKED_UP = 10_000, 4_000
 # No file that `save` has written is larger.
 _MOST_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, eq=False)
-class Fingerprint:
-    """The reference that later inputs are compared with.
+class ReferenceProfile:
+    """The statistics that later inputs are compared with.
 
     Attributes:
         n: held-out inputs that the labels and the confidence are of.
@@ -71,8 +71,8 @@ class Fingerprint:
         features: npt.NDArray[np.float32],
         *,
         multilabel: bool,
-    ) -> Fingerprint:
-        """Of what a classifier has learned from, and of n inputs that it has not.
+    ) -> ReferenceProfile:
+        """Describe what a classifier has learned from, and n inputs that it has not.
 
         Args:
             learned: texts or images; of at most 10,000 texts the words are read.
@@ -99,7 +99,7 @@ class Fingerprint:
         )
 
     def observed(self, inputs: Sequence[str] | Sequence[Picture], scores: Scores) -> Observations:
-        """What is compared of n inputs and their scores; the inputs themselves are not kept."""
+        """Return what is compared of n inputs and their scores; the inputs themselves are not kept."""
         features = np.full((len(inputs), DIRECTIONS), np.nan, dtype=np.float32)
         if scores.features is not None:
             features = self.reduction.reduced(scores.features)
@@ -111,7 +111,7 @@ class Fingerprint:
         return Observations(labels, _confidence(scores.probabilities), features, length, unknown)
 
     def save(self, folder: Path) -> None:
-        """Writes `fingerprint.safetensors` in a folder, whole or not at all."""
+        """Write `fingerprint.safetensors` in a folder, whole or not at all."""
         arrays: dict[str, npt.NDArray[Any]] = {
             "format": np.array([_FORMAT], dtype=np.int64),
             "n": np.array([self.n], dtype=np.int64),
@@ -137,8 +137,8 @@ class Fingerprint:
             save_file(arrays, path)
 
     @classmethod
-    def load(cls, folder: Path) -> Fingerprint | None:
-        """What `save` has written; None where there is none, as in a folder from before there were fingerprints.
+    def load(cls, folder: Path) -> ReferenceProfile | None:
+        """Read what `save` has written; None where there is none, as in a folder from before there were profiles.
 
         Raises:
             ArtifactError: the file is damaged, or something else.
@@ -154,7 +154,7 @@ class Fingerprint:
             raise ArtifactError(f"{path} is damaged ({first_line(error)}); train or copy the model again") from error
 
     @classmethod
-    def _from(cls, arrays: dict[str, npt.NDArray[Any]]) -> Fingerprint:
+    def _from(cls, arrays: dict[str, npt.NDArray[Any]]) -> ReferenceProfile:
         if (version := int(_one(arrays, "format", np.int64))) != _FORMAT:
             raise ValueError(f"it has format {version} and this rehead reads {_FORMAT}")
         of_texts = "words" in arrays
@@ -176,16 +176,16 @@ class Fingerprint:
         return result
 
     def _require_sound(self) -> None:
-        """Raises ValueError where a number is not what it can be."""
+        """Raise ValueError where a number is not what it can be."""
         shares = self.label_shares
         whole = bool(((shares >= 0) & (shares <= 1)).all()) if self.multilabel else add_up(shares)
         words = self.vocabulary.hashes if self.vocabulary else np.zeros(0, dtype=np.uint64)
-        told = [distribution for name in _DISTRIBUTIONS if (distribution := getattr(self, name)) is not None]
+        present = [distribution for name in _DISTRIBUTIONS if (distribution := getattr(self, name)) is not None]
         sound = {
             "n": self.n >= 1,
             "label_shares": len(shares) > 0 and whole,
             "mean_probabilities": bool(((self.mean_probabilities >= 0) & (self.mean_probabilities <= 1)).all()),
-            "the distributions": all(distribution.is_sound for distribution in told),
+            "the distributions": all(distribution.is_sound for distribution in present),
             "words": len(words) <= MAX_WORDS and bool((words[1:] > words[:-1]).all()),
             "scale": self.reduction.is_sound,
             "features": 0 < len(self.features) <= sampling.MOST_FEATURES and bool(np.isfinite(self.features).all()),
@@ -195,7 +195,7 @@ class Fingerprint:
             raise ValueError(f"{wrong[0]} cannot be right")
 
     def require_for(self, n_classes: int, width: int, folder: Path) -> None:
-        """Raises ArtifactError where the fingerprint is another classifier's than the one in the folder.
+        """Raise ArtifactError where the profile is another classifier's than the one in the folder.
 
         Args:
             width: of the features that the head sees.
@@ -208,7 +208,7 @@ _DISTRIBUTIONS = ("confidence", "length", "unknown")
 
 
 def _texts(inputs: Sequence[str] | Sequence[Picture]) -> list[str]:
-    return [given for given in inputs if isinstance(given, str)]
+    return [text for text in inputs if isinstance(text, str)]
 
 
 def _lengths(texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -227,10 +227,10 @@ def _confidence(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.float3
 def _array(
     arrays: dict[str, npt.NDArray[Any]], name: str, dtype: type[np.generic], shape: tuple[int | None, ...]
 ) -> npt.NDArray[Any]:
-    """The array of that name; ValueError where it has another type or shape. None stands for any length."""
+    """Return the array of that name; raise ValueError where its type or shape is another. None is any length."""
     array = arrays[name]
     fits = array.ndim == len(shape) and all(
-        wanted in (None, given) for wanted, given in zip(shape, array.shape, strict=True)
+        expected in (None, length) for expected, length in zip(shape, array.shape, strict=True)
     )
     if array.dtype != dtype or not fits:
         raise ValueError(f"{name} is {array.dtype} {array.shape}")

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from rehead.drift.fingerprint import FILE, Fingerprint
 from rehead.drift.reduction import DIRECTIONS, Reduction
+from rehead.drift.reference import FILE, ReferenceProfile
 from rehead.runtime.errors import ArtifactError
 from tests.drift import synthetic
 
-REFERENCE = synthetic.fingerprint()
+REFERENCE = synthetic.reference()
 Arrays = dict[str, np.ndarray]
 
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_it_comes_back_as_it_was_saved(folder: Path) -> None:
-    loaded = Fingerprint.load(folder)
+    loaded = ReferenceProfile.load(folder)
     assert loaded is not None
     texts, scores = synthetic.inputs(50, 1)
     before, after = REFERENCE.observed(texts, scores).arrays(), loaded.observed(texts, scores).arrays()
@@ -37,7 +37,7 @@ def test_it_comes_back_as_it_was_saved(folder: Path) -> None:
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:
-    assert Fingerprint.load(tmp_path) is None
+    assert ReferenceProfile.load(tmp_path) is None
 
 
 def test_no_word_of_any_text_is_in_it(folder: Path) -> None:
@@ -53,7 +53,7 @@ def test_the_largest_has_less_than_two_megabytes(tmp_path: Path) -> None:
     texts = [row.tobytes().decode() for row in letters]
     probabilities = generator.dirichlet(np.ones(1000), 2000)
     features = generator.normal(size=(512, 4096)).astype(np.float32)
-    Fingerprint.of(texts, texts[:2000], probabilities, features, multilabel=False).save(tmp_path)
+    ReferenceProfile.of(texts, texts[:2000], probabilities, features, multilabel=False).save(tmp_path)
     assert len(load_file(tmp_path / FILE)["words"]) == 200_000
     assert (tmp_path / FILE).stat().st_size < 2_000_000
 
@@ -117,7 +117,7 @@ def test_a_damaged_one_is_refused_in_a_line(damage: str, folder: Path) -> None:
 
 def assert_refused(folder: Path) -> None:
     with pytest.raises(ArtifactError) as refused:
-        Fingerprint.load(folder)
+        ReferenceProfile.load(folder)
     message = str(refused.value)
     assert FILE in message
     assert "again" in message
