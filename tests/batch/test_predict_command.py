@@ -42,8 +42,8 @@ def test_a_table_is_written_with_what_is_predicted(in_process: Run, model_folder
     assert (code, out) == (0, "")
     assert [row["id"] for row in rows_of(output)] == ["1", "2", "3"]
     assert re.search(r"warning: 1 row has no text and is classified as empty \(data\.csv row 3, \.\.\.\)", err)
-    assert "warning: 1 of 3 texts are longer than the model takes" in err
-    assert f"warning: 1 rows cannot be read; they are in {tmp_path / 'out.bad.jsonl'}" in err
+    assert "warning: 1 of 3 texts is longer than the model takes" in err
+    assert f"warning: 1 row cannot be read; it is in {tmp_path / 'out.bad.jsonl'}" in err
     assert "3 predictions written" in err
     assert len(bad_rows_of(output)) == 1
 

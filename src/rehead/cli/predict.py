@@ -127,5 +127,5 @@ def _say_what_is_missing(n: int, abstained: int, cut: int) -> None:
     if abstained:
         progress.say(f"no label for {abstained:,} of {texts}: none is as probable as was asked for")
     if cut:
-        are, lost = ("is", "lost some of it") if n == 1 else ("are", "lost some of them")
+        are, lost = ("is", "lost some of it") if cut == 1 else ("are", "lost some of them")
         progress.warn(f"{cut:,} of {texts} {are} longer than the model takes and {lost}")
