@@ -146,3 +146,12 @@ def test_what_was_fitted_is_no_worse_than_the_first_alone(
     # So the loss itself is no worse by more than a temperature far from 1 is held to be unlikely.
     unlikely = (np.log(alone.divisor) / 0.5) ** 2 / 2
     assert mean_loss(mixed, first, second, labels) <= mean_loss(alone, first, second, labels) + (unlikely + 1e-3) / n
+
+
+def test_a_second_classifier_that_says_nothing_is_left_out() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 40)
+    for scale in (0.1, 1.0, 30.0):
+        logits = scale * (np.eye(2)[labels] + generator.normal(size=(40, 2)))
+        found = stacking(logits, np.zeros_like(logits), labels)
+        assert found.mixture == Mixture(temperature(logits, labels), 0.0)

@@ -105,7 +105,7 @@ def stacking(
         mixed[judged] = likelihood.losses(both.of(first[judged], second[judged]), labels[judged])
     gain = losses - mixed
     # A tie is decided for the simpler classifier; half a standard error, as where the depth is chosen.
-    if gain.mean() > 0.5 * gain.std(ddof=1) / np.sqrt(len(gain)):
+    if second.any() and gain.mean() > 0.5 * gain.std(ddof=1) / np.sqrt(len(gain)):
         return Stacking(_fitted(first, second, labels), mixed)
     return Stacking(Mixture(temperature(first, labels), 0.0), losses)
 
