@@ -16,8 +16,9 @@ from transformers import AutoModel, pipeline
 import rehead
 from rehead import ArtifactError, Classifier
 from rehead.artifact import artifact
-from rehead.artifact.manifest import DESCRIPTION, FORMAT
-from rehead.models.backbone import Base
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import FORMAT, MANIFEST
+from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import files
 from tests.tiny_models import CONFIGS, DECODERS, ENCODERS, SPECIAL, save_tiny_model
 from tests.tiny_texts import messages
@@ -126,7 +127,7 @@ def test_with_mean_pooling_transformers_loads_the_backbone(
     model = Classifier(bases(family), tune="head", depth=2, pool="mean").fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     backbone, loading = AutoModel.from_pretrained(tmp_path / "model", output_loading_info=True)
-    expected = model.artifact_.base.backbone.state_dict()
+    expected = model.artifact_.backbone.body.state_dict()
     assert not [name for name in loading["missing_keys"] if "pooler" not in name]
     for name, weight in backbone.state_dict().items():
         if "pooler" not in name:
@@ -162,7 +163,7 @@ def test_nothing_in_the_folder_is_pickled(saved: Path) -> None:
 
 
 def test_description_says_how_the_classifier_was_made(saved: Path, last_classifier: Classifier) -> None:
-    description = json.loads((saved / DESCRIPTION).read_text())
+    description = json.loads((saved / MANIFEST).read_text())
     assert (description["labels"], description["pool"], description["depth"]) == (["ham", "spam"], "last", 2)
     assert description["base"] == last_classifier.base
     assert set(description["versions"]) == {"rehead", "python", "torch", "transformers"}
@@ -199,12 +200,12 @@ def rewrite_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], No
 
 
 def rewrite_description(folder: Path, **changes: Any) -> None:
-    path = folder / DESCRIPTION
+    path = folder / MANIFEST
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def without(folder: Path, key: str) -> None:
-    path = folder / DESCRIPTION
+    path = folder / MANIFEST
     path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != key}))
 
 
@@ -214,46 +215,46 @@ def test_a_flipped_bit_in_the_weights_is_an_error_that_names_the_file(saved: Pat
     content[int(position * len(content))] ^= 1
     (saved / WEIGHTS).write_bytes(content)
     with pytest.raises(ArtifactError, match=rf"model/{WEIGHTS}"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, DESCRIPTION, "config.json", "tokenizer.json"])
+@pytest.mark.parametrize("name", [WEIGHTS, MANIFEST, "config.json", "tokenizer.json"])
 def test_a_missing_file_is_an_error(saved: Path, name: str) -> None:
     (saved / name).unlink()
     with pytest.raises(ArtifactError, match="model"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
-@pytest.mark.parametrize("name", [DESCRIPTION, "config.json", "tokenizer.json", WEIGHTS])
+@pytest.mark.parametrize("name", [MANIFEST, "config.json", "tokenizer.json", WEIGHTS])
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe\x00garbage", b"[1, 2]", b"null"])
 def test_garbage_in_a_file_is_an_error(saved: Path, name: str, content: bytes) -> None:
     (saved / name).write_bytes(content)
     with pytest.raises(ArtifactError, match="model"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 def test_garbage_in_the_reference_is_an_error(saved: Path) -> None:
     (saved / "reference.safetensors").write_bytes(b"garbage")
     with pytest.raises(ArtifactError, match="model"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 def test_a_folder_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="no such folder"):
-        artifact.load(tmp_path / "nowhere")
+        load_artifact(tmp_path / "nowhere")
 
 
 def test_a_format_from_the_future_is_an_error_that_says_so(saved: Path) -> None:
     rewrite_description(saved, format=FORMAT + 1)
     with pytest.raises(ArtifactError, match=f"format {FORMAT + 1}.*update"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 @pytest.mark.parametrize("key", ["format", "base", "labels", "pool", "max_length", "temperature", "weights_sha256"])
 def test_a_description_that_lacks_an_entry_is_an_error(saved: Path, key: str) -> None:
     without(saved, key)
     with pytest.raises(ArtifactError, match="model"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 @pytest.mark.parametrize("key", ["tune", "depth", "seed", "validation_log_loss"])
@@ -267,20 +268,20 @@ def test_a_description_that_lacks_what_the_estimator_needs_is_an_error(saved: Pa
 def test_labels_that_do_not_fit_the_trained_head_are_an_error(saved: Path, labels: list[str]) -> None:
     rewrite_description(saved, labels=labels)
     with pytest.raises(ArtifactError):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 @pytest.mark.parametrize("labels", [["ham"], ["ham", "spam", "news"]])
 def test_labels_that_do_not_fit_a_head_of_reheads_own_are_an_error(saved_mean: Path, labels: list[str]) -> None:
     rewrite_description(saved_mean, labels=labels)
     with pytest.raises(ArtifactError):
-        artifact.load(saved_mean)
+        load_artifact(saved_mean)
 
 
 def test_a_family_head_missing_from_the_file_is_an_error(saved: Path) -> None:
     rewrite_weights(saved, lambda tensors: tensors.pop("score.weight"))
     with pytest.raises(ArtifactError, match=r"score\.weight"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 @pytest.mark.parametrize("part", ["weight", "bias"])
@@ -292,7 +293,7 @@ def test_any_part_of_an_encoders_head_missing_from_the_file_is_an_error(
     name = {"roberta": "classifier.out_proj", "mpnet": "classifier.out_proj"}.get(family, "classifier")
     rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(f"{name}.{part}"))
     with pytest.raises(ArtifactError):
-        artifact.load(tmp_path / "model")
+        load_artifact(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -311,20 +312,20 @@ def test_a_layer_between_pooling_and_head_missing_from_the_file_is_an_error(
     Classifier(bases(family), tune="head", depth=1, pool="cls").fit(TEXTS, LABELS).save(tmp_path / "model")
     rewrite_weights(tmp_path / "model", lambda tensors: tensors.pop(name))
     with pytest.raises(ArtifactError):
-        artifact.load(tmp_path / "model")
+        load_artifact(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", ["rehead_head.weight", "rehead_head.bias"])
 def test_a_head_of_reheads_own_missing_from_the_file_is_an_error(saved_mean: Path, name: str) -> None:
     rewrite_weights(saved_mean, lambda tensors: tensors.pop(name))
     with pytest.raises(ArtifactError, match=r"model"):
-        artifact.load(saved_mean)
+        load_artifact(saved_mean)
 
 
 def test_a_block_missing_from_the_file_is_an_error(saved: Path) -> None:
     rewrite_weights(saved, lambda tensors: tensors.pop("model.layers.1.mlp.up_proj.weight"))
     with pytest.raises(ArtifactError, match=r"layers\.1\.mlp\.up_proj"):
-        artifact.load(saved)
+        load_artifact(saved)
 
 
 # What does not score as it should is not kept.
@@ -360,7 +361,7 @@ def save_with_another_head(model: Any) -> Callable[..., None]:
 def test_a_family_head_written_wrongly_is_found_and_not_kept(
     last_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = last_classifier.artifact_.base.model
+    model = last_classifier.artifact_.backbone.model
     monkeypatch.setattr(model, "save_pretrained", save_with_another_head(model))
     with pytest.raises(ArtifactError, match="differ from those in memory"):
         last_classifier.save(tmp_path / "model")
@@ -371,7 +372,7 @@ def test_a_save_that_fails_its_verification_leaves_the_older_model(
     last_classifier: Classifier, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in saved.iterdir()}
-    model = last_classifier.artifact_.base.model
+    model = last_classifier.artifact_.backbone.model
     monkeypatch.setattr(model, "save_pretrained", save_with_another_head(model))
     with pytest.raises(ArtifactError):
         last_classifier.save(saved)
@@ -406,10 +407,10 @@ def test_folder_from_before_an_encoders_means_had_one_length_scores_as_it_did(
     bases: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as before:
-        before.setattr(Base, "means_at_one_length", False)
+        before.setattr(TextBackbone, "means_at_one_length", False)
         old = Classifier(bases("bert"), tune="head", depth=2, pool="both").fit(TEXTS, LABELS)
         old.save(tmp_path / "model")
-    description = tmp_path / "model" / DESCRIPTION
+    description = tmp_path / "model" / MANIFEST
     told = json.loads(description.read_text())
     assert told.pop("means_at_one_length") is False
     description.write_text(json.dumps(told))

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rehead import Classifier
 from rehead.analysis import explanation
 from rehead.analysis.explanation import contributions, explain
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
 from rehead.evaluation.baselines import Baselines
 from rehead.models.ngrams import Ngrams
@@ -39,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -> None:
     told = explain(model, "win free lunch")
-    loaded = artifact.load(model)
+    loaded = load_artifact(model)
     label = loaded.labels.index(told["label"])
     whole, without = loaded.scores(["win free lunch", "win  lunch"]).probabilities[:, label]
     expected = np.log(whole / (1 - whole)) - np.log(without / (1 - without))
@@ -52,7 +52,7 @@ def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -
 def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its baseline beside the head, whether or not that helps it."""
     loaded = Classifier.load(model)
-    loaded.artifact_.description["baseline_factor"] = 0.4
+    loaded.artifact_.manifest.baseline_factor = 0.4
     folder = tmp_path_factory.mktemp("explained") / "with-ngrams"
     loaded.save(folder)
     return folder
@@ -61,7 +61,7 @@ def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("text", ["win free, lunch!", "lunch at  noon " * 40, "free", "zebra", " "])
 def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model_with_ngrams: Path, text: str) -> None:
     told = explain(model_with_ngrams, text)
-    loaded = artifact.load(model_with_ngrams)
+    loaded = load_artifact(model_with_ngrams)
     assert loaded.beside is not None
     baseline, factor = loaded.beside
     logits = baseline.logits([text]) - baseline.logits([""])
@@ -72,7 +72,7 @@ def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model
 
 
 def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(model_with_ngrams: Path) -> None:
-    loaded = artifact.load(model_with_ngrams)
+    loaded = load_artifact(model_with_ngrams)
     weight = np.array([[3.0, 0.0, 1.0]], dtype=np.float32)
     ngrams = Ngrams(np.sort(Ngrams.fit(["win", "win"]).words), np.array([], np.uint64), np.ones(1, np.float32))
     three = Baselines(np.array(0), ngrams, weight, np.zeros(3, np.float32))
@@ -84,7 +84,7 @@ def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(
 
 def test_without_ngrams_beside_the_head_there_is_nothing_to_say_of_them(model: Path, tmp_path: Path) -> None:
     loaded = Classifier.load(model)
-    loaded.artifact_.description["baseline_factor"] = 0.0
+    loaded.artifact_.manifest.baseline_factor = 0.0
     loaded.save(tmp_path / "alone")
     assert [piece["ngrams"] for piece in explain(tmp_path / "alone", "win free lunch")["pieces"]] == [None] * 3
 
@@ -117,7 +117,7 @@ def test_weights_of_words_that_add_up_are_found() -> None:
 
 def test_long_text_is_taken_apart_into_runs_of_words(model: Path) -> None:
     text = "lunch at  noon " * 40
-    (pieces,), _ = contributions(artifact.load(model), [text], pieces=10)
+    (pieces,), _ = contributions(load_artifact(model), [text], pieces=10)
     assert len(pieces) == 10
     assert pieces[0].start == 0
     assert text[pieces[0].start : pieces[0].end].split() == ["lunch", "at", "noon"] * 4

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rehead import Classifier
-from rehead.artifact import artifact
-from rehead.artifact.manifest import DESCRIPTION
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import MANIFEST
 from rehead.models.loading import load
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError, BaseModelError, RheadError
@@ -53,8 +53,8 @@ class Runs:
 
 
 def describe(folder: Path, **changes: Any) -> None:
-    told = json.loads((folder / DESCRIPTION).read_text())
-    (folder / DESCRIPTION).write_text(json.dumps({**told, **changes}))
+    told = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**told, **changes}))
 
 
 def configure(folder: Path, name: str = "config.json", **changes: Any) -> None:
@@ -94,8 +94,8 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
     "another family": lambda folder: configure(folder, model_type="bert"),
     "a family that is none": lambda folder: configure(folder, model_type="../../bert"),
     "no number of heads": lambda folder: configure(folder, num_attention_heads=0),
-    "JSON without end": lambda folder: (folder / DESCRIPTION).write_text("[" * 10**6),
-    "no JSON object": lambda folder: (folder / DESCRIPTION).write_text("[1]"),
+    "JSON without end": lambda folder: (folder / MANIFEST).write_text("[" * 10**6),
+    "no JSON object": lambda folder: (folder / MANIFEST).write_text("[1]"),
     "views without end": lambda folder: describe(folder, views=10**12, average_views=True),
     "labels that are none": lambda folder: describe(folder, labels=[1, {}]),
     "labels without end": lambda folder: describe(folder, labels=[str(i) for i in range(10**5)]),
@@ -108,7 +108,7 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
 def test_what_an_attacker_made_is_refused_in_one_line(attack: str, folder: Path) -> None:
     ATTACKS[attack](folder)
     with pytest.raises(ArtifactError) as refused:
-        artifact.load(folder)
+        load_artifact(folder)
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 600
 
@@ -145,7 +145,7 @@ from rehead import artifact
 refused = 0
 for folder in sys.argv[1:]:
     try:
-        artifact.load(Path(folder))
+        load_artifact(Path(folder))
     except artifact.ArtifactError:
         refused += 1
 print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
@@ -164,13 +164,13 @@ def test_nothing_is_unpickled(name: str, folder: Path, tmp_path: Path) -> None:
     else:
         (folder / name).write_bytes(content)
     with pytest.raises(ArtifactError):
-        artifact.load(folder)
+        load_artifact(folder)
     assert not (tmp_path / "ran").exists()
 
 
 def test_a_link_to_the_folder_itself_is_none_of_these(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "current").symlink_to(folder)
-    assert artifact.load(tmp_path / "current").labels == ("ham", "spam")
+    assert load_artifact(tmp_path / "current").labels == ("ham", "spam")
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_a_link_to_the_folder_itself_is_none_of_these(folder: Path, tmp_path: Pa
 )
 def test_a_length_that_is_none_is_refused(name: str, changes: dict[str, Any], folder: Path) -> None:
     configure(folder, name, **changes)
-    with pytest.raises(RheadError, match=r"no room for a token|cannot be loaded|config\.json"):
-        artifact.load(folder).scores(["win free cash"])
+    with pytest.raises(RheadError, match=r"cannot take a single token|cannot be loaded|config\.json"):
+        load_artifact(folder).scores(["win free cash"])
 
 
 VALUES = st.recursive(
@@ -198,10 +198,10 @@ VALUES = st.recursive(
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_any_value_in_the_description_is_used_or_refused(data: st.DataObject, folder: Path, saved: Path) -> None:
-    told = json.loads((saved / DESCRIPTION).read_text())
+    told = json.loads((saved / MANIFEST).read_text())
     name = data.draw(st.sampled_from(sorted(told)))
     value = data.draw(VALUES)
-    (folder / DESCRIPTION).write_text(json.dumps({**told, name: value}))
+    (folder / MANIFEST).write_text(json.dumps({**told, name: value}))
     used_or_refused(folder)
 
 
@@ -237,7 +237,7 @@ def used_or_refused(folder: Path) -> None:
     said = ""
     answers = []
     try:
-        loaded = artifact.load(folder)
+        loaded = load_artifact(folder)
         answers = loaded.rule.answers(loaded.scores(["win free cash"]).probabilities, loaded.labels)
     except RheadError as refused:
         said = str(refused)

@@ -11,7 +11,8 @@ import pytest
 
 import rehead
 from rehead import Classifier
-from rehead.artifact import artifact, predictor
+from rehead.artifact import predictor
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Predictor
 from rehead.cli.command_line import drift_commands
 from rehead.data.parts import Sources
@@ -68,7 +69,7 @@ def test_a_fit_leaves_a_fingerprint_of_what_was_held_out(model: Path) -> None:
 
 
 def test_what_is_held_out_looks_as_it_does_when_the_classifier_is_loaded_again(model: Path) -> None:
-    loaded = artifact.load(model)
+    loaded = load_artifact(model)
     assert loaded.fingerprint is not None
     texts = messages(50, N_LEARNED)[0]
     observed = loaded.fingerprint.observed(texts, loaded.predictor().scores(texts, keep_features=True))
@@ -171,19 +172,19 @@ def test_a_damaged_fingerprint_is_an_error_of_one_line(model: Path, base: str, t
     assert (copy / FILE).read_bytes() == (model / FILE).read_bytes()
     (copy / FILE).write_bytes((model / FILE).read_bytes()[:-100])
     with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors") as refused:
-        artifact.load(copy)
+        load_artifact(copy)
     assert "\n" not in str(refused.value)
     three = write_csv(tmp_path / "3.csv", ["text", "label"], [(t, "abc"[i % 3]) for i, t in enumerate(messages(90)[0])])
     fit(str(three), Classifier(base, tune="head", depth=1), tmp_path / "three")
     (copy / FILE).write_bytes((tmp_path / "three" / FILE).read_bytes())
     with pytest.raises(ArtifactError, match="another classifier's"):
-        artifact.load(copy)
+        load_artifact(copy)
 
 
 def test_a_classifier_that_was_only_trained_has_none(base: str, tmp_path: Path) -> None:
     Classifier(base, tune="head", depth=1).fit(*messages(40)).save(tmp_path / "model")
     assert not (tmp_path / "model" / FILE).exists()
-    assert artifact.load(tmp_path / "model").fingerprint is None
+    assert load_artifact(tmp_path / "model").fingerprint is None
 
 
 def test_where_all_is_learned_from_after_cross_validation_the_validation_part_is_the_reference(
@@ -211,8 +212,8 @@ def test_labels_of_which_a_text_has_several(base: str, tmp_path: Path) -> None:
 
 
 def test_portions_of_scores_make_no_difference(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, texts = artifact.load(model), messages(90)[0]
-    whole = Predictor(loaded.base, loaded.head, 64, beside=loaded.beside).scores(texts, keep_features=True)
+    loaded, texts = load_artifact(model), messages(90)[0]
+    whole = Predictor(loaded.backbone, loaded.head, 64, beside=loaded.beside).scores(texts, keep_features=True)
     assert whole.features is not None
     for portion in (25, 90, 1000):
         monkeypatch.setattr(predictor, "_CHUNK", portion)
@@ -236,14 +237,14 @@ def test_images_are_compared_in_all_but_words_and_length(tmp_path: Path, capsys:
     save_folders(tmp_path / "more", 120, first=400)
     one_sided = json.loads(command(capsys, tmp_path / "model", tmp_path / "more" / "lying", json=True))
     assert one_sided["measures"]["label"]["drifted"]
-    loaded = artifact.load(tmp_path / "model")
+    loaded = load_artifact(tmp_path / "model")
     assert loaded.fingerprint is not None
     with pytest.raises(SettingError, match="is for images"):
         workflow.drift(tmp_path / "model", OTHERS)
 
 
 def test_a_monitor_hears_what_a_predictor_says(model: Path) -> None:
-    loaded = artifact.load(model)
+    loaded = load_artifact(model)
     assert loaded.fingerprint is not None
     texts = messages(150, N_LEARNED)[0]
     expected = workflow.drift(model, texts)["measures"]

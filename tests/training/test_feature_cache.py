@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rehead.models.ragged import Ragged, offsets_of
+from rehead.models.sequences import Ragged, offsets_of
 from rehead.runtime import progress
 from rehead.training import cache_room, cache_segment
 from rehead.training.feature_cache import MemoryShelf, Shelf, open_shelf

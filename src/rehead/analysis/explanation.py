@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
@@ -74,7 +74,7 @@ def explain(folder: str | Path, text: str, sources: Sources | str | None = None)
     Raises:
         RheadError: a child of it, for whatever the user can mend.
     """
-    loaded = artifact.load(Path(folder))
+    loaded = load_artifact(Path(folder))
     (pieces,), probabilities = contributions(loaded, [text])
     label = int(probabilities[0].argmax())
     of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
@@ -84,7 +84,7 @@ def explain(folder: str | Path, text: str, sources: Sources | str | None = None)
         "text": text,
         "label": loaded.labels[label],
         "probabilities": dict(zip(loaded.labels, probabilities[0].tolist(), strict=True)),
-        "baseline_factor": loaded.description["baseline_factor"],
+        "baseline_factor": loaded.manifest.baseline_factor,
         "pieces": [
             {**asdict(piece), "text": text[piece.start : piece.end], "ngrams": weight}
             for piece, weight in zip(pieces, of_ngrams, strict=True)
@@ -166,7 +166,7 @@ def log_odds(p: Any) -> Any:
 
 
 def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]:
-    told = model.description
+    told = model.manifest.to_json()
     examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(told))
     unique, _ = drop_duplicates(examples)
     asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from rehead.analysis.explanation import log_odds
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.pictures import Picture, as_picture
 from rehead.runtime import files
@@ -40,7 +40,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     Raises:
         RheadError: a child of it, for whatever the user can mend.
     """
-    loaded = artifact.load(Path(folder))
+    loaded = load_artifact(Path(folder))
     picture = Picture(str(image), Path(image))
     weights, probabilities = heat_map(loaded, picture)
     if output is not None:

@@ -13,7 +13,7 @@ from rehead.data.examples import Examples
 from rehead.data.findings import in_order
 from rehead.data.parts import Sources, gather, with_own_parts
 from rehead.models import loading
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
 from rehead.runtime.errors import SettingError
 
 
@@ -65,5 +65,5 @@ def inspect(sources: Sources | str, base: str | None = None, max_length: int = 5
 def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """(n,) tokens of each text that would be used, and that would be lost."""
     base = loading.load(name, len(examples.label_names), seed=0, depth=1)
-    encoded = encode(base, examples.texts, max_length)
+    encoded = encode_inputs(base, examples.texts, max_length)
     return encoded.tokens.numpy(), encoded.tokens_cut

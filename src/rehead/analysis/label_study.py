@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import Manifest
 from rehead.data import writing
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
 from rehead.data.examples import Examples, named, require_learnable
@@ -70,22 +71,22 @@ def suspects(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {"examined": len(rows), "suspected": suspected, "most_suspicious": rows[:_SHOWN]}
 
 
-def of_training(train: Examples, validation: Examples, told: dict[str, Any]) -> dict[str, Any]:
+def of_training(train: Examples, validation: Examples, trained: Manifest) -> dict[str, Any]:
     """Both for the examples that a classifier has learned from, as JSON can hold it.
 
     Args:
-        told: the classifier's description: `base`, `depth`, `pool`, `max_length`, `long`, `seed`.
+        trained: the classifier's manifest.
 
     Returns:
         `errors`, and `curve`, which is None where there are too few examples.
     """
     examples = train.followed_by(validation)
-    frozen = frozen_features(examples, told)
+    frozen = frozen_features(examples, trained.to_json())
     try:
-        drawn = curve(frozen, told["seed"])
+        drawn = curve(frozen, trained.seed)
     except DataError:
         drawn = None
-    return {"errors": suspects(ranked(examples, frozen, told["seed"])), "curve": drawn}
+    return {"errors": suspects(ranked(examples, frozen, trained.seed)), "curve": drawn}
 
 
 def curve_of_model(folder: str | Path, sources: Sources | str) -> dict[str, Any]:
@@ -108,10 +109,10 @@ def curve(frozen: Frozen, seed: int) -> dict[str, Any]:
 
 def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Frozen, int]:
     sources = Sources(sources) if isinstance(sources, str) else sources
-    told = artifact.load(Path(folder)).description
-    examples, _, _, _ = read_examples(sources.data, sources, tuple(told["labels"]), Columns.of(told))
+    manifest = load_artifact(Path(folder)).manifest
+    examples, _, _, _ = read_examples(sources.data, sources, manifest.labels, Columns.of(manifest.to_json()))
     (unique,) = with_near(drop_duplicates(examples)[0])
     # A class with one example is suspected whole: no fold that is told of it has learned it.
     require_learnable(unique, least=1)
-    frozen = frozen_features(unique, told)
-    return unique, frozen, told["seed"]
+    frozen = frozen_features(unique, manifest.to_json())
+    return unique, frozen, manifest.seed

@@ -71,12 +71,12 @@ def score_table(
     begun = time.perf_counter()
     writing.require_writable(output)
     with sources.opened(source, query, output) as opened:
-        column = tables.text_column_of(opened.sample, text_column, model.description.get("text_column"))
+        column = tables.text_column_of(opened.sample, text_column, model.manifest.others.get("text_column"))
         added = answers.names_of(model)
         answers.require_free(opened.columns, added, source)
         identity = identity_of(
             {
-                "model": json.dumps(model.description, sort_keys=True, default=str),
+                "model": json.dumps(model.manifest.to_json(), sort_keys=True, default=str),
                 "input": opened.identity,
                 "text column": column,
                 "number of rows in a portion": str(portion_rows),

@@ -148,14 +148,14 @@ def classifier(base: str, tune: str) -> Approach:
         budget = max(1.0, task.seconds_left())
         model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=budget)
         data = model.encode(task.train, task.validation)
-        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.blocks))
+        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
         if needed > budget:
             raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
         tokens = int(data.encoded.tokens.sum())
         learned = baselines.learn(task.train, task.validation)
         result = model.fit_encoded(data, learned, Limits(begun + budget))
         seconds = time.perf_counter() - begun
-        trunk = forward_flops(data.base, tokens, 0, len(data.base.blocks))
+        trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))
         cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),
@@ -348,7 +348,7 @@ def _affordable_test(task: Task, prompts: Prompts) -> Index:
     if longest > longest_input(base, longest):
         raise NotTriedError(f"prompts of {longest} tokens are longer than the model takes")
     own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(prompts.names)
-    a_text = forward_flops(base, int(own), 0, len(base.blocks))
+    a_text = forward_flops(base, int(own), 0, len(base.layers))
     speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
     n = min(len(task.test), _ASKED_AT_MOST, int(0.25 * task.seconds_left() * speed / a_text))
     if n < min(_ASKED_AT_LEAST, len(task.test)):
@@ -364,7 +364,7 @@ def _affordable_examples(task: Task, prompts: Prompts) -> tuple[Examples, Exampl
     """Training and validation examples to teach with, so that half of what is left of the budget is enough."""
     base = prompts.base
     tokens = float(np.mean([len(ids) for ids in _some_prompts(prompts, task.train)]))
-    an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.blocks)) * _INSTRUCTION_EPOCHS
+    an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.layers)) * _INSTRUCTION_EPOCHS
     seconds = an_epoch / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
     n = int(0.5 * task.seconds_left() / seconds)
     if n < _LEAST_TAUGHT:

@@ -37,7 +37,7 @@ def of_words(task: Task) -> list[float]:
 
 def of_features(task: Task, model: Classifier) -> list[float]:
     """The same of a probe on the features that a classifier reads."""
-    told = model.artifact_.description
+    told = model.artifact_.manifest.to_json()
     everything = task.train.followed_by(task.validation)
     frozen = frozen_features(everything, told)
     held_out = np.arange(len(task.train), len(everything))

@@ -102,7 +102,7 @@ def search(
 
 
 def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
-    n_blocks, whole = len(data.base.blocks), data.base.whole
+    n_blocks, whole = len(data.base.layers), data.base.summary_position
     most = _MOST_BLOCKS if data.config.learns_whole_inputs else 0
 
     def objective(trial: Any) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.artifact import artifact
+from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.comparison import approaches, curves, robustness
 from rehead.comparison.approaches import CHEAP, IN_WORDS, TITLES, Approach, Learned, NotTriedError, Task
 from rehead.comparison.identity import digest
@@ -113,7 +113,7 @@ def compare(
     if not budget > 0:
         raise SettingError(f"--budget must be above 0, not {budget}")
     if output is not None:
-        artifact.require_replaceable(Path(output), _DESCRIPTION, "no comparison")
+        require_replaceable(Path(output), _DESCRIPTION, "no comparison")
     parts = prepare(sources, random_state)
     if parts.train.multilabel or parts.train.pictures is not None:
         raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
@@ -271,7 +271,7 @@ def _title(name: str) -> str:
 
 def _write(folder: Path, facts: dict[str, Any]) -> None:
     drawn = {"compute": plots.by_compute(facts["approaches"]), "curves": plots.by_examples(facts)}
-    with artifact.new_folder(folder) as partial:
+    with new_folder(folder) as partial:
         told = json.dumps(facts, indent=2, ensure_ascii=False) + "\n"
         (partial / _DESCRIPTION).write_text(told, encoding="utf-8")
         page = report.render("comparison.html.jinja", facts=facts, drawn=drawn)

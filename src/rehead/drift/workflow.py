@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.data.duplicates import seen_before
 from rehead.data.pictures import Picture
 from rehead.drift import sampling
 from rehead.drift.detector import Detector, advice, drifted
+from rehead.drift.fingerprint import Fingerprint
 from rehead.runtime import progress
 from rehead.runtime.errors import ArtifactError, DataError
 
@@ -38,8 +39,8 @@ def drift(folder: str | Path, inputs: Sequence[str] | Sequence[Picture]) -> dict
     start = time.perf_counter()
     if not len(inputs):
         raise DataError("there is nothing to look at; give 100 texts or more")
-    loaded = artifact.load(Path(folder))
-    fingerprint = loaded.fingerprint
+    loaded = load_artifact(Path(folder))
+    fingerprint = Fingerprint.beside(loaded)
     if fingerprint is None:
         raise ArtifactError(
             f"{folder} has no fingerprint of what it was tested on; train it again with rehead fit, which keeps one"

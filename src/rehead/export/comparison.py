@@ -13,11 +13,11 @@ import torch
 from rehead.artifact.artifact import NetworkArtifact
 from rehead.data.pictures import Picture
 from rehead.evaluation import likelihood
+from rehead.models.forward_pass import pooled_features
 from rehead.models.heads import finite_logits
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import ArtifactError
-from rehead.training.features import trunk_pass
 
 # What is compared: so many texts or images at most, of no more tokens together, so that long ones do not take hours.
 _AT_MOST, _TOKENS = 1000, 131_072
@@ -78,16 +78,15 @@ class Comparison:
 def reference(classifier: NetworkArtifact, inputs: list[str] | list[Picture]) -> Reference:
     """Scores a sample of the inputs in float32, the same one each time."""
     order = np.random.default_rng(0).permutation(len(inputs))[:_AT_MOST].tolist()
-    told = classifier.description
     started = time.perf_counter()
     # A copy for inference, as in `rehead.artifact.predictor`; never one in bfloat16.
-    base, head = classifier.base.with_products_in(torch.float32), classifier.head.eval()
-    encoded = encode(base, [inputs[i] for i in order], told["max_length"], told["long"])
+    backbone, head = classifier.backbone.with_products_in(torch.float32), classifier.head.eval()
+    encoded = encode_inputs(backbone, [inputs[i] for i in order], classifier.max_length, classifier.long)
     n = max(1, int((encoded.tokens.cumsum(0) <= _TOKENS).sum()))
     encoded = encoded.take(torch.arange(n))
-    features = trunk_pass(base, encoded.ids, depths=head.reads, pooling=head.pooling, label="scoring")
+    seen, _ = pooled_features(backbone, encoded.ids, depths=head.reads, pooling=head.pooling, label="scoring")
     with torch.inference_mode():
-        logits = head.to(hardware.device())(encoded.by_text(features.seen).to(hardware.device())).cpu().numpy()
+        logits = head.to(hardware.device())(encoded.by_text(seen).to(hardware.device())).cpu().numpy()
     given = [inputs[i] for i in order[:n]]
     if classifier.beside is not None:
         beside, factor = classifier.beside

@@ -17,13 +17,13 @@ from rehead.runtime.errors import SettingError
 
 def require_family_head(classifier: NetworkArtifact) -> None:
     """Raises SettingError where the head is one of rehead's own, which Transformers has no class for."""
-    base, pooling = classifier.base, classifier.head.pooling
+    base, pooling = classifier.backbone, classifier.head.pooling
     if classifier.takes == "images":
         raise SettingError("no class of Transformers has the head of an image classifier; use --format onnx")
     if base.family_head(pooling) is None:
         raise SettingError(
-            f"no class of Transformers has {pooling!r} pooling; fit with --pool {base.whole}, as this base's own class "
-            "has it, or use --format onnx"
+            f"no class of Transformers has {pooling!r} pooling; fit with --pool {base.summary_position}, as this "
+            "base's own class has it, or use --format onnx"
         )
 
 

@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rehead.artifact import artifact
-from rehead.artifact.artifact import WEIGHTS, Artifact, NetworkArtifact
+from rehead.artifact.artifact import Artifact, NetworkArtifact
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import WEIGHTS
+from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.evaluation.baselines import Baselines
 from rehead.export import comparison, documents, inputs, ngram_file, onnx_file, quantisation, transformers_folder
 from rehead.export.comparison import Comparison, Reference
 from rehead.export.graphs import graph_of
+from rehead.models.model_inputs import save_preparation
 from rehead.models.ngrams import Ngrams
-from rehead.models.reading import save_reader
-from rehead.models.vision import VisionBase
+from rehead.models.text_backbone import TextBackbone
+from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
 
 FORMATS = ("onnx", "transformers")
@@ -55,14 +58,14 @@ def export(
         raise SettingError("--int8 is for --format onnx: Transformers has no such model; leave it out")
     if form == "onnx":
         onnx_file.require_installed()
-    artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
-    classifier = _require_exportable(artifact.load(model), form)
+    require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
+    classifier = _require_exportable(load_artifact(model, with_transformers=True), form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
-    given, source = inputs.read(data, text_column, classifier.description, model)
+    given, source = inputs.read(data, text_column, classifier.manifest.to_json(), model)
     expected = comparison.reference(classifier, given)
-    with artifact.new_folder(output.resolve()) as partial:
-        save_reader(classifier.base, partial, classifier.description["max_length"])
+    with new_folder(output.resolve()) as partial:
+        save_preparation(classifier.backbone, partial, classifier.max_length)
         shutil.copyfile(model / "config.json", partial / "config.json")
         if form == "onnx":
             found = _write_onnx(classifier, partial, expected, int8)
@@ -73,7 +76,7 @@ def export(
             "output": str(output.resolve()),
             "format": form,
             "int8": int8,
-            "base": classifier.description["base"],
+            "base": classifier.manifest.base,
             "what": classifier.takes,
             "data": source,
             **_told(found, expected),
@@ -95,23 +98,23 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
             "this classifier was fitted with --base tfidf and has no network to export: it counts n-grams with numpy "
             "alone; use rehead predict, rehead serve or rehead.load"
         )
-    told = classifier.description
-    if told["baseline_factor"] and classifier.takes == "images":
+    manifest = classifier.manifest
+    if manifest.baseline_factor and classifier.takes == "images":
         raise SettingError(
             "colours and edges stand beside this classifier's head, which are computed before the network sees an "
             "image, and without them it would be another classifier; fit with --no-ngrams for one that can be exported"
         )
-    if told["baseline_factor"] and form == "transformers":
+    if manifest.baseline_factor and form == "transformers":
         raise SettingError(
             "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
             "without them it would be another classifier; fit with --no-ngrams, or use --format onnx"
         )
-    if told["long"] != "truncate":
+    if manifest.long != "truncate":
         raise SettingError(
-            f"the classifier was fitted with --long {told['long']}, which is done before the network sees a text; only "
-            "what was fitted with --long truncate can be exported"
+            f"the classifier was fitted with --long {manifest.long}, which is done before the network sees a text; "
+            "only what was fitted with --long truncate can be exported"
         )
-    if told["average_views"]:
+    if manifest.average_views:
         raise SettingError(
             "the classifier averages views of an image that are made before the network sees them; only what was "
             "fitted with --views 1 can be exported"
@@ -121,18 +124,18 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
 
 def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
     """`model.onnx`, and a tokenizer that needs no more settings."""
-    base = classifier.base
-    if not isinstance(base, VisionBase):
+    backbone = classifier.backbone
+    if not isinstance(backbone, VisionBackbone):
         _settle_tokenizer(classifier, folder)
     ngrams = _ngrams_beside(classifier)
     if ngrams:
         ngram_file.write(_known(ngrams[0]), folder)
-    onnx_file.write(graph_of(base, classifier.head, ngrams), folder / onnx_file.FILE)
-    found = comparison.compared(expected, onnx_file.Runner(folder, base))
-    comparison.require_equal(found, classifier.description["base"])
+    onnx_file.write(graph_of(backbone, classifier.head, ngrams), folder / onnx_file.FILE)
+    found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
+    comparison.require_equal(found, classifier.manifest.base)
     if int8:
         quantisation.quantise(folder)
-        found = comparison.compared(expected, onnx_file.Runner(folder, base))
+        found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
         comparison.require_agreement(found, classifier.takes)
     return found
 
@@ -156,7 +159,8 @@ def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
     """Makes `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
     from tokenizers import Tokenizer
 
-    padding = classifier.base.tokenizer
+    assert isinstance(classifier.backbone, TextBackbone)
+    padding = classifier.backbone.tokenizer
     path = str(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
     tokenizer.enable_truncation(documents.longest(classifier), direction=padding.truncation_side)
@@ -168,7 +172,7 @@ def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Ref
     """The saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
     found = comparison.compared(expected, transformers_folder.Runner(folder))
-    comparison.require_equal(found, classifier.description["base"])
+    comparison.require_equal(found, classifier.manifest.base)
     return found
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rehead.artifact import artifact
+from rehead.artifact.saving import require_replaceable
 from rehead.data.splits import stratified
 from rehead.evaluation import report
 from rehead.instruction import conversations, generation, styles
@@ -25,8 +25,8 @@ from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import label_set, measured
 from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
 from rehead.instruction.writer import Writer
-from rehead.models.backbone import Base
 from rehead.models.loading import load_language_model
+from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import DataError, SettingError
@@ -81,7 +81,7 @@ def instruct(
     settings = Settings(base, tune, style, max_length, recipe, learning_rate, random_state)
     _check(settings)
     if output is not None:
-        artifact.require_replaceable(Path(output))
+        require_replaceable(Path(output))
     given = conversations.read(Path(data))
     train_part, validation_part, test_part = divided(given.kept, random_state)
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
@@ -161,7 +161,7 @@ class _Run:
 
     def __init__(
         self,
-        base: Base,
+        base: TextBackbone,
         settings: Settings,
         train_part: list[Conversation],
         validation_part: list[Conversation],

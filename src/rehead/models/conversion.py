@@ -59,7 +59,6 @@ def _convert_once(source: Path, folder: Path) -> None:
     with files.locked(folder, f"another rehead is converting {source.name}; waiting for it"):
         if folder.is_dir():
             return
-        files.sweep_partial(folder)
         convert, duration = _CONVERTERS[source.suffix]
         progress.say(f"converting {source.name} to safetensors (once{duration})")
         with files.new_folder(folder) as partial:

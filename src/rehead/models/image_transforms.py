@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from rehead.data.pictures import Picture
-from rehead.models.ragged import offsets_of
+from rehead.models.sequences import offsets_of
 from rehead.runtime.errors import BaseModelError
 
 _FILE = "preprocessor_config.json"

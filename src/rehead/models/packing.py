@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from rehead.models.dropout import dropped
-from rehead.models.ragged import offsets_of
+from rehead.models.sequences import offsets_of
 
 # Up to this length, two plain matrix products with the softmax between them take half the time of torch's fused
 # kernel, which is made for long texts (two cores, 2,048 tokens a batch: 1.7 against 3.2 ms at length 20). On CUDA the

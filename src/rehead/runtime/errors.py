@@ -9,7 +9,7 @@ class RheadError(Exception):
     """Base of every error that rehead raises on purpose."""
 
 
-class DataError(RheadError):
+class DataError(RheadError, ValueError):
     """The labelled examples cannot be read or cannot be learned from."""
 
 
@@ -25,7 +25,7 @@ class ArtifactError(RheadError):
     """A saved classifier cannot be written, read or trusted."""
 
 
-class SettingError(RheadError):
+class SettingError(RheadError, ValueError):
     """An argument has a value that makes no sense here."""
 
 
@@ -34,6 +34,6 @@ class Interrupted(KeyboardInterrupt):
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message that says something, or its class where it says nothing."""
+    """Return the first line of an error's message that says something, or its class where it says nothing."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return lines[0] if lines else type(error).__name__

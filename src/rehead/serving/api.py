@@ -205,8 +205,8 @@ async def report(request: Request, model: str | None = Model) -> Response:
 
 def _facts(version: Version) -> dict[str, Any]:
     """For a thread: to tell of drift can take tenths of a second."""
-    told = version.artifact.description
-    metrics = told.get("metrics") or {}
+    manifest = version.artifact.manifest
+    metrics = manifest.metrics or {}
     return {
         "name": version.name,
         "version": version.id,
@@ -214,8 +214,8 @@ def _facts(version: Version) -> dict[str, Any]:
         "kind": version.artifact.takes,
         "labels": list(version.artifact.labels),
         "several_labels": version.artifact.multilabel,
-        "base": Path(told["base"]).name,  # of a folder, where it lies is nobody's business
-        **{name: told[name] for name in ("tune", "depth", "pool", "max_length")},
+        "base": Path(manifest.base).name,  # of a folder, where it lies is nobody's business
+        **{name: getattr(manifest, name) for name in ("tune", "depth", "pool", "max_length")},
         "has_report": (version.source.folder / "report.html").is_file(),
         "test": metrics.get("test"),
         "baselines": metrics.get("baselines"),

@@ -17,7 +17,9 @@ import numpy.typing as npt
 from rehead.analysis.explanation import contributions, ngram_weights, shades
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.analysis.label_study import of_training
-from rehead.artifact import artifact
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.audit import cut_off
 from rehead.data.duplicates import seen_before
@@ -87,7 +89,7 @@ def fit(
     model = model or Classifier()
     config = model.config()
     if output is not None:
-        artifact.require_replaceable(Path(output))
+        require_replaceable(Path(output))
     if n_folds and (sources.validation or sources.test or sources.time_column):
         raise SettingError("--cv tests on every example in turn: leave --validation, --test and --time-column out")
     parts = prepare(sources, model.random_state, with_test=not n_folds)
@@ -113,18 +115,16 @@ def fit(
         narration.say_cut(tested.tokens_cut)
         facts = {
             "model": None if output is None else str(Path(output).resolve()),
-            **{key: model.artifact_.description[key] for key in SETTINGS},
+            **{key: getattr(model.artifact_.manifest, key) for key in SETTINGS},
             "data": sources.data,
             "rows": rows_used(parts),
             "truncated": {"training and validation": result.truncated, "test": int((tested.tokens_cut > 0).sum())},
             **told_by(result, parts),
-            **measured(
-                tested.probabilities, tested.test, tested.seen, tested.answers, model.artifact_.description["base"]
-            ),
+            **measured(tested.probabilities, tested.test, tested.seen, tested.answers, model.artifact_.manifest.base),
             "folds": held_out and held_out.folds,
             "calibration": None
             if held_out
-            else calibration(tested.probabilities, tested.test, model.artifact_.description["temperature"]),
+            else calibration(tested.probabilities, tested.test, model.artifact_.manifest.temperature),
             "decisions": _told_of(rule, tested.probabilities, tested.test),
             "findings": [finding.to_json() for finding in findings],
             "split": f"cross-validation with {n_folds} folds, {parts.how}" if n_folds else parts.how,
@@ -134,7 +134,7 @@ def fit(
         narration.say_overlap(facts, "training")
         narration.say_what_may_help(facts)
         if full_report:
-            facts["label_study"] = of_training(parts.train, parts.validation, model.artifact_.description)
+            facts["label_study"] = of_training(parts.train, parts.validation, model.artifact_.manifest)
         if output is not None:
             facts["seconds"]["total"] = time.perf_counter() - start
             documents = {
@@ -146,8 +146,8 @@ def fit(
             }
             model.save(
                 output,
-                fingerprint=_fingerprint(model, result, parts, tested),
-                facts=saved(facts, parts.columns),
+                sidecars=[_fingerprint(model, result, parts, tested)],
+                entries=saved(facts, parts.columns),
                 documents=documents,
             )
             facts["report"] = str(Path(output).resolve() / "report.html")
@@ -245,9 +245,9 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     """
     start = time.perf_counter()
     sources = Sources(sources) if isinstance(sources, str) else sources
-    loaded = artifact.load(Path(folder))
+    loaded = load_artifact(Path(folder))
     load_seconds = time.perf_counter() - start
-    trained_on = Columns.of(loaded.description)
+    trained_on = Columns.of(loaded.manifest.to_json())
     test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, trained_on)
     seen = loaded.reference.seen if loaded.reference else np.array([], dtype=np.int64)
     in_training = seen_before(test.inputs, seen)
@@ -260,19 +260,19 @@ def evaluate(folder: str | Path, sources: Sources | str, report_file: str | Path
     test_seconds = time.perf_counter() - test_start
     facts = {
         "model": str(Path(folder).resolve()),
-        **{key: loaded.description[key] for key in SETTINGS},
+        **{key: getattr(loaded.manifest, key) for key in SETTINGS},
         "data": sources.data,
         "rows": rows(rows_read, dropped, {"test": test}),
         "truncated": {"test": int((scores.tokens_cut > 0).sum())},
         "profile": {},
         "epochs": None,
-        "validation": loaded.description.get("metrics", {}).get("validation"),
+        "validation": (loaded.manifest.metrics or {}).get("validation"),
         **measured(
             probabilities,
             test,
             Seen(in_training, in_training),
             loaded.reference.baselines.predict(test) if loaded.reference else None,
-            loaded.description["base"],
+            loaded.manifest.base,
         ),
         "decisions": _told_of(rule, probabilities, test),
         "seconds": {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds},
@@ -291,7 +291,7 @@ def _report(
     facts: dict[str, Any],
     probabilities: npt.NDArray[np.float64],
     test: Examples,
-    explained_by: artifact.Artifact | None = None,
+    explained_by: Artifact | None = None,
 ) -> str:
     drawn = report.figures(probabilities, test, facts)
     mistakes = report.mistakes(probabilities, test)
@@ -308,7 +308,7 @@ def _report(
     return report.render_html(facts, mistakes, drawn)
 
 
-def _with_heat_maps(model: artifact.Artifact, mistakes: list[report.Mistake]) -> list[report.Mistake]:
+def _with_heat_maps(model: Artifact, mistakes: list[report.Mistake]) -> list[report.Mistake]:
     result = []
     for mistake in mistakes:
         assert mistake.picture is not None

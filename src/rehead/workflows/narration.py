@@ -13,7 +13,7 @@ from rehead.data.parts import Parts
 from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.models.heads import is_family_head
-from rehead.models.vision import VisionBase
+from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime import progress
 from rehead.training.estimate import Plan
 from rehead.training.finetune import TrainedClassifier, TrainedNetwork
@@ -40,7 +40,7 @@ def say_candidates(result: TrainedClassifier) -> None:
             line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
         progress.say(line + ("" if candidate is result.kept else ": not kept"))
     if isinstance(result, TrainedNetwork) and result.baseline_factor:
-        what = "images" if isinstance(result.base, VisionBase) else "texts"
+        what = "images" if isinstance(result.base, VisionBackbone) else "texts"
         # Of other poolings Transformers has no class for the head either.
         is_family = what == "texts" and is_family_head(result.head.pooling)
         alone = ", so the folder is not all of the classifier in Transformers alone; --no-ngrams gives one that is"
