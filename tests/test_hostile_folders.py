@@ -19,8 +19,8 @@ from rehead import Classifier
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import MANIFEST
 from rehead.models.loading import load
-from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError, BaseModelError, RheadError
+from tests.saved_folders import configure, describe, seal
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages
 from tests.tiny_vision_models import CONFIGS as VISION
@@ -52,20 +52,10 @@ class Runs:
         return os.mkdir, (str(self.mark),)
 
 
-def describe(folder: Path, **changes: Any) -> None:
-    told = json.loads((folder / MANIFEST).read_text())
-    (folder / MANIFEST).write_text(json.dumps({**told, **changes}))
-
-
-def configure(folder: Path, name: str = "config.json", **changes: Any) -> None:
-    told = json.loads((folder / name).read_text())
-    (folder / name).write_text(json.dumps({**told, **changes}))
-
-
 def new_weights(folder: Path, content: bytes) -> None:
     """With the checksum that they ought to have, which an attacker can compute, too."""
     (folder / WEIGHTS).write_bytes(content)
-    describe(folder, weights_sha256=files.sha256_of(folder / WEIGHTS))
+    seal(folder)
 
 
 def header(told: dict[str, Any], length: int | None = None) -> bytes:
@@ -128,7 +118,8 @@ def test_layers_without_end_are_refused_whatever_they_are_called(
     save = save_tiny_vision_model if family in VISION else save_tiny_model
     save(tmp_path / "base", family)
     load(str(tmp_path / "base"), 2, seed=0)
-    configure(tmp_path / "base", **changes)
+    config = tmp_path / "base" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     with pytest.raises(BaseModelError, match=next(iter(changes))):
         load(str(tmp_path / "base"), 2, seed=0)
 
@@ -141,12 +132,13 @@ def test_giants_take_no_memory(saved: Path, tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from rehead import artifact
+from rehead.artifact.loading import load_artifact
+from rehead.runtime.errors import ArtifactError
 refused = 0
 for folder in sys.argv[1:]:
     try:
         load_artifact(Path(folder))
-    except artifact.ArtifactError:
+    except ArtifactError:
         refused += 1
 print(refused, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 """
@@ -211,6 +203,7 @@ def test_any_value_in_the_configuration_is_used_or_refused(data: st.DataObject, 
     told = json.loads((saved / "config.json").read_text())
     name = data.draw(st.sampled_from(sorted(told)))
     (folder / "config.json").write_text(json.dumps({**told, name: data.draw(VALUES)}))
+    seal(folder)
     used_or_refused(folder)
 
 
@@ -224,8 +217,8 @@ def test_any_bytes_in_any_file_are_used_or_refused(data: st.DataObject, folder: 
         content[at : at + data.draw(st.integers(0, 8))] = data.draw(st.binary(max_size=8))
     (folder / name).write_bytes(content)
     try:
-        if name == WEIGHTS:
-            describe(folder, weights_sha256=files.sha256_of(folder / WEIGHTS))
+        if name != MANIFEST:
+            seal(folder)
         used_or_refused(folder)
     finally:
         shutil.rmtree(folder)

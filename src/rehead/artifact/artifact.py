@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 REFERENCE = "reference.safetensors"
 ADAPTER = "adapter"
 HEAD_PREFIX = "rehead_head."
+# From this many inputs on a progress bar is worth the time that importing it takes.
+_MANY = 32
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ class Artifact(ABC):
 
     def scores(self, inputs: Sequence[str] | Sequence[Picture]) -> Scores:
         """Return probabilities of the texts or images, and how much of each text was cut off."""
-        return self.predictor().scores(inputs)
+        return self.predictor(label="predicting" if len(inputs) >= _MANY else None).scores(inputs)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,6 @@ from rich.table import Table
 from rich.text import Text
 
 from rehead.data.labels import EVEN
-from rehead.evaluation.baselines import rivals, said_beside
 
 
 def evaluation(facts: dict[str, Any]) -> None:
@@ -32,6 +31,8 @@ def evaluation(facts: dict[str, Any]) -> None:
         f"{micro}macro F1 {test['macro_f1']:.4f} ({low:.4f} to {high:.4f}), log loss {test['log_loss']:.4f}, "
         f"ECE {test['ece']:.4f}"
     )
+    from rehead.evaluation.baselines import rivals, said_beside  # not needed to print answers
+
     if facts["baseline_factor"]:
         console.print(_capital(said_beside(facts["what"], facts["baseline_factor"])))
     if facts["comparison"]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit
 
 from rehead.data.examples import Index
 from rehead.data.labels import Labels, of_class
@@ -259,6 +258,8 @@ def _lowered(threshold: float, probabilities: npt.NDArray[np.float64]) -> float:
     below = probabilities[probabilities < threshold]
     if not len(below):
         return threshold
+    from scipy.special import expit, logit
+
     ends = np.clip([below.max(), threshold], _NEAREST, 1 - _NEAREST)
     middle = float(expit(logit(ends).mean()))
     return middle if below.max() < middle <= threshold else threshold

@@ -87,15 +87,29 @@ class InferenceModel(nn.Module):
         if n_classes is None:
             return
         if family == "llama":
-            self.score = nn.Linear(width, n_classes, bias=False)
+            self.score = _Linear(width, n_classes, bias=False)
         elif family == "bert":
-            self.classifier: nn.Module = nn.Linear(width, n_classes)
+            self.classifier: nn.Module = _Linear(width, n_classes)
         else:
-            self.classifier = nn.ModuleDict({"dense": nn.Linear(width, width), "out_proj": nn.Linear(width, n_classes)})
+            self.classifier = nn.ModuleDict({"dense": _Linear(width, width), "out_proj": _Linear(width, n_classes)})
 
     @property
     def base_model(self) -> nn.Module:
         return self.get_submodule(self.base_model_prefix)
+
+
+class _Linear(nn.Linear):
+    """Without first weights: drawing them imports half of torch."""
+
+    def reset_parameters(self) -> None:
+        pass
+
+
+class _Embedding(nn.Embedding):
+    """As `_Linear`."""
+
+    def reset_parameters(self) -> None:
+        pass
 
 
 class _Encoder(nn.Module):
@@ -112,9 +126,9 @@ class _Encoder(nn.Module):
         )
         if is_mpnet:
             n_buckets, n_heads = config.relative_attention_num_buckets, config.num_attention_heads
-            self.encoder["relative_attention_bias"] = nn.Embedding(n_buckets, n_heads)
+            self.encoder["relative_attention_bias"] = _Embedding(n_buckets, n_heads)
         if with_pooler and config.model_type == "bert":
-            dense = nn.Linear(config.hidden_size, config.hidden_size)
+            dense = _Linear(config.hidden_size, config.hidden_size)
             self.pooler = nn.ModuleDict({"dense": dense, "activation": nn.Tanh()})
 
     def get_input_embeddings(self) -> nn.Module:
@@ -126,10 +140,10 @@ class _Embeddings(nn.Module):
         super().__init__()
         # MPNet counts positions from behind its own padding id, whatever the configuration says.
         self.padding_idx = 1 if config.model_type == "mpnet" else config.pad_token_id
-        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.word_embeddings = _Embedding(config.vocab_size, config.hidden_size)
+        self.position_embeddings = _Embedding(config.max_position_embeddings, config.hidden_size)
         if config.model_type != "mpnet":
-            self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+            self.token_type_embeddings = _Embedding(config.type_vocab_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, token_type_ids: Tensor | None = None) -> Tensor:
@@ -146,7 +160,7 @@ class _BertAttention(nn.Module):
         super().__init__()
         self.attention_head_size = config.hidden_size // config.num_attention_heads
         self.scaling = self.attention_head_size**-0.5
-        self.query, self.key, self.value = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(3))
+        self.query, self.key, self.value = (_Linear(config.hidden_size, config.hidden_size) for _ in range(3))
         self.dropout = nn.Dropout(0.0)
 
 
@@ -154,7 +168,7 @@ class _MpnetAttention(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.attention_head_size = config.hidden_size // config.num_attention_heads
-        self.q, self.k, self.v, self.o = (nn.Linear(config.hidden_size, config.hidden_size) for _ in range(4))
+        self.q, self.k, self.v, self.o = (_Linear(config.hidden_size, config.hidden_size) for _ in range(4))
         self.dropout = nn.Dropout(0.0)
 
 
@@ -163,7 +177,7 @@ class _AddAndNorm(nn.Module):
 
     def __init__(self, config: Any, width_in: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(width_in, config.hidden_size)
+        self.dense = _Linear(width_in, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, hidden: Tensor, before: Tensor) -> Tensor:
@@ -174,7 +188,7 @@ class _AddAndNorm(nn.Module):
 class _Intermediate(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.dense = _Linear(config.hidden_size, config.intermediate_size)
         self.intermediate_act_fn = _ACTIVATIONS[config.hidden_act]()
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -209,7 +223,7 @@ class _Llama(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed_tokens = _Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList([_llama_layer(config) for _ in range(config.num_hidden_layers)])
         self.norm = _norm(config)
         self.rotary_emb = _Rotary(config)
@@ -244,17 +258,17 @@ class _LlamaAttention(nn.Module):
         super().__init__()
         self.config, self.head_dim, self.scaling = config, config.head_dim, config.head_dim**-0.5
         width, n_keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, width, bias=False)
-        self.k_proj, self.v_proj = (nn.Linear(config.hidden_size, n_keys, bias=False) for _ in range(2))
-        self.o_proj = nn.Linear(width, config.hidden_size, bias=False)
+        self.q_proj = _Linear(config.hidden_size, width, bias=False)
+        self.k_proj, self.v_proj = (_Linear(config.hidden_size, n_keys, bias=False) for _ in range(2))
+        self.o_proj = _Linear(width, config.hidden_size, bias=False)
 
 
 class _GatedFeedForward(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         width, inner = config.hidden_size, config.intermediate_size
-        self.gate_proj, self.up_proj = (nn.Linear(width, inner, bias=False) for _ in range(2))
-        self.down_proj = nn.Linear(inner, width, bias=False)
+        self.gate_proj, self.up_proj = (_Linear(width, inner, bias=False) for _ in range(2))
+        self.down_proj = _Linear(inner, width, bias=False)
         self.act_fn = _ACTIVATIONS[config.hidden_act]()
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -92,6 +92,8 @@ class SavedTokenizer:
         from tokenizers import Tokenizer
 
         settings = read_json(folder / "tokenizer_config.json")
+        if "auto_map" in settings:
+            raise ValueError("tokenizer_config.json asks for code to be run (auto_map)")
         try:
             backend = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises no class of its own
