@@ -18,12 +18,12 @@ from rehead.artifact import predictor
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import MANIFEST
 from rehead.artifact.predictor import Predictor
-from rehead.evaluation.calibration import Mixture
+from rehead.evaluation.calibration import Mixture, Stacking
 from rehead.export.workflow import export
 from rehead.models.heads import finite_logits
 from rehead.runtime import hardware
 from rehead.runtime.errors import ArtifactError, SettingError
-from rehead.training import finetune
+from rehead.training import beside
 from rehead.workflows.fit import evaluate, fit
 from tests.tiny_texts import messages, write_csv, write_messages
 
@@ -36,7 +36,7 @@ def fitted(bases: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
     """A classifier beside whose head the n-grams stand, and where it is saved."""
     folder = tmp_path_factory.mktemp("fitted")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune, "mixture", lambda *_: Mixture(1.3, FACTOR))
+        patch.setattr(beside, "stacking", lambda *_: Stacking(Mixture(1.3, FACTOR), np.zeros(1)))
         table = write_messages(folder / "messages.csv")
         done = fit(str(table), Classifier(bases("llama"), tune="head", depth=2, pool="last"), folder / "model")
     assert done.facts["baseline_factor"] == FACTOR

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 
 from rehead.evaluation import likelihood
-from rehead.evaluation.calibration import Mixture, at_temperature, calibrated_losses, mixture, temperature
+from rehead.evaluation.calibration import Mixture, at_temperature, calibrated_losses, stacking, temperature
 from rehead.evaluation.metrics import evaluate
 
 
@@ -60,7 +60,7 @@ def weakened(logits: np.ndarray, noise: float, seed: int = 3) -> np.ndarray:
 def test_a_second_classifier_that_is_noise_is_left_out(seed: int) -> None:
     logits, labels = drawn(300, seed=seed)
     noise = 5 * np.random.default_rng(seed + 100).normal(size=logits.shape)
-    mixed = mixture(logits, noise, labels)
+    mixed = stacking(logits, noise, labels).mixture
     assert mixed.factor <= 0.02
     fresh, fresh_labels = drawn(2000, seed=seed + 50)
     alone = Mixture(temperature(logits, labels), 0.0)
@@ -71,14 +71,14 @@ def test_a_second_classifier_that_is_noise_is_left_out(seed: int) -> None:
 
 def test_a_second_classifier_that_says_the_same_again_changes_no_prediction() -> None:
     logits, labels = drawn(300)
-    mixed = mixture(logits, logits, labels)
+    mixed = stacking(logits, logits, labels).mixture
     assert mixed.of(logits, logits).argmax(1).tolist() == logits.argmax(1).tolist()
 
 
 def test_a_second_classifier_that_is_better_is_taken() -> None:
     logits, labels = drawn(300)
     first = weakened(logits, 4.0)
-    mixed = mixture(first, logits, labels)
+    mixed = stacking(first, logits, labels).mixture
     assert mixed.factor > 0.3
     fresh, fresh_labels = drawn(2000, seed=1)
     fresh_first = weakened(fresh, 4.0, seed=4)
@@ -89,7 +89,7 @@ def test_a_second_classifier_that_is_better_is_taken() -> None:
 def test_classifiers_that_err_on_different_examples_are_better_together() -> None:
     logits, labels = drawn(400)
     first, second = weakened(logits, 2.0, 5), weakened(logits, 2.0, 6)
-    mixed = mixture(first, second, labels)
+    mixed = stacking(first, second, labels).mixture
     assert mixed.factor > 0.1
     best = min(calibrated_losses(one, labels).mean() for one in (first, second))
     assert mean_loss(mixed, first, second, labels) < best
@@ -102,7 +102,7 @@ def test_few_or_constant_labels_give_finite_numbers(n: int, labels: str, several
     logits, _ = drawn(n, n_classes=2)
     ids = np.zeros(n, dtype=np.int64) if labels == "constant" else np.arange(n) % 2
     given = np.stack([ids, ids], axis=1) if several else ids
-    mixed = mixture(logits, -logits, given)
+    mixed = stacking(logits, -logits, given).mixture
     assert np.isfinite([mixed.divisor, mixed.factor]).all()
     assert mixed.divisor > 0
     assert mixed.factor == 0 if n < 10 else 0 <= mixed.factor <= 5
@@ -115,10 +115,10 @@ def test_of_several_labels_each_is_mixed_with_the_same_factor() -> None:
     logits = 2 * generator.normal(size=(400, 3))
     labels = (generator.random(size=logits.shape) < 1 / (1 + np.exp(-logits))).astype(np.int64)
     first = weakened(logits, 4.0)
-    mixed = mixture(first, logits, labels)
+    mixed = stacking(first, logits, labels).mixture
     assert mixed.factor > 0.3
     assert mean_loss(mixed, first, logits, labels) < calibrated_losses(first, labels).mean()
-    assert mixture(logits, 5 * generator.normal(size=logits.shape), labels).factor <= 0.02
+    assert stacking(logits, 5 * generator.normal(size=logits.shape), labels).mixture.factor <= 0.02
 
 
 @settings(max_examples=30)
@@ -134,7 +134,7 @@ def test_what_was_fitted_is_no_worse_than_the_first_alone(
 ) -> None:
     logits, labels = drawn(n, seed=seed)
     first, second = scale * weakened(logits, weak, seed), weakened(logits, other, seed + 1)
-    mixed = mixture(first, second, labels)
+    mixed = stacking(first, second, labels).mixture
     alone = Mixture(temperature(first, labels), 0.0)
 
     def to_minimise(one: Mixture) -> float:

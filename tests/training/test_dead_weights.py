@@ -95,7 +95,7 @@ def check(folder: Path, output: Path, pool: str, depth: int, monkeypatch: pytest
         # With dropout, or rounded to bfloat16, a small step lowers another loss than the one that is looked at here.
         patch.setattr(hardware, "native_dtype", lambda: torch.float32)
         recipe = strategies.recipe_for
-        patch.setattr(strategies, "recipe_for", lambda *told: replace(recipe(*told), dropout=False))
+        patch.setattr(strategies, "recipe_for", lambda *told, **more: replace(recipe(*told, **more), dropout=False))
         layers: dict[str, Any] = {"epochs": 4, "batch_size": 64, "learning_rate": 1e-5}
         model = Classifier(str(folder), tune="last-1", depth=depth, pool=pool, ngrams=False, **layers)
         texts, labels = noisy()

@@ -166,7 +166,8 @@ def test_best_saves_a_mean_of_two_that_is_better_and_learns_both_once_more(
 
     def better(*told: Any) -> Candidate:
         learned.append([part.tune for part in told[3:]])
-        return replace(honest(*told), losses=np.zeros_like(told[3].losses))
+        right = np.eye(2, dtype=np.float32)[told[0].validation.labels]
+        return replace(honest(*told), logits=20 * right)
 
     monkeypatch.setattr(strategies, "average", better)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
@@ -266,7 +267,7 @@ def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], mon
     assert result.kept.loss == min(candidate.loss for candidate in result.candidates)
     assert result.temperature > 2
     calibrated = likelihood.losses(result.validation_logits, labels).mean()
-    assert calibrated == pytest.approx(result.kept.loss, rel=1e-4)
+    assert calibrated == pytest.approx(calibrated_losses(logits["last-3"], labels).mean(), rel=1e-4)
 
 
 def of_losses(*losses: float) -> Candidate:
@@ -293,6 +294,23 @@ def test_what_cannot_gain_or_takes_too_long_is_not_tried(
     assert "would take about 100 s more" in reason
     assert "--budget" in reason
     assert "and 0 s of the budget" in str(why_not(data, "last-2", 3, wrong, now - 20))
+
+
+def test_a_training_that_is_dear_for_what_it_can_win_is_not_begun(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_FEW", 0)
+    monkeypatch.setattr(strategies, "expected_seconds", lambda *_: 300.0)
+    later = time.perf_counter() + 1e6
+    one_in_a_hundred = of_losses(1.0, *[0.1] * 99)
+    balanced = prepared(bases("llama"), "auto")
+    assert "only 1.0 % of the validation examples" in str(why_not(balanced, "last-2", 3, one_in_a_hundred, later))
+    assert why_not(balanced, "last-2", 3, of_losses(1.0, 1.0, *[0.1] * 98), later) is None
+    assert why_not(balanced, "last-2", 3, one_in_a_hundred, None) is None
+    patient = prepared(bases("llama"), "auto", budget=1000.0)
+    assert why_not(patient, "last-2", 3, one_in_a_hundred, later) is None
+    best = prepared(bases("llama"), "auto", preset="best")
+    assert why_not(best, "last-2", 3, one_in_a_hundred, later) is None
 
 
 def slow_steps(monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[float]:
@@ -401,7 +419,7 @@ def test_without_ngrams_nothing_stands_beside_the_head(
 
     train, validation = of_messages()
     learned = baselines.learn(train, validation)
-    monkeypatch.setattr(finetune_module, "mixture", never)
+    monkeypatch.setattr(type(learned), "logits", never)
     model = Classifier(bases("bert"), tune="head", depth=2, pool="mean", ngrams=False)
     result = model.fit_encoded(model.prepare(train, validation), learned, Limits(math.inf))
     assert result.baseline_factor == 0

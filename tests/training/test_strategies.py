@@ -300,6 +300,11 @@ def test_recipe_is_that_of_the_strategy_unless_the_user_asks_for_another(base: P
         asked = Classifier(str(base), learning_rate=1e-3, epochs=3, batch_size=5, class_weight="balanced")
         recipe = strategies.recipe_for(asked.prepare(train, validation), tune)
         assert (recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.balanced) == (1e-3, 3, 5, True)
+    few = Classifier(str(base)).prepare(*parts_of(16))
+    look, kept = (strategies.recipe_for(few, "contrastive", with_validation=whole).epochs for whole in (False, True))
+    assert (look, kept) == (20, 40)
+    alone = Classifier(str(base), tune="contrastive").prepare(*parts_of(16))
+    assert strategies.recipe_for(alone, "contrastive").epochs == 40  # it does not learn once more
     assert rates["full"] < rates["last-1"]
     assert rates["last-1"] == pytest.approx(1e-4 * 768 / 32)
     progress.show(False)

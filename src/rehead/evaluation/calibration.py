@@ -63,33 +63,51 @@ class Mixture(NamedTuple):
         return mixed + self.factor * second.astype(np.float64) if self.factor else mixed
 
 
-def mixture(
+# The first classifier's logits as they are.
+UNMIXED = Mixture(1.0, 0.0)
+
+
+class Stacking(NamedTuple):
+    """How two classifiers are mixed, and how well that does.
+
+    Attributes:
+        mixture: fitted to all examples.
+        losses: (n,) log loss of each example, by numbers that were fitted to other examples; where there are too few to
+            divide, to all of them.
+    """
+
+    mixture: Mixture
+    losses: npt.NDArray[np.float64]
+
+
+def stacking(
     first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels, seed: int = 0
-) -> Mixture:
+) -> Stacking:
     """Return how to add the logits of two classifiers, or to leave the second out where it does not help.
 
     Two numbers are fitted by maximum a posteriori likelihood. Whether the second classifier helps is judged by parts of
-    the examples in turn, with numbers that were fitted to the other parts.
+    the examples in turn, with numbers that were fitted to the other parts (stacking: Wolpert, Neural Networks 5, 1992).
 
     Args:
         first, second: (n, n_classes) logits of examples that neither classifier was trained on; finite.
         labels: (n,) or (n, n_classes).
         seed: of the parts.
     """
-    alone = Mixture(temperature(first, labels), 0.0)
     if len(labels) < 2 * _PARTS:
-        return alone
-    gain = np.zeros(len(labels))
+        alone = Mixture(temperature(first, labels), 0.0)
+        return Stacking(alone, likelihood.losses(alone.of(first, second), labels))
+    losses, mixed = np.empty(len(labels)), np.empty(len(labels))
     for split in folds(strata(labels), _PARTS, seed):
         fitted, judged = np.concatenate([split.train, split.validation]), split.test
-        both = _fitted(first[fitted], second[fitted], labels[fitted])
         one = Mixture(temperature(first[fitted], labels[fitted]), 0.0)
-        gain[judged] = likelihood.losses(one.of(first[judged], second[judged]), labels[judged]) - likelihood.losses(
-            both.of(first[judged], second[judged]), labels[judged]
-        )
+        both = _fitted(first[fitted], second[fitted], labels[fitted])
+        losses[judged] = likelihood.losses(one.of(first[judged], second[judged]), labels[judged])
+        mixed[judged] = likelihood.losses(both.of(first[judged], second[judged]), labels[judged])
+    gain = losses - mixed
     # A tie is decided for the simpler classifier; half a standard error, as where the depth is chosen.
-    helps = gain.mean() > 0.5 * gain.std(ddof=1) / np.sqrt(len(gain))
-    return _fitted(first, second, labels) if helps else alone
+    if gain.mean() > 0.5 * gain.std(ddof=1) / np.sqrt(len(gain)):
+        return Stacking(_fitted(first, second, labels), mixed)
+    return Stacking(Mixture(temperature(first, labels), 0.0), losses)
 
 
 def _fitted(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels) -> Mixture:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rehead.evaluation.calibration import Mixture, mixture, temperature
 from rehead.models.adapters import Adapters
 from rehead.models.backbone import Backbone
 from rehead.models.heads import (
@@ -25,7 +24,6 @@ from rehead.models.heads import (
     MeansAtOneLength,
     build,
     describe,
-    finite_logits,
     parameters,
     scale_logits,
     set_linear,
@@ -33,6 +31,7 @@ from rehead.models.heads import (
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import depth_search, probe, strategies
+from rehead.training.beside import BesideHead
 from rehead.training.depth_search import pass_rows, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, forward_flops
@@ -177,12 +176,15 @@ def finetune(
     with _timed(seconds, "trunk"):
         features = _trunk_features(data, head, _kept_cut(data, choice.depth))
     with _timed(seconds, "probe"):
-        solved, first = _solve_probe(data, head, features)
+        solved, alone = _solve_probe(data, head, features)
+        beside = BesideHead.of(baseline, data, folds=refits)
+        first = beside.put_beside_probe(alone, data, head, features, solved)
     with _timed(seconds, "tail"):
         deadline = limits.less(_trunk_seconds(data, features)) if limits else None
-        candidates, stopped, interrupted = _train_further(data, head, features, first, deadline, resumption, watch)
+        candidates, stopped, interrupted = _train_further(
+            data, head, features, first, beside, deadline, resumption, watch
+        )
     best = _best_of(data, candidates)
-    mixed, beside = _mixed_with(baseline, data, best)
     refitted, final = False, best
     if refits and not interrupted and _refits(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
@@ -191,7 +193,7 @@ def finetune(
             except Interrupted:
                 refitted, stopped = False, _interrupted("learning from all examples")
     strategies.adopt(data, head, final)
-    scale_logits(head, 1 / mixed.divisor)
+    scale_logits(head, 1 / best.mixture.divisor)
     replaced = describe(data.base, head, data.base.architectures, best.trainable)
     progress.say(replaced)
     passes = [features, *([choice.passed] if choice.passed else [])]
@@ -201,13 +203,13 @@ def finetune(
     return TrainedNetwork(
         base=data.base,
         head=head,
-        baseline_factor=mixed.factor,
-        temperature=mixed.divisor,
+        baseline_factor=best.mixture.factor,
+        temperature=best.mixture.divisor,
         tune=best.tune,
         depth=choice.depth,
         cut=cut_of(best, choice.depth),
         layers_before_cut=data.base.published_layers,
-        validation_logits=mixed.of(best.logits, beside).astype(np.float32),
+        validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
         refitted=refitted,
         truncated=data.encoded.texts_cut,
         profile=choice.profile,
@@ -253,6 +255,7 @@ def _train_further(
     head: Head,
     features: Features,
     first: Candidate,
+    beside: BesideHead,
     deadline: float | None,
     resumption: Resumption | None,
     watch: Watch | None,
@@ -267,7 +270,8 @@ def _train_further(
                 break
         label = f"{tune} (to beat: {best.tune}, loss {best.loss:.4f})"
         try:
-            candidates.append(strategies.attempt(data, tune, head, features, deadline, resumption, watch, label=label))
+            tried = strategies.attempt(data, tune, head, features, deadline, resumption, watch, label=label)
+            candidates.append(beside.put_beside(tried, data))
         except Interrupted:
             if data.config.tune != "auto":
                 raise
@@ -276,7 +280,7 @@ def _train_further(
             break
     trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
     if data.config.tune == "auto" and len(trained) > 1:
-        candidates.append(strategies.average(data, head, features, *trained[:2]))
+        candidates.append(beside.put_beside(strategies.average(data, head, features, *trained[:2]), data))
     return candidates, stopped, interrupted
 
 
@@ -300,15 +304,6 @@ def _best_of(data: EncodedData, candidates: list[Candidate]) -> Candidate:
         if n < 2 or worse_by.mean() <= worse_by.std(ddof=1) / np.sqrt(n):
             best = candidate
     return best
-
-
-def _mixed_with(baseline: Beside | None, data: EncodedData, best: Candidate) -> tuple[Mixture, npt.NDArray[np.float32]]:
-    """Return how the baseline's logits are added to the candidate's, and what they are for the validation examples."""
-    nothing = np.zeros_like(best.logits)
-    if baseline is None:
-        return Mixture(temperature(best.logits, data.validation.labels), 0.0), nothing
-    beside = finite_logits(baseline, data.validation.inputs)
-    return mixture(best.logits, beside, data.validation.labels, data.config.seed), beside
 
 
 def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
