@@ -1,9 +1,11 @@
 """Change files of a saved classifier, and let its checksums agree, as a careless tool or an attacker would."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rehead import Classifier
 from rehead.artifact.manifest import MANIFEST, WEIGHTS
 from rehead.runtime.files import sha256_of
 
@@ -29,3 +31,9 @@ def seal(folder: Path) -> None:
     if (folder / WEIGHTS).exists():
         content["weights_sha256"] = sha256_of(folder / WEIGHTS)
     (folder / MANIFEST).write_text(json.dumps(content))
+
+
+def change_manifest(model: Classifier, **changes: Any) -> None:
+    """Let a classifier in memory say something else of itself."""
+    artifact = model.artifact_
+    model._artifact = replace(artifact, manifest=replace(artifact.manifest, **changes))

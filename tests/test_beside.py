@@ -25,6 +25,7 @@ from rehead.runtime import hardware
 from rehead.runtime.errors import ArtifactError, SettingError
 from rehead.training import beside
 from rehead.workflows.fit import evaluate, fit
+from tests.saved_folders import describe, seal
 from tests.tiny_texts import messages, write_csv, write_messages
 
 FACTOR = 0.7
@@ -48,12 +49,6 @@ def folder(fitted: tuple[Classifier, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(fitted[1], tmp_path / "model"))
 
 
-def describe(folder: Path, **changes: Any) -> None:
-    told = {**json.loads((folder / MANIFEST).read_text()), **changes}
-    kept = {key: value for key, value in told.items() if value is not ...}
-    (folder / MANIFEST).write_text(json.dumps(kept))
-
-
 def of_both(model: Classifier, texts: list[str]) -> np.ndarray:
     """Probabilities by the plain Transformers model and the n-grams."""
     base, reference = model.artifact_.backbone, model.artifact_.reference
@@ -74,12 +69,12 @@ def test_the_logits_of_both_are_added(fitted: tuple[Classifier, Path]) -> None:
 
 @pytest.mark.parametrize("way", ["many", "steady", "serving"])
 def test_in_bfloat16_they_keep_their_labels_and_within_a_hundredth_their_probabilities(
-    way: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, fitted: tuple[Classifier, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(predictor, "_WORTHWHILE", 20)
     model = Classifier.load(folder)
-    expected = of_both(model, TEXTS)
+    expected = of_both(fitted[0], TEXTS)
     scoring = model.artifact_.predictor(steady=way == "steady", serving=way == "serving")
     for texts in (slice(0, 40), slice(3, 30), slice(0, 24)):
         found = scoring.scores(TEXTS[texts]).probabilities
@@ -104,6 +99,9 @@ def test_without_what_the_scores_rest_on_the_folder_is_refused_with_a_cure(gone:
         path.touch()
     if gone == "of another":
         shutil.copy(folder / "model.safetensors", path)
+    with pytest.raises(ArtifactError, match=r"reference\.safetensors is .*; train or copy the model again"):
+        load_artifact(folder)
+    seal(folder)
     with pytest.raises(ArtifactError, match="train or copy again") as refused:
         load_artifact(folder)
     assert "\n" not in str(refused.value)
@@ -131,6 +129,7 @@ def test_factors_of_any_size_give_probabilities(value: float, folder: Path) -> N
 def test_folders_from_before_have_nothing_beside_the_head(fitted: tuple[Classifier, Path], folder: Path) -> None:
     describe(folder, baseline_factor=...)
     (folder / "reference.safetensors").unlink()
+    seal(folder)
     loaded = load_artifact(folder)
     assert loaded.beside is None
     head = fitted[0].artifact_.head

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from rehead import Classifier
 from rehead.analysis import explanation
 from rehead.analysis.explanation import contributions, explain
+from rehead.artifact.artifact import Reference
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
 from rehead.evaluation.baselines import Baselines
 from rehead.models.ngrams import Ngrams
 from rehead.workflows.fit import fit
+from tests.saved_folders import change_manifest
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 
@@ -52,7 +54,7 @@ def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -
 def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its baseline beside the head, whether or not that helps it."""
     loaded = Classifier.load(model)
-    loaded.artifact_.manifest.baseline_factor = 0.4
+    change_manifest(loaded, baseline_factor=0.4)
     folder = tmp_path_factory.mktemp("explained") / "with-ngrams"
     loaded.save(folder)
     return folder
@@ -77,14 +79,14 @@ def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(
     ngrams = Ngrams(np.sort(Ngrams.fit(["win", "win"]).words), np.array([], np.uint64), np.ones(1, np.float32))
     three = Baselines(np.array(0), ngrams, weight, np.zeros(3, np.float32))
     assert loaded.reference is not None
-    other = replace(loaded, reference=replace(loaded.reference, baselines=three))
+    other = replace(loaded, reference=Reference.of(three, loaded.reference.seen))
     (found,) = explanation.ngram_weights(other, " win", [explanation.Piece(1, 4, 0.0)], label=0) or []
     assert found == pytest.approx(0.4 * (3.0 - 0.5))
 
 
 def test_without_ngrams_beside_the_head_there_is_nothing_to_say_of_them(model: Path, tmp_path: Path) -> None:
     loaded = Classifier.load(model)
-    loaded.artifact_.manifest.baseline_factor = 0.0
+    change_manifest(loaded, baseline_factor=0.0)
     loaded.save(tmp_path / "alone")
     assert [piece["ngrams"] for piece in explain(tmp_path / "alone", "win free lunch")["pieces"]] == [None] * 3
 

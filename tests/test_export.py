@@ -30,6 +30,7 @@ from rehead.models import ngram_hashes
 from rehead.models.ngrams import Ngrams
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from rehead.workflows.fit import fit
+from tests.saved_folders import change_manifest
 from tests.tiny_images import image, save_folders
 from tests.tiny_models import DECODERS, ENCODERS
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -82,7 +83,7 @@ def exported(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_ngrams(model: Classifier, folder: Path, factor: float = 0.4) -> Path:
     """Save a classifier with its baseline beside the head, whether or not that helps it."""
-    model.artifact_.manifest.baseline_factor = factor
+    change_manifest(model, baseline_factor=factor)
     model.save(folder)
     return folder
 

@@ -78,14 +78,14 @@ def test_probabilities_are_those_of_the_baseline_beside_another_fit_but_for_the_
     base = save_tiny_model(tmp_path / "base", "llama")
     other = fit(data, Classifier(str(base), tune="head", depth=1, pool="mean")).model.artifact_
     found = fit(data, Classifier("tfidf"))
-    alone, told = found.model.artifact_, found.model.artifact_.description
+    alone, told = found.model.artifact_, found.model.artifact_.manifest
     assert other.reference is not None
     baseline = other.reference.baselines
     assert isinstance(baseline, Baselines)
-    uncalibrated = at_temperature(alone.scores(UNSEEN).probabilities, 1 / told["temperature"], alone.multilabel)
+    uncalibrated = at_temperature(alone.scores(UNSEEN).probabilities, 1 / told.temperature, alone.multilabel)
     np.testing.assert_allclose(uncalibrated, baseline.probabilities(UNSEEN), atol=1e-6)
-    assert told["temperature"] != 1
-    assert told["multilabel"] == (write is write_several)
+    assert told.temperature != 1
+    assert told.multilabel == (write is write_several)
     assert found.facts["test"]["accuracy"] == found.facts["baselines"]["tfidf"]["accuracy"]
 
 

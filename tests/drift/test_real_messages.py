@@ -18,6 +18,7 @@ from rehead.cli.command_line import drift_commands
 from rehead.data import samples
 from rehead.drift import workflow
 from rehead.drift.detector import Detector, drifted
+from rehead.drift.fingerprint import Fingerprint
 from rehead.workflows.fit import fit
 from tests.tiny_texts import write_csv
 
@@ -45,7 +46,7 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
 
 
 def test_two_hundred_samples_of_unseen_messages_raise_at_most_four_alarms(fitted: Fitted) -> None:
-    fingerprint = fitted.model.fingerprint
+    fingerprint = Fingerprint.beside(fitted.model)
     assert fingerprint is not None
     scores = fitted.model.predictor().scores(fitted.unseen, keep_features=True)
     assert scores.features is not None

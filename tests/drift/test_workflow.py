@@ -21,6 +21,7 @@ from rehead.drift.fingerprint import FILE, Fingerprint
 from rehead.drift.monitor import Monitor
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from rehead.workflows.fit import fit
+from tests.saved_folders import seal
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -70,10 +71,11 @@ def test_a_fit_leaves_a_fingerprint_of_what_was_held_out(model: Path) -> None:
 
 def test_what_is_held_out_looks_as_it_does_when_the_classifier_is_loaded_again(model: Path) -> None:
     loaded = load_artifact(model)
-    assert loaded.fingerprint is not None
+    fingerprint = Fingerprint.beside(loaded)
+    assert fingerprint is not None
     texts = messages(50, N_LEARNED)[0]
-    observed = loaded.fingerprint.observed(texts, loaded.predictor().scores(texts, keep_features=True))
-    assert np.abs(observed.features).max() < 3 * np.abs(loaded.fingerprint.features).max()
+    observed = fingerprint.observed(texts, loaded.predictor().scores(texts, keep_features=True))
+    assert np.abs(observed.features).max() < 3 * np.abs(fingerprint.features).max()
 
 
 def test_texts_of_the_same_source_are_no_drift_and_others_are(model: Path) -> None:
@@ -171,20 +173,25 @@ def test_a_damaged_fingerprint_is_an_error_of_one_line(model: Path, base: str, t
     rehead.load(str(model)).save(copy)
     assert (copy / FILE).read_bytes() == (model / FILE).read_bytes()
     (copy / FILE).write_bytes((model / FILE).read_bytes()[:-100])
-    with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors") as refused:
-        load_artifact(copy)
+    loaded = load_artifact(copy)  # which prediction does not read it for
+    with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors is not the file that was saved") as refused:
+        Fingerprint.beside(loaded)
     assert "\n" not in str(refused.value)
+    seal(copy)
+    with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors is damaged"):
+        workflow.drift(copy, messages(150)[0])
     three = write_csv(tmp_path / "3.csv", ["text", "label"], [(t, "abc"[i % 3]) for i, t in enumerate(messages(90)[0])])
     fit(str(three), Classifier(base, tune="head", depth=1), tmp_path / "three")
     (copy / FILE).write_bytes((tmp_path / "three" / FILE).read_bytes())
+    seal(copy)
     with pytest.raises(ArtifactError, match="another classifier's"):
-        load_artifact(copy)
+        workflow.drift(copy, messages(150)[0])
 
 
 def test_a_classifier_that_was_only_trained_has_none(base: str, tmp_path: Path) -> None:
     Classifier(base, tune="head", depth=1).fit(*messages(40)).save(tmp_path / "model")
     assert not (tmp_path / "model" / FILE).exists()
-    assert load_artifact(tmp_path / "model").fingerprint is None
+    assert Fingerprint.beside(load_artifact(tmp_path / "model")) is None
 
 
 def test_where_all_is_learned_from_after_cross_validation_the_validation_part_is_the_reference(
@@ -238,19 +245,20 @@ def test_images_are_compared_in_all_but_words_and_length(tmp_path: Path, capsys:
     one_sided = json.loads(command(capsys, tmp_path / "model", tmp_path / "more" / "lying", json=True))
     assert one_sided["measures"]["label"]["drifted"]
     loaded = load_artifact(tmp_path / "model")
-    assert loaded.fingerprint is not None
+    assert Fingerprint.beside(loaded) is not None
     with pytest.raises(SettingError, match="is for images"):
         workflow.drift(tmp_path / "model", OTHERS)
 
 
 def test_a_monitor_hears_what_a_predictor_says(model: Path) -> None:
     loaded = load_artifact(model)
-    assert loaded.fingerprint is not None
+    fingerprint = Fingerprint.beside(loaded)
+    assert fingerprint is not None
     texts = messages(150, N_LEARNED)[0]
     expected = workflow.drift(model, texts)["measures"]
     # A server's bfloat16 may move an answer by a hundredth, and so some of the 150 across a step.
     for serving, near in ((False, 1e-4), (True, 0.05)):
-        predictor, monitor = loaded.predictor(serving=serving, label=None), Monitor(loaded.fingerprint)
+        predictor, monitor = loaded.predictor(serving=serving, label=None), Monitor(fingerprint)
         for start in range(0, 150, 30):
             part = texts[start : start + 30]
             monitor.observe(part, predictor.scores(part, keep_features=True))

@@ -278,7 +278,7 @@ def test_several_models_share_a_server_and_a_name(spam: Path, spam_of_another_de
             for _ in range(200)
         ]
         asked = [client.post("/v1/predict", json={"texts": "win cash", "model": "other"}).json() for _ in range(20)]
-        ids = [load_artifact(folder).description["weights_sha256"][:12] for folder in (spam, spam_of_another_depth)]
+        ids = [load_artifact(folder).manifest.weights_sha256[:12] for folder in (spam, spam_of_another_depth)]
         assert 110 < versions.count(ids[0]) < 185  # 150 on average; this far off by chance once in a million
         assert versions.count(ids[0]) + versions.count(ids[1]) == 200
         assert {answer["version"] for answer in asked} == {ids[0]}

@@ -56,7 +56,9 @@ class Reference:
     @classmethod
     def of(cls, learned: Baselines | ImageBaselines, seen: npt.NDArray[np.int64]) -> Reference:
         """Return the reference of baselines and fingerprints of texts; see `seen`."""
-        return cls({"seen": seen, **learned.tensors()})
+        reference = cls({"seen": seen, **learned.tensors()})
+        reference.__dict__["baselines"] = learned  # where `cached_property` looks for it
+        return reference
 
     @property
     def seen(self) -> npt.NDArray[np.int64]:

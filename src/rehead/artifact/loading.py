@@ -78,14 +78,13 @@ def _load_network(folder: Path, manifest: Manifest, with_transformers: bool) -> 
 def _load_ngrams(folder: Path, manifest: Manifest, with_transformers: bool) -> NgramArtifact:
     from rehead.evaluation.baselines import Baselines
 
-    arrays = load_file(folder / WEIGHTS)
-    regression = Baselines.from_tensors(arrays)
+    regression = Baselines.from_tensors(load_file(folder / WEIGHTS))
     n_classes, width = len(manifest.labels), regression.features.width
     shapes = regression.weight.shape, regression.bias.shape, regression.multilabel
     if shapes != ((width, n_classes), (n_classes,), manifest.multilabel):
         raise ArtifactError(f"the regression in {folder / WEIGHTS} does not fit the labels in {MANIFEST}")
     path = folder / REFERENCE
-    reference = Reference({**arrays, "seen": load_file(path)["seen"]}) if path.is_file() else None
+    reference = Reference.of(regression, load_file(path)["seen"]) if path.is_file() else None
     return NgramArtifact(regression=regression, manifest=manifest, reference=reference, folder=folder)
 
 
