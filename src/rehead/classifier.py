@@ -191,8 +191,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         begun = time.perf_counter()
         inputs = _as_inputs(X)
-        texts = [given if isinstance(given, str) else given.name for given in inputs]
-        pictures = [given for given in inputs if isinstance(given, Picture)] or None
+        texts = [each if isinstance(each, str) else each.name for each in inputs]
+        pictures = [each for each in inputs if isinstance(each, Picture)] or None
         if pictures:
             require_usable(pictures)
         if len(y) != len(texts):
@@ -439,14 +439,14 @@ def _as_inputs(X: Sequence[Any]) -> list[str] | list[Picture]:
         raise DataError("X is one text; give a list of texts")
     if getattr(X, "ndim", 1) not in (1, 4):
         raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
-    given = list(X)
-    if given and not isinstance(given[0], str):
-        pictures = [as_picture(value, number) for number, value in enumerate(given, start=1)]
+    inputs = list(X)
+    if inputs and not isinstance(inputs[0], str):
+        pictures = [as_picture(value, number) for number, value in enumerate(inputs, start=1)]
         if None not in pictures:
             return [picture for picture in pictures if picture is not None]
-    for number, text in enumerate(given, start=1):
+    for number, text in enumerate(inputs, start=1):
         if not isinstance(text, str):
             raise DataError(
                 f"X row {number} is a {type(text).__name__}, not a text; give a list of strings, or of images"
             )
-    return given
+    return inputs

@@ -89,7 +89,7 @@ def _load_ngrams(folder: Path, manifest: Manifest, with_transformers: bool) -> N
 
 
 def _require_labels(folder: Path, manifest: Manifest) -> None:
-    """Check that Transformers would give the classes the same names, where it is told any."""
+    """Check that Transformers would give the classes the same names, where it has any."""
     names = read_json(folder / "config.json", finite=True).get("id2label")
     if names is not None and {int(i): name for i, name in names.items()} != dict(enumerate(manifest.labels)):
         raise ArtifactError(

@@ -115,14 +115,14 @@ class Manifest:
 
     base: str = _entry(_of(str))
     tune: str = _entry(_of(str))
-    max_length: int | None = _entry(_whole(1, 10_000_000), of_networks=True)
-    long: str | None = _entry(_one_of(LONG), before="truncate", of_networks=True)
-    views: int | None = _entry(_whole(1, 1_000), before=1, of_networks=True)
-    average_views: bool = _entry(_of(bool), before=False)
     pool: str | None = _entry(_one_of(POOLINGS), of_networks=True)
     depth: int | None = _entry(_whole(1, 10_000), of_networks=True)
     cut: int | None = _entry(_whole(0, 10_000), of_networks=True)
     blocks_of_base: int | None = _entry(_whole(1, 10_000), of_networks=True)
+    max_length: int | None = _entry(_whole(1, 10_000_000), of_networks=True)
+    long: str | None = _entry(_one_of(LONG), before="truncate", of_networks=True)
+    views: int | None = _entry(_whole(1, 1_000), before=1, of_networks=True)
+    average_views: bool = _entry(_of(bool), before=False)
     means_at_one_length: bool = _entry(_of(bool), before=False)
     baseline_factor: float = _entry(_number(0, 1000), before=0.0)  # 5 at most is fitted; 1e38 overflows
     temperature: float = _entry(_number(1e-30, 1e30))

@@ -229,7 +229,7 @@ class NgramPredictor:
         Raises:
             SettingError: these are images.
         """
-        texts = [given for given in inputs if isinstance(given, str)]
+        texts = [each for each in inputs if isinstance(each, str)]
         if len(texts) < len(inputs):
             raise SettingError("this classifier counts the words of texts, and these are images")
         from rehead.models.ngrams import SKETCH_WIDTH, Ngrams

@@ -19,14 +19,14 @@ from rehead.models.model_inputs import encode_inputs
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import ArtifactError
 
-# What is compared: so many texts or images at most, of no more tokens together, so that long ones do not take hours.
+# The most texts or images that are compared, and the most tokens of them together, so that long ones do not take hours.
 _AT_MOST, _TOKENS = 1000, 131_072
-# They come in no order of length, so that every batch holds padding; so many of them are compared alone, too.
+# They come in no order of length, so that every batch holds padding; this many of them are compared alone, too.
 _BATCH, _ALONE = 16, 64
-# Probabilities of an export in float32 may differ by so much, and logits by this share of the text's largest one (or of
-# 1): a logit is a sum, whose rounding grows with its terms and not with what is left of them.
+# Probabilities of an export in float32 may differ by this much, and logits by this share of the text's largest one (or
+# of 1): a logit is a sum, whose rounding grows with its terms and not with what is left of them.
 _TOLERANCE = 1e-4
-# Of the texts, so many must keep their labels in 8-bit integers.
+# The share of the texts that must keep their labels in 8-bit integers.
 NEEDED_AGREEMENT = 0.995
 
 # n texts or images → logits (n, n_classes).
@@ -76,7 +76,7 @@ class Comparison:
 
 
 def reference(classifier: NetworkArtifact, inputs: list[str] | list[Picture]) -> Reference:
-    """Scores a sample of the inputs in float32, the same one each time."""
+    """Score a sample of the inputs in float32, the same one each time."""
     order = np.random.default_rng(0).permutation(len(inputs))[:_AT_MOST].tolist()
     started = time.perf_counter()
     # A copy for inference, as in `rehead.artifact.predictor`; never one in bfloat16.
@@ -87,16 +87,16 @@ def reference(classifier: NetworkArtifact, inputs: list[str] | list[Picture]) ->
     seen, _ = pooled_features(backbone, encoded.ids, depths=head.reads, pooling=head.pooling, label="scoring")
     with torch.inference_mode():
         logits = head.to(hardware.device())(encoded.by_text(seen).to(hardware.device())).cpu().numpy()
-    given = [inputs[i] for i in order[:n]]
+    compared_inputs = [inputs[i] for i in order[:n]]
     if classifier.beside is not None:
         beside, factor = classifier.beside
-        logits = logits + np.float32(factor) * finite_logits(beside, given)
+        logits = logits + np.float32(factor) * finite_logits(beside, compared_inputs)
     seconds = time.perf_counter() - started
-    return Reference(classifier, given, logits, n / seconds)
+    return Reference(classifier, compared_inputs, logits, n / seconds)
 
 
 def compared(expected: Reference, run: Run) -> Comparison:
-    """Runs an export on the reference's inputs."""
+    """Run an export on the reference's inputs."""
     inputs, n = expected.inputs, len(expected.inputs)
     in_batches, alone = [], []
     seconds = 0.0
@@ -126,12 +126,12 @@ def compared(expected: Reference, run: Run) -> Comparison:
 
 
 def _largest(differences: npt.NDArray[np.floating]) -> float:
-    """The largest; infinity where one is not a number."""
+    """Return the largest; infinity where one is not a number."""
     return float(np.nan_to_num(differences, nan=np.inf).max())
 
 
 def require_equal(found: Comparison, base: str) -> None:
-    """Raises ArtifactError where an export in float32 is not what the saved classifier is."""
+    """Raise ArtifactError where an export in float32 is not what the saved classifier is."""
     if max(found.probability, found.logit) > _TOLERANCE:
         raise ArtifactError(
             f"the export's probabilities differ from the saved classifier's by up to {found.probability:.2g} and its "
@@ -141,7 +141,7 @@ def require_equal(found: Comparison, base: str) -> None:
 
 
 def require_agreement(found: Comparison, what: str) -> None:
-    """Raises ArtifactError where 8-bit integers have changed too many labels."""
+    """Raise ArtifactError where 8-bit integers have changed too many labels."""
     if found.agreement < NEEDED_AGREEMENT:
         raise ArtifactError(
             f"in 8-bit integers {found.same:,} of {found.compared:,} {what} keep their labels ({found.agreement:.2%}), "

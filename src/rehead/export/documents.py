@@ -69,7 +69,7 @@ print(classify({texts}))
 
 
 def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str, Any]:
-    """What `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
+    """Return what `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
     manifest = classifier.manifest
     kept = ("base", "tune", "pool", "depth", "blocks_of_base", "labels", "multilabel")
     return {
@@ -87,19 +87,19 @@ def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str,
     }
 
 
-def readme(classifier: NetworkArtifact, form: str, facts: dict[str, Any]) -> str:
-    """How to use the folder, and how it was checked, as Markdown."""
+def readme(classifier: NetworkArtifact, form: str, results: dict[str, Any]) -> str:
+    """Say how to use the folder, and how it was checked, as Markdown."""
     what = classifier.takes
-    difference = facts["largest_difference"]
-    number = "8-bit integers" if facts["int8"] else "float32"
+    difference = results["largest_difference"]
+    number = "8-bit integers" if results["int8"] else "float32"
     parts = [
         f"# A classifier of {what}, as {'an ONNX model' if form == 'onnx' else 'a Transformers model'}",
         f"Made by rehead of {classifier.manifest.base}; {number}; labels: {', '.join(classifier.labels[:20])}"
         f"{', ...' if len(classifier.labels) > 20 else ''}. It needs no rehead:",
         f"```python\n{_code(classifier, form)}```",
-        f"Compared with the classifier that it was made of on {facts['compared']:,} {what}: {facts['same']:,} have the "
-        f"same label, and probabilities differ by {difference['probability']:.1e} at most.",
-        *_remarks(classifier, form, facts["int8"]),
+        f"Compared with the classifier that it was made of on {results['compared']:,} {what}: {results['same']:,} have "
+        f"the same label, and probabilities differ by {difference['probability']:.1e} at most.",
+        *_remarks(classifier, form, results["int8"]),
     ]
     return "\n\n".join(parts) + "\n"
 

@@ -1,7 +1,7 @@
 """A classifier as one module from padded batches to logits: what an ONNX graph is made of.
 
-It runs the plain Transformers backbone with its padding, not rehead's packed blocks, so that comparing the two proves
-both. It reads the states after a block where they leave it, because what Transformers calls hidden states is before the
+It runs the plain Transformers backbone with its padding, not rehead's packed layers, so that comparing the two proves
+both. It reads the states after a layer where they leave it, because what Transformers calls hidden states is before the
 final norm in one family and behind it in another.
 """
 
@@ -73,7 +73,7 @@ class TextGraph(nn.Module):
         return axes
 
     def examples(self) -> dict[str, Tensor]:
-        """Inputs of the smallest shape that leaves the axes open: an axis of length 1 would be taken for fixed."""
+        """Return inputs of the smallest shape that leaves the axes open: one of length 1 would be taken for fixed."""
         examples = {name: torch.ones(2, 3, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
         if self.beside is not None:
             examples |= {"ngram_ids": torch.zeros(2, 4, dtype=torch.int64), "ngram_values": torch.zeros(2, 4)}
@@ -113,7 +113,7 @@ class TextGraph(nn.Module):
         return places < lengths.unsqueeze(1)
 
     def _read(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """States (n, length, hidden_size) after each of the blocks that the head reads."""
+        """States (n, length, hidden_size) after each of the layers that the head reads."""
         states: list[Tensor] = []
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
@@ -152,7 +152,7 @@ class ImageGraph(nn.Module):
         return {"pixel_values": {0: "batch"}}
 
     def examples(self) -> dict[str, Tensor]:
-        """Inputs of the smallest shape that leaves the axes open."""
+        """Return inputs of the smallest shape that leaves the axes open."""
         side = self._base.transform.size
         return {"pixel_values": torch.zeros(2, 3, side, side)}
 

@@ -29,14 +29,14 @@ _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def require_installed() -> None:
-    """Raises SettingError where a package of the extra is missing."""
+    """Raise SettingError where a package of the extra is missing."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise SettingError(f"--format onnx needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
 
 
 def write(graph: TextGraph | ImageGraph, path: Path) -> None:
-    """Writes a module as an ONNX model in float32; its inputs are named as the module's, its output is `logits`.
+    """Write a module as an ONNX model in float32; its inputs are named as the module's, its output is `logits`.
 
     Weights of more than 1.5 GB go to a file `model.onnx.data` beside it, because one ONNX file cannot hold them.
     """
@@ -86,11 +86,11 @@ class Runner:
 
     def _fed(self, inputs: Sequence[str] | Sequence[Picture]) -> dict[str, npt.NDArray[Any]]:
         if isinstance(self._base, VisionBackbone):
-            pictures = [given for given in inputs if isinstance(given, Picture)]
+            pictures = [each for each in inputs if isinstance(each, Picture)]
             views = torch.zeros(len(pictures), dtype=torch.int64)
             return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
         assert self._tokenizer is not None
-        texts = [given for given in inputs if isinstance(given, str)]
+        texts = [each for each in inputs if isinstance(each, str)]
         read = self._tokenizer.encode_batch(texts)
         ids = np.array([text.ids for text in read], dtype=np.int64)
         mask = np.array([text.attention_mask for text in read], dtype=np.int64)
@@ -106,7 +106,7 @@ class Runner:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keeps torch's exporter and onnxruntime's quantizer from telling what they are about to do."""
+    """Keep torch's exporter and onnxruntime's quantizer from printing what they are about to do."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -16,7 +16,7 @@ from rehead.runtime.errors import SettingError
 
 
 def require_family_head(classifier: NetworkArtifact) -> None:
-    """Raises SettingError where the head is one of rehead's own, which Transformers has no class for."""
+    """Raise SettingError where the head is one of rehead's own, which Transformers has no class for."""
     base, pooling = classifier.backbone, classifier.head.pooling
     if classifier.takes == "images":
         raise SettingError("no class of Transformers has the head of an image classifier; use --format onnx")

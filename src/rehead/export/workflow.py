@@ -1,4 +1,4 @@
-"""What `rehead export` does: writes a saved classifier for use without rehead, and compares before it is kept."""
+"""Do what `rehead export` does: write a saved classifier for use without rehead, and compares before it is kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def export(
     data: str | None = None,
     text_column: str | None = None,
 ) -> dict[str, Any]:
-    """Writes a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
+    """Write a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
 
     Args:
         model: a folder that `rehead fit` has written.
@@ -62,8 +62,8 @@ def export(
     classifier = _require_exportable(load_artifact(model, with_transformers=True), form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
-    given, source = inputs.read(data, text_column, classifier.manifest.to_json(), model)
-    expected = comparison.reference(classifier, given)
+    sample, source = inputs.read(data, text_column, classifier.manifest.to_json(), model)
+    expected = comparison.reference(classifier, sample)
     with new_folder(output.resolve()) as partial:
         save_preparation(classifier.backbone, partial, classifier.max_length)
         shutil.copyfile(model / "config.json", partial / "config.json")
@@ -71,7 +71,7 @@ def export(
             found = _write_onnx(classifier, partial, expected, int8)
         else:
             found = _write_transformers(classifier, partial, expected, model)
-        facts = {
+        results = {
             "model": str(model.resolve()),
             "output": str(output.resolve()),
             "format": form,
@@ -79,12 +79,12 @@ def export(
             "base": classifier.manifest.base,
             "what": classifier.takes,
             "data": source,
-            **_told(found, expected),
+            **_compared_as_json(found, expected),
             "bytes": sum(file.stat().st_size for file in _model_files(partial)),
         }
-        _write_words(classifier, partial, facts)
-    facts["seconds"] = {"total": time.perf_counter() - started}
-    return facts
+        _write_words(classifier, partial, results)
+    results["seconds"] = {"total": time.perf_counter() - started}
+    return results
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -156,7 +156,7 @@ def _known(baselines: Baselines) -> Ngrams:
 
 
 def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
-    """Makes `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
+    """Make `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
     from tokenizers import Tokenizer
 
     assert isinstance(classifier.backbone, TextBackbone)
@@ -169,14 +169,14 @@ def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
 
 
 def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
-    """The saved weights as they are: the head is the family's own."""
+    """Write the saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
     found = comparison.compared(expected, transformers_folder.Runner(folder))
     comparison.require_equal(found, classifier.manifest.base)
     return found
 
 
-def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
+def _compared_as_json(found: Comparison, expected: Reference) -> dict[str, Any]:
     return {
         "compared": found.compared,
         "compared_alone": found.alone,
@@ -187,10 +187,10 @@ def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
     }
 
 
-def _write_words(classifier: NetworkArtifact, folder: Path, facts: dict[str, Any]) -> None:
-    told = documents.description(classifier, facts["format"], facts["int8"]) | {
-        "checked": {key: facts[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
+def _write_words(classifier: NetworkArtifact, folder: Path, results: dict[str, Any]) -> None:
+    content = documents.description(classifier, results["format"], results["int8"]) | {
+        "checked": {key: results[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
     }
-    content = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
-    (folder / documents.DESCRIPTION).write_text(content, encoding="utf-8")
-    (folder / "README.md").write_text(documents.readme(classifier, facts["format"], facts), encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / documents.DESCRIPTION).write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(documents.readme(classifier, results["format"], results), encoding="utf-8")

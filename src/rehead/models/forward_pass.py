@@ -27,7 +27,7 @@ from rehead.runtime import hardware, progress
 # the fastest on two cores.
 TOKEN_BUDGET = 2048
 # On CUDA, values in a batch's states (tokens times width): 58,000 tokens of SmolLM2, whose trunk pass is 9 to 15 times
-# as fast with them as with 2,048, and within a seventh of what any number reaches (H200). They take 1.3 GB; so many
+# as fast with them as with 2,048, and within a seventh of what any number reaches (H200). They take 1.3 GB; as many
 # values of a wider model take about as much.
 _STATES_ON_CUDA = 2**25
 # After this many batches, each of other shapes, what they have freed lies in pieces too small for those of the next.

@@ -52,7 +52,7 @@ CATALOGUE = {
             megabytes=93,
         ),
         converted="SmolLM2-135M-Instruct.Q4_1.gguf",
-        about="SmolLM2-135M-Instruct, decoder LLM, 135 M parameters, 30 blocks of 576",
+        about="SmolLM2-135M-Instruct, decoder LLM, 135 M parameters, 30 layers of 576",
         licence="Apache-2.0",
     ),
     "minilm": Entry(
@@ -72,7 +72,7 @@ CATALOGUE = {
             megabytes=84,
         ),
         converted=None,
-        about="all-MiniLM-L6-v2, sentence encoder, 22 M parameters, 6 blocks of 384",
+        about="all-MiniLM-L6-v2, sentence encoder, 22 M parameters, 6 layers of 384",
         licence="Apache-2.0",
     ),
     "mpnet": Entry(
@@ -115,7 +115,7 @@ CATALOGUE = {
             platform="manylinux2014_x86_64",
         ),
         converted="e5-small-q4.bin",
-        about="multilingual-e5-small, sentence encoder for 100 languages, 118 M parameters, 12 blocks of 384",
+        about="multilingual-e5-small, sentence encoder for 100 languages, 118 M parameters, 12 layers of 384",
         licence="MIT",
         multilingual=True,
     ),

@@ -179,7 +179,7 @@ def longest_input(backbone: TextBackbone, max_length: int) -> int:
 
 
 def set_padding(tokenizer: Any, config: Any, causal: bool) -> None:
-    """Make the tokenizer pad on the right, with a token that the model can tell from the text's own.
+    """Make the tokenizer pad on the right, with a token that the model can distinguish from the text's own.
 
     A decoder's sequence-classification class takes the last token that is not the padding token. Many
     decoders have none, or use the end-of-sequence token, which may well end a text; any other special

@@ -6,7 +6,7 @@ Anything else that escapes is a fault of rehead's own.
 
 
 class RheadError(Exception):
-    """Base of every error that rehead raises on purpose."""
+    """The class of every error that rehead raises on purpose."""
 
 
 class DataError(RheadError, ValueError):
