@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import activations
 from transformers.pytorch_utils import Conv1D
 
 from rehead.models import onednn_linear
@@ -86,11 +87,13 @@ def test_what_is_told_of_frozen_blocks_stays_the_same(base: Backbone) -> None:
 
 @needs_kernels
 @pytest.mark.parametrize("activation", onednn_linear._ACTIVATIONS)
-def test_activations_are_those_of_transformers(activation: type[nn.Module]) -> None:
+def test_activations_are_those_of_torch_and_transformers(activation: str) -> None:
+    of_name: type[nn.Module] = getattr(nn, activation, None) or getattr(activations, activation)
+
     class Layers(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.dense, self.intermediate_act_fn = nn.Linear(32, 48), activation()
+            self.dense, self.intermediate_act_fn = nn.Linear(32, 48), of_name()
 
     torch.manual_seed(0)
     layers = Layers()

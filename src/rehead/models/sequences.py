@@ -106,5 +106,5 @@ class Ragged:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """Return (n + 1,) int64: where sequences of these lengths (n,) begin that lie end to end, and where the last ends."""
+    """Return (n + 1,) int64: where sequences of these lengths (n,) begin, end to end, and where the last one ends."""
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
