@@ -24,7 +24,8 @@ from rehead.models.heads import finite_logits
 from rehead.runtime import hardware
 from rehead.runtime.errors import ArtifactError, SettingError
 from rehead.training import beside
-from rehead.workflows.fit import evaluate, fit
+from rehead.workflows.evaluate import evaluate
+from rehead.workflows.fit import fit
 from tests.saved_folders import describe, seal
 from tests.tiny_texts import messages, write_csv, write_messages
 
@@ -40,7 +41,7 @@ def fitted(bases: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
         patch.setattr(beside, "stacking", lambda *_: Stacking(Mixture(1.3, FACTOR), np.zeros(1)))
         table = write_messages(folder / "messages.csv")
         done = fit(str(table), Classifier(bases("llama"), tune="head", depth=2, pool="last"), folder / "model")
-    assert done.facts["baseline_factor"] == FACTOR
+    assert done.settings.baseline_factor == FACTOR
     return done.model, folder / "model"
 
 
@@ -85,10 +86,10 @@ def test_in_bfloat16_they_keep_their_labels_and_within_a_hundredth_their_probabi
 def test_evaluation_is_of_both(fitted: tuple[Classifier, Path], tmp_path: Path) -> None:
     model, folder = fitted
     table = write_csv(tmp_path / "new.csv", ["text", "label"], zip(TEXTS, LABELS, strict=True))
-    facts = evaluate(folder, str(table))
+    result = evaluate(folder, str(table))
     names = model.classes_.tolist()
     chosen = of_both(model, TEXTS)[np.arange(len(TEXTS)), [names.index(label) for label in LABELS]]
-    assert facts["test"]["log_loss"] == pytest.approx(-np.log(chosen).mean(), abs=1e-4)
+    assert result.evaluation.test.log_loss == pytest.approx(-np.log(chosen).mean(), abs=1e-4)
 
 
 @pytest.mark.parametrize("gone", ["missing", "empty", "of another"])

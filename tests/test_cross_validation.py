@@ -42,12 +42,14 @@ def unfitted(base: str) -> Classifier:
 
 
 def test_each_example_is_scored_by_a_classifier_that_has_not_seen_it(base: str) -> None:
-    told = cross_validate(pool(), 3, unfitted(base), FOREVER)
-    assert [fold["n"] for fold in told.folds] == [20, 20, 20]
+    done = cross_validate(pool(), 3, unfitted(base), FOREVER)
+    assert [fold.n for fold in done.folds] == [20, 20, 20]
+    told = done.predictions
     np.testing.assert_allclose(told.probabilities.sum(1), 1)
-    assert set(told.answers) == {"majority", "tfidf"}
+    assert told.baselines is not None
+    assert set(told.baselines) == {"majority", "tfidf"}
     right = (told.probabilities.argmax(1) == pool().labels).mean()
-    assert right == pytest.approx(np.mean([fold["accuracy"] for fold in told.folds]))
+    assert right == pytest.approx(np.mean([fold.accuracy for fold in done.folds]))
 
 
 def test_each_fold_and_the_last_classifier_get_an_equal_share_of_the_time(
@@ -80,7 +82,7 @@ def test_number_of_folds_that_makes_no_sense_is_refused(base: str, n_folds: int)
 
 
 def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: str, data: Path, tmp_path: Path) -> None:
-    facts = fit(str(data), unfitted(base), tmp_path / "model", n_folds=3).facts
+    facts = fit(str(data), unfitted(base), tmp_path / "model", n_folds=3).to_json()
     assert facts["test"]["n"] == facts["rows"]["train"] + facts["rows"]["validation"] == 60
     assert (facts["rows"]["test"], len(facts["folds"])) == (0, 3)
     assert facts["overlap"] is None

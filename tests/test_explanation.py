@@ -18,7 +18,8 @@ from rehead.analysis.explanation import contributions, explain
 from rehead.artifact.artifact import Reference
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
-from rehead.evaluation.baselines import Baselines
+from rehead.data.examples import Examples
+from rehead.evaluation.baselines import Baselines, learn
 from rehead.models.ngrams import Ngrams
 from rehead.workflows.fit import fit
 from tests.saved_folders import change_manifest
@@ -40,14 +41,14 @@ def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 
 def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -> None:
-    told = explain(model, "win free lunch")
+    explained = explain(model, "win free lunch")
     loaded = load_artifact(model)
-    label = loaded.labels.index(told["label"])
+    label = loaded.labels.index(explained.label)
     whole, without = loaded.scores(["win free lunch", "win  lunch"]).probabilities[:, label]
     expected = np.log(whole / (1 - whole)) - np.log(without / (1 - without))
-    assert [piece["text"] for piece in told["pieces"]] == ["win", "free", "lunch"]
-    assert told["pieces"][1]["weight"] == pytest.approx(expected, abs=1e-5)
-    assert told["probabilities"][told["label"]] == pytest.approx(whole, abs=1e-5)
+    assert [piece.text for piece in explained.pieces] == ["win", "free", "lunch"]
+    assert explained.pieces[1].weight == pytest.approx(expected, abs=1e-5)
+    assert explained.probabilities[explained.label] == pytest.approx(whole, abs=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -62,15 +63,15 @@ def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.mark.parametrize("text", ["win free, lunch!", "lunch at  noon " * 40, "free", "zebra", " "])
 def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model_with_ngrams: Path, text: str) -> None:
-    told = explain(model_with_ngrams, text)
+    explained = explain(model_with_ngrams, text)
     loaded = load_artifact(model_with_ngrams)
     assert loaded.beside is not None
     baseline, factor = loaded.beside
     logits = baseline.logits([text]) - baseline.logits([""])
-    label = loaded.labels.index(told["label"])
+    label = loaded.labels.index(explained.label)
     expected = factor * (logits[0, label] - logits[0, 1 - label])
-    assert sum(piece["ngrams"] for piece in told["pieces"]) == pytest.approx(expected, abs=1e-5)
-    assert told["baseline_factor"] == 0.4
+    assert sum(piece.ngrams or 0.0 for piece in explained.pieces) == pytest.approx(expected, abs=1e-5)
+    assert explained.baseline_factor == 0.4
 
 
 def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(model_with_ngrams: Path) -> None:
@@ -84,11 +85,40 @@ def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(
     assert found == pytest.approx(0.4 * (3.0 - 0.5))
 
 
+SENTENCES = ["恭喜您中奖了免费领取", "免费领取大奖请回复", "今天中午一起吃饭吗", "晚上回家一起吃饭"] * 3
+
+
+def test_an_ideograph_is_a_word_of_its_own(tmp_path: Path) -> None:
+    texts = [f"{sentence}{i}" for i, sentence in enumerate(SENTENCES)]
+    Classifier("tfidf").fit(texts, ["spam", "spam", "ham", "ham"] * 3).save(tmp_path / "model")
+    explained = explain(tmp_path / "model", "免费领取 free, 吃饭。")
+    assert [piece.text for piece in explained.pieces] == [*"免费领取", "free,", *"吃饭", "。"]
+    weights = {piece.text: piece.weight for piece in explained.pieces}
+    assert explained.label == "spam"
+    assert weights["领"] > 0 > weights["饭"]
+
+
+def test_ideographs_share_what_the_ngrams_say_of_their_run(model_with_ngrams: Path) -> None:
+    loaded = load_artifact(model_with_ngrams)
+    labels = np.array([1, 1, 0, 0] * 3)
+    train = Examples(SENTENCES, labels, ("ham", "spam"), np.arange(12), "sentences")
+    learned = learn(train, train)
+    assert loaded.reference is not None
+    other = replace(loaded, reference=replace(loaded.reference, baselines=learned))
+    text = "免费领取 now 吃饭"
+    pieces = [explanation.Piece(*span, 0.0) for span in explanation._spans(text, 64)]
+    weights = explanation.ngram_weights(other, text, pieces, label=1)
+    assert weights is not None
+    assert weights[0] == weights[3] > 0 > weights[5] == weights[6]
+    logits = learned.logits([text]) - learned.logits([""])
+    assert sum(weights) == pytest.approx(0.4 * (logits[0, 1] - logits[0, 0]), abs=1e-5)
+
+
 def test_without_ngrams_beside_the_head_there_is_nothing_to_say_of_them(model: Path, tmp_path: Path) -> None:
     loaded = Classifier.load(model)
     change_manifest(loaded, baseline_factor=0.0)
     loaded.save(tmp_path / "alone")
-    assert [piece["ngrams"] for piece in explain(tmp_path / "alone", "win free lunch")["pieces"]] == [None] * 3
+    assert [piece.ngrams for piece in explain(tmp_path / "alone", "win free lunch").pieces] == [None] * 3
 
 
 def test_command_prints_both_weights_of_a_word(
@@ -134,14 +164,14 @@ def test_pieces_are_in_order_and_hold_all_that_is_no_white_space(text: str, piec
 
 
 def test_text_without_words_has_no_pieces(model: Path) -> None:
-    assert explain(model, "  ")["pieces"] == []
+    assert explain(model, "  ").pieces == []
 
 
 def test_most_similar_examples_are_told_and_a_text_is_most_like_itself(model: Path, data: Path) -> None:
     text = data.read_text().splitlines()[7].split(",")[0]
-    near = explain(model, text, str(data))["neighbours"]
-    assert (near[0]["row"], near[0]["text"]) == (8, text)
-    assert near[0]["similarity"] == pytest.approx(1, abs=1e-4)
-    similarities = [neighbour["similarity"] for neighbour in near]
+    near = explain(model, text, str(data)).neighbours
+    assert (near[0].row, near[0].text) == (8, text)
+    assert near[0].similarity == pytest.approx(1, abs=1e-4)
+    similarities = [neighbour.similarity for neighbour in near]
     assert similarities == sorted(similarities, reverse=True)
     assert len(near) == 5

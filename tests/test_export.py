@@ -23,7 +23,7 @@ from rehead import Classifier
 from rehead.artifact.loading import load_artifact
 from rehead.data.parts import Sources
 from rehead.evaluation import likelihood
-from rehead.evaluation.decisions import Rule
+from rehead.evaluation.decisions import SingleLabelRule
 from rehead.export import comparison, inputs, ngram_file, onnx_file, quantisation
 from rehead.export.workflow import export
 from rehead.models import ngram_hashes
@@ -383,13 +383,13 @@ def test_rounded_embeddings_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch)
 def test_int8_that_changes_labels_is_refused_and_leaves_nothing(
     saved: Path, written: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    choose = Rule.choose
+    choose = SingleLabelRule.choose
 
     def otherwise(rule: Any, probabilities: np.ndarray) -> np.ndarray:
         """A rule for which the tenth digit counts."""
         return choose(rule, probabilities) + (probabilities[:, 0] * 1e10).astype(np.int64) % 2
 
-    monkeypatch.setattr(Rule, "choose", otherwise)
+    monkeypatch.setattr(SingleLabelRule, "choose", otherwise)
     with pytest.raises(ArtifactError, match=r"of 60 texts keep their labels .* 99\.5% have to.*leave --int8 out"):
         export(saved, "onnx", tmp_path / "onnx", int8=True)
     assert not list(tmp_path.iterdir())

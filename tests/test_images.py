@@ -52,7 +52,7 @@ def vit(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def saved(data: Path, vit: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     folder = tmp_path_factory.mktemp("saved") / "model"
-    return folder, fit(str(data), Classifier(str(vit), tune="head"), folder).facts
+    return folder, fit(str(data), Classifier(str(vit), tune="head"), folder).to_json()
 
 
 def test_facts_are_those_of_images(saved: tuple[Path, dict[str, Any]]) -> None:
@@ -91,7 +91,7 @@ def test_loaded_classifier_can_be_saved_again(saved: tuple[Path, dict[str, Any]]
 def test_every_family_and_way_of_tuning_is_saved_and_loads(family: str, tune: str, data: Path, tmp_path: Path) -> None:
     base = save_tiny_vision_model(tmp_path / "base", family)
     model = Classifier(str(base), tune=tune, depth=2, epochs=1, views=2)
-    facts = fit(str(data), model, tmp_path / "model").facts
+    facts = fit(str(data), model, tmp_path / "model").to_json()
     assert (facts["tune"], facts["depth"]) == (tune, 2)
     new = [image(kind, 77) for kind in ("upright", "lying")]
     np.testing.assert_allclose(
@@ -253,7 +253,7 @@ def test_full_report_colours_mistakes(data: Path, vit: Path, tmp_path: Path) -> 
     (wrong / "upright").rename(wrong / "lying")
     (wrong / "spare").rename(wrong / "upright")
     sources = Sources(str(data), test=str(wrong))
-    page = Path(fit(sources, model, tmp_path / "model", full_report=True).facts["report"]).read_text()
+    page = Path(fit(sources, model, tmp_path / "model", full_report=True).report or "").read_text()
     assert page.count("what speaks for the predicted class in green") == 10
 
 
@@ -292,7 +292,7 @@ def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
 
 def test_adapters_of_a_vision_transformer_are_saved_and_load(data: Path, vit: Path, tmp_path: Path) -> None:
     model = Classifier(str(vit), tune="lora", depth=2, epochs=1)
-    assert fit(str(data), model, tmp_path / "model").facts["tune"] == "lora"
+    assert fit(str(data), model, tmp_path / "model").settings.tune == "lora"
     new = [image("upright", 5)]
     np.testing.assert_allclose(
         rehead.load(str(tmp_path / "model")).predict_proba(new), model.predict_proba(new), atol=1e-5
@@ -314,14 +314,14 @@ def test_base_for_the_other_kind_is_refused(data: Path, vit: Path, tmp_path: Pat
 
 
 def test_cross_validation_of_images(data: Path, vit: Path, tmp_path: Path) -> None:
-    facts = fit(str(data), Classifier(str(vit), tune="head", depth=2), tmp_path / "model", n_folds=3).facts
+    facts = fit(str(data), Classifier(str(vit), tune="head", depth=2), tmp_path / "model", n_folds=3).to_json()
     assert facts["test"]["n"] == 80
     assert len(facts["folds"]) == 3
 
 
 @pytest.mark.slow
 def test_flowers_with_the_real_weights(shared: Path, tmp_path: Path) -> None:
-    facts = fit(str(shared / "oxford17"), Classifier(tune="head"), tmp_path / "model").facts
+    facts = fit(str(shared / "oxford17"), Classifier(tune="head"), tmp_path / "model").to_json()
     assert facts["base"] == "efficientnet-lite0"
     assert facts["test"]["accuracy"] > 0.93
     assert facts["comparison"]["p_value"] < 0.001

@@ -37,7 +37,7 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, set[int
 
 def test_planted_errors_are_the_most_suspicious(noisy: tuple[Path, Path, set[int]], tmp_path: Path) -> None:
     model, data, wrong = noisy
-    facts = label_errors(model, str(data), tmp_path / "errors.csv")
+    facts = label_errors(model, str(data), tmp_path / "errors.csv").to_json()
     table = pd.read_csv(tmp_path / "errors.csv")
     assert facts["examined"] == len(table)
     first = set(table["row"][: len(table) // 10])
@@ -50,7 +50,7 @@ def test_planted_errors_are_the_most_suspicious(noisy: tuple[Path, Path, set[int
 
 def test_curve_falls_and_says_what_more_labels_bring(noisy: tuple[Path, Path, set[int]]) -> None:
     model, data, _ = noisy
-    told = curve_of_model(model, str(data))
+    told = curve_of_model(model, str(data)).to_json()
     assert told["sizes"] == [32, 64, 128]
     assert all(0 <= error <= 1 for errors in told["errors"] for error in errors)
     assert "more labels" in told["verdict"]
@@ -69,7 +69,7 @@ def test_class_with_one_example_is_examined_too(noisy: tuple[Path, Path, set[int
     test = write_csv(tmp_path / "test.csv", ["text", "label"], [("another", "ham"), ("lone too", "rare")])
     base = save_tiny_model(tmp_path / "base", "bert")
     fit(Sources(str(train), test=str(test)), Classifier(str(base), tune="head", depth=1), tmp_path / "model")
-    facts = label_errors(tmp_path / "model", str(train), tmp_path / "errors.csv")
+    facts = label_errors(tmp_path / "model", str(train), tmp_path / "errors.csv").to_json()
     table = pd.read_csv(tmp_path / "errors.csv").set_index("label")
     assert facts["examined"] == len(table) >= 90
     assert table.loc["rare", "suggested"] in ("ham", "spam")

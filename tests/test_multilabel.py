@@ -14,8 +14,9 @@ import rehead
 from rehead import Classifier, DataError
 from rehead.analysis import label_study
 from rehead.data.parts import Sources, prepare
-from rehead.evaluation.decisions import Wanted
-from rehead.workflows.fit import evaluate, fit
+from rehead.evaluation.decisions import DecisionConfig
+from rehead.workflows.evaluate import evaluate
+from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_csv
 
@@ -57,7 +58,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def fitted(base: str, data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("fit") / "model"
     model = Classifier(base, tune="head", depth=3, pool="last")
-    return fit(Sources(str(data)), model, folder, wanted=Wanted("f1", "all"), full_report=True).facts, folder
+    return fit(
+        Sources(str(data)), model, folder, decisions=DecisionConfig("f1", "all"), full_report=True
+    ).to_json(), folder
 
 
 @pytest.mark.parametrize("tune", ["head", "last-1", "full"])
@@ -130,7 +133,7 @@ def test_evaluation_of_a_saved_classifier_is_that_of_its_rule(
 ) -> None:
     facts, folder = fitted
     fresh = write_csv(tmp_path / "fresh.csv", ["text", "labels"], [["lunch at noon call now txt cash", "meal;phone"]])
-    measured = evaluate(folder, str(fresh), tmp_path / "report.html")
+    measured = evaluate(folder, str(fresh), tmp_path / "report.html").to_json()
     assert measured["test"]["n"] == 1
     assert measured["decisions"]["thresholds"] == facts["decisions"]["thresholds"]
     assert (tmp_path / "report.html").is_file()
@@ -141,8 +144,8 @@ def test_planted_wrong_label_is_found(fitted: tuple[dict[str, Any], Path], tmp_p
     labels = [";".join(chosen) for chosen in LABELS]
     labels[0] = "meal"  # the text says that it is a win
     table = write_csv(tmp_path / "planted.csv", ["text", "labels"], zip(TEXTS, labels, strict=True))
-    first = label_study.label_errors(folder, str(table))["most_suspicious"][0]
-    assert (first["row"], first["label"], first["suggested"]) == (2, "meal", "win")
+    first = label_study.label_errors(folder, str(table)).errors.most_suspicious[0]
+    assert (first.row, first.label, first.suggested) == (2, "meal", "win")
 
 
 def test_each_label_is_in_every_part_of_the_split(data: Path) -> None:
@@ -161,7 +164,7 @@ def test_semicolons_can_be_told_to_mean_nothing(tmp_path: Path) -> None:
 
 
 def test_cross_validation_tests_every_text(base: str, data: Path) -> None:
-    facts = fit(Sources(str(data)), Classifier(base, tune="head", depth=3, pool="mean"), n_folds=2).facts
+    facts = fit(Sources(str(data)), Classifier(base, tune="head", depth=3, pool="mean"), n_folds=2).to_json()
     assert facts["test"]["n"] == len(set(TEXTS))
     assert len(facts["folds"]) == 2
 

@@ -22,7 +22,7 @@ from rehead.artifact.predictor import NgramPredictor
 from rehead.data.parts import Sources
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import at_temperature
-from rehead.evaluation.decisions import Wanted
+from rehead.evaluation.decisions import DecisionConfig
 from rehead.export.workflow import export
 from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingError
 from rehead.workflows.fit import fit
@@ -86,7 +86,7 @@ def test_probabilities_are_those_of_the_baseline_beside_another_fit_but_for_the_
     np.testing.assert_allclose(uncalibrated, baseline.probabilities(UNSEEN), atol=1e-6)
     assert told.temperature != 1
     assert told.multilabel == (write is write_several)
-    assert found.facts["test"]["accuracy"] == found.facts["baselines"]["tfidf"]["accuracy"]
+    assert found.evaluation.test.accuracy == found.evaluation.baselines["tfidf"].accuracy
 
 
 def test_estimator_keeps_the_contract_and_comes_back_from_disk(fitted: Classifier, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_report_and_card_speak_of_no_network(model: Path) -> None:
     for text in (page, card):
         assert "majority class" in text
         assert "None" not in text.replace("None: every test text", "")
-        assert "blocks" not in text
+        assert "layers" not in text
     assert "no pretrained model" in page
     assert "What the n-grams bought" in page
     assert "How many labels more?" in page
@@ -195,8 +195,8 @@ def test_printed_table_names_no_baseline_twice(in_process: Run, data: Path, tmp_
 
 def test_a_text_is_most_like_itself(model: Path, data: Path) -> None:
     text = data.read_text().splitlines()[7].split(",")[0]
-    near = rehead.explain(model, text, str(data))["neighbours"]
-    assert (near[0]["row"], near[0]["similarity"]) == (8, pytest.approx(1, abs=1e-6))
+    near = rehead.explain(model, text, str(data)).neighbours
+    assert (near[0].row, near[0].similarity) == (8, pytest.approx(1, abs=1e-6))
 
 
 def test_wrong_labels_are_found_by_ngrams(model: Path, tmp_path: Path) -> None:
@@ -204,12 +204,12 @@ def test_wrong_labels_are_found_by_ngrams(model: Path, tmp_path: Path) -> None:
     wrong = set(range(5, 400, 20))
     swapped = [{"ham": "spam", "spam": "ham"}[label] if i in wrong else label for i, label in enumerate(labels)]
     noisy = write_csv(tmp_path / "noisy.csv", ["text", "label"], zip(texts, swapped, strict=True))
-    first = label_errors(model, str(noisy), tmp_path / "errors.csv")["most_suspicious"]
-    assert len({row["row"] - 2 for row in first} & wrong) >= 0.8 * len(wrong)
+    first = label_errors(model, str(noisy), tmp_path / "errors.csv").errors.most_suspicious
+    assert len({label.row - 2 for label in first} & wrong) >= 0.8 * len(wrong)
 
 
 def test_every_fold_is_tested_and_thresholds_are_chosen(data: Path, tmp_path: Path) -> None:
-    found = fit(str(data), Classifier("tfidf"), n_folds=3, wanted=Wanted("precision", "spam", 0.9)).facts
+    found = fit(str(data), Classifier("tfidf"), n_folds=3, decisions=DecisionConfig("precision", "spam", 0.9)).to_json()
     assert [fold["accuracy"] for fold in found["folds"]] == [1, 1, 1]
     assert found["decisions"]["threshold"]["label"] == "spam"
 
@@ -217,7 +217,7 @@ def test_every_fold_is_tested_and_thresholds_are_chosen(data: Path, tmp_path: Pa
 def test_validation_of_ones_own_is_not_learned_from(data: Path, tmp_path: Path) -> None:
     own = write_messages(tmp_path / "validation.csv", n=20, start=300)
     found = fit(Sources(str(data), validation=str(own)), Classifier("tfidf"))
-    assert found.facts["refitted"] is False
+    assert found.training.refitted is False
 
 
 @pytest.mark.parametrize(

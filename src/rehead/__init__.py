@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rehead.runtime.errors import FetchError as FetchError
     from rehead.runtime.errors import RheadError as RheadError
     from rehead.runtime.errors import SettingError as SettingError
-    from rehead.workflows.fit import evaluate as evaluate
+    from rehead.workflows.evaluate import evaluate as evaluate
     from rehead.workflows.fit import fit as fit
 
 _HOMES = {
@@ -27,7 +27,7 @@ _HOMES = {
     "compare": "rehead.comparison.workflow",
     "search": "rehead.comparison.hyperparameters",
     "fit": "rehead.workflows.fit",
-    "evaluate": "rehead.workflows.fit",
+    "evaluate": "rehead.workflows.evaluate",
     "inspect": "rehead.analysis.inspection",
     "explain": "rehead.analysis.explanation",
     "instruct": "rehead.instruction.workflow",

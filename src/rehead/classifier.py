@@ -29,8 +29,6 @@ from rehead.data.pictures import Picture, as_picture, require_usable
 from rehead.data.splits import stratified
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
-from rehead.evaluation.image_baseline import ImageBaselines
-from rehead.evaluation.multilabel_decisions import MultilabelRule
 from rehead.models.registry import AUTO, TFIDF
 from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
@@ -234,7 +232,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def fit_encoded(
         self,
         data: EncodedData | NgramData,
-        baseline: Baselines | ImageBaselines,
+        baseline: Baselines,
         limits: Limits | None = None,
         resumption: Resumption | None = None,
         *,
@@ -299,10 +297,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             (n,) labels; where a text may have several, (n, n_classes) of 0 and 1, columns in the order of `classes_`.
         """
         probabilities = self.predict_proba(X)
-        rule = self._artifact.rule
-        if isinstance(rule, MultilabelRule):
-            return rule.choose(probabilities)
-        predicted: npt.NDArray[Any] = self.classes_[replace(rule, abstain_below=0.0).choose(probabilities)]
+        chosen = self._artifact.rule.without_abstention().choose(probabilities)
+        predicted: npt.NDArray[Any] = chosen if self._artifact.multilabel else self.classes_[chosen]
         return predicted
 
     @property
@@ -427,7 +423,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
 
-def _of_all(data: EncodedData, baseline: Baselines | ImageBaselines) -> Baselines | ImageBaselines:
+def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
     """Return the baseline as it is learned from training and validation examples together, as a refitted head is."""
     assert baseline.strength is not None  # it was learned just now
     once = data.train.take(np.arange(0, data.n_train, data.views))

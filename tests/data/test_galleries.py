@@ -145,7 +145,7 @@ def test_parts_are_never_taken_for_classes(tmp_path: Path) -> None:
             archive.write(file, file.relative_to(tmp_path))
     with pytest.raises(DataError, match=r"its folders are parts \(test, train\); unpack it"):
         gather(Sources(str(tmp_path / "data.zip")))
-    facts = rehead.inspect(str(tmp_path / "data"))
+    facts = rehead.inspect(str(tmp_path / "data")).to_json()
     assert set(facts["classes"]) == {"lying", "upright"}
     assert facts["lengths"] is None
     with pytest.raises(SettingError, match="these are images"):

@@ -8,7 +8,7 @@ from scipy.special import softmax
 
 from rehead.evaluation import likelihood
 from rehead.evaluation.calibration import Mixture, at_temperature, calibrated_losses, stacking, temperature
-from rehead.evaluation.metrics import evaluate
+from rehead.evaluation.metrics import measure
 
 
 def drawn(n: int, n_classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -29,8 +29,8 @@ def test_calibration_error_falls() -> None:
     logits, labels = drawn(4000)
     fresh, fresh_labels = drawn(4000, seed=1)
     found = temperature(3 * logits, labels)
-    before = evaluate(softmax(3 * fresh, axis=1), fresh_labels, ("a", "b", "c")).ece
-    after = evaluate(softmax(3 * fresh / found, axis=1), fresh_labels, ("a", "b", "c")).ece
+    before = measure(softmax(3 * fresh, axis=1), fresh_labels, ("a", "b", "c")).ece
+    after = measure(softmax(3 * fresh / found, axis=1), fresh_labels, ("a", "b", "c")).ece
     assert after < before / 3
 
 

@@ -32,13 +32,13 @@ def outcomes(both: int, only_this: int, only_other: int, neither: int) -> tuple[
             5,
             2,
             "a tie with TF-IDF on 110 texts; difference +2.7 points, 95 % interval -2.8 to +8.7; about 560 more would "
-            "tell",
+            "decide",
         ),
         (
             20,
             19,
             "a tie with TF-IDF on 142 texts; difference +0.7 points, 95 % interval -8.0 to +9.4; no number of examples "
-            "is likely to tell them apart",
+            "is likely to separate them",
         ),
     ],
 )
@@ -77,6 +77,22 @@ def test_interval_holds_the_difference_and_turns_with_the_sides(both: int, this:
     assert -1 - 1e-9 <= low <= (this - other) / n + 1e-9
     assert (this - other) / n - 1e-9 <= high <= 1 + 1e-9
     assert paired_interval(both, other, this, no) == pytest.approx((-high, -low), abs=1e-9)
+
+
+@given(st.integers(0, 200), st.integers(0, 40), st.integers(0, 40), st.integers(0, 200))
+def test_a_tie_is_what_the_test_and_the_interval_both_call_one(both: int, this: int, other: int, no: int) -> None:
+    if not both + this + other + no:
+        return
+    result = compare(*outcomes(both, this, other, no), "HOG")
+    holds_zero = result.interval[0] <= 0 <= result.interval[1]
+    assert result.verdict.startswith("a tie") == holds_zero == (result.p_value >= 0.05)
+
+
+def test_an_interval_that_barely_leaves_zero_out_reaches_to_it_where_the_test_does_not_reject() -> None:
+    assert paired_interval(4, 7, 1, 8)[0] > 0.02
+    result = compare(*outcomes(4, 7, 1, 8), "HOG", what="images")
+    assert (result.p_value > 0.05, result.interval[0]) == (True, 0.0)
+    assert result.verdict.startswith("a tie with HOG on 20 images; difference +30.0 points, 95 % interval 0.0 to +")
 
 
 @pytest.mark.parametrize("shares", [(0.7, 0.1, 0.05, 0.15), (0.9, 0.06, 0.02, 0.02), (0.5, 0.2, 0.2, 0.1)])

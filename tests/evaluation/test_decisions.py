@@ -9,7 +9,14 @@ from scipy.special import softmax
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.metrics import f1_score, precision_score, recall_score
 
-from rehead.evaluation.decisions import Rule, Wanted, require_possible, rule_for, set_threshold, threshold_for
+from rehead.evaluation.decisions import (
+    DecisionConfig,
+    SingleLabelRule,
+    choose_rule,
+    saved_rule,
+    set_threshold,
+    threshold_for,
+)
 from rehead.runtime.errors import SettingError
 
 NAMES = ("ham", "spam", "news")
@@ -23,24 +30,24 @@ def drawn(n: int, seed: int = 0, n_classes: int = 3) -> tuple[np.ndarray, np.nda
 
 def test_most_probable_label_is_chosen_by_default() -> None:
     probabilities, _ = drawn(50)
-    assert Rule().choose(probabilities).tolist() == probabilities.argmax(1).tolist()
+    assert SingleLabelRule().choose(probabilities).tolist() == probabilities.argmax(1).tolist()
 
 
 def test_below_the_threshold_the_most_probable_other_label_is_chosen() -> None:
     probabilities = np.array([[0.2, 0.7, 0.1], [0.1, 0.85, 0.05], [0.8, 0.1, 0.1]])
-    assert Rule(threshold=(1, 0.8)).choose(probabilities).tolist() == [0, 1, 0]
-    assert Rule(threshold=(1, 0.05)).choose(probabilities).tolist() == [1, 1, 1]
+    assert SingleLabelRule(threshold=(1, 0.8)).choose(probabilities).tolist() == [0, 1, 0]
+    assert SingleLabelRule(threshold=(1, 0.05)).choose(probabilities).tolist() == [1, 1, 1]
 
 
 def test_answer_with_the_least_expected_cost_is_chosen() -> None:
     costs = np.array([[0.0, 1.0], [10.0, 0.0]])  # to miss the second class costs ten times as much
     probabilities = np.array([[0.85, 0.15], [0.95, 0.05]])
-    assert Rule(costs=costs).choose(probabilities).tolist() == [1, 0]
+    assert SingleLabelRule(costs=costs).choose(probabilities).tolist() == [1, 0]
 
 
 def test_it_abstains_where_it_is_not_sure() -> None:
     probabilities = np.array([[0.5, 0.3, 0.2], [0.9, 0.05, 0.05]])
-    assert Rule(abstain_below=0.6).choose(probabilities).tolist() == [-1, 0]
+    assert SingleLabelRule(abstain_below=0.6).choose(probabilities).tolist() == [-1, 0]
 
 
 @pytest.mark.parametrize("measure", ["precision", "recall"])
@@ -52,7 +59,7 @@ def test_threshold_reaches_what_was_wanted_of_it(measure: str, least: float, see
     except SettingError:
         assert measure == "precision"  # all called so has a recall of 1, but the surest may be wrong
         return
-    predicted = Rule(threshold=(1, at)).choose(probabilities) == 1
+    predicted = SingleLabelRule(threshold=(1, at)).choose(probabilities) == 1
     score = precision_score if measure == "precision" else recall_score
     assert score(labels == 1, predicted) >= least
 
@@ -72,7 +79,7 @@ def test_threshold_for_f1_has_the_best_there_is() -> None:
     probabilities, labels = drawn(200, 3, 2)
     at = threshold_for(probabilities, labels, 1, "f1", 0.0)
     best = max(f1_score(labels == 1, probabilities[:, 1] >= other) for other in probabilities[:, 1])
-    assert f1_score(labels == 1, Rule(threshold=(1, at)).choose(probabilities) == 1) == pytest.approx(best)
+    assert f1_score(labels == 1, SingleLabelRule(threshold=(1, at)).choose(probabilities) == 1) == pytest.approx(best)
 
 
 def test_precision_that_is_never_reached_is_refused_with_what_is() -> None:
@@ -116,46 +123,50 @@ def test_sets_are_those_of_mapie(coverage: float) -> None:
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 def test_sets_hold_the_true_label_as_often_as_was_wanted(coverage: float) -> None:
     probabilities, labels = drawn(2000)
-    rule = Rule(set_above=set_threshold(probabilities, labels, coverage), coverage=coverage)
-    told = rule.tell(*drawn(4000, seed=1), NAMES)
-    assert told["coverage"] == pytest.approx(coverage, abs=0.02)
-    assert 1 <= told["set_size"] <= 3
+    rule = SingleLabelRule(set_above=set_threshold(probabilities, labels, coverage), coverage=coverage)
+    sets = rule.measured(*drawn(4000, seed=1), NAMES).test.sets
+    assert sets is not None
+    assert sets.coverage == pytest.approx(coverage, abs=0.02)
+    assert 1 <= sets.set_size <= 3
 
 
 def test_coverage_that_the_examples_cannot_show_is_refused() -> None:
     with pytest.raises(SettingError, match="99 validation examples"):
-        require_possible(Wanted(coverage=0.99), NAMES, 98)
-    require_possible(Wanted(coverage=0.99), NAMES, 99)
+        DecisionConfig(coverage=0.99).require_possible(NAMES, 98, multilabel=False)
+    DecisionConfig(coverage=0.99).require_possible(NAMES, 99, multilabel=False)
 
 
 def test_most_probable_label_is_always_in_the_set() -> None:
-    assert Rule(set_above=0.9).sets(np.array([[0.5, 0.3, 0.2]])).tolist() == [[True, False, False]]
+    assert SingleLabelRule(set_above=0.9).sets(np.array([[0.5, 0.3, 0.2]])).tolist() == [[True, False, False]]
 
 
-def test_what_a_rule_comes_to_is_told() -> None:
+def test_what_a_rule_comes_to_is_measured() -> None:
     probabilities = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0], [0.45, 0.55, 0.0], [0.4, 0.3, 0.3]])
     labels = np.array([0, 1, 0, 2])
-    told = Rule(threshold=(1, 0.5), abstain_below=0.5).tell(probabilities, labels, NAMES)
+    rule = SingleLabelRule(threshold=(1, 0.5), abstain_below=0.5)
+    outcome = rule.measured(probabilities, labels, NAMES).to_json()["test"]
     expected = {"answered": 0.75, "accuracy": pytest.approx(2 / 3), "label": "spam", "precision": 0.5, "recall": 1}
-    assert told == {**expected, "specificity": pytest.approx(2 / 3)}
+    assert outcome == {**expected, "specificity": pytest.approx(2 / 3)}
     costs = np.array([[0, 1, 1], [5, 0, 5], [1, 1, 0]])
-    assert Rule(costs=costs).tell(probabilities, labels, NAMES)["cost"] == 0.5  # twice 1
+    assert SingleLabelRule(costs=costs).measured(probabilities, labels, NAMES).test.cost == 0.5  # twice 1
 
 
 def test_rule_is_made_of_what_is_wanted() -> None:
     probabilities, labels = drawn(300)
-    wanted = Wanted("recall", "spam", 0.9, abstain_below=0.4, coverage=0.9)
-    rule = rule_for(wanted, probabilities, labels, NAMES)
+    config = DecisionConfig("recall", "spam", 0.9, abstain_below=0.4, coverage=0.9)
+    rule = choose_rule(config, probabilities, labels, NAMES)
     assert rule.threshold == (1, threshold_for(probabilities, labels, 1, "recall", 0.9))
     assert (rule.abstain_below, rule.set_above) == (0.4, set_threshold(probabilities, labels, 0.9))
-    costs = rule_for(Wanted(costs={"ham": {"spam": 5}}), probabilities, labels, NAMES).costs
+    costs = choose_rule(DecisionConfig(costs={"ham": {"spam": 5}}), probabilities, labels, NAMES).costs
     assert costs is not None
     assert costs.tolist() == [[0, 5, 1], [1, 0, 1], [1, 1, 0]]
 
 
 def test_rule_survives_json() -> None:
-    rule = Rule((2, 0.7), np.array([[0.0, 1.0, 2.0]] * 3), 0.4, 0.05, 0.95)
-    again = Rule.from_json(rule.to_json(NAMES), NAMES)
+    rule = SingleLabelRule((2, 0.7), np.array([[0.0, 1.0, 2.0]] * 3), 0.4, 0.05, 0.95)
+    again = saved_rule(rule.measured(*drawn(20), NAMES).to_json(), NAMES, multilabel=False)
+    assert isinstance(again, SingleLabelRule)
     assert again.costs.tolist() == rule.costs.tolist()
     assert (again.threshold, again.abstain_below, again.set_above, again.coverage) == ((2, 0.7), 0.4, 0.05, 0.95)
-    assert Rule.from_json(Rule().to_json(NAMES), NAMES) == Rule()
+    plain = SingleLabelRule().measured(*drawn(20), NAMES).to_json()
+    assert saved_rule(plain, NAMES, multilabel=False) == saved_rule(None, NAMES, multilabel=False) == SingleLabelRule()

@@ -1,5 +1,7 @@
 """Bootstrap intervals: scikit-learn's measures on the same resamples, and as wide as theory has them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.special import softmax
@@ -14,7 +16,15 @@ from sklearn.metrics import (
 )
 
 from rehead.evaluation import intervals
-from rehead.evaluation.intervals import bootstrap, bootstrap_of, bootstrap_several
+from rehead.evaluation.intervals import bootstrap
+
+
+def bootstrap_of(measure: Callable[[np.ndarray], float], n: int) -> tuple[float, float]:
+    """Return the plain percentile interval of any measure of the examples at positions that may repeat."""
+    generator = np.random.default_rng(0)
+    values = [measure(generator.integers(0, n, n)) for _ in range(1000)]
+    low, high = np.quantile(values, [0.025, 0.975])
+    return float(low), float(high)
 
 
 def case(n: int = 80, n_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
@@ -39,7 +49,7 @@ def case(n: int = 80, n_classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
 def test_interval_is_that_of_scikit_learns_measure(name: str, measure) -> None:
     probabilities, labels = case()
     ours = bootstrap(probabilities, labels)[name]
-    theirs = bootstrap_of(lambda rows: measure(probabilities[rows], labels[rows]), len(labels), 1000)
+    theirs = bootstrap_of(lambda rows: measure(probabilities[rows], labels[rows]), len(labels))
     assert ours == pytest.approx(theirs, abs=1e-9)
 
 
@@ -60,8 +70,8 @@ def test_so_it_is_where_a_text_may_have_several_labels(name: str, measure) -> No
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 2, (80, 3))
     probabilities = (1 / (1 + np.exp(-generator.normal(size=(80, 3)) - 2 * labels + 1))).round(2).clip(0.01, 0.99)
-    ours = bootstrap_several(probabilities, labels)[name]
-    theirs = bootstrap_of(lambda rows: measure(probabilities[rows], labels[rows]), 80, 1000)
+    ours = bootstrap(probabilities, labels)[name]
+    theirs = bootstrap_of(lambda rows: measure(probabilities[rows], labels[rows]), 80)
     assert ours == pytest.approx(theirs, abs=1e-9)
 
 

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from sklearn.metrics import balanced_accuracy_score
 from torchmetrics.functional.classification import binary_calibration_error
 
-from rehead.evaluation.metrics import calibration_gap, evaluate, macro_f1
+from rehead.evaluation.metrics import calibration_gap, macro_f1, measure
 
 NAMES = ("ham", "spam", "news")
 
@@ -31,7 +31,7 @@ def certain(predicted: np.ndarray, n_classes: int = 3, confidence: float = 0.8) 
 
 @pytest.fixture
 def measured():
-    return evaluate(certain(PREDICTED), LABELS, NAMES)
+    return measure(certain(PREDICTED), LABELS, NAMES)
 
 
 def test_accuracy_is_the_share_of_right_predictions(measured) -> None:
@@ -71,13 +71,13 @@ def test_log_loss_is_the_mean_negative_log_of_the_true_class(measured) -> None:
 def test_interval_is_wilsons(right: int, n: int, low: float, high: float) -> None:
     labels = np.zeros(n, dtype=np.int64)
     predicted = np.array([0] * right + [1] * (n - right))
-    assert evaluate(certain(predicted, 2), labels, ("a", "b")).accuracy_ci == pytest.approx((low, high), abs=1e-6)
+    assert measure(certain(predicted, 2), labels, ("a", "b")).accuracy_ci == pytest.approx((low, high), abs=1e-6)
 
 
 def test_calibration_error_is_the_mean_gap_between_confidence_and_accuracy_in_a_bin() -> None:
     # Bins are 1/15 wide: 0.95 alone, right; 0.70 twice, right once. (1 · |1 - 0.95| + 2 · |0.5 - 0.7|) / 3
     probabilities = np.array([[0.95, 0.05], [0.7, 0.3], [0.7, 0.3]])
-    assert evaluate(probabilities, np.array([0, 0, 1]), ("a", "b")).ece == pytest.approx(0.15)
+    assert measure(probabilities, np.array([0, 0, 1]), ("a", "b")).ece == pytest.approx(0.15)
 
 
 @given(confidence=st.lists(st.floats(0, 1, exclude_max=True), min_size=1, max_size=50), seed=st.integers(0, 9))
@@ -91,13 +91,13 @@ def test_calibration_error_is_that_of_torchmetrics(confidence: list[float], seed
 
 def test_certain_and_right_is_calibrated() -> None:
     probabilities = np.eye(3)[LABELS]
-    measured = evaluate(probabilities, LABELS, NAMES)
+    measured = measure(probabilities, LABELS, NAMES)
     assert (measured.accuracy, measured.macro_f1, measured.ece) == pytest.approx((1, 1, 0))
     assert measured.log_loss == pytest.approx(0, abs=1e-12)
 
 
 def test_certain_and_wrong_has_a_finite_log_loss() -> None:
-    assert math.isfinite(evaluate(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss)
+    assert math.isfinite(measure(np.array([[1.0, 0.0]]), np.array([1]), ("a", "b")).log_loss)
 
 
 def test_json_holds_plain_numbers_and_lists(measured) -> None:
@@ -124,7 +124,7 @@ def scored(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 @given(scored())
 def test_for_any_predictions_the_numbers_agree_with_each_other(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case
-    measured = evaluate(probabilities, labels, ("a", "b", "c", "d")[: probabilities.shape[1]])
+    measured = measure(probabilities, labels, ("a", "b", "c", "d")[: probabilities.shape[1]])
     confusion = np.array(measured.confusion)
     low, high = measured.accuracy_ci
     assert confusion.sum() == measured.n == len(labels)
@@ -139,7 +139,7 @@ def test_for_any_predictions_the_numbers_agree_with_each_other(case: tuple[np.nd
 @given(scored())
 def test_for_any_predictions_scikit_learn_agrees(case: tuple[np.ndarray, np.ndarray]) -> None:
     probabilities, labels = case
-    measured = evaluate(probabilities, labels, ("a", "b", "c", "d")[: probabilities.shape[1]])
+    measured = measure(probabilities, labels, ("a", "b", "c", "d")[: probabilities.shape[1]])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # one class alone, or one never seen, is no mistake here
         assert measured.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, probabilities.argmax(1)))
@@ -150,19 +150,19 @@ def test_for_any_predictions_scikit_learn_agrees(case: tuple[np.ndarray, np.ndar
 
 
 def test_areas_are_one_where_the_classes_are_told_apart(measured) -> None:
-    apart = evaluate(certain(LABELS), LABELS, NAMES)
+    apart = measure(certain(LABELS), LABELS, NAMES)
     assert (apart.roc_auc, apart.pr_auc, apart.mcc, apart.brier) == pytest.approx((1, 1, 1, 0.06))
     assert [row.roc_auc for row in apart.per_class] == [1, 1, 1]
 
 
 def test_areas_of_a_class_without_examples_are_not_known() -> None:
-    news = evaluate(certain(np.array([0, 1, 0])), np.array([0, 1, 1]), NAMES).per_class[2]
+    news = measure(certain(np.array([0, 1, 0])), np.array([0, 1, 1]), NAMES).per_class[2]
     assert (news.roc_auc, news.pr_auc, news.support) == (None, None, 0)
 
 
 def test_sensitivity_is_the_recall_at_which_one_in_twenty_others_is_taken_for_the_class() -> None:
     scores = np.concatenate([np.linspace(0, 0.9, 100), np.linspace(0.05, 0.95, 10)])
     labels = np.repeat([0, 1], [100, 10])
-    told = evaluate(np.stack([1 - scores, scores], axis=1), labels, ("benign", "malignant")).per_class[1]
+    told = measure(np.stack([1 - scores, scores], axis=1), labels, ("benign", "malignant")).per_class[1]
     # The five highest of the others lie above 0.9 * 94 / 99.
     assert told.sensitivity == (scores[100:] > 0.9 * 94 / 99).mean()

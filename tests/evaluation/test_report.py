@@ -13,9 +13,12 @@ import yaml
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
+from rehead.evaluation.evaluation import Overlap
 from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, render_model_card, write
 from rehead.runtime.errors import ArtifactError
-from rehead.workflows.fit import evaluate, fit
+from rehead.workflows.evaluate import evaluate
+from rehead.workflows.fit import fit
+from rehead.workflows.results import FitResult, TriedStrategy
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
 
@@ -44,9 +47,13 @@ def base(folder: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def facts(folder: Path, data: Path, base: str) -> dict[str, Any]:
+def result(folder: Path, data: Path, base: str) -> FitResult:
     """Of a real fit whose labels and file name are hostile."""
-    return fit(Sources(str(data)), Classifier(base), folder / "model").facts
+    return fit(Sources(str(data)), Classifier(base), folder / "model")
+
+
+def with_settings(result: FitResult, **changes: Any) -> FitResult:
+    return replace(result, settings=replace(result.settings, **changes))
 
 
 class Elements(HTMLParser):
@@ -67,78 +74,83 @@ def header_of(card: str) -> Any:
     return yaml.safe_load(card.split("---\n")[1])
 
 
-def test_report_shows_the_headline_number(facts: dict[str, Any]) -> None:
-    accuracy = f"{100 * facts['test']['accuracy']:.2f} %"
-    assert f'<p class="headline">{accuracy}</p>' in render_html(facts, [], DRAWN)
+def test_report_shows_the_headline_number(result: FitResult) -> None:
+    accuracy = f"{100 * result.evaluation.test.accuracy:.2f} %"
+    assert f'<p class="headline">{accuracy}</p>' in render_html(result, [], DRAWN)
 
 
-def test_report_shows_the_headline_number_of_these_facts_and_no_other(facts: dict[str, Any]) -> None:
-    other = {**facts, "test": {**facts["test"], "accuracy": 0.12345}}
+def test_report_shows_the_headline_number_of_this_result_and_no_other(result: FitResult) -> None:
+    test = replace(result.evaluation.test, accuracy=0.12345)
+    other = replace(result, evaluation=replace(result.evaluation, test=test))
     assert '<p class="headline">12.35 %</p>' in render_html(other, [], DRAWN)
 
 
-def test_report_escapes_markup_in_texts_labels_and_file_names(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [MISTAKE], DRAWN)
+def test_report_escapes_markup_in_texts_labels_and_file_names(result: FitResult) -> None:
+    page = render_html(result, [MISTAKE], DRAWN)
     assert Elements(page).tags.count("script") == 1  # the report's own
     assert "&lt;script&gt;alert" in page
     assert "{{ 7 * 7 }}" in page
 
 
-def test_report_needs_nothing_from_outside(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [MISTAKE], DRAWN)
+def test_report_needs_nothing_from_outside(result: FitResult) -> None:
+    page = render_html(result, [MISTAKE], DRAWN)
     assert "http" not in page
     assert not re.search(r"@import|url\(|//\w", page)
     assert Elements(page).addresses == []
 
 
-def test_report_lists_the_mistakes_given(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [MISTAKE], DRAWN)
+def test_report_lists_the_mistakes_given(result: FitResult) -> None:
+    page = render_html(result, [MISTAKE], DRAWN)
     assert '<td class="number">17</td>' in page
     assert "0.9876" in page
 
 
-def test_report_says_which_rows_were_not_used(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [], DRAWN)
+def test_report_says_which_rows_were_not_used(result: FitResult) -> None:
+    page = render_html(result, [], DRAWN)
     assert re.search(r"1: duplicate \(rows 62\)", page)
     assert re.search(r"1: no text \(rows 63\)", page)
 
 
-def test_report_warns_of_test_texts_that_were_trained_on(facts: dict[str, Any]) -> None:
-    overlap = {
-        "n": 3,
-        "near": 2,
-        "test_without": {**facts["test"], "accuracy": 0.4321},
-        "baselines_without": facts["baselines"],
-        "comparison_without": {**facts["comparison"], "verdict": "worse than the baseline"},
-    }
-    page = render_html({**facts, "overlap": overlap}, [], DRAWN)
+def test_report_warns_of_test_texts_that_were_trained_on(result: FitResult) -> None:
+    evaluation = result.evaluation
+    assert evaluation.comparison is not None
+    overlap = Overlap(
+        n=3,
+        near=2,
+        test_without=replace(evaluation.test, accuracy=0.4321),
+        baselines_without=evaluation.baselines,
+        comparison_without=replace(evaluation.comparison, verdict="worse than the baseline"),
+    )
+    page = render_html(replace(result, evaluation=replace(evaluation, overlap=overlap)), [], DRAWN)
     assert "5 of the 12 test texts are also in the training data, 2 of them with small changes" in page
     assert "Without the overlap: worse than the baseline." in page
     assert "43.21 %" in page
 
 
-def test_report_shows_verdict_findings_and_split(facts: dict[str, Any]) -> None:
-    page = render_html(facts, [], DRAWN)
-    assert facts["comparison"]["verdict"][1:] in page
-    assert facts["split"] in page
-    (duplicates,) = [finding for finding in facts["findings"] if finding["kind"] == "duplicates"]
-    assert f"<strong>note</strong>: {duplicates['count']} duplicates" in page
+def test_report_shows_verdict_findings_and_split(result: FitResult) -> None:
+    page = render_html(result, [], DRAWN)
+    assert result.evaluation.comparison is not None
+    assert result.evaluation.comparison.verdict[1:] in page
+    assert result.split in page
+    (duplicates,) = [finding for finding in result.findings if finding.kind == "duplicates"]
+    assert f"<strong>note</strong>: {duplicates.count} duplicates" in page
 
 
-def test_depths_at_which_a_pooling_was_not_measured_stay_empty(facts: dict[str, Any]) -> None:
+def test_depths_at_which_a_pooling_was_not_measured_stay_empty(result: FitResult) -> None:
     profile = {"mean": {1: 0.5123, 2: 0.4123}, "layers": {2: 0.3123}}
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8]])
     test = Examples(["a", "b"], np.array([0, 1]), ("ham", "spam"), np.arange(2), "test")
-    told = {**facts, "profile": profile, "depth": 2, "pool": "layers"}
-    page = render_html(told, [], figures(probabilities, test, told))
+    settings, training = replace(result.settings, depth=2, pool="layers"), replace(result.training, profile=profile)
+    drawn = figures(probabilities, test, profile, depth=2)
+    page = render_html(replace(result, settings=settings, training=training), [], drawn)
     assert '<td class="number">0.5123</td><td class="number"></td>' in page
     assert "<strong>0.3123</strong>" in page
 
 
-def test_report_draws_what_was_measured(facts: dict[str, Any]) -> None:
+def test_report_draws_what_was_measured(result: FitResult) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     test = Examples(["a", "b", "c"], np.array([0, 1, 0]), ("ham", "spam"), np.arange(3), "test")
-    page = render_html(facts, [], figures(probabilities, test, {"profile": {"last": {1: 0.5, 2: 0.4}}, "depth": 2}))
+    page = render_html(result, [], figures(probabilities, test, {"last": {1: 0.5, 2: 0.4}}, depth=2))
     assert page.count("<svg") == 3
     assert "0.8" in page
 
@@ -151,24 +163,30 @@ def test_full_report_has_suspects_a_curve_and_explained_mistakes(base: str, tmp_
     ]
     data = write_csv(tmp_path / "noisy.csv", ["text", "label"], rows)
     model = Classifier(base, tune="head", depth=1, pool="mean")
-    facts = fit(str(data), model, tmp_path / "model", full_report=True).facts
-    page = Path(facts["report"]).read_text()
-    assert facts["label_study"]["errors"]["examined"] == facts["rows"]["train"] + facts["rows"]["validation"]
+    result = fit(str(data), model, tmp_path / "model", full_report=True)
+    assert result.report is not None
+    assert result.label_study is not None
+    assert result.rows.train is not None
+    page = Path(result.report).read_text()
+    assert result.label_study.errors.examined == result.rows.train + (result.rows.validation or 0)
     assert "How many labels more?" in page
     assert "Labels that may be wrong" in page
     assert re.search(r'<span style="background: rgba\((46, 160, 67|248, 81, 73), 0\.\d\d\)[^"]*">\w+</span>', page)
 
 
-def test_report_of_a_fit_is_in_the_saved_folder(facts: dict[str, Any]) -> None:
-    page = Path(facts["report"]).read_text()
-    assert Path(facts["report"]).parent == Path(facts["model"])
-    assert f"{100 * facts['test']['accuracy']:.2f} %" in page
+def test_report_of_a_fit_is_in_the_saved_folder(result: FitResult) -> None:
+    assert result.report is not None
+    assert result.folder is not None
+    page = Path(result.report).read_text()
+    assert Path(result.report).parent == Path(result.folder)
+    assert f"{100 * result.evaluation.test.accuracy:.2f} %" in page
 
 
-def test_evaluation_of_a_saved_classifier_writes_a_report(facts: dict[str, Any], data: Path, tmp_path: Path) -> None:
-    found = evaluate(facts["model"], str(data), tmp_path / "again.html")
+def test_evaluation_of_a_saved_classifier_writes_a_report(result: FitResult, data: Path, tmp_path: Path) -> None:
+    assert result.folder is not None
+    evaluated = evaluate(result.folder, str(data), tmp_path / "again.html")
     page = (tmp_path / "again.html").read_text()
-    assert f'<p class="headline">{100 * found["test"]["accuracy"]:.2f} %</p>' in page
+    assert f'<p class="headline">{100 * evaluated.evaluation.test.accuracy:.2f} %</p>' in page
     assert Elements(page).tags.count("script") == 1  # the report's own
 
 
@@ -194,77 +212,78 @@ def test_no_more_than_twenty_mistakes_are_shown() -> None:
     assert len(mistakes(np.tile([0.9, 0.1], (30, 1)), test)) == 20
 
 
-def test_model_card_has_a_header_with_a_model_index(facts: dict[str, Any]) -> None:
-    header = header_of(render_model_card(facts))
-    (result,) = header["model-index"][0]["results"]
-    values = {metric["type"]: metric["value"] for metric in result["metrics"]}
+def test_model_card_has_a_header_with_a_model_index(result: FitResult) -> None:
+    header = header_of(render_model_card(result))
+    (listed,) = header["model-index"][0]["results"]
+    values = {metric["type"]: metric["value"] for metric in listed["metrics"]}
     assert header["pipeline_tag"] == "text-classification"
-    assert values == pytest.approx({"accuracy": facts["test"]["accuracy"], "f1": facts["test"]["macro_f1"]}, abs=1e-6)
+    test = result.evaluation.test
+    assert values == pytest.approx({"accuracy": test.accuracy, "f1": test.macro_f1}, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["a: b.csv", 'it\'s "quoted".csv', "- #1.csv", "back\\slash.csv", "ünï.csv", "yes"])
-def test_model_card_header_holds_any_name_of_the_data(facts: dict[str, Any], name: str) -> None:
-    header = header_of(render_model_card({**facts, "data": name}))
+def test_model_card_header_holds_any_name_of_the_data(result: FitResult, name: str) -> None:
+    header = header_of(render_model_card(replace(result, data=name)))
     assert header["model-index"][0]["results"][0]["dataset"]["name"] == name
 
 
 @pytest.mark.parametrize(("pool", "library"), [("last", "transformers"), ("cls", "transformers"), ("mean", "rehead")])
-def test_model_card_names_the_library_that_can_load_it(facts: dict[str, Any], pool: str, library: str) -> None:
-    card = render_model_card({**facts, "pool": pool, "baseline_factor": 0.0})
+def test_model_card_names_the_library_that_can_load_it(result: FitResult, pool: str, library: str) -> None:
+    card = render_model_card(with_settings(result, pool=pool, baseline_factor=0.0))
     assert header_of(card)["library_name"] == library
     assert ("from transformers import pipeline" in card) == (library == "transformers")
 
 
-def test_model_card_and_report_say_that_ngrams_stand_beside_the_head(facts: dict[str, Any]) -> None:
-    told = {**facts, "pool": "last", "baseline_factor": 0.412}
-    for page in (card := render_model_card(told), render_html(told, [], DRAWN)):
+def test_model_card_and_report_say_that_ngrams_stand_beside_the_head(result: FitResult) -> None:
+    changed = with_settings(result, pool="last", baseline_factor=0.412)
+    for page in (card := render_model_card(changed), render_html(changed, [], DRAWN)):
         assert "Word and character n-grams stand beside the head (factor 0.41)" in page
         assert "rehead fit --no-ngrams" in page
     assert header_of(card)["library_name"] == "rehead"
     assert "from transformers import pipeline" not in card
 
 
-def test_report_of_images_says_what_stands_beside_the_head(facts: dict[str, Any]) -> None:
-    baselines = {"hog": facts["baselines"]["tfidf"], "majority": facts["baselines"]["majority"]}
-    page = render_html({**facts, "what": "images", "baselines": baselines, "baseline_factor": 0.5}, [], DRAWN)
+def test_report_of_images_says_what_stands_beside_the_head(result: FitResult) -> None:
+    of_texts = result.evaluation.baselines
+    assert of_texts is not None
+    baselines = {"hog": of_texts["tfidf"], "majority": of_texts["majority"]}
+    evaluation = replace(result.evaluation, what="images", baselines=baselines)
+    page = render_html(with_settings(replace(result, evaluation=evaluation), baseline_factor=0.5), [], DRAWN)
     assert "Colours and edges stand beside the head (factor 0.50)" in page
     assert "--no-ngrams" not in page
 
 
-def test_report_lists_what_was_tried(facts: dict[str, Any]) -> None:
-    stage = {"tune": "head", "validation_log_loss": 0.4321, "seconds": 1.0, "trainable": 66, "kept": False}
-    trained = {
-        **stage,
-        "tune": "last-4",
-        "validation_log_loss": 0.1234,
-        "seconds": 20.5,
-        "trainable": 1234,
-        "kept": True,
-    }
-    page = render_html({**facts, "stages": [stage, trained], "stopped": "time is up", "refitted": False}, [], DRAWN)
+def test_report_lists_what_was_tried(result: FitResult) -> None:
+    stages = [
+        TriedStrategy("head", 0.4321, 1.0, 66, kept=False, epochs=None),
+        TriedStrategy("last-4", 0.1234, 20.5, 1234, kept=True, epochs=None),
+    ]
+    training = replace(result.training, stages=stages, stopped="time is up", refitted=False)
+    page = render_html(replace(result, training=training), [], DRAWN)
     rows = [re.sub(r"<[^>]+>", " ", row).split() for row in re.findall(r"<tr><td>(?:head|last-4)<.*</tr>", page)]
     assert rows == [["head", "0.4321", "1.0", "not", "kept"], ["last-4", "0.1234", "20.5", "kept"]]
     assert "it went no further, since time is up" in page
 
 
-def test_a_line_below_a_word_says_what_its_ngrams_do(facts: dict[str, Any]) -> None:
+def test_a_line_below_a_word_says_what_its_ngrams_do(result: FitResult) -> None:
     shaded = replace(MISTAKE, shaded=[("win", 2.0, -1.0), (" ", 0.0, 0.0)])
-    page = render_html({**facts, "baseline_factor": 0.4}, [shaded], DRAWN)
+    page = render_html(with_settings(result, baseline_factor=0.4), [shaded], DRAWN)
     style = "background: rgba(46, 160, 67, 0.50); border-bottom: 3px solid rgba(248, 81, 73, 0.25)"
     assert f'<span style="{style}">win</span>' in page
     assert "a line below a word says the same of the word and character n-grams alone" in page
 
 
-def test_model_card_table_has_as_many_cells_in_each_row(facts: dict[str, Any]) -> None:
-    card = render_model_card(facts)
+def test_model_card_table_has_as_many_cells_in_each_row(result: FitResult) -> None:
+    card = render_model_card(result)
     rows = card[card.index("| class |") :].split("\n\n")[0].splitlines()
     cells = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
     assert len(rows) == 4
     assert cells == {6}
 
 
-def test_model_card_is_in_the_saved_folder(facts: dict[str, Any]) -> None:
-    card = (Path(facts["model"]) / "README.md").read_text()
+def test_model_card_is_in_the_saved_folder(result: FitResult) -> None:
+    assert result.folder is not None
+    card = (Path(result.folder) / "README.md").read_text()
     assert header_of(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(
-        facts["test"]["accuracy"], abs=1e-6
+        result.evaluation.test.accuracy, abs=1e-6
     )

@@ -21,7 +21,7 @@ import pytest
 from rehead import Classifier
 from rehead.analysis.explanation import explain
 from rehead.artifact.loading import load_artifact
-from rehead.evaluation.decisions import Wanted
+from rehead.evaluation.decisions import DecisionConfig
 from rehead.serving.settings import Limits
 from rehead.workflows.fit import fit
 from tests.serving.http_client import Connection, body
@@ -85,7 +85,7 @@ def test_explanation_is_that_of_the_command(client: httpx2.Client, spam: Path) -
     (answer,) = client.post("/v1/predict", json={"texts": text, "explain": True}).json()["predictions"]
     expected = explain(spam, text)
     assert [(piece["start"], piece["end"]) for piece in answer["pieces"]] == [(0, 3), (4, 8), (9, 10), (11, 16)]
-    weights = [piece["weight"] for piece in expected["pieces"]]
+    weights = [piece.weight for piece in expected.pieces]
     assert [piece["weight"] for piece in answer["pieces"]] == pytest.approx(weights, abs=0.05)
 
 
@@ -220,7 +220,7 @@ def test_abstention_and_sets_are_answered(base: Path, tmp_path: Path) -> None:
     noisy = [label if i % 7 else ("ham", "spam")[label == "ham"] for i, label in enumerate(labels)]
     data = write_csv(tmp_path / "data.csv", ["text", "label"], zip(texts, noisy, strict=True))
     model = Classifier(str(base), tune="head", depth=1, pool="mean")
-    fit(str(data), model, tmp_path / "unsure", wanted=Wanted(abstain_below=0.999, coverage=0.9))
+    fit(str(data), model, tmp_path / "unsure", decisions=DecisionConfig(abstain_below=0.999, coverage=0.9))
     with running([tmp_path / "unsure"], tmp_path / "jobs") as client:
         (answer,) = client.post("/v1/predict", json={"texts": "home win"}).json()["predictions"]
     assert answer["label"] is None

@@ -352,7 +352,7 @@ def test_a_fit_ends_within_its_budget_and_says_so(
     slow_steps(monkeypatch, 0.05)
     model = Classifier(bases("llama"), depth=2, pool="mean", epochs=1000, batch_size=1, budget=6.0)
     start = time.perf_counter()
-    facts = fit(str(table), model).facts
+    facts = fit(str(table), model).to_json()
     assert time.perf_counter() - start < 12
     trained = facts["stages"][1:]
     assert facts["stopped"] if not trained else trained[0]["epochs"]["stopped"] == "the time budget was used up"
@@ -390,8 +390,8 @@ def test_a_validation_part_of_ones_own_is_never_learned_from(bases: Callable[[st
     texts, labels = messages(20, start=80)
     own = write_csv(tmp_path / "validation.csv", ["text", "label"], zip(texts, labels, strict=True))
     settings: dict[str, Any] = {"tune": "head", "depth": 2, "pool": "mean"}
-    assert fit(str(table), Classifier(bases("bert"), **settings)).facts["refitted"]
-    facts = fit(Sources(str(table), validation=str(own)), Classifier(bases("bert"), **settings)).facts
+    assert fit(str(table), Classifier(bases("bert"), **settings)).training.refitted
+    facts = fit(Sources(str(table), validation=str(own)), Classifier(bases("bert"), **settings)).to_json()
     assert not facts["refitted"]
 
 

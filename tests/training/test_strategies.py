@@ -18,6 +18,7 @@ from rehead.data.examples import Examples
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, SettingError
 from rehead.training import encoding, strategies
+from rehead.training.beside import BesideHead
 from rehead.training.encoding import EncodedData
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate
@@ -85,13 +86,13 @@ def test_auto_within_a_tiny_budget_is_the_probe(base: Path, tmp_path: Path) -> N
 
 def only_best(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     """Let one of the strategies have the lowest loss, whatever it came to."""
-    honest = strategies.attempt
+    honest = BesideHead.put_beside
 
-    def attempt(data: EncodedData, tune: str, *others: Any, **named: Any) -> Candidate:
-        candidate = honest(data, tune, *others, **named)
-        return replace(candidate, losses=candidate.losses * 0 + (1e-3 if tune == wanted else 20))
+    def put_beside(beside: BesideHead, candidate: Candidate, data: EncodedData) -> Candidate:
+        losses = candidate.losses * 0 + (0.0 if candidate.tune == wanted else 20.0)
+        return replace(honest(beside, candidate, data), losses=losses)
 
-    monkeypatch.setattr(strategies, "attempt", attempt)
+    monkeypatch.setattr(BesideHead, "put_beside", put_beside)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
 
 
@@ -104,11 +105,11 @@ def test_a_strategy_that_does_not_pay_leaves_the_classifier_as_it_was(
     settings: dict[str, Any] = {"depth": 2, "pool": "mean", "learning_rate": 1e-2}
     probe = fit_here(str(data), Classifier(str(base), tune="head", **settings), tmp_path / "head")
     tried = fit_here(str(data), Classifier(str(base), tune="auto", **settings), tmp_path / "auto")
-    assert [stage["tune"] for stage in tried.facts["stages"]] == ["head", "contrastive"]  # there are few
-    assert [stage["kept"] for stage in tried.facts["stages"]] == [True, False]
+    assert [stage.tune for stage in tried.training.stages] == ["head", "contrastive"]  # there are few
+    assert [stage.kept for stage in tried.training.stages] == [True, False]
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("head", "auto")]
     assert weights[0] == weights[1]
-    assert probe.facts["test"] == tried.facts["test"]
+    assert probe.evaluation.test == tried.evaluation.test
 
 
 def test_balanced_classes_move_the_probe_towards_the_rare_one(base: Path) -> None:
@@ -218,7 +219,7 @@ def test_adapters_are_saved_only_where_they_are_what_was_kept(
     monkeypatch.setattr(strategies, "planned", lambda *_: ["last-1", "lora", "full"])
     monkeypatch.setattr(strategies, "average", lambda *told: replace(told[3], losses=told[3].losses + 1))
     settings: dict[str, Any] = {"tune": "auto", "depth": 2, "pool": "mean", "epochs": 1}
-    facts = fit_here(str(data), Classifier(str(base), **settings), tmp_path / "model").facts
+    facts = fit_here(str(data), Classifier(str(base), **settings), tmp_path / "model").to_json()
     assert facts["tune"] == kept
     assert (tmp_path / "model" / "adapter").is_dir() == (kept == "lora")
 
@@ -245,7 +246,7 @@ def test_tokens_that_find_no_room_are_computed_again(
     losses = []
     for keeps in (True, False):
         monkeypatch.setattr(EncodedData, "keeps_tokens", lambda *_, keeps=keeps: keeps)
-        facts = fit_here(str(data), Classifier(str(base), **settings)).facts
+        facts = fit_here(str(data), Classifier(str(base), **settings)).to_json()
         losses.append(facts["validation"]["log_loss"])
     assert losses[0] == pytest.approx(losses[1], abs=1e-2)
 

@@ -1,1 +1,1 @@
-"""What a classifier and its data are like: explanations, the audit of data, labels that may be wrong."""
+"""Explanations of a classifier, the audit of data, labels that may be wrong."""

@@ -1,4 +1,4 @@
-"""Why a classifier says what it says: what each word contributes, and which examples are most like the text.
+"""Explain why a classifier says what it says: what each word contributes, and which examples are most like the text.
 
 A word's weight is what its absence takes from the log odds of the predicted class (occlusion: Zeiler and Fergus, ECCV
 2014; on words Li et al., arXiv 1612.08220). It needs nothing of the model but its answers, so it is true of any base
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import logit
 
 from rehead.artifact.artifact import Artifact
 from rehead.artifact.loading import load_artifact
@@ -23,14 +24,19 @@ from rehead.artifact.predictor import Scoring
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.parts import Columns, Sources, read_examples
-from rehead.evaluation.baselines import Baselines
+from rehead.models.ngram_hashes import IDEOGRAPHS
+from rehead.runtime.results import Result
 from rehead.training.frozen_probes import frozen_features
 
-# A text of more words is taken apart into so many runs of words, so that no text takes longer than so many others.
+# A text of more words is taken apart into runs of words, this number of them, so that no text takes longer than this
+# number of others.
 PIECES = 64
 _NEIGHBOURS = 5
+# Probabilities are at least this far from 0 and 1 before their log odds are taken.
 _LEAST = 1e-9
-_WORD = re.compile(r"\S+")
+# Scripts without spaces between words have a word for each ideograph or kana, as they have for the n-grams.
+_IDEOGRAPHS = "".join(f"{chr(first)}-{chr(last)}" for first, last in IDEOGRAPHS)
+_WORD = re.compile(rf"[{_IDEOGRAPHS}]|[^\s{_IDEOGRAPHS}]+")
 
 
 @dataclass(frozen=True)
@@ -65,44 +71,84 @@ class Neighbour:
     similarity: float
 
 
-def explain(folder: str | Path, text: str, sources: Sources | str | None = None) -> dict[str, Any]:
-    """What a saved classifier says of a text and why, as JSON can hold it.
+@dataclass(frozen=True)
+class ExplainedPiece:
+    """A word of a text, or a run of words, with what it contributes.
+
+    Attributes:
+        start, end: where it stands in the text, in characters.
+        weight: what its absence takes from the log odds of the predicted class; below 0 where it speaks against it.
+        ngrams: what the n-grams beside the head say of it; None where none stand there.
+    """
+
+    start: int
+    end: int
+    weight: float
+    text: str
+    ngrams: float | None
+
+
+@dataclass(frozen=True)
+class Explanation(Result):
+    """The explanation of a prediction for a text.
+
+    Attributes:
+        label: the most probable one.
+        probabilities: by label.
+        baseline_factor: what the logits of the n-grams are multiplied by beside the head; 0 where they are not there.
+        pieces: in the order of the text.
+        neighbours: the most similar of the labelled examples that were named; empty where none were.
+    """
+
+    text: str
+    label: str
+    probabilities: dict[str, float]
+    baseline_factor: float
+    pieces: list[ExplainedPiece]
+    neighbours: list[Neighbour]
+
+
+def explain(folder: str | Path, text: str, sources: Sources | str | None = None) -> Explanation:
+    """Explain what a saved classifier says of a text.
 
     Args:
-        sources: labelled data, such as those that it has learned from, of which the most similar are told.
+        folder: of the classifier.
+        text: what it classifies.
+        sources: labelled data, such as those that it has learned from, of which the most similar are named.
 
     Raises:
         RheadError: a child of it, for whatever the user can mend.
     """
     loaded = load_artifact(Path(folder))
-    (pieces,), probabilities = contributions(loaded, [text])
-    label = int(probabilities[0].argmax())
+    (pieces,), (probabilities,) = contributions(loaded, [text])
+    label = int(probabilities.argmax())
     of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
     sources = Sources(sources) if isinstance(sources, str) else sources
-    near = _neighbours(loaded, text, sources) if sources else []
-    return {
-        "text": text,
-        "label": loaded.labels[label],
-        "probabilities": dict(zip(loaded.labels, probabilities[0].tolist(), strict=True)),
-        "baseline_factor": loaded.manifest.baseline_factor,
-        "pieces": [
-            {**asdict(piece), "text": text[piece.start : piece.end], "ngrams": weight}
+    return Explanation(
+        text=text,
+        label=loaded.labels[label],
+        probabilities=dict(zip(loaded.labels, probabilities.tolist(), strict=True)),
+        baseline_factor=loaded.manifest.baseline_factor,
+        pieces=[
+            ExplainedPiece(piece.start, piece.end, piece.weight, text[piece.start : piece.end], weight)
             for piece, weight in zip(pieces, of_ngrams, strict=True)
         ],
-        "neighbours": [asdict(neighbour) for neighbour in near],
-    }
+        neighbours=_neighbours(loaded, text, sources) if sources else [],
+    )
 
 
 def contributions(
     model: Scoring, texts: list[str], pieces: int = PIECES
 ) -> tuple[list[list[Piece]], npt.NDArray[np.float64]]:
-    """What the words of each text contribute to the class that is predicted for it, and all probabilities.
+    """Return what the words of each text contribute to the class that is predicted for it, and all probabilities.
 
     Args:
+        model: what scores texts.
+        texts: n of them.
         pieces: of a text, at most.
 
     Returns:
-        the pieces of each text, in order, and (n, n_classes) probabilities.
+        The pieces of each text, in order, and (n, n_classes) probabilities.
     """
     spans = [_spans(text, pieces) for text in texts]
     without = [text[:start] + text[end:] for text, places in zip(texts, spans, strict=True) for start, end in places]
@@ -111,7 +157,7 @@ def contributions(
     result, at = [], 0
     for row, places in zip(probabilities, spans, strict=True):
         label = int(row.argmax())
-        weights = log_odds(row[label]) - log_odds(of_the_rest[at : at + len(places), label])
+        weights = clipped_logit(row[label]) - clipped_logit(of_the_rest[at : at + len(places), label])
         result.append([Piece(*place, float(weight)) for place, weight in zip(places, weights, strict=True)])
         at += len(places)
     return result, probabilities
@@ -120,9 +166,13 @@ def contributions(
 def ngram_weights(model: Artifact, text: str, pieces: list[Piece], label: int) -> list[float] | None:
     """Return what the n-grams beside the head say of each piece, by themselves and not by leaving the piece out.
 
-    With the regression's bias the pieces of a text add up to what the n-grams contribute, so these are exact.
+    With the regression's bias the pieces of a text add up to what the n-grams contribute, so these are exact. The
+    n-grams of a run of ideographs are shared by its characters evenly.
 
     Args:
+        model: the classifier.
+        text: what the pieces are of.
+        pieces: in order.
         label: the class that is spoken for or against: what a piece adds to its logit, less what it adds to those of
             the other classes on average. Of two classes that is what it adds to the log odds, and so it is where a text
             may have several labels.
@@ -133,14 +183,16 @@ def ngram_weights(model: Artifact, text: str, pieces: list[Piece], label: int) -
     if model.beside is None:
         return None
     baseline, factor = model.beside
-    assert isinstance(baseline, Baselines)
     spans, logits = baseline.contributions(text)
     weights = logits[:, label]
     if not model.multilabel and logits.shape[1] > 1:
         weights = weights - np.delete(logits, label, axis=1).mean(1)
-    piece_of = np.searchsorted([piece.start for piece in pieces], spans[:, 0], side="right") - 1
-    summed: list[float] = (factor * np.bincount(piece_of, weights, minlength=len(pieces))).tolist()
-    return summed
+    lengths = spans[:, 1] - spans[:, 0]
+    characters = np.repeat(spans[:, 1] - np.cumsum(lengths), lengths) + np.arange(lengths.sum())
+    piece_of = np.searchsorted([piece.start for piece in pieces], characters, side="right") - 1
+    summed = np.bincount(piece_of, np.repeat(weights / lengths, lengths), minlength=len(pieces))
+    result: list[float] = (factor * summed).tolist()
+    return result
 
 
 def shades(text: str, pieces: list[Piece], of_ngrams: list[float] | None = None) -> list[Shade]:
@@ -159,18 +211,17 @@ def _spans(text: str, pieces: int) -> list[tuple[int, int]]:
     return [(words[run[0]][0], words[run[-1]][1]) for run in runs if len(run)]
 
 
-def log_odds(p: Any) -> Any:
-    """Of probabilities, which may be 0 or 1."""
-    clipped = np.clip(p, _LEAST, 1 - _LEAST)
-    return np.log(clipped) - np.log1p(-clipped)
+def clipped_logit(probabilities: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
+    """Return the log odds of probabilities, which may be 0 or 1."""
+    return np.asarray(logit(np.clip(probabilities, _LEAST, 1 - _LEAST)))
 
 
 def _neighbours(model: Artifact, text: str, sources: Sources) -> list[Neighbour]:
-    told = model.manifest.to_json()
-    examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(told))
+    description = model.manifest.to_json()
+    examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(description))
     unique, _ = drop_duplicates(examples)
     asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")
-    similarity = frozen_features(unique.followed_by(asked), told).similarities()
+    similarity = frozen_features(unique.followed_by(asked), description).similarities()
     return [
         Neighbour(int(unique.lines[i]), unique.named(i), unique.texts[i], float(similarity[i]))
         for i in np.argsort(-similarity, kind="stable")[:_NEIGHBOURS]

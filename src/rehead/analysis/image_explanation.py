@@ -1,4 +1,4 @@
-"""Which parts of an image a classifier's answer rests on.
+"""Explain which parts of an image a classifier's answer rests on.
 
 A part's weight is what its absence takes from the log odds of the predicted class: a square is painted over in the
 image's mean colour, and moved across it (occlusion: Zeiler and Fergus, ECCV 2014, §4.2). Like the words of a text, that
@@ -8,19 +8,20 @@ needs nothing of the model but its answers.
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from rehead.analysis.explanation import log_odds
+from rehead.analysis.explanation import clipped_logit
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.pictures import Picture, as_picture
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
+from rehead.runtime.results import Result
 
 # Squares a side; each is painted over with its neighbours up to half of their width, so that nothing lies on an edge.
 _GRID = 8
@@ -31,10 +32,31 @@ _FULL, _STRONGEST = 3.0, 0.65
 _FOR, _AGAINST = (46, 160, 67), (248, 81, 73)
 
 
-def explain_image(folder: str | Path, image: str | Path, output: str | Path | None = None) -> dict[str, Any]:
-    """What a saved classifier says of an image and why, as JSON can hold it.
+@dataclass(frozen=True)
+class ImageExplanation(Result):
+    """The explanation of a prediction for an image.
+
+    Attributes:
+        image: the file.
+        label: the most probable one.
+        probabilities: by label.
+        weights: what the absence of each part takes from the log odds of that label, 8 rows of 8.
+        heat_map: the file of the coloured image; None where none was written.
+    """
+
+    image: str
+    label: str
+    probabilities: dict[str, float]
+    weights: list[list[float]]
+    heat_map: str | None
+
+
+def explain_image(folder: str | Path, image: str | Path, output: str | Path | None = None) -> ImageExplanation:
+    """Explain what a saved classifier says of an image.
 
     Args:
+        folder: of the classifier.
+        image: the file.
         output: a PNG file that the coloured image is written to.
 
     Raises:
@@ -50,19 +72,17 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
             files.write_file(Path(output), content.getvalue())
         except OSError as error:
             raise ArtifactError(f"cannot write {output} ({error.strerror or error}); give another file") from error
-    return {
-        "image": str(image),
-        "label": loaded.labels[int(probabilities.argmax())],
-        "probabilities": dict(zip(loaded.labels, probabilities.tolist(), strict=True)),
-        "weights": weights.round(4).tolist(),
-        "heat_map": None if output is None else str(Path(output).resolve()),
-    }
+    return ImageExplanation(
+        image=str(image),
+        label=loaded.labels[int(probabilities.argmax())],
+        probabilities=dict(zip(loaded.labels, probabilities.tolist(), strict=True)),
+        weights=weights.round(4).tolist(),
+        heat_map=None if output is None else str(Path(output).resolve()),
+    )
 
 
 def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """What each part contributes to the class that is predicted (8, 8), by row and column, and (n_classes,)
-    probabilities.
-    """
+    """Return what each part contributes to the predicted class, (8, 8), and (n_classes,) probabilities."""
     image = _small(picture)
     colour = tuple(int(value) for value in np.asarray(image).reshape(-1, 3).mean(0))
     width, height = image.width / _GRID, image.height / _GRID
@@ -73,15 +93,15 @@ def heat_map(model: Scoring, picture: Picture) -> tuple[npt.NDArray[np.float64],
             box = ((column - 0.5) * width, (row - 0.5) * height, (column + 1.5) * width, (row + 1.5) * height)
             ImageDraw.Draw(without).rectangle(box, fill=colour)
             variants.append(without)
-    pictures = [found for i, variant in enumerate(variants) if (found := as_picture(variant, i)) is not None]
+    pictures = [drawn for i, variant in enumerate(variants) if (drawn := as_picture(variant, i)) is not None]
     probabilities = model.scores(pictures).probabilities
     label = int(probabilities[0].argmax())
-    changes = log_odds(probabilities[0, label]) - log_odds(probabilities[1:, label])
-    return np.asarray(changes, dtype=np.float64).reshape(_GRID, _GRID), probabilities[0]
+    changes = clipped_logit(probabilities[0, label]) - clipped_logit(probabilities[1:, label])
+    return changes.reshape(_GRID, _GRID), probabilities[0]
 
 
 def coloured(picture: Picture, weights: npt.NDArray[np.float64]) -> Image.Image:
-    """The image in grey, what speaks for the predicted class in green and what speaks against it in red."""
+    """Return the image in grey, what speaks for the predicted class in green and what speaks against it in red."""
     image = _small(picture)
     scaled = np.clip(weights / _FULL, -1, 1)
     smooth = np.asarray(

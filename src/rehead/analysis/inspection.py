@@ -1,8 +1,8 @@
-"""What `rehead inspect` does: reads labelled data and says what is wrong with them. Trains nothing."""
+"""Read labelled data and find what is wrong with them, as `rehead inspect` does. Trains nothing."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -10,60 +10,92 @@ import numpy.typing as npt
 from rehead.data.audit import class_counts, cut_off, length_histogram
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
-from rehead.data.findings import in_order
+from rehead.data.findings import Finding, in_order
 from rehead.data.parts import Sources, gather, with_own_parts
 from rehead.models import loading
 from rehead.models.model_inputs import encode_inputs
 from rehead.runtime.errors import SettingError
+from rehead.runtime.results import Result
 
 
-def inspect(sources: Sources | str, base: str | None = None, max_length: int = 512) -> dict[str, Any]:
-    """The audit of labelled data, as JSON can hold it.
+@dataclass(frozen=True)
+class AuditedRows:
+    """Rows of the data: read, used, and dropped by reason."""
+
+    read: int
+    used: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Lengths of the texts.
+
+    Attributes:
+        unit: what is counted, `words` or `tokens of` a base.
+        median, longest: of all texts.
+        histogram: how many texts are as long as the key at most, and longer than the key before.
+    """
+
+    unit: str
+    median: int
+    longest: int
+    histogram: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Audit(Result):
+    """The audit of labelled data: what they are like, and what is wrong with them.
+
+    Attributes:
+        data: the source.
+        classes: how many examples each has.
+        lengths: of the texts; None of images.
+        findings: the gravest first.
+    """
+
+    data: str
+    rows: AuditedRows
+    classes: dict[str, int]
+    lengths: Lengths | None
+    findings: list[Finding]
+
+
+def inspect(data: Sources | str, base: str | None = None, max_length: int = 512, **sources: str | None) -> Audit:
+    """Audit labelled data.
 
     Args:
-        sources: `data`, and the test set of its own if there is one, are looked at.
+        data: a file or `sample:NAME`; or all sources in one, of which the test set of its own is looked at, too.
         base: whose tokens are counted, and what of them is cut off; words are counted if None.
         max_length: tokens of a text that would be used.
+        sources: where `data` is a name, the other attributes of `rehead.data.parts.Sources`.
 
     Raises:
         RheadError: the data cannot be read, or the base cannot be loaded.
     """
-    sources = Sources(sources) if isinstance(sources, str) else sources
-    material = gather(with_own_parts(sources))
-    pool, dropped = material.pool, dict(material.dropped)
+    chosen = Sources(data, **sources) if isinstance(data, str) else data
+    material = gather(with_own_parts(chosen))
+    pool, findings = material.pool, material.findings
     kept, repeated = drop_duplicates(pool)
-    dropped |= repeated
-    findings = material.findings
     if base is not None and pool.pictures is not None:
         raise SettingError("--base counts a text's tokens, and these are images; leave it out")
     if base is None:
-        lengths = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
+        counts = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
     else:
         used, lost = _tokens(pool, base, max_length)
-        lengths = used + lost
+        counts = used + lost
         findings = in_order([*findings, *cut_off(pool, used, lost)])
-    return {
-        "data": sources.data,
-        "rows": {
-            "read": material.rows_read,
-            "used": len(kept),
-            "dropped": {reason: len(lines) for reason, lines in dropped.items()},
-        },
-        "classes": class_counts(pool),
-        "lengths": None
-        if pool.pictures is not None
-        else {
-            "unit": "words" if base is None else f"tokens of {base}",
-            "median": int(np.median(lengths)),
-            "longest": int(lengths.max()),
-            "histogram": length_histogram(lengths),
-        },
-        "findings": [finding.to_json() for finding in findings],
-    }
+    lengths = None
+    if pool.pictures is None:
+        unit = "words" if base is None else f"tokens of {base}"
+        lengths = Lengths(unit, int(np.median(counts)), int(counts.max()), length_histogram(counts))
+    dropped = {reason: len(lines) for reason, lines in (material.dropped | repeated).items()}
+    rows = AuditedRows(material.rows_read, len(kept), dropped)
+    return Audit(chosen.data, rows, class_counts(pool), lengths, findings)
 
 
 def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """(n,) tokens of each text that would be used, and that would be lost."""
+    """Return (n,) tokens of each text that would be used, and that would be lost."""
     base = loading.load(name, len(examples.label_names), seed=0, depth=1)
     encoded = encode_inputs(base, examples.texts, max_length)
     return encoded.tokens.numpy(), encoded.tokens_cut

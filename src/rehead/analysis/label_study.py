@@ -1,33 +1,122 @@
-"""What labels are worth: which of them are probably wrong, and what more of them would bring.
+"""Study what labels are worth: which of them are probably wrong, and what more of them would bring.
 
-Both are told by probes on the features of the base as it was pretrained, which are in the cache after a fit.
+Both by probes on the features of the backbone as it was pretrained, which are in the cache after a fit.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from rehead.artifact.loading import load_artifact
-from rehead.artifact.manifest import Manifest
 from rehead.data import writing
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
 from rehead.data.examples import Examples, named, require_learnable
 from rehead.data.parts import Columns, Sources, read_examples
 from rehead.evaluation import learning_curve
-from rehead.evaluation.label_noise import rank, rank_several
+from rehead.evaluation.label_noise import rank
+from rehead.evaluation.learning_curve import Curve
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
+from rehead.runtime.results import Result, entry
 from rehead.training.frozen_probes import Frozen, frozen_features
 
-# So many of the suspects are shown.
+# Suspects that are shown.
 _SHOWN = 20
 # A curve of fewer sizes than this is none.
 _LEAST_SIZES = 3
 
 
-def label_errors(folder: str | Path, sources: Sources | str, output: str | Path | None = None) -> dict[str, Any]:
-    """Ranks the labels of data by how probably they are wrong.
+@dataclass(frozen=True)
+class RankedLabel:
+    """A label, and how probably it is wrong.
+
+    Attributes:
+        row: where the example stands in the data.
+        label: as it stands there.
+        suggested: what it may be instead.
+        margin: probability of the label less that of the suggested one, by a probe that has not learned from the
+            example: from -1, surely wrong, to 1, surely right.
+        suspected: whether another class is as probable as it is on average for examples that have that label.
+        text: the example, or the name of the image.
+    """
+
+    row: int
+    label: str
+    suggested: str
+    margin: float
+    suspected: bool
+    text: str
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """Labels that are probably wrong.
+
+    Attributes:
+        examined: how many labels were looked at.
+        suspected: how many of them are suspected.
+        most_suspicious: the first of them, the most suspicious one first.
+    """
+
+    examined: int
+    suspected: int
+    most_suspicious: list[RankedLabel]
+
+    @classmethod
+    def among(cls, ranked: list[RankedLabel]) -> LabelErrors:
+        """Return what is shown of all labels of some data."""
+        return cls(len(ranked), sum(label.suspected for label in ranked), ranked[:_SHOWN])
+
+
+@dataclass(frozen=True)
+class LabelStudy:
+    """A study of the labels that a classifier has learned from; there is no curve where they are too few."""
+
+    errors: LabelErrors
+    curve: Curve | None
+
+
+@dataclass(frozen=True)
+class ModelLabelErrors(Result):
+    """Labels of some data that are probably wrong, by the features of a saved classifier's backbone.
+
+    Attributes:
+        model: the folder of the classifier.
+        data: the source.
+    """
+
+    model: str
+    data: str
+    errors: LabelErrors = entry(merged=True)
+
+
+@dataclass(frozen=True)
+class ModelCurve(Result):
+    """A learning curve of some data, by the features of a saved classifier's backbone.
+
+    Attributes:
+        model: the folder of the classifier.
+        data: the source.
+    """
+
+    model: str
+    data: str
+    curve: Curve = entry(merged=True)
+
+
+@dataclass(frozen=True)
+class LabelReport(Result):
+    """A study of labels by a saved classifier: suspected ones, a learning curve, or both."""
+
+    errors: ModelLabelErrors | None = entry(merged=True)
+    learning_curve: ModelCurve | None = entry(optional=True)
+
+
+def label_errors(folder: str | Path, sources: Sources | str, output: str | Path | None = None) -> ModelLabelErrors:
+    """Rank the labels of data by how probably they are wrong.
 
     Args:
         folder: a saved classifier: its base, depth and pooling are used, but none of the weights that were trained,
@@ -41,62 +130,53 @@ def label_errors(folder: str | Path, sources: Sources | str, output: str | Path 
     if output is not None:
         writing.require_writable(Path(output))
     examples, frozen, seed = _of_model(folder, sources)
-    rows = ranked(examples, frozen, seed)
+    labels = ranked(examples, frozen, seed)
     if output is not None:
-        writing.write(Path(output), rows)
-        progress.say(f"{len(rows):,} rows, the most suspicious first, written to {output}")
-    return {"model": str(Path(folder).resolve()), "data": examples.source, **suspects(rows)}
+        writing.write(Path(output), [asdict(label) for label in labels])
+        progress.say(f"{len(labels):,} rows, the most suspicious first, written to {output}")
+    return ModelLabelErrors(str(Path(folder).resolve()), examples.source, LabelErrors.among(labels))
 
 
-def ranked(examples: Examples, frozen: Frozen, seed: int) -> list[dict[str, Any]]:
-    """One row an example, the most suspicious label first."""
-    probabilities = frozen.out_of_fold(seed, near_of(examples))
-    ranking = (rank_several if examples.multilabel else rank)(probabilities, examples.labels)
+def ranked(examples: Examples, frozen: Frozen, seed: int) -> list[RankedLabel]:
+    """Return all labels of the examples, the most suspicious one first."""
+    ranking = rank(frozen.out_of_fold(seed, near_of(examples)), examples.labels)
     return [
-        {
-            "row": int(examples.lines[i]),
-            "label": examples.named(i),
-            "suggested": named(ranking.suggested[i], examples.label_names),
-            "margin": round(float(ranking.margin[i]), 4),
-            "suspected": bool(ranking.is_suspected[i]),
-            "text": examples.texts[i],
-        }
+        RankedLabel(
+            row=int(examples.lines[i]),
+            label=examples.named(i),
+            suggested=named(ranking.suggested[i], examples.label_names),
+            margin=round(float(ranking.margin[i]), 4),
+            suspected=bool(ranking.is_suspected[i]),
+            text=examples.texts[i],
+        )
         for i in ranking.order.tolist()
     ]
 
 
-def suspects(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """What of these rows is told."""
-    suspected = sum(row["suspected"] for row in rows)
-    return {"examined": len(rows), "suspected": suspected, "most_suspicious": rows[:_SHOWN]}
-
-
-def of_training(train: Examples, validation: Examples, trained: Manifest) -> dict[str, Any]:
-    """Both for the examples that a classifier has learned from, as JSON can hold it.
+def study_training(train: Examples, validation: Examples, description: Mapping[str, Any]) -> LabelStudy:
+    """Study the labels that a classifier has learned from.
 
     Args:
-        trained: the classifier's manifest.
-
-    Returns:
-        `errors`, and `curve`, which is None where there are too few examples.
+        train, validation: the examples.
+        description: the classifier's: `base`, `depth`, `pool`, `max_length`, `long`, `seed`.
     """
-    examples = train.followed_by(validation)
-    frozen = frozen_features(examples, trained.to_json())
+    frozen = frozen_features(train.followed_by(validation), dict(description))
+    seed = description["seed"]
     try:
-        drawn = curve(frozen, trained.seed)
+        drawn = curve(frozen, seed)
     except DataError:
         drawn = None
-    return {"errors": suspects(ranked(examples, frozen, trained.seed)), "curve": drawn}
+    return LabelStudy(LabelErrors.among(ranked(train.followed_by(validation), frozen, seed)), drawn)
 
 
-def curve_of_model(folder: str | Path, sources: Sources | str) -> dict[str, Any]:
-    """What more labels would bring; arguments and errors as for `label_errors`."""
+def curve_of_model(folder: str | Path, sources: Sources | str) -> ModelCurve:
+    """Return what more labels would bring; arguments and errors as for `label_errors`."""
     examples, frozen, seed = _of_model(folder, sources)
-    return {"model": str(Path(folder).resolve()), "data": examples.source, **curve(frozen, seed)}
+    return ModelCurve(str(Path(folder).resolve()), examples.source, curve(frozen, seed))
 
 
-def curve(frozen: Frozen, seed: int) -> dict[str, Any]:
-    """The learning curve of probes, as JSON can hold it.
+def curve(frozen: Frozen, seed: int) -> Curve:
+    """Return the learning curve of probes.
 
     Raises:
         DataError: there are too few examples for one.
@@ -104,15 +184,15 @@ def curve(frozen: Frozen, seed: int) -> dict[str, Any]:
     sizes, errors = frozen.errors_by_size(seed)
     if len(sizes) < _LEAST_SIZES:
         raise DataError(f"{len(frozen.labels):,} examples are too few for a learning curve; give 256 or more")
-    return learning_curve.fit(sizes, errors, len(frozen.labels)).to_json()
+    return learning_curve.fit(sizes, errors, len(frozen.labels))
 
 
 def _of_model(folder: str | Path, sources: Sources | str) -> tuple[Examples, Frozen, int]:
     sources = Sources(sources) if isinstance(sources, str) else sources
-    manifest = load_artifact(Path(folder)).manifest
-    examples, _, _, _ = read_examples(sources.data, sources, manifest.labels, Columns.of(manifest.to_json()))
+    description = load_artifact(Path(folder)).manifest.to_json()
+    columns = Columns.of(description)
+    examples, _, _, _ = read_examples(sources.data, sources, tuple(description["labels"]), columns)
     (unique,) = with_near(drop_duplicates(examples)[0])
-    # A class with one example is suspected whole: no fold that is told of it has learned it.
+    # A class with one example is suspected whole: no fold that is tested on it has learned it.
     require_learnable(unique, least=1)
-    frozen = frozen_features(unique, manifest.to_json())
-    return unique, frozen, manifest.seed
+    return unique, frozen_features(unique, description), description["seed"]

@@ -22,7 +22,8 @@ import torch
 
 from rehead.artifact.manifest import WEIGHTS, Manifest
 from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
-from rehead.models.heads import Beside, Head
+from rehead.evaluation.decisions import DecisionRule, saved_rule
+from rehead.models.heads import Head
 from rehead.models.model_inputs import TEXTS_OF_NO_MEANING, inputs_of_no_meaning, save_preparation
 from rehead.runtime import progress
 from rehead.runtime.errors import ArtifactError
@@ -30,9 +31,6 @@ from rehead.runtime.errors import ArtifactError
 if TYPE_CHECKING:
     from rehead.data.pictures import Picture
     from rehead.evaluation.baselines import Baselines
-    from rehead.evaluation.decisions import Rule
-    from rehead.evaluation.image_baseline import ImageBaselines
-    from rehead.evaluation.multilabel_decisions import MultilabelRule
     from rehead.models.adapters import Adapters
     from rehead.models.backbone import Backbone
 
@@ -54,7 +52,7 @@ class Reference:
     arrays: dict[str, npt.NDArray[Any]]
 
     @classmethod
-    def of(cls, learned: Baselines | ImageBaselines, seen: npt.NDArray[np.int64]) -> Reference:
+    def of(cls, learned: Baselines, seen: npt.NDArray[np.int64]) -> Reference:
         """Return the reference of baselines and fingerprints of texts; see `seen`."""
         reference = cls({"seen": seen, **learned.tensors()})
         reference.__dict__["baselines"] = learned  # where `cached_property` looks for it
@@ -66,11 +64,11 @@ class Reference:
         return self.arrays["seen"]
 
     @cached_property
-    def baselines(self) -> Baselines | ImageBaselines:
+    def baselines(self) -> Baselines:
         """The baselines; made when they are first asked for, because most predictions need none."""
-        from rehead.evaluation import baselines
+        from rehead.evaluation.baselines import Baselines
 
-        return baselines.from_tensors(self.arrays)
+        return Baselines.from_tensors(self.arrays)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +115,7 @@ class Artifact(ABC):
         """Write the weights, and whatever else a copy is made of, but no manifest and no reference."""
 
     @property
-    def beside(self) -> tuple[Beside, float] | None:
+    def beside(self) -> tuple[Baselines, float] | None:
         """The baseline that stands beside the head, and what its logits are multiplied by; None where none does."""
         return None
 
@@ -136,16 +134,9 @@ class Artifact(ABC):
         return self.manifest.multilabel
 
     @property
-    def rule(self) -> Rule | MultilabelRule:
+    def rule(self) -> DecisionRule:
         """How labels are chosen."""
-        from rehead.evaluation.decisions import Rule
-        from rehead.evaluation.multilabel_decisions import MultilabelRule
-
-        saved = self.manifest.decisions
-        if self.multilabel:
-            even = MultilabelRule.even(len(self.labels))
-            return MultilabelRule.from_json(dict(saved), self.labels) if saved else even
-        return Rule.from_json(dict(saved), self.labels) if saved else Rule()
+        return saved_rule(self.manifest.decisions, self.labels, multilabel=self.multilabel)
 
     def scores(self, inputs: Sequence[str] | Sequence[Picture]) -> Scores:
         """Return probabilities of the texts or images, and how much of each text was cut off."""
@@ -189,7 +180,7 @@ class NetworkArtifact(Artifact):
         return inputs_of_no_meaning(self.backbone)
 
     @property
-    def beside(self) -> tuple[Beside, float] | None:
+    def beside(self) -> tuple[Baselines, float] | None:
         factor = self.manifest.baseline_factor
         if not factor:
             return None

@@ -13,7 +13,7 @@ from rehead.cli.inputs import is_of_images
 from rehead.runtime.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    from rehead.evaluation.decisions import Wanted
+    from rehead.evaluation.decisions import DecisionConfig
 
 
 def duration(text: str) -> float:
@@ -38,7 +38,8 @@ def fit(options: argparse.Namespace) -> None:
     from rehead.classifier import Classifier
     from rehead.cli import printing
     from rehead.data.parts import Sources
-    from rehead.workflows import fit
+    from rehead.workflows.fit import fit
+    from rehead.workflows.plan import plan
 
     model = Classifier(
         options.base,
@@ -69,20 +70,20 @@ def fit(options: argparse.Namespace) -> None:
         options.time_column,
         options.label_separator,
     )
-    wanted = _wanted(options)
+    decisions = _decisions(options)
     if options.dry_run:
-        plan = fit.plan(sources, model)
-        _print_json(plan) if options.json else printing.plan(plan)
+        expected = plan(sources, model).to_json()
+        _print_json(expected) if options.json else printing.plan(expected)
         return
-    facts = fit.fit(
+    facts = fit(
         sources,
         model,
         options.output,
         resume=options.resume,
         n_folds=options.cv,
-        wanted=wanted,
+        decisions=decisions,
         full_report=options.full_report,
-    ).facts
+    ).to_json()
     if options.json:
         _print_json(facts)
     else:
@@ -90,8 +91,8 @@ def fit(options: argparse.Namespace) -> None:
         print(f"\nmodel   {facts['model']}\nreport  {facts['report']}")
 
 
-def _wanted(options: argparse.Namespace) -> Wanted:
-    from rehead.evaluation.decisions import Wanted
+def _decisions(options: argparse.Namespace) -> DecisionConfig:
+    from rehead.evaluation.decisions import DecisionConfig
 
     given = [name for name in ("precision", "recall", "f1") if getattr(options, name)]
     if len(given) > 1:
@@ -106,7 +107,7 @@ def _wanted(options: argparse.Namespace) -> Wanted:
             equals = ""
         if not equals or not 0 < least <= 1:
             raise SettingError(f"--{measure} must be a class and a number up to 1, such as spam=0.99")
-    return Wanted(measure, label, least, _costs(options.costs), options.abstain_below, options.coverage)
+    return DecisionConfig(measure, label, least, _costs(options.costs), options.abstain_below, options.coverage)
 
 
 def _costs(file: str | None) -> dict[str, dict[str, float]] | None:
@@ -134,10 +135,10 @@ def evaluate(options: argparse.Namespace) -> None:
     require_source(options.data)
     from rehead.cli import printing
     from rehead.data.parts import Sources
-    from rehead.workflows.fit import evaluate
+    from rehead.workflows.evaluate import evaluate
 
     sources = Sources(options.data, text_column=options.text_column, label_column=options.label_column)
-    facts = evaluate(options.model, sources, options.report)
+    facts = evaluate(options.model, sources, options.report).to_json()
     if options.json:
         _print_json(facts)
     else:
@@ -215,14 +216,15 @@ def inspect(options: argparse.Namespace) -> None:
         label_separator=options.label_separator,
     )
     if not models:
-        facts = inspect(sources, options.base, options.max_length)
+        facts = inspect(sources, options.base, options.max_length).to_json()
         _print_json(facts) if options.json else printing.inspection(facts)
         return
-    facts = {}
-    if options.label_errors is not None:
-        facts |= label_study.label_errors(models[0], sources, options.label_errors or None)
-    if options.learning_curve:
-        facts |= {"learning_curve": label_study.curve_of_model(models[0], sources)}
+    facts = label_study.LabelReport(
+        errors=None
+        if options.label_errors is None
+        else label_study.label_errors(models[0], sources, options.label_errors or None),
+        learning_curve=label_study.curve_of_model(models[0], sources) if options.learning_curve else None,
+    ).to_json()
     _print_json(facts) if options.json else printing.label_study(facts)
 
 
@@ -244,7 +246,7 @@ def explain(options: argparse.Namespace) -> None:
         if options.data
         else None
     )
-    facts = explain(options.model, options.text, sources)
+    facts = explain(options.model, options.text, sources).to_json()
     _print_json(facts) if options.json else printing.explanation(facts)
 
 
@@ -256,7 +258,7 @@ def _explain_image(options: argparse.Namespace) -> None:
     from rehead.analysis.image_explanation import explain_image
 
     output = options.output or f"{Path(options.text).stem}.explained.png"
-    facts = explain_image(options.model, options.text, output)
+    facts = explain_image(options.model, options.text, output).to_json()
     if options.json:
         _print_json(facts)
     else:

@@ -44,17 +44,17 @@ def search(options: argparse.Namespace) -> None:
     from rehead.classifier import Classifier
     from rehead.cli import printing
     from rehead.comparison.hyperparameters import search as run
-    from rehead.workflows import fit
+    from rehead.workflows.fit import fit
 
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
     budget = None if options.budget is None else duration(options.budget)
     found = run(sources, model, n_trials=options.trials, storage=options.storage, budget=budget)
-    fitted = fit.fit(sources, found.model, options.output)
+    fitted = fit(sources, found.model, options.output).to_json()
     if options.json:
-        print(json.dumps({**fitted.facts, "search": found.facts}, ensure_ascii=False))
+        print(json.dumps({**fitted, "search": found.facts}, ensure_ascii=False))
     else:
         printing.search(found.facts)
-        printing.evaluation(fitted.facts)
+        printing.evaluation(fitted)
 
 
 def _sources(options: argparse.Namespace) -> Sources:

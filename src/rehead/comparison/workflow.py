@@ -29,8 +29,8 @@ from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
 from rehead.training.resumption import Resumption
-from rehead.workflows import narration
-from rehead.workflows.facts import rows_used
+from rehead.workflows import messages
+from rehead.workflows.results import rows_of
 
 BUDGET = 600.0
 BASES = ("minilm", "smollm2")
@@ -117,8 +117,8 @@ def compare(
     parts = prepare(sources, random_state)
     if parts.train.multilabel or parts.train.pictures is not None:
         raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
-    narration.say_what_is_used(parts)
-    narration.say_findings(parts.findings)
+    messages.say_what_is_used(parts)
+    messages.say_findings(parts.findings)
     task = Task(
         parts.train if n_examples is None else approaches.drawn(parts.train, n_examples, random_state),
         parts.validation,
@@ -135,7 +135,7 @@ def compare(
         facts = {
             "data": sources.data,
             "labels": list(task.train.label_names),
-            "rows": rows_used(parts),
+            "rows": rows_of(parts).to_json(),
             "n_train": len(task.train),
             "bases": list(bases),
             "budget": budget,

@@ -1,1 +1,1 @@
-"""What the numbers are worth: metrics with intervals, baselines on the same split, report."""
+"""Metrics with intervals, baselines on the same split, decisions, report."""

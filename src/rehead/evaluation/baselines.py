@@ -1,4 +1,6 @@
-"""Learn what a model has to beat: the most frequent label, and logistic regression on TF-IDF of words and characters.
+"""Learn what a model has to beat: the most frequent label, and logistic regression on what is cheap to compute.
+
+Of texts that is TF-IDF of words and characters, of images colours and edges (`rehead.evaluation.image_features`).
 
 Both learn from the same training examples and are measured on the same test examples. They are saved with
 the classifier, as numbers, so that any later evaluation shows them too.
@@ -20,8 +22,8 @@ from scipy import sparse
 
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels, as_indicator, combinations, is_multilabel
-from rehead.evaluation import image_baseline, likelihood, sparse_regression
-from rehead.evaluation.image_baseline import ImageBaselines
+from rehead.evaluation import image_features, likelihood, sparse_regression
+from rehead.evaluation.image_features import ColoursAndEdges
 from rehead.models.ngram_hashes import Index
 from rehead.models.ngrams import Ngrams
 
@@ -31,7 +33,7 @@ from rehead.models.ngrams import Ngrams
 # examples).
 _INVERSE_STRENGTHS = (1.0, 2.0, 5.0, 10.0, 30.0, 100.0, 300.0)
 _FIRST = 3
-# Three times the strength must lower the loss by one per cent. A few hundred examples do not tell two apart that are as
+# Three times the strength must lower the loss by one per cent. A few hundred examples do not separate two that are as
 # good, and then the weaker regularisation is the more overconfident one. In five divisions of the training examples
 # this lowers the log loss of the unseen part from 0.6186 to 0.6162 for irony and from 0.0381 to 0.0379 for messages,
 # and changes that of five other sets not at all.
@@ -39,14 +41,17 @@ _EARNED = 0.01
 # The log odds of a class that no training example has, where a validation example has it.
 _NEVER = -27.6
 
+# Features, (n, width): of texts sparse, of images dense.
+Matrix = sparse.csr_matrix | npt.NDArray[np.float32]
 
-class Features(Protocol):
-    """What texts are turned into."""
+
+class Vectorizer(Protocol):
+    """An object that turns texts or images into features."""
 
     @property
     def width(self) -> int: ...
 
-    def transform(self, texts: Sequence[str]) -> sparse.csr_matrix: ...
+    def transform(self, inputs: Sequence[Any], /) -> Matrix: ...
 
     def tensors(self) -> dict[str, npt.NDArray[Any]]: ...
 
@@ -58,14 +63,14 @@ class Baselines:
     Attributes:
         majority: the most frequent label of the training examples, a class id in an array of shape (); where a text may
             have several the most frequent combination, (n_classes,) of 0 and 1.
-        features: `Ngrams`, or the words of a folder from before there were any.
+        features: `Ngrams`, or the words of a folder from before there were any; of images `ColoursAndEdges`.
         weight: (width, n_classes) and bias: (n_classes,) of the logistic regression, or of one for each class, float32.
         strength: the inverse strength of regularisation at which they were learned; None in a folder of an earlier
             version.
     """
 
     majority: Labels
-    features: Features
+    features: Vectorizer
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     strength: float | None = None
@@ -84,39 +89,46 @@ class Baselines:
     def from_tensors(cls, tensors: dict[str, npt.NDArray[Any]]) -> Baselines:
         """Return what `tensors` was made of, now or in an earlier version."""
         majority = tensors["combination"] if "combination" in tensors else tensors["majority"].reshape(())
-        features: Features = Words.from_tensors(tensors) if "words" in tensors else Ngrams.from_tensors(tensors)
+        kind: type[ColoursAndEdges] | type[Words] | type[Ngrams] = (
+            ColoursAndEdges if "scale" in tensors else Words if "words" in tensors else Ngrams
+        )
         strength = float(tensors["strength"][0]) if "strength" in tensors else None
-        return cls(majority, features, tensors["weight"], tensors["bias"], strength)
+        return cls(majority, kind.from_tensors(tensors), tensors["weight"], tensors["bias"], strength)
 
     @property
     def multilabel(self) -> bool:
         """Whether a text may have several labels."""
         return self.majority.ndim > 0
 
-    def predict_majority(self, texts: Sequence[str]) -> Labels:
-        """Return (n,) class ids, or (n, n_classes)."""
-        return np.repeat(self.majority[None], len(texts), axis=0)
+    def predict(self, examples: Examples) -> dict[str, Labels]:
+        """Return what each says, by name: (n,) class ids, or (n, n_classes)."""
+        learned = "hog" if isinstance(self.features, ColoursAndEdges) else "tfidf"
+        return {"majority": self.predict_majority(len(examples)), learned: self.predict_regression(examples.inputs)}
 
-    def predict_tfidf(self, texts: Sequence[str]) -> Labels:
+    def predict_majority(self, n: int) -> Labels:
+        """Return (n,) class ids, or (n, n_classes)."""
+        return np.repeat(self.majority[None], n, axis=0)
+
+    def predict_regression(self, inputs: Sequence[Any]) -> Labels:
         """Return (n,) class ids, or (n, n_classes)."""
         if not self.features.width:
-            return self.predict_majority(texts)
-        logits = self.logits(texts)
+            return self.predict_majority(len(inputs))
+        logits = self.logits(inputs)
         predicted: Labels = (logits >= 0).astype(np.int64) if self.multilabel else logits.argmax(1)
         return predicted
 
-    def probabilities(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
+    def probabilities(self, inputs: Sequence[Any]) -> npt.NDArray[np.float64]:
         """Return (n, n_classes) of the logistic regression."""
-        return likelihood.probabilities(self.logits(texts), self.multilabel)
+        return likelihood.probabilities(self.logits(inputs), self.multilabel)
 
-    def logits(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def logits(self, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
         """Return (n, n_classes) of the logistic regression; -inf of a class that no training example has."""
-        return self.logits_of(self.features.transform(texts))
+        return self.logits_of(self.features.transform(inputs))
 
-    def logits_of(self, features: sparse.csr_matrix) -> npt.NDArray[np.float32]:
-        """Return (n, n_classes) of the logistic regression on features (n, width) of n texts."""
+    def logits_of(self, features: Matrix) -> npt.NDArray[np.float32]:
+        """Return (n, n_classes) of the logistic regression on features (n, width) of n inputs."""
         logits: npt.NDArray[np.float32] = features @ self.weight + self.bias
-        return logits
+        return logits.astype(np.float32, copy=False)
 
     def contributions(self, text: str) -> tuple[Index, npt.NDArray[np.float32]]:
         """Return what each word adds to the logits: its n-grams and half of each pair that it is in.
@@ -133,10 +145,6 @@ class Baselines:
             raise ValueError("this classifier's baseline is an earlier version's; fit again to see its words' weights")
         spans, shares = self.features.shares(text)
         return spans, shares @ self.weight
-
-    def predict(self, examples: Examples) -> dict[str, Labels]:
-        """Return what each says, by name: (n,) class ids, or (n, n_classes)."""
-        return {"majority": self.predict_majority(examples.texts), "tfidf": self.predict_tfidf(examples.texts)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,7 +192,7 @@ class Words:
         return cls(json.loads(tensors["words"].tobytes().decode()), tensors["idf"])
 
 
-# What the one beside the majority class is called, by its key.
+# The name of the one beside the majority class, by its key.
 NAMES = {
     "tfidf": "TF-IDF of words and characters + logistic regression",
     "hog": "colours and edges + logistic regression",
@@ -211,29 +219,22 @@ def rivals(of_baselines: Mapping[str, Any], base: str, *, multilabel: bool) -> d
     return {key: name for key, name in names.items() if key in of_baselines and key != base}
 
 
-def from_tensors(tensors: dict[str, npt.NDArray[Any]]) -> Baselines | ImageBaselines:
-    """Return what `tensors` of either kind has made."""
-    return ImageBaselines.from_tensors(tensors) if "scale" in tensors else Baselines.from_tensors(tensors)
+def learn(train: Examples, validation: Examples) -> Baselines:
+    """Fit both; the validation log loss chooses how strongly the regression is regularised."""
+    return _learn_texts(train, validation) if train.pictures is None else _learn_images(train, validation)
 
 
-def learn(train: Examples, validation: Examples) -> Baselines | ImageBaselines:
-    """Fit those for texts or for images; the validation log loss chooses how strongly they are regularised."""
-    if train.pictures is not None:
-        return image_baseline.learn(train, validation)
-    return _learn_texts(train, validation)
-
-
-def relearn(examples: Examples, strength: float) -> Baselines | ImageBaselines:
+def relearn(examples: Examples, strength: float) -> Baselines:
     """Fit both once more, at the strength that was chosen, on training and validation examples together."""
     if examples.pictures is not None:
-        return image_baseline.relearn(examples, strength)
+        return _images_at(strength, image_features.raw_features(examples.pictures), examples)
     ngrams, features = Ngrams.fit_transform(examples.texts)
     weight, bias = _TextRegression(features, examples.labels, len(examples.label_names)).solve(strength)
     return Baselines(_majority(examples.labels), ngrams, weight, bias, strength)
 
 
 def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
-    """Return the logits of each example by a regression that has seen no label of its fold.
+    """Return the logits of each example by a regression that has learned from no label of its fold.
 
     Which n-grams there are, and how rare each is, is of all texts, without their labels; so the features are made once.
 
@@ -243,10 +244,10 @@ def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]
         fold: (n,) the number of each example's fold.
 
     Returns:
-        (n, n_classes) float32; -inf of a class that no example has.
+        (n, n_classes) float32; -inf of a class that no example has, of images one that none outside the fold has.
     """
     if examples.pictures is not None:
-        return image_baseline.out_of_fold(examples, strength, fold)
+        return _images_out_of_fold(examples, strength, fold)
     features = Ngrams.fit_transform(examples.texts)[1]
     return _TextRegression(features, examples.labels, len(examples.label_names)).held_out(strength, fold)
 
@@ -257,28 +258,59 @@ def _majority(labels: Labels) -> Labels:
     return np.asarray(labels[first[counts.argmax()]])
 
 
+def _learn_images(train: Examples, validation: Examples) -> Baselines:
+    raw, held_out = (image_features.raw_features(part.pictures or []) for part in (train, validation))
+    best: tuple[float, Baselines] | None = None
+    for strength in image_features.INVERSE_STRENGTHS:
+        learned = _images_at(strength, raw, train)
+        assert isinstance(learned.features, ColoursAndEdges)
+        logits = np.maximum(learned.logits_of(learned.features.scaled(held_out)), _NEVER)
+        loss = float(likelihood.losses(logits, validation.labels).mean())
+        if best is None or loss < best[0]:
+            best = loss, learned
+    assert best is not None
+    return best[1]
+
+
+def _images_at(strength: float, raw: npt.NDArray[np.float32], examples: Examples) -> Baselines:
+    features = ColoursAndEdges.fit(raw)
+    weight, bias = image_features.solve(features.scaled(raw), examples.labels, len(examples.label_names), strength)
+    return Baselines(_majority(examples.labels), features, weight, bias, strength)
+
+
+def _images_out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    raw = image_features.raw_features(examples.pictures or [])
+    logits = np.zeros((len(examples), len(examples.label_names)), dtype=np.float32)
+    for number in np.unique(fold):
+        inside = fold == number
+        learned = _images_at(strength, raw[~inside], examples.take(np.flatnonzero(~inside)))
+        assert isinstance(learned.features, ColoursAndEdges)
+        logits[inside] = learned.logits_of(learned.features.scaled(raw[inside]))
+    return logits
+
+
 def _learn_texts(train: Examples, validation: Examples) -> Baselines:
     ngrams, features = Ngrams.fit_transform(train.texts)
     held_out = ngrams.transform(validation.texts)
     regression = _TextRegression(features, train.labels, len(train.label_names))
 
-    def at(strength: float) -> _Fitted:
+    def at(strength: float) -> _AtStrength:
         weight, bias = regression.solve(strength)
         logits = held_out @ weight + np.clip(bias, _NEVER, -_NEVER)
         loss = float(likelihood.losses(logits, validation.labels).mean()) if len(validation) else 0.0
-        return _Fitted(strength, weight, bias, loss * strength**_EARNED)
+        return _AtStrength(strength, weight, bias, loss * strength**_EARNED)
 
     first = best = at(_INVERSE_STRENGTHS[_FIRST])
     for side in (_INVERSE_STRENGTHS[_FIRST + 1 :], _INVERSE_STRENGTHS[_FIRST - 1 :: -1]):
         for strength in side if best is first else ():
-            found = at(strength)
-            if found.loss >= best.loss:
+            tried = at(strength)
+            if tried.loss >= best.loss:
                 break
-            best = found
+            best = tried
     return Baselines(_majority(train.labels), ngrams, best.weight, best.bias, best.strength)
 
 
-class _Fitted(NamedTuple):
+class _AtStrength(NamedTuple):
     """A regression at a strength, with what there is against it: the validation loss, raised with the strength."""
 
     strength: float
@@ -315,8 +347,8 @@ class _TextRegression:
         if self._has_something_to_learn:
             if self._regression is None:
                 self._regression = sparse_regression.Regression(self._features, self._targets, multilabel=self._apart)
-            found = self._regression.solve(strength)
-            weight[:, self._columns], bias[self._columns] = found.weight, found.bias
+            solved = self._regression.solve(strength)
+            weight[:, self._columns], bias[self._columns] = solved.weight, solved.bias
         return weight, bias
 
     def held_out(self, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

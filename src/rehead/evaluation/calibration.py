@@ -24,7 +24,7 @@ _PARTS = 5
 
 
 def temperature(logits: npt.NDArray[np.floating], labels: Labels) -> float:
-    """What logits (n, n_classes) are to be divided by, so that their probabilities are calibrated on these examples.
+    """Return what logits (n, n_classes) are divided by for calibrated probabilities of these examples.
 
     It changes no prediction, since the largest logit stays the largest, and a positive one positive.
 
@@ -52,7 +52,7 @@ def calibrated_losses(logits: npt.NDArray[np.floating], labels: Labels) -> npt.N
 
 
 class Mixture(NamedTuple):
-    """What the logits of two classifiers are multiplied by before they are added: 1 / `divisor` and `factor`."""
+    """The factors of two classifiers' logits before they are added: 1 / `divisor` and `factor`."""
 
     divisor: float
     factor: float
@@ -68,7 +68,7 @@ UNMIXED = Mixture(1.0, 0.0)
 
 
 class Stacking(NamedTuple):
-    """How two classifiers are mixed, and how well that does.
+    """A mixture of two classifiers, and its losses.
 
     Attributes:
         mixture: fitted to all examples.
@@ -125,5 +125,5 @@ def _fitted(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], l
 def at_temperature(
     probabilities: npt.NDArray[np.float64], factor: float, multilabel: bool = False
 ) -> npt.NDArray[np.float64]:
-    """The probabilities of the same logits, had they been divided by so much more."""
+    """Return the probabilities of the same logits divided by a further factor."""
     return likelihood.probabilities(likelihood.logits_of(probabilities, multilabel) / factor, multilabel)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, norm
+
+from rehead.runtime.results import Result
 
 # Differences that chance alone makes less often than this are taken to be real.
 SIGNIFICANT = 0.05
@@ -16,22 +17,24 @@ SIGNIFICANT = 0.05
 _POWER = 0.8
 _LEVEL = 0.95
 # A difference that takes more than this many times the examples there are is as good as none: its own size is hardly
-# known, and nobody labels so many for it.
+# known, and nobody labels that many for it.
 _MOST_TIMES = 20
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Result):
     """Two classifiers on the same n examples.
 
     Attributes:
+        n: examples.
         only_this, only_other: examples that one of them alone has right.
         p_value: of McNemar's test, exact and two-sided (McNemar, Psychometrika 12, 1947): how often chance would make
             two equally good classifiers differ so much on these examples.
         verdict: the same in plain words.
         difference: of the accuracies, the first one's minus the other's.
-        interval: where that lies for all such examples, with 95 % confidence (see `paired_interval`).
-        more_needed: further examples that would be likely to tell the two apart (see `examples_needed`), rounded to two
+        interval: where that lies for all such examples, with 95 % confidence (see `paired_interval`); it holds 0
+            exactly where the test does not rule out that the two are equally good.
+        more_needed: further examples that would be likely to separate the two (see `examples_needed`), rounded to two
             digits; 0 where these do, None where no number is likely to.
     """
 
@@ -44,10 +47,6 @@ class Comparison:
     interval: tuple[float, float]
     more_needed: int | None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the attributes as JSON can hold them."""
-        return asdict(self)
-
 
 def compare(
     right: npt.NDArray[np.bool_],
@@ -58,6 +57,9 @@ def compare(
     option: str | None = None,
 ) -> Comparison:
     """Compare a model with another classifier.
+
+    One rule decides: McNemar's exact test. Newcombe's interval is a little narrower than that test, so where the test
+    does not rule out 0 the interval reaches to 0 at least; the other way round the two never disagree.
 
     Args:
         right, other_right: (n,) which examples each has right.
@@ -71,21 +73,24 @@ def compare(
     only_this, only_other = int((right & ~other_right).sum()), int((other_right & ~right).sum())
     p_value = float(binomtest(only_this, only_this + only_other).pvalue) if only_this + only_other else 1.0
     difference, interval = (only_this - only_other) / n, paired_interval(both, only_this, only_other, neither)
-    more = 0 if p_value < SIGNIFICANT else _further(n, only_this, only_other)
+    is_tie = p_value >= SIGNIFICANT
+    if is_tie:
+        interval = min(interval[0], 0.0), max(interval[1], 0.0)
+    more = _further(n, only_this, only_other) if is_tie else 0
     measured = (
         f"difference {_points(difference)} points, 95 % interval {_points(interval[0])} to {_points(interval[1])}"
     )
-    if p_value >= SIGNIFICANT:
-        outlook = "no number of examples is likely to tell them apart"
+    if is_tie:
+        outlook = "no number of examples is likely to separate them"
         if more is not None:
-            outlook = f"about {more:,} more would tell"
+            outlook = f"about {more:,} more would decide"
         verdict = f"a tie with {other} on {n:,} {what}; {measured}; {outlook}"
     else:
-        told = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
-        verdict = f"better than {other}, {told}; {measured}"
+        chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+        verdict = f"better than {other}, {chance}; {measured}"
         if difference < 0:
-            given_by = f" ({option})" if option else ""
-            verdict = f"worse than {other}, {told}; {measured}: use {other}{given_by} instead of the {this}"
+            cure = f"{other} ({option})" if option else other
+            verdict = f"worse than {other}, {chance}; {measured}: use {cure} instead of the {this}"
     return Comparison(n, only_this, only_other, p_value, verdict, difference, interval, more)
 
 

@@ -1,4 +1,4 @@
-"""How far measures may be off because the test examples are but a sample: percentile bootstrap intervals.
+"""Show how far measures may be off because the test examples are but a sample: percentile bootstrap intervals.
 
 Examples are drawn with replacement as many times as there are, a thousand times over; what the middle 95 % of these
 draws give is the interval (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, §13.3).
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, as_indicator, class_counts, most_probable, of_class
+from rehead.data.labels import Labels, as_indicator, class_counts, is_multilabel, most_probable, of_class
 from rehead.evaluation import likelihood
 
 _RESAMPLES = 1000
@@ -24,7 +24,7 @@ _LEAST = float(np.finfo(np.float64).eps)
 
 
 def wilson(right: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """The 95 % Wilson score interval of an accuracy, which unlike a bootstrap's is right close to 1 too.
+    """Return the 95 % Wilson score interval of an accuracy, which unlike a bootstrap's is right close to 1 too.
 
     Args:
         right: (n,) which predictions are right.
@@ -33,47 +33,55 @@ def wilson(right: npt.NDArray[np.bool_]) -> tuple[float, float]:
     return float(ends.low), float(ends.high)
 
 
-def bootstrap(probabilities: npt.NDArray[np.floating], labels: Index) -> dict[str, tuple[float, float]]:
-    """Intervals of `balanced_accuracy`, `macro_f1`, `weighted_f1`, `mcc`, `log_loss`, `brier`, `roc_auc` and `pr_auc`.
+def bootstrap(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[str, tuple[float, float]]:
+    """Return the intervals of `macro_f1`, `weighted_f1`, `log_loss`, `brier`, `roc_auc` and `pr_auc`.
 
-    There is none of the expected calibration error: resampling adds noise to each bin, and so to the error itself.
+    Where each text has one label also of `balanced_accuracy` and `mcc`, where it may have several of `micro_f1` and
+    `hamming_loss`. There is none of the expected calibration error: resampling adds noise to each bin, and so to the
+    error itself.
 
     Args:
         probabilities: (n, n_classes).
-        labels: (n,) class ids.
+        labels: (n,) class ids, or (n, n_classes) of 0 and 1.
     """
+    of_rows = (_several_labels if is_multilabel(labels) else _one_label)(probabilities.astype(np.float64), labels)
+    portions = [of_rows(rows) for rows in _resamples(len(labels), max(labels.size, probabilities.shape[1]))]
+    intervals = {name: _interval([measures[name] for measures in portions]) for name in portions[0]}
+    return intervals | _areas(probabilities, labels)
+
+
+# From positions drawn with replacement, (resamples, n), to measures by name, (resamples,).
+_OfRows = Callable[[Index], dict[str, npt.NDArray[np.float64]]]
+
+
+def _one_label(probabilities: npt.NDArray[np.float64], labels: Index) -> _OfRows:
     n, n_classes = probabilities.shape
     predicted = probabilities.argmax(1)
-    of_label = probabilities[np.arange(n), labels].astype(np.float64)
+    of_label = probabilities[np.arange(n), labels]
     losses = -np.log(np.clip(of_label, _LEAST, 1 - _LEAST))
-    squares = (probabilities.astype(np.float64) ** 2).sum(1) - 2 * of_label + 1
+    squares = (probabilities**2).sum(1) - 2 * of_label + 1
     cells, cell_of = np.unique(labels * n_classes + predicted, return_inverse=True)
     truth, answer = np.divmod(cells, n_classes)
-    drawn: dict[str, list[npt.NDArray[np.float64]]] = {}
-    for rows in _resamples(n, max(n, n_classes)):
-        measures = {"log_loss": losses[rows].mean(1), "brier": squares[rows].mean(1)}
-        measures |= _of_counts(_counted(cell_of[rows], len(cells)), truth, answer, n_classes)
-        for name, values in measures.items():
-            drawn.setdefault(name, []).append(values)
-    return _intervals(drawn) | bootstrap_areas(probabilities, labels)
+
+    def of_rows(rows: Index) -> dict[str, npt.NDArray[np.float64]]:
+        of_predictions = _of_counts(_counted(cell_of[rows], len(cells)), truth, answer, n_classes)
+        return {"log_loss": losses[rows].mean(1), "brier": squares[rows].mean(1), **of_predictions}
+
+    return of_rows
 
 
-def bootstrap_several(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[str, tuple[float, float]]:
-    """Intervals of `micro_f1`, `macro_f1`, `weighted_f1`, `hamming_loss`, `log_loss`, `brier`, `roc_auc` and `pr_auc`,
-    where a text may have several labels; both arrays are (n, n_classes).
-    """
-    values = probabilities.astype(np.float64)
-    predicted = most_probable(values, multilabel=True)
-    losses = likelihood.losses(likelihood.logits_of(values, multilabel=True), labels)
-    squares = ((values - labels) ** 2).mean(1)
+def _several_labels(probabilities: npt.NDArray[np.float64], labels: Labels) -> _OfRows:
+    predicted = most_probable(probabilities, multilabel=True)
+    losses = likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels)
+    squares = ((probabilities - labels) ** 2).mean(1)
     wrong = (predicted != labels).mean(1)
-    drawn: dict[str, list[npt.NDArray[np.float64]]] = {}
-    for rows in _resamples(len(labels), labels.size):
+
+    def of_rows(rows: Index) -> dict[str, npt.NDArray[np.float64]]:
         times = _counted(rows, len(labels))
         supports, predictions, hits = times @ labels, times @ predicted, times @ (labels * predicted)
         f1 = 2 * hits / np.maximum(supports + predictions, 1)
         both = supports.sum(1) + predictions.sum(1)
-        measures = {
+        return {
             "micro_f1": 2 * hits.sum(1) / np.maximum(both, 1),
             "macro_f1": np.ma.masked_where(supports + predictions == 0, f1).mean(1).filled(1.0),
             "weighted_f1": (f1 * supports).sum(1) / np.maximum(supports.sum(1), 1),
@@ -81,13 +89,12 @@ def bootstrap_several(probabilities: npt.NDArray[np.floating], labels: Labels) -
             "log_loss": losses[rows].mean(1),
             "brier": squares[rows].mean(1),
         }
-        for name, of_resamples in measures.items():
-            drawn.setdefault(name, []).append(of_resamples)
-    return _intervals(drawn) | bootstrap_areas(probabilities, labels)
+
+    return of_rows
 
 
-def bootstrap_areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[str, tuple[float, float]]:
-    """Intervals of `roc_auc` and `pr_auc`, means over the classes that have one; none where no class has."""
+def _areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> dict[str, tuple[float, float]]:
+    """Return the intervals of `roc_auc` and `pr_auc`, means over the classes that have one; none where no class has."""
     n, n_classes = probabilities.shape
     counts = class_counts(labels, n_classes)
     known = np.flatnonzero((counts > 0) & (counts < n)).tolist()
@@ -101,13 +108,13 @@ def bootstrap_areas(probabilities: npt.NDArray[np.floating], labels: Labels) -> 
             # A class that a resample has none of, or nothing else, has no area in it.
             stacked = np.ma.masked_invalid(np.stack(values))
             drawn[name].append(stacked.mean(0).compressed())
-    return _intervals(drawn)
+    return {name: _interval(values) for name, values in drawn.items()}
 
 
 def _areas_of(
     times: npt.NDArray[np.float64], scores: npt.NDArray[np.floating], is_label: npt.NDArray[np.bool_]
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The areas under the receiver operating characteristic and the precision-recall curve in each resample.
+    """Return the areas under the receiver operating characteristic and the precision-recall curve in each resample.
 
     Args:
         times: (resamples, n) how often each example was drawn.
@@ -128,36 +135,21 @@ def _areas_of(
 
 
 def _counted(drawn: Index, n_kinds: int) -> npt.NDArray[np.float64]:
-    """(resamples, n_kinds): how often each kind, from 0, is among what was drawn, (resamples, n)."""
+    """Return (resamples, n_kinds): how often each kind, from 0, is among what was drawn, (resamples, n)."""
     n_resamples = len(drawn)
     places = drawn + n_kinds * np.arange(n_resamples)[:, None]
     counts = np.bincount(places.ravel(), minlength=n_kinds * n_resamples)
     return counts.reshape(n_resamples, n_kinds).astype(np.float64)
 
 
-def _intervals(drawn: dict[str, list[npt.NDArray[np.float64]]]) -> dict[str, tuple[float, float]]:
-    return {name: interval(np.concatenate(values)) for name, values in drawn.items()}
-
-
-def bootstrap_of(measure: Callable[[Index], float], n: int, resamples: int = _RESAMPLES) -> tuple[float, float]:
-    """The interval of any measure of n examples.
-
-    Args:
-        measure: of the examples at the given positions, which may repeat.
-        resamples: how often it is called.
-    """
-    generator = np.random.default_rng(_SEED)
-    return interval(np.array([measure(generator.integers(0, n, n)) for _ in range(resamples)]))
-
-
-def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """What the middle 95 % of the resamples' values lie between."""
-    low, high = np.quantile(values, [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
+def _interval(values: list[npt.NDArray[np.float64]]) -> tuple[float, float]:
+    """Return what the middle 95 % of the resamples' values lie between."""
+    low, high = np.quantile(np.concatenate(values), [(1 - _LEVEL) / 2, (1 + _LEVEL) / 2])
     return float(low), float(high)
 
 
 def _resamples(n: int, width: int) -> Iterator[Index]:
-    """Positions drawn with replacement, (resamples, n), in portions that fit into memory."""
+    """Yield positions drawn with replacement, (resamples, n), in portions that fit into memory."""
     generator = np.random.default_rng(_SEED)
     at_once = max(1, _PORTION // width)
     for start in range(0, _RESAMPLES, at_once):
@@ -167,7 +159,7 @@ def _resamples(n: int, width: int) -> Iterator[Index]:
 def _of_counts(
     counts: npt.NDArray[np.float64], truth: Index, answer: Index, n_classes: int
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Measures that hang on labels and predictions alone, one value a resample.
+    """Return measures that hang on labels and predictions alone, one value a resample.
 
     Args:
         counts: (resamples, cells), how many examples fell into each cell of the confusion matrix that is not empty.

@@ -1,5 +1,7 @@
-"""What logits say of labels: a softmax over the classes where each text has one label, a sigmoid for each class where
-it may have several. The shapes of labels are those of `rehead.data.labels`.
+"""Turn logits into probabilities and losses.
+
+Where each text has one label that is by a softmax over the classes, where it may have several by a sigmoid for each.
+The shapes of labels are those of `rehead.data.labels`.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ _TINY = np.finfo(np.float64).tiny
 
 
 def probabilities(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
-    """Logits (n, n_classes) → probabilities, in float64; those of several labels need not add up to 1."""
+    """Return probabilities of logits (n, n_classes) in float64; those of several labels need not add up to 1."""
     values = np.asarray(logits, dtype=np.float64)
     if multilabel:
         # Of positive and negative logits the form that does not overflow.
@@ -29,11 +31,11 @@ def probabilities(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
 
 
 def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
-    """Logits (n, n_classes) of two classes or more → log odds of each class against the rest, in float64."""
+    """Return log odds of each class against the rest, in float64, of logits (n, n_classes) of two classes or more."""
     values = np.asarray(logits, dtype=np.float64)
     if multilabel:
         return values
-    from scipy.special import log_softmax, logsumexp
+    from scipy.special import log_softmax, logsumexp  # takes longer to import than a few texts to score
 
     logs = log_softmax(values, axis=1)
     with np.errstate(divide="ignore"):  # of the most probable class, replaced below
@@ -48,7 +50,7 @@ def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
 
 
 def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-    """(n,) negative log likelihood of each example in nats: cross-entropy, or the mean binary one of the classes."""
+    """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one."""
     from scipy.special import log_expit, log_softmax
 
     values = np.asarray(logits, dtype=np.float64)
@@ -61,7 +63,7 @@ def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
 
 
 def logits_of(probabilities: npt.NDArray[np.float64], multilabel: bool) -> npt.NDArray[np.float64]:
-    """Logits that give these probabilities."""
+    """Return logits that have these probabilities."""
     logs = np.log(np.maximum(probabilities, _TINY))
     if not multilabel:
         return logs

@@ -1,6 +1,11 @@
-"""Measures of a classifier on labelled examples, from its probabilities. scikit-learn computes most of them."""
+"""Measure a classifier on labelled examples, from its probabilities. scikit-learn computes most of it.
 
-from dataclasses import asdict, dataclass
+Where a text may have several labels, or none, each class is a decision for itself, at even odds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +15,7 @@ from sklearn.metrics import (
     brier_score_loss,
     confusion_matrix,
     f1_score,
+    hamming_loss,
     log_loss,
     matthews_corrcoef,
     precision_recall_fscore_support,
@@ -18,23 +24,27 @@ from sklearn.metrics import (
 )
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, is_multilabel, of_class
+from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, of_class
+from rehead.evaluation import likelihood
 from rehead.evaluation.intervals import bootstrap, wilson
+from rehead.runtime.results import Result
 
-# At which the sensitivity is told.
+# At which the sensitivity is measured.
 SPECIFICITY = 0.95
 _ECE_BINS = 15  # Guo et al., ICML 2017, §2
 
 
 @dataclass(frozen=True)
-class PerClass:
-    """One class's share of the evaluation; precision of a class never predicted counts as 0.
+class ClassMetrics:
+    """Metrics of one class.
 
     Attributes:
+        precision: 0 for a class that is never predicted.
+        support: examples that have the label.
         roc_auc: area under the receiver operating characteristic, this class against the rest; None where all
             examples are of this class or none is.
         pr_auc: average precision of this class against the rest; None likewise.
-        sensitivity: recall at a threshold where 95 % of the others are told from it (specificity), which is how
+        sensitivity: recall at a threshold where 95 % of the others are kept from it (specificity), which is how
             diagnostic tests are compared; None likewise.
     """
 
@@ -49,15 +59,18 @@ class PerClass:
 
 
 @dataclass(frozen=True)
-class Measures:
-    """How good predictions are on n examples: what is measured whether a text has one label or may have several.
+class Metrics(Result):
+    """Metrics of predictions, whether a text has one label or may have several.
 
     Attributes:
+        n: examples.
+        accuracy: share that is right; where a text may have several labels, of which all are right and none is missing.
         accuracy_ci: 95 % Wilson score interval of the accuracy, which unlike a bootstrap's is right close to 1 too.
         macro_f1, weighted_f1: mean F1 of the classes that occur among labels or predictions; weighted by examples.
         roc_auc, pr_auc: mean over the classes that have one, each class counting the same; None if none has.
         log_loss: mean negative log likelihood, in nats.
-        brier: mean squared distance of the probabilities from the truth.
+        brier: mean squared distance of the probabilities from the truth: from 0 to 2; where a text may have several
+            labels from 0 to 1.
         ece: expected calibration error, 15 bins.
         intervals: 95 % bootstrap intervals, by measure (see `rehead.evaluation.intervals`).
         per_class: in the order of the classes.
@@ -74,15 +87,12 @@ class Measures:
     brier: float
     ece: float
     intervals: dict[str, tuple[float, float]]
-    per_class: list[PerClass]
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    per_class: list[ClassMetrics]
 
 
 @dataclass(frozen=True)
-class Evaluation(Measures):
-    """Of predictions where each text has one label; `brier` is from 0 to 2.
+class SingleLabelMetrics(Metrics):
+    """Metrics of predictions where each text has one label.
 
     Attributes:
         balanced_accuracy: mean recall of the classes that occur among labels.
@@ -95,81 +105,101 @@ class Evaluation(Measures):
     confusion: list[list[int]]
 
 
-def evaluate(probabilities: npt.NDArray[np.floating], labels: Index, label_names: tuple[str, ...]) -> Evaluation:
-    """Measures probabilities (n, n_classes) against labels (n,); n is at least 1."""
-    predicted = probabilities.argmax(1)
+@dataclass(frozen=True)
+class MultilabelMetrics(Metrics):
+    """Metrics of predictions where a text may have several labels; a single decision is of one class and example.
+
+    Attributes:
+        hamming_loss: share of all single decisions that are wrong.
+        micro_f1: F1 of all single decisions together.
+        labels_a_text: how many an example has on average.
+    """
+
+    hamming_loss: float
+    micro_f1: float
+    labels_a_text: float
+
+
+def measure(
+    probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...]
+) -> SingleLabelMetrics | MultilabelMetrics:
+    """Return how good probabilities are.
+
+    Args:
+        probabilities: (n, n_classes); n is at least 1.
+        labels: (n,) class ids, or (n, n_classes) of 0 and 1 where a text may have several.
+    """
+    multilabel = is_multilabel(labels)
+    predicted = most_probable(probabilities, multilabel)
+    right = are_right(labels, predicted)
+    per_class = _per_class(probabilities, labels, predicted, label_names)
+    common: dict[str, Any] = {
+        "n": len(labels),
+        "accuracy": float(right.mean()),
+        "accuracy_ci": wilson(right),
+        "macro_f1": macro_f1(labels, predicted),
+        "weighted_f1": float(f1_score(labels, predicted, average="weighted", zero_division=0)),
+        "roc_auc": _mean_of_known([row.roc_auc for row in per_class]),
+        "pr_auc": _mean_of_known([row.pr_auc for row in per_class]),
+        "ece": calibration_error(probabilities, labels),
+        "intervals": bootstrap(probabilities, labels),
+        "per_class": per_class,
+    }
+    if multilabel:
+        return MultilabelMetrics(
+            **common,
+            log_loss=float(likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels).mean()),
+            brier=float(((probabilities - labels) ** 2).mean()),
+            hamming_loss=float(hamming_loss(labels, predicted)),
+            micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
+            labels_a_text=float(labels.sum(1).mean()),
+        )
     ids = list(range(len(label_names)))
-    right = predicted == labels
-    by_class = per_class(probabilities, labels, predicted, label_names)
-    return Evaluation(
-        n=len(labels),
-        accuracy=float(right.mean()),
-        accuracy_ci=wilson(right),
-        balanced_accuracy=float(np.mean([row.recall for row in by_class if row.support])),
-        macro_f1=macro_f1(labels, predicted),
-        weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
-        mcc=_correlation(labels, predicted),
-        roc_auc=mean_of_known([row.roc_auc for row in by_class]),
-        pr_auc=mean_of_known([row.pr_auc for row in by_class]),
+    return SingleLabelMetrics(
+        **common,
         log_loss=float(log_loss(labels, probabilities, labels=ids)),
         brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)),
-        ece=calibration_error(probabilities, labels),
-        intervals=bootstrap(probabilities, labels),
-        per_class=by_class,
+        balanced_accuracy=float(np.mean([row.recall for row in per_class if row.support])),
+        mcc=_correlation(labels, predicted),
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),
     )
 
 
-def _correlation(labels: Index, predicted: Index) -> float:
-    """Matthews correlation coefficient; 0 where there is one class only, of which scikit-learn would warn."""
-    return float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0
-
-
-def per_class(
+def _per_class(
     probabilities: npt.NDArray[np.floating], labels: Labels, predicted: Labels, label_names: tuple[str, ...]
-) -> list[PerClass]:
-    """What is measured of each class; labels and predictions as in `rehead.data.labels`."""
+) -> list[ClassMetrics]:
     ids = list(range(len(label_names)))
     columns = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
     return [
-        PerClass(name, float(precision), float(recall), float(f1), int(support), *areas)
-        for name, precision, recall, f1, support, *areas in zip(
-            label_names, *columns, *_areas(probabilities, labels), strict=True
-        )
+        ClassMetrics(name, float(precision), float(recall), float(f1), int(support), *_areas(probabilities, labels, i))
+        for i, (name, precision, recall, f1, support) in enumerate(zip(label_names, *columns, strict=True))
     ]
 
 
 def _areas(
-    probabilities: npt.NDArray[np.floating], labels: Labels
-) -> tuple[list[float | None], list[float | None], list[float | None]]:
-    """Areas under the receiver operating characteristic and the precision-recall curve, and the sensitivity, one each a
-    class.
-    """
-    roc: list[float | None] = []
-    precision_recall: list[float | None] = []
-    sensitivity: list[float | None] = []
-    for label in range(probabilities.shape[1]):
-        is_label = of_class(labels, label)
-        if is_label.all() or not is_label.any():
-            roc.append(None)
-            precision_recall.append(None)
-            sensitivity.append(None)
-            continue
-        roc.append(float(roc_auc_score(is_label, probabilities[:, label])))
-        precision_recall.append(float(average_precision_score(is_label, probabilities[:, label])))
-        false_rates, rates, _ = roc_curve(is_label, probabilities[:, label], drop_intermediate=False)
-        sensitivity.append(float(rates[false_rates <= 1 - SPECIFICITY].max()))
-    return roc, precision_recall, sensitivity
+    probabilities: npt.NDArray[np.floating], labels: Labels, label: int
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """Return the areas under the two curves of a class against the rest, and the sensitivity."""
+    is_label, scores = of_class(labels, label), probabilities[:, label]
+    if is_label.all() or not is_label.any():
+        return None, None, None
+    false_rates, rates, _ = roc_curve(is_label, scores, drop_intermediate=False)
+    sensitivity = float(rates[false_rates <= 1 - SPECIFICITY].max())
+    return float(roc_auc_score(is_label, scores)), float(average_precision_score(is_label, scores)), sensitivity
 
 
-def mean_of_known(values: list[float | None]) -> float | None:
-    """The mean of those that are not None; None if all are."""
+def _mean_of_known(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
 
 
+def _correlation(labels: Index, predicted: Index) -> float:
+    """Return Matthews' correlation coefficient; 0 where there is one class only, of which scikit-learn would warn."""
+    return float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0
+
+
 def macro_f1(labels: Labels, predicted: Labels) -> float:
-    """Mean F1 of the classes that occur among labels or predictions."""
+    """Return the mean F1 of the classes that occur among labels or predictions."""
     if is_multilabel(labels):
         occurs = (labels | predicted).any(0)
         labels, predicted = labels[:, occurs], predicted[:, occurs]
@@ -178,13 +208,20 @@ def macro_f1(labels: Labels, predicted: Labels) -> float:
     return float(f1_score(labels, predicted, average="macro", zero_division=0))
 
 
-def calibration_error(probabilities: npt.NDArray[np.floating], labels: Index) -> float:
-    """Expected calibration error of the classes predicted, from probabilities (n, n_classes)."""
+def calibration_error(probabilities: npt.NDArray[np.floating], labels: Labels) -> float:
+    """Return the expected calibration error of the predicted classes, or of all single decisions.
+
+    Args:
+        probabilities: (n, n_classes).
+        labels: (n,), or (n, n_classes) where a text may have several.
+    """
+    if is_multilabel(labels):
+        return calibration_gap(probabilities.ravel(), labels.ravel() > 0)
     return calibration_gap(probabilities.max(1), probabilities.argmax(1) == labels)
 
 
 def calibration_gap(confidence: npt.NDArray[np.floating], came_true: npt.NDArray[np.bool_]) -> float:
-    """How far n confidences are from how often they came true, in 15 bins of equal width, each bin by its share of n.
+    """Return how far n confidences are from how often they came true, in 15 bins of equal width, each by its share.
 
     Ours, because torchmetrics, which has it, takes a second to import: a tenth of a short fit.
     """
@@ -193,5 +230,5 @@ def calibration_gap(confidence: npt.NDArray[np.floating], came_true: npt.NDArray
 
 
 def bins_of(confidence: npt.NDArray[np.floating], n_bins: int) -> Index:
-    """(n,) which of so many bins of equal width between 0 and 1 each lies in; 1 itself lies in the last."""
+    """Return (n,) in which of the bins of equal width between 0 and 1 each lies; 1 itself lies in the last."""
     return np.minimum((confidence * n_bins).astype(np.int64), n_bins - 1)

@@ -1,4 +1,4 @@
-"""Figures of a report as SVG that stands in a page: text stays text, lines take the page's own colours."""
+"""Draw the figures of a report as SVG that stands in a page: text stays text, lines take the page's own colours."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _MARKERS = "osD^v<>pX*"
 
 
 def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
-    """How often a prediction is right, by the probability that it was given; and how many have such a one.
+    """Draw how often a prediction is right by its probability, and how many predictions have such a one.
 
     Where a text may have several labels: how often a label is there, by its probability.
     """
@@ -81,7 +81,7 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
 
 
 def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...]) -> str:
-    """Receiver operating characteristic and precision-recall curve of each class against the rest."""
+    """Draw the receiver operating characteristic and precision-recall curve of each class against the rest."""
     counts = class_counts(labels, len(label_names))
     shown = [i for i in np.argsort(-counts, kind="stable")[:_CURVES] if 0 < counts[i] < len(labels)]
     if len(label_names) == 2 and not is_multilabel(labels):
@@ -102,18 +102,18 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
 
 
 def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
-    """Validation log loss of a probe after each block, by pooling."""
+    """Draw the validation log loss of a probe after each layer, by pooling."""
     with _figure(1) as (axes, drawn):
         for (pooling, losses), style in zip(profile.items(), ["-", "--", ":", "-."], strict=False):
             axes[0].plot(list(losses), list(losses.values()), color=_ACCENT, linestyle=style, label=pooling)
         axes[0].axvline(depth, color=_SOFT, linewidth=1)
-        axes[0].set(xlabel="blocks", ylabel="validation log loss", ylim=(0, None))
+        axes[0].set(xlabel="layers", ylabel="validation log loss", ylim=(0, None))
         axes[0].legend()
     return drawn[0]
 
 
 def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
-    """The share of wrong predictions by number of labels, each repetition a point."""
+    """Draw the share of wrong predictions by number of labels, each repetition a point."""
     with _figure(1) as (axes, drawn):
         axes[0].plot(sizes, [sum(values) / len(values) for values in errors], color=_ACCENT)
         for size, values in zip(sizes, errors, strict=True):
@@ -125,7 +125,7 @@ def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
 
 
 def by_compute(approaches: list[dict[str, Any]]) -> str:
-    """Accuracy of approaches by the seconds that they learned, features that were cached included."""
+    """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
     with _figure(1, width=6.5) as (axes, drawn):
         for row, marker in zip(approaches, _MARKERS * len(approaches), strict=False):
             seconds = max(_SHORTEST, row["seconds"] + row["cached_seconds"])
@@ -145,7 +145,7 @@ def by_compute(approaches: list[dict[str, Any]]) -> str:
 
 
 def by_examples(comparison: dict[str, Any]) -> str:
-    """Accuracy by number of labelled examples; approaches that were not taught again with fewer are points or lines."""
+    """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
     styles = ["-", "--", "-.", ":"]
     with _figure(1, width=6.5) as (axes, drawn):
         curved = [row for row in comparison["approaches"] if row["curve"]]
@@ -164,7 +164,7 @@ def by_examples(comparison: dict[str, Any]) -> str:
 
 
 def _by_tenfold(plot: Axes) -> None:
-    """A logarithmic axis with plain numbers, and the legend beside it."""
+    """Give a plot a logarithmic axis with plain numbers, and the legend beside it."""
     plot.set_xscale("log")
     plot.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     plot.minorticks_off()
@@ -172,7 +172,7 @@ def _by_tenfold(plot: Axes) -> None:
 
 
 def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: int) -> dict[str, list[float]]:
-    """Precision and recall of one class by the probability from which on it is predicted, from the least to the most.
+    """Return precision and recall of one class by the probability from which on it is predicted, rising.
 
     Returns:
         `threshold`, `precision`, `recall` and `predicted`, the share of all examples that are then predicted so.
@@ -186,7 +186,7 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
 
 @contextmanager
 def _figure(n: int, width: float = 3.6) -> Iterator[tuple[list[Axes], list[str]]]:
-    """`n` plots side by side, each so many inches wide; the list with them holds the drawing afterwards.
+    """Yield `n` plots side by side, each `width` inches wide; the list with them holds the drawing afterwards.
 
     Ctrl-C is raised after it: matplotlib looks after weak references all the time, and what is raised there is ignored.
     """

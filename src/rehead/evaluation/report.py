@@ -1,4 +1,4 @@
-"""Renders what a fit or an evaluation found: one HTML file that needs no network, and a model card."""
+"""Render the result of a fit or an evaluation: one HTML file that needs no network, and a model card."""
 
 import base64
 import io
@@ -15,13 +15,15 @@ from rehead.data.examples import Examples, named
 from rehead.data.labels import are_right, class_counts, most_probable
 from rehead.data.pictures import Picture
 from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
+from rehead.evaluation.learning_curve import Curve
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
+from rehead.runtime.results import Result
 
 _SHOWN_MISTAKES = 20
 # Pixels of the longer side of a mistake's picture.
 _THUMBNAIL = 160
-# So many classes a threshold can be chosen for; those with the most examples.
+# Classes that a threshold can be chosen for on the page: those with the most examples.
 _CHOOSABLE = 30
 
 
@@ -49,7 +51,7 @@ class Mistake:
 
 
 def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mistake]:
-    """The most confident mistakes first, 20 at most.
+    """Return the most confident mistakes first, 20 at most.
 
     Where a text may have several labels, a mistake is as confident as the surest of its wrong decisions.
     """
@@ -76,7 +78,7 @@ def mistakes(probabilities: npt.NDArray[np.float64], test: Examples) -> list[Mis
 
 
 def thumbnail(image: Image.Image) -> str:
-    """A small copy as a data URL."""
+    """Return a small copy as a data URL."""
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
     content = io.BytesIO()
     image.save(content, "JPEG", quality=80)
@@ -94,19 +96,32 @@ class Figures:
     thresholds: dict[str, dict[str, list[float]]]
 
 
-def figures(probabilities: npt.NDArray[np.float64], test: Examples, facts: dict[str, Any]) -> Figures:
-    """Draws what a report shows of a fit or an evaluation."""
+def figures(
+    probabilities: npt.NDArray[np.float64],
+    test: Examples,
+    profile: dict[str, dict[int, float]],
+    depth: int | None,
+    curve: Curve | None = None,
+) -> Figures:
+    """Draw what a report shows of a fit or an evaluation.
+
+    Args:
+        probabilities: (n, n_classes) of the test examples.
+        test: n examples.
+        profile: validation log loss by pooling and depth; empty where none was measured.
+        depth: that was kept.
+        curve: the learning curve; None where none was measured.
+    """
     from rehead.evaluation import plots  # here, because matplotlib takes its time to be imported
 
     counts = class_counts(test.labels, len(test.label_names))
-    profile, curve = facts["profile"], (facts.get("label_study") or {}).get("curve")
     return Figures(
         reliability=plots.reliability(probabilities, test.labels),
         curves=plots.curves(probabilities, test.labels, test.label_names),
-        depth_profile=plots.depth_profile(profile, facts["depth"])
-        if len(next(iter(profile.values()), {})) > 1
+        depth_profile=plots.depth_profile(profile, depth)
+        if depth is not None and len(next(iter(profile.values()), {})) > 1
         else None,
-        learning_curve=plots.learning_curve(curve["sizes"], curve["errors"]) if curve else None,
+        learning_curve=None if curve is None else plots.learning_curve(curve.sizes, curve.errors),
         thresholds={
             test.label_names[label]: plots.thresholds(probabilities, test.labels, label)
             for label in np.argsort(counts, kind="stable")[-_CHOOSABLE:].tolist()
@@ -115,18 +130,18 @@ def figures(probabilities: npt.NDArray[np.float64], test: Examples, facts: dict[
     )
 
 
-def render_html(facts: dict[str, Any], wrong: list[Mistake], drawn: Figures) -> str:
-    """The report of a fit or an evaluation; `facts` as the command line's --json gives them."""
-    return render("report.html.jinja", facts=facts, mistakes=wrong, drawn=drawn)
+def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
+    """Return the report of a fit or an evaluation."""
+    return render("report.html.jinja", result=result.to_json(), mistakes=mistakes, drawn=drawn)
 
 
-def render_model_card(facts: dict[str, Any]) -> str:
-    """A model card with the hub's YAML header."""
-    return render("model_card.md.jinja", facts=facts)
+def render_model_card(result: Result) -> str:
+    """Return a model card with the hub's YAML header."""
+    return render("model_card.md.jinja", result=result.to_json())
 
 
 def write(path: Path, content: str) -> None:
-    """Writes a report, whole or not at all.
+    """Write a report, whole or not at all.
 
     Raises:
         ArtifactError: it cannot be written there.
@@ -138,7 +153,7 @@ def write(path: Path, content: str) -> None:
 
 
 def render(template: str, **values: Any) -> str:
-    """A template of this room's with its values; StrictUndefined makes a missing one a fault."""
+    """Return a template of this package with its values; a missing one is a fault."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     environment = Environment(
@@ -148,8 +163,8 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["rivals"] = lambda facts: rivals(
-        facts["baselines"], facts["base"], multilabel=facts["multilabel"]
+    environment.filters["rivals"] = lambda result: rivals(
+        result["baselines"], result["base"], multilabel=result["multilabel"]
     )
     environment.globals["baseline_names"] = NAMES
     environment.globals["looks_at"] = LOOKS_AT

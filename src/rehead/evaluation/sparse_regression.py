@@ -85,7 +85,7 @@ def held_out(
 ) -> Array:
     """Return the logits of each example by the regression on the examples of all other folds, (n, n_classes) float32.
 
-    Each regression begins from its own examples' classes and not from another's solution, which has seen the fold.
+    Each regression begins from its own examples' classes and not from another's solution, which knows the fold.
 
     Args:
         features, targets, multilabel: as of a `Regression`.

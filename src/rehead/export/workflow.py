@@ -145,7 +145,6 @@ def _ngrams_beside(classifier: NetworkArtifact) -> tuple[Baselines, float] | Non
     if classifier.beside is None:
         return None
     beside, factor = classifier.beside
-    assert isinstance(beside, Baselines)
     return beside, factor
 
 

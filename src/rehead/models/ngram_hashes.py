@@ -35,7 +35,7 @@ _PAIR = np.uint64(0xD6E8FEB86659FD93)
 # Kinds of characters.
 _SPACE, _WORD, _OTHER, _IDEOGRAPH = range(4)
 # Kana, and the ideographs of all planes: scripts that put no spaces between words and have thousands of characters.
-_IDEOGRAPHS = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+IDEOGRAPHS = ((0x3040, 0x30FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
 def features(
@@ -181,7 +181,7 @@ def _kinds(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint8]:
         character = chr(code)
         if character.isspace():
             table[code] = _SPACE
-        elif any(low <= code <= high for low, high in _IDEOGRAPHS):
+        elif any(low <= code <= high for low, high in IDEOGRAPHS):
             table[code] = _IDEOGRAPH
         else:
             # Marks belong to the letter before them, as the vowels of Devanagari do.

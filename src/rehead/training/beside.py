@@ -18,7 +18,6 @@ from rehead.data.splits import folds, joined
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import Stacking, stacking
-from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.models.heads import Beside, Head, finite, finite_logits
 from rehead.training import depth_search, probe
 from rehead.training.encoding import EncodedData
@@ -94,7 +93,7 @@ class BesideHead:
         for number, of_fold in zip(numbers, depth_search.in_threads(held_out, numbers, "probing folds"), strict=True):
             logits[fold == number] = of_fold
         beside = np.zeros_like(logits)
-        if isinstance(self.baseline, Baselines | ImageBaselines):
+        if isinstance(self.baseline, Baselines):
             assert self.baseline.strength is not None
             beside = finite(baselines.out_of_fold(examples, self.baseline.strength, fold))
         return stacking(logits, beside, data.labels, data.config.seed)

@@ -15,7 +15,6 @@ import numpy as np
 from rehead.data.examples import Examples
 from rehead.evaluation.baselines import NAMES, Baselines, relearn
 from rehead.evaluation.calibration import calibrated_losses, temperature
-from rehead.evaluation.image_baseline import ImageBaselines
 from rehead.models.heads import finite_logits
 from rehead.models.registry import TFIDF
 from rehead.runtime import progress
@@ -92,7 +91,7 @@ def gather(train: Examples, validation: Examples, config: TrainingConfig) -> Ngr
     return NgramData(config, train, validation)
 
 
-def learn(data: NgramData, baseline: Baselines | ImageBaselines, *, refits: bool) -> TrainedNgrams:
+def learn(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgrams:
     """Make a classifier of the baseline.
 
     Args:
@@ -102,7 +101,6 @@ def learn(data: NgramData, baseline: Baselines | ImageBaselines, *, refits: bool
     Raises:
         DataError: no two texts have an n-gram in common.
     """
-    assert isinstance(baseline, Baselines)
     assert baseline.strength is not None  # it was learned just now
     if not baseline.features.width:
         raise DataError(
@@ -113,10 +111,7 @@ def learn(data: NgramData, baseline: Baselines | ImageBaselines, *, refits: bool
     labels = data.validation.labels
     logits = finite_logits(baseline, data.validation.texts)
     divisor = temperature(logits, labels)
-    regression: Baselines | ImageBaselines = baseline
-    if refits:
-        regression = relearn(data.train.followed_by(data.validation), baseline.strength)
-    assert isinstance(regression, Baselines)
+    regression = relearn(data.train.followed_by(data.validation), baseline.strength) if refits else baseline
     n_weights = regression.weight.size + regression.bias.size
     learned = f"{NAMES[TFIDF]}: {regression.features.width:,} n-grams, {n_weights:,} weights"
     progress.say(learned)

@@ -1,13 +1,11 @@
-"""Every example is tested on once, by a classifier that has learned from others: k-fold cross-validation."""
+"""Test on every example once, by a classifier that has learned from others: k-fold cross-validation."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from sklearn.base import clone
 
 from rehead.classifier import Classifier
@@ -16,6 +14,7 @@ from rehead.data.examples import Examples
 from rehead.data.labels import Labels, are_right, most_probable, strata
 from rehead.data.splits import folds, joined
 from rehead.evaluation import baselines
+from rehead.evaluation.evaluation import Predictions
 from rehead.evaluation.metrics import macro_f1
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError
@@ -23,24 +22,29 @@ from rehead.training.finetune import Limits
 
 
 @dataclass(frozen=True)
+class Fold:
+    """Metrics of the classifier of a fold on its n examples."""
+
+    n: int
+    accuracy: float
+    macro_f1: float
+
+
+@dataclass(frozen=True)
 class OutOfFold:
-    """What classifiers said of examples that they had not learned from, in the order of the examples.
+    """Predictions for all examples, by classifiers that have not learned from them.
 
     Attributes:
-        probabilities: (n, n_classes).
-        tokens_cut: (n,) how many tokens of each text were cut off.
-        answers: of each baseline, (n,) class ids or (n, n_classes).
-        folds: accuracy and macro F1 in each fold.
+        predictions: on all examples, in their order.
+        folds: how good the classifiers are, one by one.
     """
 
-    probabilities: npt.NDArray[np.float64]
-    tokens_cut: npt.NDArray[np.int64]
-    answers: dict[str, Labels]
-    folds: list[dict[str, Any]]
+    predictions: Predictions
+    folds: list[Fold]
 
 
 def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: float) -> OutOfFold:
-    """Trains a classifier for each fold, with the settings of an unfitted one.
+    """Train a classifier for each fold, with the settings of an unfitted one.
 
     Groups and texts that are nearly the same are never parted. All folds share the cache of features.
 
@@ -57,7 +61,7 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
     probabilities = np.zeros((len(pool), len(pool.label_names)))
     tokens_cut = np.zeros(len(pool), dtype=np.int64)
     answers: dict[str, Labels] = {}
-    told = []
+    measured = []
     for number, split in enumerate(folds(strata(pool.labels), n_folds, model.random_state, groups), start=1):
         progress.say(f"fold {number} of {n_folds}: training {len(split.train):,}, testing {len(split.test):,}")
         train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
@@ -77,11 +81,10 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
         for name, answer in learned.predict(test).items():
             answers.setdefault(name, np.zeros_like(pool.labels))[split.test] = answer
         predicted = most_probable(scores.probabilities, pool.multilabel)
-        told.append(
-            {
-                "n": len(test),
-                "accuracy": float(are_right(test.labels, predicted).mean()),
-                "macro_f1": macro_f1(test.labels, predicted),
-            }
-        )
-    return OutOfFold(probabilities, tokens_cut, answers, told)
+        right = are_right(test.labels, predicted)
+        measured.append(Fold(len(test), float(right.mean()), macro_f1(test.labels, predicted)))
+    nothing = np.zeros(len(pool), dtype=np.bool_)
+    predictions = Predictions(
+        pool, probabilities, tokens_cut, answers, nothing, nothing, one.artifact_.manifest.base
+    )
+    return OutOfFold(predictions, measured)

@@ -1,0 +1,77 @@
+"""Evaluate a saved classifier on labelled data, beside the baselines that were saved with it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+
+from rehead.artifact.loading import load_artifact
+from rehead.data.duplicates import seen_before
+from rehead.data.parts import Columns, Sources, read_examples
+from rehead.evaluation import report
+from rehead.evaluation.evaluation import Predictions, evaluate_predictions
+from rehead.runtime import hardware
+from rehead.workflows import messages
+from rehead.workflows.report_page import draw_report
+from rehead.workflows.results import ClassifierSettings, EvaluateResult, rows_tested
+
+
+def evaluate(
+    folder: str | Path, data: Sources | str, report_file: str | Path | None = None, **columns: str | None
+) -> EvaluateResult:
+    """Measure a saved classifier on labelled data, beside the baselines that were saved with it.
+
+    Args:
+        folder: of the classifier.
+        data: a file or `sample:NAME`; or the source with its columns.
+        report_file: a file that an HTML report is written to.
+        columns: `text_column` and `label_column` of `data`.
+
+    Raises:
+        RheadError: a child of it, for whatever the user can mend.
+    """
+    begun = time.perf_counter()
+    sources = Sources(data, **columns) if isinstance(data, str) else data
+    loaded = load_artifact(Path(folder))
+    load_seconds = time.perf_counter() - begun
+    manifest, reference = loaded.manifest, loaded.reference
+    test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, Columns.of(manifest.to_json()))
+    learned_from = seen_before(test.inputs, reference.seen if reference else np.array([], dtype=np.int64))
+    messages.say_dropped(dropped)
+
+    test_begun = time.perf_counter()
+    scores = loaded.scores(test.inputs)
+    test_seconds = time.perf_counter() - test_begun
+    predictions = Predictions(
+        test=test,
+        probabilities=scores.probabilities,
+        tokens_cut=scores.tokens_cut,
+        baselines=reference.baselines.predict(test) if reference else None,
+        repeated=learned_from,
+        near=learned_from,
+        base=manifest.base,
+    )
+    evaluation = evaluate_predictions(predictions, loaded.rule)
+    messages.say_evaluation(predictions, evaluation, "the training data")
+
+    seconds = {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds}
+    result = EvaluateResult(
+        folder=str(Path(folder).resolve()),
+        settings=ClassifierSettings.of(manifest.to_json()),
+        data=sources.data,
+        rows=rows_tested(rows_read, test, dropped),
+        truncated={"test": int((scores.tokens_cut > 0).sum())},
+        profile={},
+        epochs=None,
+        validation=(manifest.metrics or {}).get("validation"),
+        evaluation=evaluation,
+        seconds={**seconds, "total": time.perf_counter() - begun},
+        flops=scores.flops,
+        peak_rss_bytes=hardware.peak_rss_bytes(),
+        report=None if report_file is None else str(Path(report_file).resolve()),
+    )
+    if report_file is not None:
+        report.write(Path(report_file), draw_report(result, predictions))
+    return result

@@ -1,0 +1,23 @@
+"""Say what a fit would take, without doing it."""
+
+from __future__ import annotations
+
+from rehead.classifier import Classifier
+from rehead.data.parts import Sources, prepare
+from rehead.training.estimate import estimate
+from rehead.workflows import messages
+from rehead.workflows.results import FitPlan, rows_of
+
+
+def plan(data: Sources | str, model: Classifier | None = None) -> FitPlan:
+    """Return what a fit would take: read the data, load the backbone and encode the texts, but train nothing.
+
+    Raises:
+        RheadError: what the fit would raise before it computes anything.
+    """
+    sources = Sources(data) if isinstance(data, str) else data
+    model = model or Classifier()
+    splits = prepare(sources, model.random_state)
+    messages.say_what_is_used(splits)
+    encoded = model.encode(splits.train, splits.validation)
+    return FitPlan(sources.data, encoded.base.name, model.tune, rows_of(splits), estimate(encoded))

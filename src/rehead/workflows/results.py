@@ -1,0 +1,325 @@
+"""Hold what a fit or an evaluation gives. `--json`, rehead.json, the report and the model card are views of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from rehead.analysis.label_study import LabelStudy
+from rehead.classifier import Classifier
+from rehead.data.examples import Dropped, Examples
+from rehead.data.findings import Finding
+from rehead.data.parts import Columns, Parts
+from rehead.evaluation import likelihood
+from rehead.evaluation.evaluation import CalibrationEffect, Evaluation
+from rehead.evaluation.metrics import MultilabelMetrics, SingleLabelMetrics, measure
+from rehead.runtime import hardware
+from rehead.runtime.results import Json, Result, entry
+from rehead.training.estimate import Plan
+from rehead.training.finetune import TrainedClassifier
+from rehead.training.loop import History
+from rehead.training.strategies import Candidate
+from rehead.workflows.cross_validation import Fold
+
+# Lines that are listed of the rows that were not used, for each reason.
+_LISTED_LINES = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows(Result):
+    """Rows of the data: read, used and dropped.
+
+    Attributes:
+        read: in all sources.
+        used: in all parts.
+        train, validation, test: in each part.
+        dropped: how many rows were not used, by reason.
+        dropped_lines: the first of them, by reason.
+    """
+
+    read: int
+    used: int
+    train: int | None = entry(optional=True)
+    validation: int | None = entry(optional=True)
+    test: int | None = entry(optional=True)
+    dropped: dict[str, int]
+    dropped_lines: dict[str, list[int]]
+
+
+def rows_of(splits: Parts) -> Rows:
+    """Return how many rows a fit reads and uses."""
+    parts = len(splits.train), len(splits.validation), len(splits.test)
+    return _rows(splits.rows_read, splits.dropped, *parts)
+
+
+def rows_tested(read: int, test: Examples, dropped: Dropped) -> Rows:
+    """Return how many rows an evaluation reads and uses."""
+    return _rows(read, dropped, None, None, len(test))
+
+
+def _rows(read: int, dropped: Dropped, train: int | None, validation: int | None, test: int | None) -> Rows:
+    return Rows(
+        read=read,
+        used=sum(filter(None, (train, validation, test))),
+        train=train,
+        validation=validation,
+        test=test,
+        dropped={reason: len(lines) for reason, lines in dropped.items()},
+        dropped_lines={reason: lines[:_LISTED_LINES] for reason, lines in dropped.items()},
+    )
+
+
+@dataclass(frozen=True)
+class ClassifierSettings:
+    """Settings of a classifier, as rehead.json holds them too.
+
+    Attributes:
+        base: the pretrained model.
+        tune: how it was trained: `head`, `last-K`, `lora`, `full`, or what `auto` chose.
+        depth: layers that were kept; None without a pretrained model.
+        cut: the layers below this one were left as they were; None likewise.
+        pool: how the states of the tokens become one vector; None likewise.
+        labels: the classes, in the order of the probabilities.
+        multilabel: whether a text may have several labels.
+        max_length: tokens that are read of a text at once.
+        long: what is done with longer texts.
+        seed: of the split and the training.
+        blocks_of_base: layers of the pretrained model.
+        baseline_factor: what the logits of the baseline are multiplied by beside the head; 0 where it is not there.
+        versions: of the packages that trained it.
+    """
+
+    base: str
+    tune: str
+    depth: int | None
+    cut: int | None
+    pool: str | None
+    labels: list[str]
+    multilabel: bool
+    max_length: int | None
+    long: str | None
+    seed: int
+    blocks_of_base: int | None
+    baseline_factor: float
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, description: Mapping[str, Any]) -> ClassifierSettings:
+        """Return those of a classifier by the content of its rehead.json."""
+        return cls(**{one.name: description[one.name] for one in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Epochs:
+    """The epochs of a training of layers.
+
+    Attributes:
+        validation_losses: before the first epoch and after each.
+        kept: the epoch whose weights were kept; 0 is what the training started from.
+        stopped: why before the last epoch; None if it was not.
+        lost_rows: of the batch whose loss or gradient was not a finite number.
+    """
+
+    validation_losses: list[float]
+    kept: int
+    stopped: str | None
+    lost_rows: list[int]
+
+
+@dataclass(frozen=True)
+class TriedStrategy:
+    """A strategy that was tried.
+
+    Attributes:
+        tune: the strategy.
+        validation_log_loss: after calibration.
+        seconds: that it took.
+        trainable: number of weights that were trained.
+        kept: whether it became the classifier.
+        epochs: of its training; None for the head alone.
+    """
+
+    tune: str
+    validation_log_loss: float
+    seconds: float
+    trainable: int
+    kept: bool
+    epochs: Epochs | None
+
+
+@dataclass(frozen=True)
+class TrainingSummary:
+    """The course and the outcome of a training.
+
+    Attributes:
+        replaced: what was put in the place of the output layer.
+        parameters: number of weights.
+        profile: calibrated validation log loss of the probe by pooling and depth; empty where both were set.
+        epochs: of the training that was kept; None where the head alone was trained.
+        stages: the strategies that were tried, in order.
+        refitted: whether what was kept has then learned from the validation examples, too.
+        stopped: why no further strategy was tried; None where all that was planned was.
+        validation: metrics on the validation examples, which chose the settings, so they flatter.
+        flops: floating-point operations of trunk pass and training.
+        gflops: billions of them a second in the trunk pass; None where its features were in the cache.
+        peak_share: that speed as a share of a plain matrix product's; None likewise.
+    """
+
+    replaced: str
+    parameters: int
+    profile: dict[str, dict[int, float]]
+    epochs: Epochs | None
+    stages: list[TriedStrategy]
+    refitted: bool
+    stopped: str | None
+    validation: SingleLabelMetrics | MultilabelMetrics
+    flops: float
+    gflops: float | None
+    peak_share: float | None
+
+
+def summary_of(trained: TrainedClassifier, splits: Parts) -> TrainingSummary:
+    """Return how a classifier came about, and how it does on the validation examples."""
+    probabilities = likelihood.probabilities(trained.validation_logits, splits.validation.multilabel)
+    speed = trained.trunk_speed
+    return TrainingSummary(
+        replaced=trained.replaced,
+        parameters=trained.parameters,
+        profile=trained.profile,
+        epochs=_epochs(trained.history, splits.train),
+        stages=[_tried(candidate, trained, splits.train) for candidate in trained.candidates],
+        refitted=trained.refitted,
+        stopped=trained.stopped,
+        validation=measure(probabilities, splits.validation.labels, splits.train.label_names),
+        flops=trained.flops,
+        gflops=speed / 1e9 if speed else None,
+        peak_share=speed / hardware.product_speed(hardware.native_dtype()) if speed else None,
+    )
+
+
+def _tried(candidate: Candidate, trained: TrainedClassifier, train: Examples) -> TriedStrategy:
+    return TriedStrategy(
+        tune=candidate.tune,
+        validation_log_loss=candidate.loss,
+        seconds=candidate.seconds,
+        trainable=candidate.trainable,
+        kept=candidate is trained.kept,
+        epochs=_epochs(candidate.history, train),
+    )
+
+
+def _epochs(history: History | None, train: Examples) -> Epochs | None:
+    if history is None:
+        return None
+    lost = train.lines[history.lost_rows].tolist() if history.lost_rows else []
+    return Epochs(history.validation_losses, history.best_epoch, history.stopped, lost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitResult(Result):
+    """A trained classifier with its training and evaluation.
+
+    Attributes:
+        model: the classifier.
+        folder: where it was saved; None if nowhere.
+        data: what it has learned from.
+        truncated: how many texts were too long, by part.
+        folds: of the cross-validation that has tested it; None where a part that it has not learned from has.
+        calibration: what the temperature has done to the test's probabilities; None after a cross-validation.
+        findings: of the audit, the gravest first.
+        split: how the examples were divided.
+        seconds: by stage, and in all.
+        label_study: which labels may be wrong, and what more of them would bring; only with a full report.
+        report: the HTML report's file, where one was written.
+        peak_rss_bytes: the most memory that the process has held.
+    """
+
+    model: Classifier = entry(hidden=True)
+    folder: str | None = entry("model")
+    settings: ClassifierSettings = entry(merged=True)
+    data: str
+    rows: Rows
+    truncated: dict[str, int]
+    training: TrainingSummary = entry(merged=True)
+    evaluation: Evaluation = entry(merged=True)
+    folds: list[Fold] | None
+    calibration: CalibrationEffect | None
+    findings: list[Finding]
+    split: str
+    seconds: dict[str, float]
+    label_study: LabelStudy | None = entry(optional=True)
+    report: str | None = entry(optional=True)
+    peak_rss_bytes: int
+
+    def manifest_entries(self, columns: Columns) -> Json:
+        """Return what of it stands in rehead.json."""
+        whole = self.to_json()
+        decisions = whole["decisions"]
+        del decisions["test"]
+        return {
+            "text_column": columns.text,
+            "label_column": columns.label,
+            "label_separator": columns.separator,
+            "data": self.data,
+            "rows": whole["rows"],
+            "decisions": decisions,
+            "metrics": {key: whole[key] for key in ("validation", "test", "baselines", "comparison", "overlap")},
+        }
+
+
+def split_as_json(splits: Parts) -> str:
+    """Return which rows were in which part, as JSON."""
+    named = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    rows = {name: {"source": part.source, "rows": part.lines.tolist()} for name, part in named.items()}
+    return json.dumps({"how": splits.how, **rows})
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult(Result):
+    """The evaluation of a saved classifier on labelled data.
+
+    Attributes:
+        folder: of the classifier.
+        data: what it was measured on.
+        truncated: how many texts were too long.
+        profile: always empty, since nothing was trained.
+        epochs: None likewise.
+        validation: metrics on the validation examples, when it was trained; None if they were not saved.
+        seconds: by stage, and in all.
+        flops: floating-point operations of the trunk pass.
+        peak_rss_bytes: the most memory that the process has held.
+        report: the HTML report's file, where one was written.
+    """
+
+    folder: str = entry("model")
+    settings: ClassifierSettings = entry(merged=True)
+    data: str
+    rows: Rows
+    truncated: dict[str, int]
+    profile: dict[str, dict[int, float]]
+    epochs: None
+    validation: dict[str, Any] | None
+    evaluation: Evaluation = entry(merged=True)
+    seconds: dict[str, float]
+    flops: float
+    peak_rss_bytes: int
+    report: str | None = entry(optional=True)
+
+
+@dataclass(frozen=True)
+class FitPlan(Result):
+    """An estimate of what a fit takes.
+
+    Attributes:
+        data: what it would learn from.
+        base: the pretrained model.
+        tune: how it would be trained.
+    """
+
+    data: str
+    base: str
+    tune: str
+    rows: Rows
+    estimate: Plan = entry(merged=True)

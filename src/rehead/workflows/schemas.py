@@ -1,0 +1,36 @@
+"""Write the JSON schema of what each command prints with `--json`: python -m rehead.workflows.schemas FOLDER."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from rehead.analysis.explanation import Explanation
+from rehead.analysis.image_explanation import ImageExplanation
+from rehead.analysis.inspection import Audit
+from rehead.analysis.label_study import LabelReport
+from rehead.runtime.results import Result, schema_of
+from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
+
+# The result of each command, by the name of its schema.
+RESULTS: dict[str, type[Result]] = {
+    "fit": FitResult,
+    "fit-dry-run": FitPlan,
+    "evaluate": EvaluateResult,
+    "inspect": Audit,
+    "inspect-labels": LabelReport,
+    "explain": Explanation,
+    "explain-image": ImageExplanation,
+}
+
+
+def write_schemas(folder: Path) -> None:
+    """Write the schema of each command's result into a folder, which is made if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, result in RESULTS.items():
+        (folder / f"{name}.json").write_text(json.dumps(schema_of(result), indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    write_schemas(Path(sys.argv[1]))
