@@ -55,7 +55,7 @@ def mean_classifier(bases: Callable[[str], str]) -> Classifier:
 
 @pytest.fixture(scope="module")
 def last_classifier(bases: Callable[[str], str]) -> Classifier:
-    return Classifier(bases("llama"), tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
+    return Classifier(bases("llama"), ngrams=False, tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
 
 
 @pytest.fixture
@@ -88,7 +88,8 @@ def test_loaded_classifier_scores_as_it_did_in_memory(
 def test_transformers_pipeline_gives_the_same_labels_and_scores(
     bases: Callable[[str], str], tmp_path: Path, family: str, batch_size: int
 ) -> None:
-    model = Classifier(bases(family), tune="head", depth=3, pool=family_pooling(family)).fit(TEXTS, LABELS)
+    model = Classifier(bases(family), ngrams=False, tune="head", depth=3, pool=family_pooling(family))
+    model.fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size)
 
@@ -97,7 +98,8 @@ def test_transformers_pipeline_gives_the_same_labels_and_scores(
 def test_transformers_pipeline_gives_the_same_after_training_a_block(
     bases: Callable[[str], str], tmp_path: Path, family: str
 ) -> None:
-    model = Classifier(bases(family), tune="last-1", epochs=2, depth=3, pool=family_pooling(family)).fit(TEXTS, LABELS)
+    pool = family_pooling(family)
+    model = Classifier(bases(family), ngrams=False, tune="last-1", epochs=2, depth=3, pool=pool).fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size=4)
 
@@ -117,7 +119,7 @@ def test_pipeline_agrees_whatever_padding_token_a_decoder_came_with(
     tmp_path: Path, family: str, special: dict[str, str], batch_size: int
 ) -> None:
     base = save_tiny_model(tmp_path / "base", family, special)
-    model = Classifier(str(base), tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
+    model = Classifier(str(base), ngrams=False, tune="head", depth=2, pool="last").fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     assert_pipeline_agrees(tmp_path / "model", model.predict_proba(SCORED), batch_size)
 

@@ -104,7 +104,7 @@ def test_ideographs_share_what_the_ngrams_say_of_their_run(model_with_ngrams: Pa
     train = Examples(SENTENCES, labels, ("ham", "spam"), np.arange(12), "sentences")
     learned = learn(train, train)
     assert loaded.reference is not None
-    other = replace(loaded, reference=replace(loaded.reference, baselines=learned))
+    other = replace(loaded, reference=Reference.of(learned, loaded.reference.seen))
     text = "免费领取 now 吃饭"
     pieces = [explanation.Piece(*span, 0.0) for span in explanation._spans(text, 64)]
     weights = explanation.ngram_weights(other, text, pieces, label=1)
