@@ -2,6 +2,9 @@
 # make demo-images   the same with images: handwritten digits
 # make test   format, lint, types, layers and every test, the slow ones too
 # make check  format, lint, types, layers and the fast tests, in five minutes
+# make lines  the lines of each room, of the core and of the whole, against main and the budget
+# make tree   the tree of the source in CONTRIBUTING.md, anew
+# make lower  the budgets of lines and words, down to the present counts
 # make bench  the accuracy table of README (needs the SMS Spam Collection: make bench DATA=path)
 
 PYTHON ?= python3
@@ -11,10 +14,11 @@ DATA ?= ../shared/data/sms/SMSSpamCollection
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
 LINT := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
+HOUSE := $(BIN)/python tools/lines.py && $(BIN)/python tools/words.py && $(BIN)/python tools/tree.py --check
 SPAM := WINNER!! You have been selected to receive a £900 prize. To claim call 09061701461. Valid 12 hours only.
 HAM := Running late, see you at the station around seven. Shall I bring anything?
 
-.PHONY: demo demo-images test check bench install clean
+.PHONY: demo demo-images test check lines tree lower bench install clean
 .DELETE_ON_ERROR:
 
 # pip's constraints pin what was tested; the stamp is written last, so an interrupted install starts again.
@@ -41,12 +45,24 @@ demo-images: .venv/installed
 test: .venv/installed
 	@echo "== checking format, types and layers, then running every test (ten to twenty minutes on two cores)"
 	$(LINT)
+	$(HOUSE)
 	$(SIDE_BY_SIDE) --ignore tests/test_real_weights.py
 	$(PYTEST) tests/test_real_weights.py
 
 check: .venv/installed
 	$(LINT)
+	$(HOUSE)
 	$(SIDE_BY_SIDE) -m 'not slow'
+
+lines: .venv/installed
+	@$(BIN)/python tools/lines.py
+
+tree: .venv/installed
+	@$(BIN)/python tools/tree.py
+
+lower: .venv/installed
+	@$(BIN)/python tools/lines.py --lower
+	@$(BIN)/python tools/words.py --lower
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/book_split.py $(DATA)

@@ -25,7 +25,7 @@ import json, sys
 from pathlib import Path
 from rehead.models.loading import locate
 from rehead.instruction import conversations, styles
-from rehead.instruction.workflow import divided
+from rehead.instruction.instruct import divided
 from transformers import AutoTokenizer
 tokenizer = AutoTokenizer.from_pretrained(locate("smollm2"))
 parts = divided(conversations.read(Path(sys.argv[1])).kept, 0)

@@ -73,6 +73,14 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tup
 
 
 @pytest.fixture
+def shown() -> Iterator[None]:
+    """Messages and warnings on stderr, as on the command line."""
+    progress.show(True)
+    yield
+    progress.show(False)
+
+
+@pytest.fixture
 def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder with nothing in it."""
     monkeypatch.setenv("REHEAD_CACHE", str(tmp_path / "cache"))

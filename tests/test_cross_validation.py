@@ -1,6 +1,9 @@
 """Cross-validation: every example is tested on once, and what is saved has learned from all."""
 
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,10 @@ from rehead import Classifier, load
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Examples
 from rehead.data.parts import Sources
-from rehead.runtime.errors import SettingError
+from rehead.evaluation import baselines
+from rehead.runtime import interrupts
+from rehead.runtime.errors import Interrupted, SettingError
+from rehead.training import loop
 from rehead.workflows.cross_validation import cross_validate
 from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
@@ -96,3 +102,63 @@ def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: st
 def test_cross_validation_takes_no_parts_of_ones_own(base: str, data: Path, more: dict[str, str]) -> None:
     with pytest.raises(SettingError, match="--cv tests on every example"):
         fit(Sources(str(data), **more), unfitted(base), n_folds=3)
+
+
+@pytest.fixture
+def pressed_in_training(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[int]]]:
+    """Ctrl-C in the trainings of these numbers, from 1; a list of all that were begun."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background ignore it
+    honest = interrupts.interruptible
+
+    def arrange(*numbers: int) -> list[int]:
+        begun: list[int] = []
+
+        @contextmanager
+        def pressing() -> Iterator[Any]:
+            with honest() as asked:
+                begun.append(len(begun) + 1)
+                if begun[-1] in numbers:
+                    signal.raise_signal(signal.SIGINT)
+                yield asked
+
+        monkeypatch.setattr(loop, "interruptible", pressing)
+        return begun
+
+    yield arrange
+    signal.signal(signal.SIGINT, before)
+
+
+def trains(base: str) -> Classifier:
+    """With `auto`, which trains the last layer where examples are few."""
+    return Classifier(base, depth=2, pool="mean", epochs=1)
+
+
+def test_first_ctrl_c_in_a_training_ends_the_search_of_that_fold_only(
+    base: str, data: Path, pressed_in_training: Callable[..., list[int]]
+) -> None:
+    begun = pressed_in_training(1)
+    facts = fit(str(data), trains(base), n_folds=2).to_json()
+    assert len(begun) >= 3  # the other fold and the last classifier train all the same
+    assert len(facts["folds"]) == 2
+    assert facts["test"]["n"] == 60
+
+
+def test_second_ctrl_c_ends_the_command(
+    base: str, data: Path, tmp_path: Path, pressed_in_training: Callable[..., list[int]]
+) -> None:
+    begun = pressed_in_training(1, 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(str(data), trains(base), tmp_path / "model", n_folds=2)
+    assert begun == [1, 2]
+    assert not (tmp_path / "model").exists()
+
+
+def test_early_ctrl_c_ends_the_command(
+    base: str, data: Path, monkeypatch: pytest.MonkeyPatch, pressed_in_training: Callable[..., list[int]]
+) -> None:
+    begun = pressed_in_training()
+    monkeypatch.setattr(baselines, "learn", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt) as ended:
+        fit(str(data), trains(base), n_folds=2)
+    assert not isinstance(ended.value, Interrupted)
+    assert begun == []

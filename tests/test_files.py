@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rehead.runtime import files, progress
+from rehead.runtime import files
 from rehead.runtime.files import cache_folder, locked, new_folder, restore, sha256_of, sweep_partial, write_file
 
 
@@ -160,10 +160,8 @@ def test_sweeping_takes_a_name_letter_by_letter(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
-def test_whoever_finds_the_lock_taken_waits_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "_shown", True)
+@pytest.mark.usefixtures("shown")
+def test_whoever_finds_the_lock_taken_waits_and_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     order = []
 
     def second() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rehead.runtime.errors import Interrupted
-from rehead.runtime.interrupts import deepcopy, deferred, interruptible
+from rehead.runtime.interrupts import deepcopy, deferred, interruptible, only_the_first
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +87,43 @@ def test_copying_loses_none() -> None:
         deepcopy(Copied())
     known = [1.0]
     assert deepcopy({"a": known}, {id(known): known})["a"] is known
+
+
+def acting_upon_it() -> None:
+    with interruptible() as asked:
+        press_ctrl_c()
+        assert asked.is_set()
+        raise Interrupted("the training ends")
+
+
+def pressing_later() -> None:
+    with interruptible():
+        press_ctrl_c()
+        pytest.fail("goes on")
+
+
+def pressing_where_nothing_may_be_torn() -> None:
+    with deferred():
+        press_ctrl_c()
+        acted_after.append(True)
+
+
+acted_after: list[bool] = []
+
+
+def test_command_acts_upon_the_first_only() -> None:
+    for _ in range(2):  # each command anew
+        with only_the_first():
+            with pytest.raises(Interrupted):
+                acting_upon_it()
+            for later in (pressing_later, pressing_where_nothing_may_be_torn):
+                with pytest.raises(KeyboardInterrupt) as ended:
+                    later()
+                assert not isinstance(ended.value, Interrupted)
+    assert acted_after == [True, True]
+
+
+def test_trainings_outside_a_command_can_be_ended_each() -> None:
+    for _ in range(2):
+        with pytest.raises(Interrupted):
+            acting_upon_it()

@@ -214,7 +214,7 @@ def test_answers_are_learned_saved_and_written_the_same_on_the_cpu(tune: str, tm
     data.write_text("\n".join(map(json.dumps, rows)))
     base = str(save_tiny_language_model(tmp_path / "base", "llama", template=TEMPLATE))
     done = rehead.instruct(data, base, tune=tune, epochs=15, learning_rate=1e-2, output=tmp_path / "out")
-    assert done.facts["test"]["loss"] < 0.5 * done.facts["before"]["loss"]
+    assert done.test.loss < 0.5 * done.before.loss
     requests = [f"the {word} lunch" for word in words]
     written = [done.writer.generate(request, max_tokens=4) for request in requests]
     on_cpu()

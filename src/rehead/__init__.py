@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from rehead.analysis.explanation import explain as explain
     from rehead.analysis.inspection import inspect as inspect
     from rehead.classifier import Classifier as Classifier
-    from rehead.comparison.hyperparameters import search as search
-    from rehead.comparison.workflow import compare as compare
-    from rehead.instruction.workflow import instruct as instruct
+    from rehead.comparison.compare import compare as compare
+    from rehead.comparison.results import ComparisonResult as ComparisonResult
+    from rehead.comparison.search import SearchResult as SearchResult
+    from rehead.comparison.search import search as search
+    from rehead.instruction.instruct import instruct as instruct
+    from rehead.instruction.results import InstructionResult as InstructionResult
     from rehead.instruction.writer import Writer as Writer
     from rehead.runtime.errors import ArtifactError as ArtifactError
     from rehead.runtime.errors import BaseModelError as BaseModelError
@@ -24,13 +27,16 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "rehead.classifier",
-    "compare": "rehead.comparison.workflow",
-    "search": "rehead.comparison.hyperparameters",
+    "compare": "rehead.comparison.compare",
+    "ComparisonResult": "rehead.comparison.results",
+    "search": "rehead.comparison.search",
+    "SearchResult": "rehead.comparison.search",
     "fit": "rehead.workflows.fit",
     "evaluate": "rehead.workflows.evaluate",
     "inspect": "rehead.analysis.inspection",
     "explain": "rehead.analysis.explanation",
-    "instruct": "rehead.instruction.workflow",
+    "instruct": "rehead.instruction.instruct",
+    "InstructionResult": "rehead.instruction.results",
     "Writer": "rehead.instruction.writer",
     "RheadError": "rehead.runtime.errors",
     "ArtifactError": "rehead.runtime.errors",
@@ -44,7 +50,7 @@ __all__ = [*_HOMES, "load"]
 
 
 def load(folder: str) -> "Classifier":
-    """Loads a saved classifier; the same as `Classifier.load`."""
+    """Load a saved classifier; the same as `Classifier.load`."""
     from rehead.classifier import Classifier
 
     return Classifier.load(folder)
@@ -60,3 +66,7 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

@@ -56,8 +56,8 @@ def test_likelihoods_equal_those_of_transformers(
 def test_what_the_model_says_to_nothing_is_taken_off(tmp_path: Path) -> None:
     base = load_language_model(str(save_tiny_language_model(tmp_path, "llama", template=TEMPLATE)))
     prompts = Prompts(base, "chat", NAMES, 32)
-    odds = prompts.log_odds([*prompting._NOTHING])
-    raw = likelihoods(base, [prompts.request(text) for text in prompting._NOTHING], NAMES, "chat")
+    odds = prompts.log_odds([*prompting._EMPTY])
+    raw = likelihoods(base, [prompts.request(text) for text in prompting._EMPTY], NAMES, "chat")
     shares = np.exp(raw - np.logaddexp.reduce(raw, axis=1, keepdims=True))
     np.testing.assert_allclose(odds, np.log(shares) - np.log(shares.mean(0)), atol=1e-5)
 

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from rehead.comparison.recommendation import Result, gain, p_value, recommend
+from rehead.comparison.recommendation import Outcome, gain, p_value, recommend
 
 N = 1000
 
 
-def result(name: str, errors: int, *, seconds: float = 1.0, milliseconds: float = 1.0, shift: int = 0) -> Result:
+def result(name: str, errors: int, *, seconds: float = 1.0, milliseconds: float = 1.0, shift: int = 0) -> Outcome:
     """Right but for `errors` texts, the first of which stands at `shift`."""
     right = np.ones(N, bool)
     right[shift : shift + errors] = False
-    return Result(name, name.upper(), right, np.ones(N, bool), seconds, milliseconds)
+    return Outcome(name, name.upper(), right, np.ones(N, bool), seconds, milliseconds)
 
 
 def test_gain_within_noise_is_not_worth_a_language_model() -> None:

@@ -22,7 +22,6 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rehead.models.sequences import Ragged, offsets_of
-from rehead.runtime import progress
 from rehead.training import cache_room, cache_segment
 from rehead.training.feature_cache import MemoryShelf, Shelf, open_shelf
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
@@ -36,9 +35,8 @@ def room(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
+def said(shown: None, capsys: pytest.CaptureFixture[str]) -> Callable[[], list[str]]:
     """The lines on stderr since last asked."""
-    monkeypatch.setattr(progress, "_shown", True)
     return lambda: capsys.readouterr().err.splitlines()
 
 
@@ -445,7 +443,7 @@ def test_user_who_wants_no_cache_is_told_nothing(
 
 WRITER = """
 import sys
-from rehead import progress
+from rehead.runtime import progress
 from tests.training.test_feature_cache import dense_of, keys_of, open_shelf, ragged_of
 progress.show(True)
 start, stop, step, width = map(int, sys.argv[1:])

@@ -149,7 +149,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def instruct(options: argparse.Namespace) -> None:
     from rehead.cli import printing
-    from rehead.instruction.workflow import instruct as run
+    from rehead.instruction.instruct import instruct as run
 
     done = run(
         options.data,
@@ -165,9 +165,9 @@ def instruct(options: argparse.Namespace) -> None:
         resume=options.resume,
     )
     if options.json:
-        print(json.dumps(done.facts, ensure_ascii=False))
+        print(json.dumps(done.to_json(), ensure_ascii=False))
     else:
-        printing.instruction(done.facts)
+        printing.instruction(done.to_json())
 
 
 def generate(options: argparse.Namespace) -> None:

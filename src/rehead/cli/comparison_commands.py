@@ -16,9 +16,9 @@ def compare(options: argparse.Namespace) -> None:
     sources = _sources(options)
     from rehead.cli import printing
     from rehead.comparison.approaches import TITLES
-    from rehead.comparison.workflow import compare as run
+    from rehead.comparison.compare import compare as run
 
-    facts = run(
+    result = run(
         sources,
         names=_listed(options.approaches) if options.approaches else list(TITLES),
         bases=_listed(options.base),
@@ -30,9 +30,9 @@ def compare(options: argparse.Namespace) -> None:
         resume=options.resume,
     )
     if options.json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(json.dumps(result.to_json(), ensure_ascii=False))
     else:
-        printing.comparison(facts)
+        printing.comparison(result.to_json())
 
 
 def _listed(text: str) -> list[str]:
@@ -43,7 +43,7 @@ def search(options: argparse.Namespace) -> None:
     sources = _sources(options)
     from rehead.classifier import Classifier
     from rehead.cli import printing
-    from rehead.comparison.hyperparameters import search as run
+    from rehead.comparison.search import search as run
     from rehead.workflows.fit import fit
 
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
@@ -51,9 +51,9 @@ def search(options: argparse.Namespace) -> None:
     found = run(sources, model, n_trials=options.trials, storage=options.storage, budget=budget)
     fitted = fit(sources, found.model, options.output).to_json()
     if options.json:
-        print(json.dumps({**fitted, "search": found.facts}, ensure_ascii=False))
+        print(json.dumps({**fitted, "search": found.to_json()}, ensure_ascii=False))
     else:
-        printing.search(found.facts)
+        printing.search(found.to_json())
         printing.evaluation(fitted)
 
 

@@ -1,1 +1,1 @@
-"""Which approach a person's own data call for: several of them on the same examples, and what follows."""
+"""Which approach a person's own data call for: several on the same examples; and a search for settings."""

@@ -1,4 +1,4 @@
-"""The approaches that are compared: what each is called, how it learns, how it answers."""
+"""The approaches that are compared: the name of each, how it learns, how it answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from rehead.comparison.prompting import Prompts, shared
 from rehead.data.examples import Examples, Index
 from rehead.data.splits import of_each_class, stratified
 from rehead.evaluation import baselines, likelihood
+from rehead.evaluation.baselines import Baselines
 from rehead.instruction import generation, styles
 from rehead.instruction.finetuning import Settings, finetune
 from rehead.instruction.generation import Sampling
@@ -36,32 +37,37 @@ TITLES = {
     "probe": "probe",
     "zero-shot": "zero-shot prompt",
     "few-shot": "few-shot prompt",
-    "last-1": "last block and head",
+    "last-1": "last layer and head",
     "lora": "LoRA and head",
     "full": "all weights and head",
     "instruction": "instruction-tuned",
     "setfit": "SetFit",
 }
-# Those that learn next to nothing of the machine's time.
+# Those that take next to nothing of the machine's time.
 CHEAP = ("majority", "tfidf")
 # Those that answer in words: a new label is a new word in the prompt.
 IN_WORDS = ("zero-shot", "few-shot", "instruction")
 
-# A prompt shows so many examples of each class, and in all.
+# Examples that a prompt shows, of each class and in all.
 _SHOWN_OF_A_CLASS, _SHOWN = 2, 16
-# Texts in prompts have so many tokens at most.
+# Tokens of a text in a prompt, at most.
 _PROMPTED_TOKENS = 256
-# Prompts are tried on so many test texts at most, and not on fewer.
+# Test texts that prompts are tried on, at most and at least.
 _ASKED_AT_MOST, _ASKED_AT_LEAST = 500, 50
+# Shares of what is left of the budget: planned for answers, planned for fine-tuning on answers, and the time after
+# which fine-tuning ends where it is slower than planned.
+_PLANNED_ANSWERS, _PLANNED_TUNING, _LONGEST_TUNING = 0.25, 0.5, 0.6
 # A pass through a language model reaches about this share of a plain matrix product's speed.
 _EFFICIENCY = 0.5
-# So many free answers are written, to see how many are none of the labels.
+# Free answers that are written, to see how many are none of the labels.
 _WRITTEN = 32
 # Texts of a class that is tried as a new one.
 _NEW = 32
-_INSTRUCTION_EPOCHS, _LEAST_TAUGHT = 2, 64
+_INSTRUCTION_EPOCHS, _LEAST_TUNED_ON = 2, 64
 # SetFit learns from pairs of examples, of which there are soon many.
 _SETFIT_OF_A_CLASS = 8
+# A test passes through the layers twice where some of its texts are scored again in float32.
+_PASSES_OF_A_TEST = 2.0
 
 
 @dataclass(frozen=True)
@@ -98,14 +104,27 @@ class NotTriedError(Exception):
 
 
 @dataclass(frozen=True)
+class Baseline:
+    """The approaches that cost next to nothing, learned once for all that stand beside them.
+
+    Attributes:
+        seconds: that they took.
+    """
+
+    learned: Baselines
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Task:
-    """What all approaches get.
+    """What all approaches learn from and answer.
 
     Attributes:
         bases: of the classifiers.
         writer: the language model that is asked in words; None where no base is one.
+        max_length: of a text, in tokens.
         seed: for everything random.
-        seconds_left: of the budget.
+        deadline: end of the budget, on the clock of time.perf_counter.
     """
 
     train: Examples
@@ -115,16 +134,59 @@ class Task:
     writer: str | None
     max_length: int
     seed: int
-    seconds_left: Callable[[], float]
+    deadline: float
+
+    def seconds_left(self) -> float:
+        """Return what is left of the budget; negative where it is used up."""
+        return self.deadline - time.perf_counter()
+
+    @cached_property
+    def baseline(self) -> Baseline:
+        """Learn the baselines where they are first asked for."""
+        begun = time.perf_counter()
+        learned = baselines.learn(self.train, self.validation)
+        assert isinstance(learned, Baselines)
+        return Baseline(learned, time.perf_counter() - begun)
 
 
-class Approach(Protocol):
-    """Learns a task, or says why it is not tried."""
+# It learns a task, or raises NotTriedError.
+Approach = Callable[[Task], Learned]
 
-    def __call__(self, task: Task) -> Learned: ...
+
+def of(name: str, bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
+    """Return the approaches that a name stands for: a probe is one on each base.
+
+    Raises:
+        SettingError: there is no such approach.
+    """
+    simple: dict[str, Approach] = {
+        "majority": majority,
+        "tfidf": tfidf,
+        "zero-shot": zero_shot,
+        "few-shot": few_shot,
+        "instruction": instruction,
+    }
+    if name in simple:
+        return [(name, simple[name])]
+    if name == "probe":
+        return [(f"probe:{base}", classifier(base, "head")) for base in bases]
+    if name in ("last-1", "lora", "full"):
+        return [(name, classifier(bases[0], name))]
+    if name == "setfit":
+        return [(name, setfit(bases[-1]))]
+    raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
+
+
+def drawn(examples: Examples, n: int, seed: int) -> Examples:
+    """Draw about n of the examples, each class in its share."""
+    if n >= len(examples):
+        return examples
+    share = n / len(examples)
+    return examples.take(stratified(examples.labels, seed, (1 - share, 0.0, share)).test)
 
 
 def majority(task: Task) -> Learned:
+    """Answer with the shares of the classes."""
     begun = time.perf_counter()
     counts = np.bincount(task.train.labels, minlength=len(task.train.label_names))
     shares = counts / counts.sum()
@@ -132,50 +194,58 @@ def majority(task: Task) -> Learned:
 
 
 def tfidf(task: Task) -> Learned:
-    begun = time.perf_counter()
-    learned = baselines.learn(task.train, task.validation)
-    assert isinstance(learned, baselines.Baselines)
+    """Take the baseline that stands beside the classifiers."""
+    learned, seconds = task.baseline.learned, task.baseline.seconds
     n_bytes = sum(array.nbytes for array in learned.tensors().values())
-    seconds = time.perf_counter() - begun
     return Learned(learned.probabilities, len(task.train), seconds, 0.0, n_bytes / 1e6)
 
 
 def classifier(base: str, tune: str) -> Approach:
-    """A classification head on a base, tuned in one of the ways."""
+    """Return the approach that puts a classification head on a base, tuned as `rehead.Classifier` takes it."""
 
     def learn(task: Task) -> Learned:
+        baseline = task.baseline
         begun = time.perf_counter()
-        budget = max(1.0, task.seconds_left())
-        model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=budget)
+        left = max(1.0, task.seconds_left())
+        model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=left)
         data = model.encode(task.train, task.validation)
-        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
-        if needed > budget:
-            raise NotTriedError(f"would take about {needed:.0f} s, and {budget:.0f} s of the budget are left")
         tokens = int(data.encoded.tokens.sum())
-        learned = baselines.learn(task.train, task.validation)
-        result = model.fit_encoded(data, learned, Limits(begun + budget))
-        seconds = time.perf_counter() - begun
-        trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))
+        speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
+        share_of_test = _share_of_test(task)
+        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
+        needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.layers)) / speed
+        if needed > left:
+            raise NotTriedError(f"would take about {needed:.0f} s, and {left:.0f} s of the budget are left")
+        result = model.fit_encoded(data, baseline.learned, Limits(begun + left, share_of_test))
+        trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))  # of the layers that are kept
         cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),
             n_learned=len(task.train),
-            seconds=seconds,
+            # The baseline that stands beside the head is part of the classifier, whoever learned it first.
+            seconds=baseline.seconds + time.perf_counter() - begun,
             flops=result.flops + cached,
             megabytes=4 * result.parameters / 1e6,
-            cached_seconds=cached / (_EFFICIENCY * hardware.product_speed(hardware.native_dtype())),
+            cached_seconds=cached / speed,
             model=model,
         )
 
     return learn
 
 
+def _share_of_test(task: Task) -> float:
+    """Return about how long the test takes, as a share of the trunk pass over what is learned from."""
+    characters = [sum(map(len, part.texts)) for part in (task.train, task.validation, task.test)]
+    return _PASSES_OF_A_TEST * characters[2] / max(1, characters[0] + characters[1])
+
+
 def zero_shot(task: Task) -> Learned:
+    """Ask the language model, which sees no example."""
     return _asked(task, None)
 
 
 def few_shot(task: Task) -> Learned:
-    """Shows a few training texts of each class before the request, from the shorter half of each."""
+    """Show a few training texts of each class before the request, from the shorter half of each."""
     generator = np.random.default_rng(task.seed)
     n_classes = len(task.train.label_names)
     of_a_class = max(1, min(_SHOWN_OF_A_CLASS, _SHOWN // n_classes))
@@ -196,7 +266,7 @@ def _asked(task: Task, shown: Examples | None) -> Learned:
 
     def recall_of_a_new_label() -> float | None:
         new = int(np.bincount(task.train.labels, minlength=len(prompts.names)).argmin())
-        of_it = [task.test.texts[row] for row in tested if task.test.labels[row] == new][:_NEW]
+        of_it = [task.test.texts[row] for row in np.sort(tested) if task.test.labels[row] == new][:_NEW]
         if not of_it:
             return None
         without = None if shown is None else shown.take(np.flatnonzero(shown.labels != new))
@@ -206,10 +276,10 @@ def _asked(task: Task, shown: Examples | None) -> Learned:
 
 
 def instruction(task: Task) -> Learned:
-    """Fine-tunes the language model to write the label, and asks it as it asks an untuned one."""
+    """Fine-tune the language model to write the label, and ask it as an untuned one is asked."""
     prompts = _prompts(task)
     parts = _affordable_examples(task, prompts)
-    # What is tried on is reckoned with before, so that no training is for nothing.
+    # Chosen before the training, so that no training is for nothing.
     tested = _affordable_test(task, prompts)
     settings = Settings(
         base=prompts.base.name,
@@ -220,14 +290,15 @@ def instruction(task: Task) -> Learned:
         learning_rate=None,
         seed=task.seed,
     )
-    taught, checked = (_tokens(prompts, part, settings.max_length) for part in parts)
-    tuned = finetune(prompts.base, settings, taught, checked)
-    n_learned = len(taught.ids) + len(checked.ids)
+    train, validation = (_tokens(prompts, part, settings.max_length) for part in parts)
+    deadline = time.perf_counter() + _LONGEST_TUNING * task.seconds_left()
+    tuned = finetune(prompts.base, settings, train, validation, deadline=deadline)
+    n_learned = len(train.ids) + len(validation.ids)
     return _in_words(prompts, prompts.likelihoods, n_learned, tuned.seconds, tuned.history.flops, tested)
 
 
 def _tokens(prompts: Prompts, examples: Examples, max_length: int) -> Tokens:
-    """Requests with their labels as answers."""
+    """Tokenise requests with their labels as answers."""
     rows = zip(examples.texts, examples.labels.tolist(), examples.lines.tolist(), strict=True)
     tokens = tokenise(prompts.base, [prompts.conversation(*row) for row in rows], prompts.style, max_length)
     if not len(tokens.ids):
@@ -236,69 +307,42 @@ def _tokens(prompts: Prompts, examples: Examples, max_length: int) -> Tokens:
 
 
 def setfit(base: str) -> Approach:
-    """Contrastive few-shot learning (Tunstall et al., arXiv 2209.11055) with the package of that name."""
+    """Return contrastive few-shot learning with the package of that name.
+
+    Source: Tunstall et al., arXiv 2209.11055.
+    """
 
     def learn(task: Task) -> Learned:
         try:
             import setfit as package
+            from datasets import Dataset
         except ImportError:
             raise NotTriedError("the package setfit is not installed") from None
-        return _setfit(package, base, task)
+        begun = time.perf_counter()
+        folder = locate(base)
+        if any(folder.glob("*.pkl")):
+            raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
+        generator = np.random.default_rng(task.seed)
+        few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
+        model = package.SetFitModel.from_pretrained(str(folder), labels=list(task.train.label_names))
+        data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
+        with tempfile.TemporaryDirectory() as partial:
+            arguments = package.TrainingArguments(
+                output_dir=partial, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
+            )
+            package.Trainer(model=model, args=arguments, train_dataset=data).train()
+        n_weights = sum(weight.numel() for weight in model.model_body.parameters())
+
+        def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+            return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
+
+        return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
 
     return learn
 
 
-def _setfit(package: Any, base: str, task: Task) -> Learned:
-    from datasets import Dataset
-
-    begun = time.perf_counter()
-    names = list(task.train.label_names)
-    folder = locate(base)
-    if any(folder.glob("*.pkl")):
-        raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
-    generator = np.random.default_rng(task.seed)
-    few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
-    model = package.SetFitModel.from_pretrained(str(folder), labels=names)
-    data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
-    with tempfile.TemporaryDirectory() as written:
-        arguments = package.TrainingArguments(
-            output_dir=written, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
-        )
-        package.Trainer(model=model, args=arguments, train_dataset=data).train()
-    n_weights = sum(weight.numel() for weight in model.model_body.parameters())
-
-    def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-        return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
-
-    return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
-
-
-def of(name: str, task_bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
-    """The approaches that a name stands for: a probe is one on each base.
-
-    Raises:
-        SettingError: there is no such approach.
-    """
-    simple: dict[str, Approach] = {
-        "majority": majority,
-        "tfidf": tfidf,
-        "zero-shot": zero_shot,
-        "few-shot": few_shot,
-        "instruction": instruction,
-    }
-    if name in simple:
-        return [(name, simple[name])]
-    if name == "probe":
-        return [(f"probe:{base}", classifier(base, "head")) for base in task_bases]
-    if name in ("last-1", "lora", "full"):
-        return [(name, classifier(task_bases[0], name))]
-    if name == "setfit":
-        return [(name, setfit(task_bases[-1]))]
-    raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
-
-
 def _prompts(task: Task) -> Prompts:
-    """The language model with requests that show no examples."""
+    """Load the language model, with requests that show no examples."""
     if task.writer is None:
         raise NotTriedError("none of the bases is a language model")
     base = load_language_model(task.writer)
@@ -314,7 +358,11 @@ def _in_words(
     flops: float,
     tested: Index,
 ) -> Learned:
-    """An approach that answers with the label of the highest `odds`, (n, n_classes) log-likelihoods of n texts."""
+    """Return an approach that answers with the label of the highest odds.
+
+    Args:
+        odds: texts → (n, n_classes) log-likelihoods.
+    """
     longest = _longest_name(prompts) + 8
 
     def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
@@ -330,17 +378,17 @@ def _in_words(
 
 
 def _longest_name(prompts: Prompts) -> int:
-    """In tokens."""
+    """Return the tokens of the longest label."""
     return max(len(prompts.base.tokenizer(name)["input_ids"]) for name in prompts.names)
 
 
 def _some_prompts(prompts: Prompts, examples: Examples) -> list[list[int]]:
-    """Token ids of the requests about a few examples, by which the others are reckoned."""
+    """Return the token ids of requests about a few examples, which stand for the others in estimates."""
     return [prompts.ids(text) for text in examples.texts[:: max(1, len(examples) // 16)][:16]]
 
 
 def _affordable_test(task: Task, prompts: Prompts) -> Index:
-    """Which test examples are asked about, so that a quarter of what is left of the budget is enough."""
+    """Draw the test examples that are asked about, in random order, so that their share of the budget is enough."""
     base = prompts.base
     written = _some_prompts(prompts, task.test)
     n_shared = shared(written) if len(written) > 1 else 0
@@ -350,33 +398,23 @@ def _affordable_test(task: Task, prompts: Prompts) -> Index:
     own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(prompts.names)
     a_text = forward_flops(base, int(own), 0, len(base.layers))
     speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
-    n = min(len(task.test), _ASKED_AT_MOST, int(0.25 * task.seconds_left() * speed / a_text))
+    n = min(len(task.test), _ASKED_AT_MOST, int(_PLANNED_ANSWERS * task.seconds_left() * speed / a_text))
     if n < min(_ASKED_AT_LEAST, len(task.test)):
         raise NotTriedError(
             f"{a_text / speed:.1f} s a text are too many for the {task.seconds_left():.0f} s that are left"
         )
-    generator = np.random.default_rng(task.seed)
-    rows: Index = np.sort(generator.permutation(len(task.test))[:n])
-    return rows
+    return np.random.default_rng(task.seed).permutation(len(task.test))[:n]
 
 
 def _affordable_examples(task: Task, prompts: Prompts) -> tuple[Examples, Examples]:
-    """Training and validation examples to teach with, so that half of what is left of the budget is enough."""
+    """Draw training and validation examples to tune on, so that their share of the budget is enough."""
     base = prompts.base
     tokens = float(np.mean([len(ids) for ids in _some_prompts(prompts, task.train)]))
     an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.layers)) * _INSTRUCTION_EPOCHS
     seconds = an_epoch / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
-    n = int(0.5 * task.seconds_left() / seconds)
-    if n < _LEAST_TAUGHT:
+    n = int(_PLANNED_TUNING * task.seconds_left() / seconds)
+    if n < _LEAST_TUNED_ON:
         raise NotTriedError(
             f"{seconds:.1f} s an example are too many for the {task.seconds_left():.0f} s that are left"
         )
     return drawn(task.train, n, task.seed), drawn(task.validation, max(16, n // 8), task.seed)
-
-
-def drawn(examples: Examples, n: int, seed: int) -> Examples:
-    """About n of the examples, each class in its share."""
-    if n >= len(examples):
-        return examples
-    share = n / len(examples)
-    return examples.take(stratified(examples.labels, seed, (1 - share, 0.0, share)).test)

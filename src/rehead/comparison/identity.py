@@ -1,4 +1,4 @@
-"""What a result is known by, so that one that was kept is not taken for that of other data, models or versions."""
+"""The identity of a result, so that a kept one is not taken for that of other data, models or versions."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rehead.data.examples import Examples
 from rehead.models.loading import fingerprint
 
 
-def digest(decides: Sequence[object], folders: Sequence[Path], parts: Sequence[Examples]) -> str:
-    """Of settings, the weights in the folders of bases, the versions of libraries, and examples with their labels."""
+def digest(settings: Sequence[object], folders: Sequence[Path], parts: Sequence[Examples]) -> str:
+    """Return 16 hexadecimal digits of settings, the weights in folders of bases, library versions, and examples."""
     models = [fingerprint(folder) for folder in folders]
     versions = [version(package) for package in ("rehead", "torch", "transformers")]
-    result = hashlib.sha256(repr([*decides, models, versions]).encode())
+    result = hashlib.sha256(repr([*settings, models, versions]).encode())
     for part in parts:
         result.update(repr(part.label_names).encode())
         contents = [picture.digest.hex() for picture in part.pictures or []] or part.texts

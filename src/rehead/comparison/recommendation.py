@@ -1,8 +1,8 @@
-"""What to use, from the table of approaches: rules that docs/concepts/choosing.md gives in words."""
+"""The rules by which an approach is recommended; docs/concepts/choosing.md states them in words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,14 +16,15 @@ _NEARLY = 0.95
 
 
 @dataclass(frozen=True)
-class Result:
-    """An approach on the test examples.
+class Outcome:
+    """An approach on the test examples, as far as the rules look at it.
 
     Attributes:
-        right: (n_test,) whether it has each right; meaningless where `tested` is False.
-        tested: (n_test,) which examples it was tried on.
+        right: (n_test,) bool, whether it has each right; meaningless where `tested` is False.
+        tested: (n_test,) bool, which examples it was tried on.
         seconds: of learning.
         milliseconds: a text, of answering.
+        cached_seconds: about what computing the features would have taken that were in the cache already.
     """
 
     name: str
@@ -32,31 +33,21 @@ class Result:
     tested: npt.NDArray[np.bool_]
     seconds: float
     milliseconds: float
+    cached_seconds: float = 0.0
 
     @property
     def accuracy(self) -> float:
+        """Return the share of right answers on the examples that it was tried on."""
         return float(self.right[self.tested].mean())
 
-
-def p_value(one: Result, other: Result) -> float:
-    """Of McNemar's test on the examples that both were tried on."""
-    both = one.tested & other.tested
-    return compare(one.right[both], other.right[both], other.title).p_value
-
-
-def gain(one: Result, other: Result) -> float:
-    """By how much accuracy is higher, on the examples that both were tried on."""
-    both = one.tested & other.tested
-    return float(one.right[both].mean() - other.right[both].mean())
+    @property
+    def learning_seconds(self) -> float:
+        """Return what learning takes where nothing is in the cache."""
+        return self.seconds + self.cached_seconds
 
 
-def best_cheap(results: Iterable[Result]) -> Result:
-    """The one that the others have to beat."""
-    return max((result for result in results if result.name in CHEAP), key=lambda result: result.accuracy)
-
-
-def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
-    """The name of the approach to use, and why, in sentences; the first is the recommendation."""
+def recommend(results: Sequence[Outcome]) -> tuple[str, list[str]]:
+    """Return the name of the approach to use, and why, in sentences; the first is the recommendation."""
     cheap = best_cheap(results)
     others = [result for result in results if result.name not in CHEAP]
     if not others:
@@ -64,14 +55,7 @@ def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
     corrected = corrected_p_values(others, cheap)
     better = [other for other in others if gain(other, cheap) > 0 and corrected[other.name] < SIGNIFICANT]
     if not better:
-        best = max(others, key=lambda other: gain(other, cheap))
-        points = 100 * gain(best, cheap)
-        if points <= 0:
-            reason = f"none of the others is better; the best of them, {best.title}, is {-points:.1f} points behind"
-        else:
-            told = _told(corrected[best.name]) + (f" for {len(others)} approaches" if len(others) > 1 else "")
-            reason = f"the gain of {best.title}, {points:.1f} points, is within noise ({told})"
-        return cheap.name, [f"Use {cheap.title}: {reason}.", *_freedom(results, cheap)]
+        return cheap.name, [_why_cheap(others, cheap, corrected), *_if_labels_change(results, cheap)]
     leader = max(better, key=lambda result: result.accuracy)
     as_good = [
         result
@@ -79,21 +63,29 @@ def recommend(results: Sequence[Result]) -> tuple[str, list[str]]:
         if result is leader
         or not any(gain(other, result) > 0 and p_value(other, result) < SIGNIFICANT for other in better)
     ]
-    chosen = min(as_good, key=lambda result: (result.milliseconds, result.seconds))
+    chosen = min(as_good, key=lambda result: (result.milliseconds, result.learning_seconds))
     sentences = [
         f"Use {chosen.title}: {_percent(chosen)} against {_percent(cheap)} for {cheap.title} "
-        f"({_told(corrected[chosen.name])})."
+        f"({_shown(corrected[chosen.name])})."
     ]
     if chosen is not leader:
         sentences.append(
-            f"{leader.title} has {_percent(leader)}, which may be luck ({_told(p_value(leader, chosen))}), and takes "
+            f"{leader.title} has {_percent(leader)}, which may be luck ({_shown(p_value(leader, chosen))}), and takes "
             f"{leader.milliseconds / chosen.milliseconds:.1f} times as long a text."
         )
-    return chosen.name, [*sentences, *_against_instruction(results, chosen), *_freedom(results, chosen)]
+    return chosen.name, [*sentences, *_against_instruction(results, chosen), *_if_labels_change(results, chosen)]
 
 
-def corrected_p_values(others: Sequence[Result], cheap: Result) -> dict[str, float]:
-    """By name, McNemar's p against the cheap one, corrected for trying several (Holm, Scand. J. Statistics 6, 1979)."""
+def best_cheap(results: Iterable[Outcome]) -> Outcome:
+    """Return the one that the others have to beat."""
+    return max((result for result in results if result.name in CHEAP), key=lambda result: result.accuracy)
+
+
+def corrected_p_values(others: Sequence[Outcome], cheap: Outcome) -> dict[str, float]:
+    """Return, by name, McNemar's p against the cheap one, corrected for trying several.
+
+    Source: Holm, Scandinavian Journal of Statistics 6, 1979.
+    """
     ordered = sorted((p_value(other, cheap), other.name) for other in others)
     corrected: dict[str, float] = {}
     largest = 0.0
@@ -103,37 +95,60 @@ def corrected_p_values(others: Sequence[Result], cheap: Result) -> dict[str, flo
     return corrected
 
 
-def _against_instruction(results: Sequence[Result], chosen: Result) -> list[str]:
-    taught = next((result for result in results if result.name == "instruction"), None)
-    if taught is None or taught is chosen:
+def p_value(one: Outcome, other: Outcome) -> float:
+    """Return that of McNemar's test on the examples that both were tried on."""
+    both = one.tested & other.tested
+    return compare(one.right[both], other.right[both], other.title).p_value
+
+
+def gain(one: Outcome, other: Outcome) -> float:
+    """Return by how much accuracy is higher, on the examples that both were tried on."""
+    both = one.tested & other.tested
+    return float(one.right[both].mean() - other.right[both].mean())
+
+
+def _why_cheap(others: Sequence[Outcome], cheap: Outcome, corrected: Mapping[str, float]) -> str:
+    best = max(others, key=lambda other: gain(other, cheap))
+    points = 100 * gain(best, cheap)
+    if points <= 0:
+        reason = f"none of the others is better; the best of them, {best.title}, is {-points:.1f} points behind"
+    else:
+        p = _shown(corrected[best.name]) + (f" for {len(others)} approaches" if len(others) > 1 else "")
+        reason = f"the gain of {best.title}, {points:.1f} points, is within noise ({p})"
+    return f"Use {cheap.title}: {reason}."
+
+
+def _against_instruction(results: Sequence[Outcome], chosen: Outcome) -> list[str]:
+    tuned = next((result for result in results if result.name == "instruction"), None)
+    if tuned is None or tuned is chosen:
         return []
-    points = 100 * gain(chosen, taught)
+    points = 100 * gain(chosen, tuned)
     side = f"{points:.1f} points more than" if points > 0 else f"{-points:.1f} points less than"
-    learning = taught.seconds / chosen.seconds if chosen.seconds else float("inf")
+    learning = tuned.learning_seconds / chosen.learning_seconds if chosen.learning_seconds else float("inf")
     return [
-        f"It has {side} instruction fine-tuning on the same texts ({_told(p_value(chosen, taught))}), which learned "
-        f"{learning:.1f} times as long and takes {taught.milliseconds / chosen.milliseconds:.1f} times as long a text."
+        f"It has {side} instruction fine-tuning on the same texts ({_shown(p_value(chosen, tuned))}), which learned "
+        f"{learning:.1f} times as long and takes {tuned.milliseconds / chosen.milliseconds:.1f} times as long a text."
     ]
 
 
-def _freedom(results: Sequence[Result], chosen: Result) -> list[str]:
+def _if_labels_change(results: Sequence[Outcome], chosen: Outcome) -> list[str]:
     in_words = [result for result in results if result.name in IN_WORDS]
     if chosen.name in IN_WORDS or not in_words:
         return []
     best = max(in_words, key=lambda result: gain(result, chosen))
-    shared = best.tested & chosen.tested
-    share = float(best.right[shared].mean()) / max(float(chosen.right[shared].mean()), 1e-9)
-    if share >= _NEARLY:
+    both = best.tested & chosen.tested
+    accuracy = float(best.right[both].mean())
+    if accuracy / max(float(chosen.right[both].mean()), 1e-9) >= _NEARLY:
         return [f"If your labels change all the time, use {best.title}: it takes new ones as they come."]
     return [
-        f"Even if your labels change, learn again ({chosen.seconds:.0f} s): {best.title} takes new ones as they come, "
-        f"but has {100 * float(best.right[shared].mean()):.1f} % only."
+        f"Even if your labels change, learn again ({chosen.learning_seconds:.0f} s): {best.title} takes new ones as "
+        f"they come, but has {100 * accuracy:.1f} % only."
     ]
 
 
-def _percent(result: Result) -> str:
+def _percent(result: Outcome) -> str:
     return f"{100 * result.accuracy:.1f} %"
 
 
-def _told(p: float) -> str:
+def _shown(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"

@@ -1,4 +1,4 @@
-"""What approaches do with texts that are not written as those they learned from: noise, and other subjects."""
+"""Tests of approaches on texts unlike those they learned from: noise, and other subjects."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from rehead.data.examples import Examples, Index
 
 Scores = Callable[[Sequence[str]], npt.NDArray[np.float64]]
 
-# So many test texts are disturbed; of those that were learned with, this share is kept by the threshold.
-ANSWERED, _KEPT = 300, 0.95
-# The share of words that a typo or an omission befalls.
+# Test texts that are disturbed.
+ANSWERED = 300
+DISTURBANCES = ("typos", "capitals", "omissions")
+# Share of the validation texts that are at least as probable as the threshold below which a text is noticed.
+_KEPT = 0.95
+# Share of words that a typo or an omission befalls.
 _SHARE = 0.1
 
 # About nothing that people usually sort texts by.
@@ -51,25 +54,8 @@ ELSEWHERE = (
 )
 
 
-def disturbed(texts: Sequence[str], how: str, seed: int) -> list[str]:
-    """Texts with noise.
-
-    Args:
-        how: `typos` swaps two letters in a tenth of the words, `capitals` writes all large, `omissions` leaves a tenth
-            of the words out.
-    """
-    generator = np.random.default_rng(seed)
-    if how == "capitals":
-        return [text.upper() for text in texts]
-    change = _swapped if how == "typos" else _left_out
-    return [" ".join(change(text.split(), generator)) for text in texts]
-
-
-DISTURBANCES = ("typos", "capitals", "omissions")
-
-
 def losses_of_accuracy(scores: Scores, test: Examples, predicted: Index, seed: int) -> dict[str, float]:
-    """How much lower the accuracy is on disturbed texts, in shares.
+    """Return by how much accuracy, a share, is lower with each kind of noise.
 
     Args:
         predicted: (n_test,) class ids of the texts as they are.
@@ -83,10 +69,18 @@ def losses_of_accuracy(scores: Scores, test: Examples, predicted: Index, seed: i
     }
 
 
-def noticed(scores: Scores, validation: Examples) -> float:
-    """The share of texts on other subjects that are less probable than all but a twentieth of the validation texts."""
-    threshold = np.quantile(scores(validation.texts).max(1), 1 - _KEPT)
-    return float((scores(ELSEWHERE).max(1) < threshold).mean())
+def disturbed(texts: Sequence[str], how: str, seed: int) -> list[str]:
+    """Return texts with noise.
+
+    Args:
+        how: `typos` swaps two letters in a tenth of the words, `capitals` writes all large, `omissions` leaves a tenth
+            of the words out.
+    """
+    generator = np.random.default_rng(seed)
+    if how == "capitals":
+        return [text.upper() for text in texts]
+    change = _swapped if how == "typos" else _left_out
+    return [" ".join(change(text.split(), generator)) for text in texts]
 
 
 def _swapped(words: list[str], generator: np.random.Generator) -> list[str]:
@@ -102,3 +96,9 @@ def _swapped(words: list[str], generator: np.random.Generator) -> list[str]:
 def _left_out(words: list[str], generator: np.random.Generator) -> list[str]:
     kept = [word for word in words if generator.random() >= _SHARE]
     return kept or words
+
+
+def noticed(scores: Scores, validation: Examples) -> float:
+    """Return the share of texts on other subjects that are less probable than 95 % of the validation texts."""
+    threshold = np.quantile(scores(validation.texts).max(1), 1 - _KEPT)
+    return float((scores(ELSEWHERE).max(1) < threshold).mean())

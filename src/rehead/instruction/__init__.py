@@ -1,1 +1,1 @@
-"""The sibling of classification: fine-tuning a language model on requests and the answers that are wanted."""
+"""Instruction fine-tuning: a language model learns from requests and the answers that are wanted."""

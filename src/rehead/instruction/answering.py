@@ -1,4 +1,4 @@
-"""Trains a language model to write the answers: what `rehead.training.loop.train` is given."""
+"""Writing answers as a training task: the weights, examples and loss that `rehead.training.loop.train` works on."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from rehead.training.tail import activation_bytes
 
 @dataclass(frozen=True)
 class Answers:
-    """Conversations with what enters the trained blocks."""
+    """Conversations with the inputs of the trained layers."""
 
     tokens: Tokens
     inputs: Inputs
@@ -30,7 +30,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Answering:
-    """Blocks [cut, depth) of a language model that learn to write answers; conversations lie packed, each on its own.
+    """Layers [cut, depth) of a language model that learn to write answers; conversations lie packed, each on its own.
 
     Attributes:
         trained: holds the weights that change.
@@ -44,16 +44,20 @@ class Answering:
 
     @property
     def lengths(self) -> Tensor:
+        """Return (n,) int64, tokens of each conversation."""
         return self.examples.tokens.ids.lengths
 
     def weights(self) -> list[nn.Parameter]:
+        """Move the model to the device and unfreeze the weights that change; return them."""
         self.base.model.to(hardware.device())
         return unfrozen(self.trained, self.base.model)
 
     def switch(self, *, training: bool) -> None:
+        """Turn dropout on or off."""
         self.base.train(training)
 
     def weight_of(self, rows: Tensor) -> float:
+        """Return the number of learned tokens, by which the added losses are divided."""
         return float(self.examples.tokens.n_learned[rows].sum())
 
     @cached_property
@@ -61,12 +65,15 @@ class Answering:
         return activation_bytes(self.base, self.cut, len(self.base.layers)) > hardware.free_device_memory() / 2
 
     def loss(self, rows: Tensor) -> Tensor:
+        """Return the losses of all learned tokens of these conversations, added up."""
         return losses(self.base, self.examples, rows, self.cut, recompute=self._recompute)
 
     def validation_loss(self) -> float:
+        """Return the mean loss of a learned token of the validation conversations."""
         return mean_loss(self.base, self.validation, self.cut)
 
     def flops_an_epoch(self) -> float:
+        """Return the operations of one pass over the training conversations, forward and backward."""
         kept = not isinstance(self.examples.inputs, Computed)
         tokens = int(self.lengths.sum())
         blocks = training_flops(self.base, tokens, self.cut, len(self.base.layers), kept=kept)
@@ -74,11 +81,12 @@ class Answering:
         return blocks + 6.0 * learned * self.base.hidden_size * int(self.base.config.vocab_size)
 
     def finish(self) -> None:
+        """Freeze all weights."""
         self.base.model.requires_grad_(False)
 
 
 def trained_part(base: TextBackbone, cut: int) -> nn.Module:
-    """The blocks from the cut on and the final norm, and from 0 on the embedding and the output layer too."""
+    """Return the layers from the cut on and the final norm; from 0 on the embedding and the output layer, too."""
     if cut:
         return nn.ModuleList([*base.layers[cut:], base.norm])
     everything = [base.body]
@@ -86,13 +94,13 @@ def trained_part(base: TextBackbone, cut: int) -> nn.Module:
 
 
 def losses(base: TextBackbone, answers: Answers, rows: Tensor, cut: int, *, recompute: bool = False) -> Tensor:
-    """Cross-entropy of all learned tokens of these conversations, added up."""
+    """Return the cross-entropy of all learned tokens of these conversations, added up."""
     tokens = answers.tokens
     packing = Packing(tokens.ids.lengths[rows].to(hardware.device()))
     with autocast(hardware.native_dtype() == torch.bfloat16):
         hidden, packing = base.filled(answers.inputs.hidden(rows, packing), packing)
         hidden = base.run_layers(hidden, packing, cut, len(base.layers), recompute=recompute)
-        # A token is told from the state of the one before it.
+        # A token is predicted from the state of the one before it.
         places = tokens.learned.take(rows).values.nonzero().squeeze(1)
         targets = tokens.ids.take(rows).values[places].to(hidden.device)
         states = base.normalise(hidden[(places - 1).to(hidden.device)])
@@ -100,7 +108,7 @@ def losses(base: TextBackbone, answers: Answers, rows: Tensor, cut: int, *, reco
 
 
 def mean_loss(base: TextBackbone, answers: Answers, cut: int = 0) -> float:
-    """Mean cross-entropy a learned token, in evaluation mode; its exponential is the perplexity."""
+    """Return the mean cross-entropy a learned token, in evaluation mode; its exponential is the perplexity."""
     was_training = base.model.training
     base.train(False)
     base.model.to(hardware.device())

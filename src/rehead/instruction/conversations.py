@@ -1,4 +1,4 @@
-"""Reads requests and answers: Alpaca, chat, or prompt and completion; a JSON array, or JSON Lines."""
+"""Requests and answers from a file: Alpaca, chat, or prompt and completion; a JSON array, or JSON Lines."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Message:
 
     @property
     def whole(self) -> str:
-        """The content, with what it is about."""
+        """Return the content, with what it is about."""
         return f"{self.content}\n\n{self.input}" if self.input else self.content
 
 
@@ -50,17 +50,18 @@ class Conversation:
 
     @property
     def request(self) -> tuple[Message, ...]:
-        """All before the last answer."""
+        """Return the turns before the last answer."""
         return self.messages[:-1]
 
     @property
     def answer(self) -> str:
+        """Return the last answer."""
         return self.messages[-1].content
 
 
 @dataclass(frozen=True)
 class Conversations:
-    """What a file holds.
+    """The conversations of a file.
 
     Attributes:
         kept: those that can be learned from.
@@ -74,9 +75,9 @@ class Conversations:
 
 
 def read(path: Path) -> Conversations:
-    """Reads a file; rows without an answer and repeated ones are left out and counted.
+    """Read a file; rows without an answer and repeated ones are left out and counted.
 
-    White space around an answer goes: chat templates take it away, too.
+    White space around an answer goes, as chat templates take it away, too.
 
     Raises:
         DataError: the file cannot be read, a row is malformed, or nothing is left.
@@ -84,7 +85,7 @@ def read(path: Path) -> Conversations:
     records = _records(path)
     kept: list[Conversation] = []
     dropped: Counter[str] = Counter()
-    seen: set[tuple[Message, ...]] = set()
+    known: set[tuple[Message, ...]] = set()
     for line, record in records:
         messages = _messages(record, f"{path} row {line}")
         while messages and messages[-1].role != ASSISTANT:
@@ -93,10 +94,10 @@ def read(path: Path) -> Conversations:
             dropped["without an answer"] += 1
         elif messages[0].role == ASSISTANT:
             dropped["without a request"] += 1
-        elif messages in seen:
+        elif messages in known:
             dropped["repeated"] += 1
         else:
-            seen.add(messages)
+            known.add(messages)
             kept.append(Conversation(messages, line))
     if not kept:
         raise DataError(f"{path} has no request with an answer ({_FORMS}); check its fields")
@@ -104,7 +105,7 @@ def read(path: Path) -> Conversations:
 
 
 def _records(path: Path) -> list[tuple[int, Any]]:
-    """Numbered JSON values."""
+    """Return numbered JSON values."""
     try:
         text = decode(path.read_bytes(), path)
     except IsADirectoryError:

@@ -1,4 +1,4 @@
-"""Trains a language model on tokenised conversations, in one of the ways of tuning."""
+"""Fine-tuning of a language model on tokenised conversations: last layers, LoRA, or all weights."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from rehead.training.loop import History, Recipe, train
 from rehead.training.resumption import Resumption
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
-_RATE_OF_BLOCKS = 2e-4
+_RATE_OF_LAYERS = 2e-4
 # Epochs without a lower validation loss, after which a training ends.
 _PATIENCE = 2
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One run.
+    """How a language model is fine-tuned.
 
     Attributes:
         tune: `last-K`, `lora` or `full`.
         style: see `rehead.instruction.styles`.
         max_length: of a conversation, in tokens.
-        learning_rate: None for what suits the way of tuning.
+        learning_rate: None for what suits `tune`.
     """
 
     base: str
@@ -50,12 +50,13 @@ class Settings:
 
     @property
     def rate(self) -> float:
-        return self.learning_rate or _LEARNING_RATES.get(self.tune, _RATE_OF_BLOCKS)
+        """Return the learning rate, at its highest."""
+        return self.learning_rate or _LEARNING_RATES.get(self.tune, _RATE_OF_LAYERS)
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """What training came to.
+    """A training that has come to its end.
 
     Attributes:
         adapters: of `lora`; their effect is in the base's weights already.
@@ -68,18 +69,25 @@ class Tuned:
 
 
 def finetune(
-    base: TextBackbone, settings: Settings, examples: Tokens, validation: Tokens, resumption: Resumption | None = None
+    base: TextBackbone,
+    settings: Settings,
+    examples: Tokens,
+    validation: Tokens,
+    resumption: Resumption | None = None,
+    deadline: float | None = None,
 ) -> Tuned:
-    """Trains the base in place, in float32 weights.
+    """Train the base in place, in float32 weights.
+
+    Args:
+        deadline: on the clock of time.perf_counter; the training ends by then, see `rehead.training.loop.train`.
 
     Raises:
         Interrupted: Ctrl-C during the training.
         SettingError: what is to be resumed was begun with something else.
     """
     begun = time.perf_counter()
-    config = None
+    config, trained_base, cut = None, base, 0
     trained: nn.Module
-    trained_base, cut = base, 0
     if settings.tune == "lora":
         trained_base = lora.copy_of(base, hardware.native_dtype())
         trained, config = lora.attach(trained_base, settings.seed)
@@ -92,14 +100,14 @@ def finetune(
     progress.say(f"training {settings.tune}: {sum(weight.numel() for weight in answering.weights()):,} weights")
     recipe = replace(settings.recipe, learning_rate=settings.rate, patience=_PATIENCE)
     checkpoint = None if resumption is None else _checkpoint(base, settings, cut, (examples, validation), resumption)
-    history = train(answering, recipe, checkpoint)
+    history = train(answering, recipe, checkpoint, deadline)
     trained_base.model.to("cpu")
     adapters = None if config is None else lora.merge(trained_base, base, config)
     return Tuned(adapters, history, time.perf_counter() - begun)
 
 
 def _entering(base: TextBackbone, tokens: Tokens, cut: int) -> Answers:
-    """Conversations with what enters the trained blocks: states that are kept, or the text."""
+    """Return conversations with the inputs of the trained layers: states that are kept, or the text."""
     if not cut:
         return Answers(tokens, Computed(base, tokens.ids, 0))
     frozen = base.frozen_in(hardware.native_dtype())
@@ -111,8 +119,8 @@ def _checkpoint(
     base: TextBackbone, settings: Settings, cut: int, parts: tuple[Tokens, Tokens], resumption: Resumption
 ) -> Checkpoint:
     versions = [version(package) for package in ("rehead", "torch", "transformers", "peft")]
-    decides = [settings, cut, fingerprint(base.folder), hardware.native_dtype(), versions]
-    digest = hashlib.sha256(repr(decides).encode())
+    identity = [settings, cut, fingerprint(base.folder), hardware.native_dtype(), versions]
+    digest = hashlib.sha256(repr(identity).encode())
     for tokens in parts:
         for values in (tokens.ids.values, tokens.ids.offsets, tokens.learned.values):
             digest.update(values.numpy().tobytes())

@@ -1,4 +1,4 @@
-"""Writes answers with Transformers' own generation, one at a time with each word as it comes, or many at once."""
+"""Answers by Transformers' own generation, one at a time with each word as it comes, or many at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import SettingError
 
-# So many answers are written side by side.
+# Answers that are written side by side.
 _BATCH = 16
 
 
@@ -44,7 +44,7 @@ class Sampling:
             raise SettingError(f"--top-p must be above 0 and at most 1, not {self.top_p}")
 
     def as_options(self) -> dict[str, Any]:
-        """As Transformers' `generate` takes them."""
+        """Return the arguments of Transformers' `generate`."""
         if self.temperature == 0:
             return {"max_new_tokens": self.max_tokens, "do_sample": False, "temperature": None, "top_p": None}
         return {
@@ -59,17 +59,17 @@ class Sampling:
 def answer(
     base: TextBackbone, messages: Sequence[Message], style: str, sampling: Sampling, streamer: Any = None
 ) -> str:
-    """The answer to the last of the messages.
+    """Return the answer to the last of the messages.
 
     Args:
-        streamer: of Transformers', given each token as it comes.
+        streamer: one of Transformers', which gets each token as it comes.
     """
     ids, mask = padded_before([prompt_ids(base.tokenizer, messages, style)], base.tokenizer.pad_token_id)
     return _written(base, ids, mask, style, sampling, streamer)[0]
 
 
 def answers(base: TextBackbone, requests: Sequence[Sequence[Message]], style: str, sampling: Sampling) -> list[str]:
-    """The answers to n requests."""
+    """Return the answers to n requests."""
     prompts = [prompt_ids(base.tokenizer, request, style) for request in requests]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
     result = [""] * len(prompts)
@@ -84,7 +84,7 @@ def answers(base: TextBackbone, requests: Sequence[Sequence[Message]], style: st
 
 
 def end_ids(base: TextBackbone, style: str) -> list[int]:
-    """Tokens that end an answer."""
+    """Return the tokens that end an answer."""
     ending = base.tokenizer.convert_tokens_to_ids(styles.ending(style, base.tokenizer))
     return sorted({ending, base.tokenizer.eos_token_id})
 

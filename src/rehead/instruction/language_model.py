@@ -9,19 +9,19 @@ from torch.utils.checkpoint import checkpoint
 
 from rehead.models.text_backbone import TextBackbone
 
-# Logits of so many values at a time: a vocabulary has many times the width of a block.
+# Logits that are computed at a time: a vocabulary has many times the width of a layer.
 _LOGITS = 2**26
 
 
 def next_token_logits(base: TextBackbone, states: Tensor) -> Tensor:
-    """States behind the final norm, (T, hidden_size) → logits of the next token, (T, vocabulary) float32."""
+    """Turn states behind the final norm, (T, hidden_size), into logits of the next token, (T, vocabulary) float32."""
     logits: Tensor = base.model.get_output_embeddings()(states).float()
     cap = getattr(base.config, "final_logit_softcapping", None)  # Gemma 2
     return torch.tanh(logits / cap) * cap if cap else logits
 
 
 def summed_loss(base: TextBackbone, states: Tensor, targets: Tensor) -> Tensor:
-    """Cross-entropy of the tokens that follow, added up.
+    """Return the cross-entropy of the tokens that follow, added up.
 
     Where the logits are many, they are computed in portions and once more in the backward pass.
 
@@ -44,5 +44,5 @@ def summed_loss(base: TextBackbone, states: Tensor, targets: Tensor) -> Tensor:
 
 
 def is_tied(base: TextBackbone) -> bool:
-    """Whether the output layer is the embedding."""
+    """Return whether the output layer is the embedding."""
     return base.model.get_output_embeddings().weight is base.model.get_input_embeddings().weight

@@ -2,39 +2,73 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-# Answers are labels where there are few of them and each is given again and again.
+# Answers are labels where there are few of them and each comes again and again.
 _MOST_LABELS, _LEAST_REPEATS = 100, 10
 
 
-def measured(written: Sequence[str], wanted: Sequence[str], labels: frozenset[str] | None) -> dict[str, Any]:
-    """Shares and means over the answers.
+@dataclass(frozen=True)
+class AnswerMeasures:
+    """A language model's loss on test conversations, and how like the wanted answers its own are.
+
+    Attributes:
+        loss: mean cross-entropy a learned token.
+        n: answers that were written; where there are none, all that follow are None.
+        exact_match: share of answers that are the wanted ones, up to white space.
+        rouge1, rouge_l: mean F-measures.
+        outside: share of answers that are none of the labels; None where the answers are free text.
+    """
+
+    loss: float
+    n: int
+    exact_match: float | None
+    rouge1: float | None
+    rouge_l: float | None
+    outside: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the measures, with the perplexity, under their names in reports."""
+        return {
+            "loss": self.loss,
+            "perplexity": math.exp(min(self.loss, 700.0)),
+            "n": self.n,
+            "exact_match": self.exact_match,
+            "rouge1": self.rouge1,
+            "rougeL": self.rouge_l,
+            "outside": self.outside,
+        }
+
+
+def measure_answers(
+    loss: float, written: Sequence[str], wanted: Sequence[str], labels: frozenset[str] | None
+) -> AnswerMeasures:
+    """Compare written answers with the wanted ones.
 
     Args:
-        labels: what the answers are taken from, if they are labels; see `label_set`.
+        labels: the set that the answers are taken from, if they are labels; see `label_set`.
     """
     from torchmetrics.functional.text import rouge_score
 
-    if not written:
-        return {"n": 0, "exact_match": None, "rouge1": None, "rougeL": None, "outside": None}
+    n = len(written)
+    if not n:
+        return AnswerMeasures(loss, 0, None, None, None, None)
     rouge = rouge_score(list(written), list(wanted), rouge_keys=("rouge1", "rougeL"))
-    return {
-        "n": len(written),
-        "exact_match": sum(_same(a, b) for a, b in zip(written, wanted, strict=True)) / len(written),
-        "rouge1": float(rouge["rouge1_fmeasure"]),
-        "rougeL": float(rouge["rougeL_fmeasure"]),
-        "outside": None if labels is None else sum(answer.strip() not in labels for answer in written) / len(written),
-    }
+    return AnswerMeasures(
+        loss=loss,
+        n=n,
+        exact_match=sum(one.split() == other.split() for one, other in zip(written, wanted, strict=True)) / n,
+        rouge1=float(rouge["rouge1_fmeasure"]),
+        rouge_l=float(rouge["rougeL_fmeasure"]),
+        outside=None if labels is None else sum(answer.strip() not in labels for answer in written) / n,
+    )
 
 
 def label_set(answers: Sequence[str]) -> frozenset[str] | None:
-    """The labels that the answers are, or None where they are free text."""
+    """Return the labels that the answers are, or None where they are free text."""
     distinct = frozenset(answer.strip() for answer in answers)
     few = len(distinct) <= _MOST_LABELS and len(answers) >= _LEAST_REPEATS * len(distinct)
     return distinct if few else None
-
-
-def _same(one: str, other: str) -> bool:
-    return " ".join(one.split()) == " ".join(other.split())

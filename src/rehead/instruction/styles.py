@@ -1,4 +1,4 @@
-"""How a conversation is written down for a language model: the base's own chat template, Alpaca's, or Phi's."""
+"""Styles of writing a conversation down for a language model: the base's chat template, Alpaca's, or Phi's."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Segment:
 
 
 def resolved(style: str, tokenizer: Any) -> str:
-    """`auto` is the base's chat template if it has one, else Alpaca's.
+    """Return the style that is meant: `auto` is the base's chat template if it has one, else Alpaca's.
 
     Raises:
         SettingError: there is no such style, or the base has no template.
@@ -45,7 +45,7 @@ def resolved(style: str, tokenizer: Any) -> str:
 
 
 def written(conversation: Conversation, style: str, tokenizer: Any) -> list[Segment]:
-    """A conversation in segments; each answer, with what ends it, is learned.
+    """Return a conversation in segments; each answer, with what ends it, is learned.
 
     Raises:
         DataError: the base's template cannot write it.
@@ -67,12 +67,12 @@ def written(conversation: Conversation, style: str, tokenizer: Any) -> list[Segm
 
 
 def request(messages: Sequence[Message], style: str, tokenizer: Any) -> str:
-    """What the model reads before it answers the last of the messages."""
+    """Return what the model reads before it answers the last of the messages."""
     return _request(messages, style, tokenizer, 0)
 
 
 def ending(style: str, tokenizer: Any) -> str:
-    """What ends an answer: the end of text, or the special token that the chat template puts behind it."""
+    """Return what ends an answer: the end of text, or the special token that the chat template puts behind it."""
     if style != "chat":
         return str(tokenizer.eos_token)
     mark = "rehead"
@@ -82,7 +82,7 @@ def ending(style: str, tokenizer: Any) -> str:
 
 
 def _special(tokenizer: Any) -> list[str]:
-    """Special tokens, the longest first."""
+    """Return the special tokens, the longest first."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
 

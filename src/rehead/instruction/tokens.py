@@ -1,4 +1,4 @@
-"""Conversations to token ids, and which of them are learned."""
+"""Token ids of conversations, and which of them are learned."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Tokens:
     Attributes:
         ids: token ids.
         learned: of each token, whether the model learns to write it (bool); never of a first one.
-        kept: (n,) int64, which of the given conversations these are: one whose answer does not fit is left out.
+        kept: (n,) int64, which of the tokenised conversations these are: one whose answer does not fit is left out.
         cut: how many of them lose their end.
     """
 
@@ -35,12 +35,12 @@ class Tokens:
 
     @cached_property
     def n_learned(self) -> Tensor:
-        """(n,) int64, learned tokens of each."""
+        """Return (n,) int64, the learned tokens of each."""
         return torch.segment_reduce(self.learned.values.float(), "sum", lengths=self.ids.lengths).long()
 
 
 def tokenise(base: TextBackbone, conversations: Sequence[Conversation], style: str, max_length: int) -> Tokens:
-    """Tokenises each segment on its own: an answer that is generated does not share a token with the request either.
+    """Tokenise each segment on its own: an answer that is generated does not share a token with the request either.
 
     Raises:
         DataError: the chat template refuses a conversation.
@@ -55,7 +55,7 @@ def tokenise(base: TextBackbone, conversations: Sequence[Conversation], style: s
         encoded = [_encoded(piece.text, style, base.tokenizer, first=i == 0) for i, piece in enumerate(pieces)]
         of_all = [token for tokens in encoded for token in tokens]
         mask = [int(piece.learned) for piece, tokens in zip(pieces, encoded, strict=True) for _ in tokens]
-        mask[:1] = [0]  # nothing stands before it to tell it from
+        mask[:1] = [0]  # nothing stands before it to predict it from
         if not any(mask[:limit]):
             continue
         cut += len(of_all) > limit
@@ -69,12 +69,12 @@ def tokenise(base: TextBackbone, conversations: Sequence[Conversation], style: s
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], style: str) -> list[int]:
-    """Token ids of what the model reads before it answers."""
+    """Return the token ids that the model reads before it answers."""
     return _encoded(styles.request(messages, style, tokenizer), style, tokenizer, first=True)
 
 
 def padded_before(sequences: Sequence[list[int]], padding: int) -> tuple[Tensor, Tensor]:
-    """(n, longest) ids that end together, for what is written behind them; and 1 where they are not padding."""
+    """Return (n, longest) ids that end together, so that answers follow them; and 1 where they are not padding."""
     longest = max(map(len, sequences))
     ids = torch.tensor([[padding] * (longest - len(row)) + row for row in sequences])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in sequences])

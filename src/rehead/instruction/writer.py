@@ -1,4 +1,4 @@
-"""A fine-tuned language model: what writes answers, and what it is on disk.
+"""A fine-tuned language model: how it answers, and its folder on disk.
 
 A folder that `transformers.AutoModelForCausalLM.from_pretrained` loads as it stands, with `rehead.json`, `README.md`,
 `report.html`, and a folder `adapter` where low-rank adapters were trained. Before it gets its name it is loaded
@@ -50,6 +50,7 @@ class Writer:
 
     @property
     def style(self) -> str:
+        """Return the style that conversations are written down in."""
         return str(self.description["style"])
 
     def generate(
@@ -62,13 +63,13 @@ class Writer:
         seed: int = 0,
         streamer: Any = None,
     ) -> str:
-        """Writes an answer.
+        """Write an answer.
 
         Args:
             prompt: a request, or turns with `role` and `content`, the last of which is the user's.
             max_tokens: of the answer, at most; fewer where the model takes no more.
             temperature, top_p, seed: see `rehead.instruction.generation.Sampling`.
-            streamer: one of Transformers', given each token as it comes.
+            streamer: one of Transformers', which gets each token as it comes.
         """
         turns = [{"role": USER, "content": prompt}] if isinstance(prompt, str) else prompt
         messages = [Message(turn["role"], turn["content"]) for turn in turns]
@@ -82,7 +83,7 @@ class Writer:
         return generation.answer(self.base, messages, self.style, sampling, streamer)
 
     def save(self, folder: str | Path, documents: Mapping[str, str] | None = None) -> None:
-        """Writes the folder, loads it again, compares logits, and only then gives it its name.
+        """Write the folder, load it again, compare logits, and only then give it its name.
 
         Args:
             documents: further text files by name.
@@ -99,7 +100,7 @@ class Writer:
 
     @classmethod
     def load(cls, folder: str | Path) -> Writer:
-        """Loads what `save` has written.
+        """Load what `save` has written.
 
         Raises:
             ArtifactError: the folder is something else, or its weights are not those that were saved.
@@ -137,7 +138,7 @@ class Writer:
 
 
 def _sample_logits(base: TextBackbone) -> torch.Tensor:
-    """(T, vocabulary) of a few tokens."""
+    """Return (T, vocabulary) logits of a few tokens."""
     ids = torch.arange(8) % base.config.vocab_size
     device = hardware.device()
     base.model.to(device)

@@ -1,1 +1,1 @@
-"""What everything rests on: errors, hardware, files, progress, interrupts, downloads."""
+"""The ground floor: errors, hardware, files, progress, interrupts, downloads."""

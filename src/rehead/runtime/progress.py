@@ -1,76 +1,114 @@
-"""The one progress bar, and the one place that says something to the person at the terminal.
+"""Messages, warnings and progress bars: the library logs, and the command line shows.
 
-Both go to stderr, so that stdout holds results only. Silent until the command line, or a user of the
-Python API, asks for it with `show(True)`.
+Messages and warnings are records of Python's `logging`, of the logger `rehead`. Whoever uses the library from Python
+sees its warnings there, and nothing else unless it is asked for, by the level of that logger or by `show(True)`. The
+command line shows all of it on stderr, so that stdout holds results only.
 """
 
+from __future__ import annotations
+
+import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
+from typing import TYPE_CHECKING
 
-_shown = False
+if TYPE_CHECKING:
+    from rich.console import Console
 
-
-def show(on: bool) -> None:
-    """Turns progress bars and messages on or off for this process."""
-    global _shown
-    _shown = on
+_logger = logging.getLogger("rehead")
 
 
 def say(message: str) -> None:
-    """Prints one line to stderr, if progress is shown."""
-    if _shown:
-        from rich.console import Console
-
-        Console(stderr=True, highlight=False, soft_wrap=True).print(message, markup=False)
+    """Log a message: what is being done, or a choice that was made."""
+    _logger.info(message)
 
 
 def warn(message: str) -> None:
-    """Prints one warning to stderr, if progress is shown."""
-    if _shown:
-        from rich.console import Console
+    """Log a warning: something was lost, guessed or left out."""
+    _logger.warning(message)
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"warning: {message}", style="yellow", markup=False)
+
+def show(on: bool) -> None:
+    """Show messages, warnings and progress bars of this process on stderr, or leave them to `logging`."""
+    _logger.removeHandler(_shown)
+    if on:
+        _logger.addHandler(_shown)
+    _logger.setLevel(logging.INFO if on else logging.NOTSET)
+
+
+class _ShownOnStderr(logging.Handler):
+    """A handler that prints a line for each record, above the progress bar where there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print the record's message, a warning's in yellow."""
+        if record.levelno < logging.WARNING:
+            _console().print(record.getMessage(), markup=False, soft_wrap=True)
+        else:
+            text = f"{record.levelname.lower()}: {record.getMessage()}"
+            _console().print(text, markup=False, soft_wrap=True, style="yellow")
+
+
+_shown = _ShownOnStderr()
+
+
+@cache
+def _console() -> Console:
+    """Return the one console on stderr, which keeps lines and a bar from overwriting each other."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+# Whether a bar is being drawn: there is one at a time.
+_drawn = False
 
 
 @contextmanager
-def bar(what: str | None, total: int) -> Iterator[Callable[[int], None]]:
-    """Yields `advance(n)`; draws `what`, the share done and an estimate of the time left.
+def bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
+    """Yield `advance(n)`; meanwhile draw the label, the share done and an estimate of the time left.
+
+    The bar goes when the block ends. Inside another bar, and where stderr is no terminal, none is drawn.
 
     Args:
-        what: what is being worked on, in a few words; None draws nothing.
+        label: what is being worked on, in a few words; None draws nothing.
         total: the number of steps, tokens or bytes that make up the whole.
     """
-    if not _shown or what is None:
+    global _drawn
+    if label is None or _drawn or _shown not in _logger.handlers or not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda steps: progress.advance(task, steps)
+    _drawn = True
+    try:
+        with Progress(*columns, console=_console(), transient=True) as progress:
+            task = progress.add_task(label, total=total)
+            yield lambda steps: progress.advance(task, steps)
+    finally:
+        _drawn = False
 
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps Transformers from drawing bars and reports of its own inside the block."""
-    from transformers.utils import logging
+    """Keep Transformers from drawing bars and reports of its own inside the block."""
+    from transformers.utils import logging as theirs
 
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    verbosity, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()
+    theirs.set_verbosity_error()
+    theirs.disable_progress_bar()
     try:
         yield
     finally:
-        logging.set_verbosity(verbosity)
+        theirs.set_verbosity(verbosity)
         if bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()

@@ -28,10 +28,10 @@ def start() -> None:
     """Lets this process log that way, what uvicorn has to say included."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_OneObjectALine())
-    for name in ("rehead.serving", "uvicorn.error"):
+    for name, level in (("rehead", logging.WARNING), ("rehead.serving", logging.INFO), ("uvicorn.error", logging.INFO)):
         log = logging.getLogger(name)
         log.handlers, log.propagate = [handler], False
-        log.setLevel(logging.INFO)
+        log.setLevel(level)
 
 
 def event(what: str, level: int = logging.INFO, **facts: Any) -> None:

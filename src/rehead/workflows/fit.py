@@ -22,7 +22,7 @@ from rehead.drift.fingerprint import Fingerprint
 from rehead.evaluation import baselines, likelihood, report
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
 from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
-from rehead.runtime import hardware
+from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
 from rehead.training.encoding import EncodedData
 from rehead.training.finetune import Limits, TrainedClassifier
@@ -38,6 +38,7 @@ from rehead.workflows.results import ClassifierSettings, FitResult, rows_of, spl
 _PASSES_OF_A_TEST = 2.0
 
 
+@interrupts.only_the_first()
 def fit(
     data: Sources | str,
     model: Classifier | None = None,

@@ -12,7 +12,7 @@ import rehead
 from rehead import Classifier, Writer
 from rehead.instruction import finetuning
 from rehead.instruction.conversations import Conversation, Message
-from rehead.instruction.workflow import divided
+from rehead.instruction.instruct import divided
 from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
 
@@ -22,6 +22,10 @@ TEMPLATE = (
 )
 # A model can learn it: the answer is the request's last word.
 WORDS = ["free", "prize", "call", "now", "meet", "noon", "lunch", "win", "cash", "home", "later", "ok"]
+KEYS = (
+    "model data base tune style max_length seed rows tokens recipe validation_losses best_epoch stopped before test "
+    "samples gflops seconds tokens_a_second versions peak_rss_bytes report"
+)
 Command = Callable[..., tuple[int, str, str]]
 
 
@@ -41,12 +45,21 @@ def data(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("tune", ["lora", "last-2", "full"])
 def test_answers_are_learned_saved_and_loaded(tune: str, base: str, data: Path, tmp_path: Path) -> None:
     done = rehead.instruct(data, base, tune=tune, epochs=15, learning_rate=1e-2, output=tmp_path / "out")
-    facts = done.facts
+    facts = done.to_json()
     assert facts["test"]["loss"] < 0.5 * facts["before"]["loss"]
     assert facts["test"]["exact_match"] > facts["before"]["exact_match"]
     assert facts["rows"] == {"read": 144, "used": 144, "train": 123, "validation": 7, "test": 14, "dropped": {}}
     assert facts["test"]["outside"] is not None  # twelve answers, each given again and again, are labels
     assert len(facts["samples"]) == 10
+    assert " ".join(facts) == KEYS
+    assert facts["test"].keys() == {"loss", "perplexity", "n", "exact_match", "rouge1", "rougeL", "outside"}
+    assert facts["samples"][0].keys() == {"line", "request", "wanted", "before", "after"}
+    assert facts["seconds"].keys() == {"training", "total"}
+    assert facts["tokens"].keys() == {"train", "train_learned", "cut"}
+    saved = json.loads((tmp_path / "out" / "rehead.json").read_text())
+    of_the_run = {"model", "samples", "peak_rss_bytes", "report"}
+    assert saved.keys() == {"format", "kind", "weights_sha256", *facts} - of_the_run
+    assert all(saved[name] == facts[name] for name in saved.keys() & facts.keys())
     writer = Writer.load(tmp_path / "out")
     assert writer.generate("the free lunch") == done.writer.generate("the free lunch")
     # As Transformers alone has it.
@@ -175,7 +188,7 @@ def test_what_does_not_fit_is_left_out_and_told(base: str, data: Path, tmp_path:
     long = json.dumps({"prompt": "the " * 70, "completion": "free"})
     file = tmp_path / "long.jsonl"
     file.write_text(data.read_text() + "\n" + "\n".join(long.replace("the the", f"the {i}", 1) for i in range(20)))
-    facts = rehead.instruct(file, base, epochs=1).facts
+    facts = rehead.instruct(file, base, epochs=1).to_json()
     assert facts["rows"]["dropped"] == {"whose answer does not fit (--max-length)": 20}
     assert facts["rows"]["used"] == 144 == sum(facts["rows"][part] for part in ("train", "validation", "test"))
 

@@ -7,7 +7,7 @@ import pytest
 
 import rehead
 from rehead import Classifier
-from rehead.comparison import hyperparameters
+from rehead.comparison import search as search_module
 from rehead.runtime.errors import SettingError
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
@@ -22,12 +22,15 @@ def test_search_goes_on_with_the_trials_of_its_file(model: Classifier, tmp_path:
     data = str(write_messages(tmp_path / "messages.csv", 120))
     first = rehead.search(data, model, n_trials=3, storage=tmp_path / "trials.sqlite")
     second = rehead.search(data, model, n_trials=5, storage=tmp_path / "trials.sqlite")
-    assert len(first.facts["trials"]) == 3
-    assert second.facts["trials"][:3] == first.facts["trials"]
-    assert len(second.facts["trials"]) == 5
-    losses = [t["validation_log_loss"] for t in second.facts["trials"] if t["state"] == "complete"]
-    assert second.facts["validation_log_loss"] == min(losses)
-    settings = second.facts["best"]
+    assert len(first.trials) == 3
+    assert second.trials[:3] == first.trials
+    assert len(second.trials) == 5
+    losses = [trial.validation_log_loss for trial in second.trials if trial.state == "complete"]
+    assert second.validation_log_loss == min(losses)
+    values = second.to_json()
+    assert list(values) == ["trials", "best", "validation_log_loss", "storage"]
+    assert values["trials"][0].keys() == {"settings", "validation_log_loss", "state"}
+    settings = second.best
     assert {name: second.model.get_params()[name] for name in settings} == settings
 
 
@@ -35,7 +38,7 @@ def test_other_settings_are_another_search(model: Classifier, tmp_path: Path) ->
     data = str(write_messages(tmp_path / "messages.csv", 120))
     rehead.search(data, model, n_trials=1, storage=tmp_path / "trials.sqlite")
     model.set_params(max_length=9)
-    assert len(rehead.search(data, model, n_trials=1, storage=tmp_path / "trials.sqlite").facts["trials"]) == 1
+    assert len(rehead.search(data, model, n_trials=1, storage=tmp_path / "trials.sqlite").trials) == 1
 
 
 def test_trial_that_is_worse_than_the_median_is_broken_off(
@@ -47,18 +50,18 @@ def test_trial_that_is_worse_than_the_median_is_broken_off(
     monkeypatch.setattr(optuna.trial.Trial, "should_prune", lambda self: self.number > 0)
     honest = optuna.trial.Trial.suggest_int
     monkeypatch.setattr(optuna.trial.Trial, "suggest_int", lambda self, name, low, high: honest(self, name, high, high))
-    facts = rehead.search(data, model, n_trials=3, storage=tmp_path / "trials.sqlite").facts
-    assert [trial["state"] for trial in facts["trials"]] == ["complete", "pruned", "pruned"]
+    result = rehead.search(data, model, n_trials=3, storage=tmp_path / "trials.sqlite")
+    assert [trial.state for trial in result.trials] == ["complete", "pruned", "pruned"]
 
 
 def test_depth_is_never_less_than_what_is_trained() -> None:
-    assert hyperparameters._settings({"trained_blocks": 2, "depth": 1, "pool": "mean", "learning_rate": 1e-4}) == {
+    assert search_module._settings({"trained_blocks": 2, "depth": 1, "pool": "mean", "learning_rate": 1e-4}) == {
         "tune": "last-2",
         "depth": 2,
         "pool": "mean",
         "learning_rate": 1e-4,
     }
-    assert hyperparameters._settings({"trained_blocks": 0, "depth": 1, "pool": "cls"})["tune"] == "head"
+    assert search_module._settings({"trained_blocks": 0, "depth": 1, "pool": "cls"})["tune"] == "head"
 
 
 def test_command_fits_with_the_best(

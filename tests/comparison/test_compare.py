@@ -1,6 +1,7 @@
 """`rehead compare` from end to end on tiny models: every approach, the table, resuming, what it writes."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 
 import rehead
-from rehead.comparison import approaches, workflow
+from rehead.comparison import approaches
 from rehead.comparison.approaches import Learned, Task
+from rehead.comparison.trial import title
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
 from tests.tiny_models import save_tiny_model
@@ -18,6 +20,14 @@ from tests.tiny_texts import messages, write_csv, write_messages
 TEMPLATE = (
     "{% for message in messages %}<s> {{ message['content'] }}</s> {% endfor %}{% if add_generation_prompt %}<s> "
     "{% endif %}"
+)
+KEYS = (
+    "data labels rows n_train bases budget seed approaches cheap curve_sizes recommended reasons not_tried versions "
+    "seconds peak_rss_bytes report"
+)
+ROW_KEYS = (
+    "accuracy accuracy_ci cached_seconds curve enough lost_by macro_f1 macro_f1_ci megabytes milliseconds n n_learned "
+    "name new_label_recall notices_other_subjects outside p_value seconds takes_new_labels tflops title"
 )
 Command = Callable[..., tuple[int, str, str]]
 
@@ -34,7 +44,8 @@ def data(tmp_path: Path) -> str:
 
 
 def test_every_approach_is_in_the_table(bases: list[str], data: str, tmp_path: Path) -> None:
-    facts = rehead.compare(data, bases=bases, output=tmp_path / "out")
+    result = rehead.compare(data, bases=bases, output=tmp_path / "out")
+    facts = json.loads(json.dumps(result.to_json()))
     rows = {row["name"]: row for row in facts["approaches"]}
     expected = {"majority", "tfidf", "zero-shot", "few-shot", "last-1", "lora", "full", "instruction"}
     assert rows.keys() == expected | {f"probe:{base}" for base in bases}
@@ -44,7 +55,9 @@ def test_every_approach_is_in_the_table(bases: list[str], data: str, tmp_path: P
     assert facts["reasons"][0].startswith(
         "Use TF-IDF of words and characters + logistic regression: none of the others is better"
     )
+    assert " ".join(facts) == KEYS
     for name, row in rows.items():
+        assert " ".join(sorted(row)) == ROW_KEYS
         assert row["accuracy_ci"][0] <= row["accuracy"] <= row["accuracy_ci"][1]
         assert row["takes_new_labels"] is (name in ("zero-shot", "few-shot", "instruction"))
         assert (row["outside"] is None) is not row["takes_new_labels"]
@@ -57,7 +70,7 @@ def test_every_approach_is_in_the_table(bases: list[str], data: str, tmp_path: P
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert page.count("<svg") == 2
     assert "instruction-tuned" in page
-    assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8"))["cheap"] == "tfidf"
+    assert json.loads((tmp_path / "out" / "comparison.json").read_text(encoding="utf-8")) == facts
 
 
 def test_comparison_that_was_broken_off_goes_on(
@@ -78,9 +91,9 @@ def test_comparison_that_was_broken_off_goes_on(
     arguments: dict[str, Any] = {"names": ["majority", "tfidf"], "bases": bases, "output": tmp_path / "out"}
     with pytest.raises(KeyboardInterrupt):
         rehead.compare(data, **arguments)
-    facts = rehead.compare(data, **arguments, resume=True)
+    result = rehead.compare(data, **arguments, resume=True)
     assert learned == ["majority", "tfidf", "tfidf"]
-    assert [row["name"] for row in facts["approaches"]] == ["majority", "tfidf"]
+    assert [row.name for row in result.approaches] == ["majority", "tfidf"]
     assert [path.name for path in tmp_path.iterdir() if "rehead-run" in path.name] == []
 
 
@@ -90,18 +103,20 @@ def test_what_does_not_fit_into_the_budget_is_told(
     monkeypatch.setattr(approaches, "expected_seconds", lambda *_: 1e6)
     monkeypatch.setattr(approaches, "_ASKED_AT_LEAST", 10**6)
     monkeypatch.setattr(approaches, "forward_flops", lambda *_: 1e18)
-    facts = rehead.compare(data, names=["tfidf", "full", "zero-shot", "instruction"], bases=bases)
-    assert [row["name"] for row in facts["approaches"]] == ["tfidf"]
-    assert facts["not_tried"]["full"].startswith("would take about 1000000 s, and ")
-    assert "s a text are too many" in facts["not_tried"]["zero-shot"]
-    assert "s an example are too many" in facts["not_tried"]["instruction"]
+    result = rehead.compare(data, names=["tfidf", "full", "zero-shot", "instruction"], bases=bases)
+    assert [row.name for row in result.approaches] == ["tfidf"]
+    assert re.fullmatch(
+        r"would take about \d{7,} s, and (5\d\d|600) s of the budget are left", result.not_tried["full"]
+    )
+    assert "s a text are too many" in result.not_tried["zero-shot"]
+    assert "s an example are too many" in result.not_tried["instruction"]
 
 
 def test_all_approaches_learn_from_as_many_examples_as_are_asked_for(bases: list[str], data: str) -> None:
-    facts = rehead.compare(data, names=["tfidf", "probe", "last-1"], bases=bases[1:], n_examples=40)
-    assert facts["n_train"] == 40
-    assert [row["n_learned"] for row in facts["approaches"]] == [40, 40, 40]
-    assert facts["curve_sizes"][-1] == 40
+    result = rehead.compare(data, names=["tfidf", "probe", "last-1"], bases=bases[1:], n_examples=40)
+    assert result.n_train == 40
+    assert [row.n_learned for row in result.approaches] == [40, 40, 40]
+    assert result.curve_sizes[-1] == 40
     with pytest.raises(SettingError, match="--examples must be 20 or more"):
         rehead.compare(data, bases=bases, n_examples=5)
 
@@ -135,11 +150,11 @@ def test_mistakes_are_told(bases: list[str], data: str, tmp_path: Path) -> None:
 
 
 def test_the_first_decoder_is_asked(bases: list[str], data: str) -> None:
-    facts = rehead.compare(data, names=["tfidf", "zero-shot", "last-1"], bases=bases[::-1])
-    assert [row["name"] for row in facts["approaches"]] == ["tfidf", "zero-shot", "last-1"]
-    facts = rehead.compare(data, names=["tfidf", "zero-shot"], bases=bases[1:])
-    assert facts["not_tried"] == {"zero-shot": "none of the bases is a language model"}
+    result = rehead.compare(data, names=["tfidf", "zero-shot", "last-1"], bases=bases[::-1])
+    assert [row.name for row in result.approaches] == ["tfidf", "zero-shot", "last-1"]
+    result = rehead.compare(data, names=["tfidf", "zero-shot"], bases=bases[1:])
+    assert result.not_tried == {"zero-shot": "none of the bases is a language model"}
 
 
 def test_titles_name_the_base(bases: list[str]) -> None:
-    assert workflow._title(f"probe:{bases[1]}") == "probe, encoder"
+    assert title(f"probe:{bases[1]}") == "probe, encoder"

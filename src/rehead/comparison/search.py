@@ -1,0 +1,191 @@
+"""`rehead search`: good settings by Optuna, which are layers kept and trained, pooling, learning rate, smoothing.
+
+Validation log loss decides; the test set is not looked at. Features that a trial has computed are in the cache for the
+others. Trials are kept in an SQLite file, so that an interrupted search goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sklearn.base import clone
+
+from rehead.classifier import Classifier
+from rehead.comparison.identity import digest
+from rehead.data.parts import Parts, Sources, prepare
+from rehead.models.heads import candidates
+from rehead.runtime import progress
+from rehead.runtime.errors import SettingError, first_line
+from rehead.training.encoding import EncodedData
+from rehead.training.finetune import finetune
+
+# Trained layers cost a hundred times what a probe costs; more than two gained nothing in what was measured.
+_MOST_TRAINED = 2
+# Trials before those whose loss is above the median of the others at the same epoch are pruned.
+_STARTUP_TRIALS = 5
+
+
+Parameters = dict[str, int | float | str]
+
+
+@dataclass(frozen=True)
+class SearchTrial:
+    """Parameters of a classifier that were tried.
+
+    Attributes:
+        settings: the parameters, by name.
+        validation_log_loss: None where the trial did not come to its end.
+        state: `complete`, `pruned`, `fail` or `running`.
+    """
+
+    settings: Parameters
+    validation_log_loss: float | None
+    state: str
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """All trials of a search, and the best settings.
+
+    Attributes:
+        model: an unfitted classifier with the best settings.
+        trials: with those that the file held already.
+        best: the settings with the lowest validation log loss.
+        storage: the SQLite file.
+    """
+
+    model: Classifier
+    trials: tuple[SearchTrial, ...]
+    best: Parameters
+    validation_log_loss: float
+    storage: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `rehead search --json` prints under `search`."""
+        return {
+            "trials": [asdict(trial) for trial in self.trials],
+            "best": self.best,
+            "validation_log_loss": self.validation_log_loss,
+            "storage": self.storage,
+        }
+
+
+def search(
+    sources: Sources | str,
+    model: Classifier | None = None,
+    *,
+    n_trials: int = 20,
+    storage: str | Path = "rehead-search.sqlite",
+    budget: float | None = None,
+) -> SearchResult:
+    """Try settings on the training and validation part of a split.
+
+    Args:
+        sources: as for `rehead.fit`.
+        model: an unfitted classifier; parameters that are not searched for stay as they are there.
+        n_trials: in all, with those that the file holds already.
+        storage: the SQLite file; made where it is missing.
+        budget: seconds; no trial begins after them.
+
+    Raises:
+        SettingError: Optuna is not installed, or the numbers make no sense.
+        RheadError: another child of it, for what is wrong with data or base.
+    """
+    optuna = _optuna()
+    if n_trials < 1:
+        raise SettingError(f"--trials must be 1 or more, not {n_trials}")
+    model = model or Classifier()
+    parts = prepare(Sources(sources) if isinstance(sources, str) else sources, model.random_state)
+    data = model.encode(parts.train, parts.validation)
+    study = _study(optuna, storage, parts, model, data)
+    states = optuna.trial.TrialState
+    done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
+    if done:
+        progress.say(f"{done} trials are in {storage} already")
+    study.optimize(
+        _objective(optuna, parts, model, data),
+        n_trials=max(0, n_trials - done),
+        timeout=budget,
+        callbacks=[lambda study, trial: _say(trial)],
+    )
+    best = _settings(study.best_params)
+    return SearchResult(
+        model=clone(model).set_params(**best),
+        trials=tuple(
+            SearchTrial(_settings(trial.params), trial.value, trial.state.name.lower()) for trial in study.trials
+        ),
+        best=best,
+        validation_log_loss=study.best_value,
+        storage=str(storage),
+    )
+
+
+def _optuna() -> Any:
+    try:
+        import optuna
+    except ImportError:
+        raise SettingError("rehead search needs Optuna; pip install 'rehead[search]'") from None
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    return optuna
+
+
+def _study(optuna: Any, storage: str | Path, parts: Parts, model: Classifier, data: EncodedData) -> Any:
+    """Open the study of these data and settings in the SQLite file, or begin it."""
+    name = digest(sorted(model.get_params().items()), [data.base.folder], (parts.train, parts.validation))
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{Path(storage).resolve()}",
+            study_name=name,
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
+            direction="minimize",
+            load_if_exists=True,
+        )
+    except Exception as error:  # SQLAlchemy's, of several classes
+        raise SettingError(f"--storage {storage} cannot be used ({first_line(error)}); give another file") from error
+    # Its first trials are random: those of a search that goes on must not be the same once more.
+    study.sampler = optuna.samplers.TPESampler(seed=model.random_state + len(study.trials))
+    return study
+
+
+def _objective(optuna: Any, parts: Parts, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
+    n_layers, whole = len(data.base.layers), data.base.summary_position
+    most = _MOST_TRAINED if data.config.learns_whole_inputs else 0
+
+    def objective(trial: Any) -> float:
+        n_trained = trial.suggest_int("trained_blocks", 0, min(most, n_layers))
+        # Depths as a distance from the end, so that each is possible whatever is trained.
+        trial.suggest_int("depth", 1, n_layers)
+        trial.suggest_categorical("pool", [*candidates(whole), "layers"])
+        if n_trained:
+            trial.suggest_float("learning_rate", 1e-6, 1e-4, log=True)
+            trial.suggest_float("label_smoothing", 0.0, 0.2)
+        tried = clone(model).set_params(**_settings(trial.params))
+        encoded = tried.encode(parts.train, parts.validation)
+
+        def watch(epoch: int, loss: float) -> None:
+            trial.report(loss, epoch)
+            if trial.should_prune():
+                raise optuna.TrialPruned
+
+        return finetune(encoded, watch=watch).kept.loss
+
+    return objective
+
+
+def _settings(parameters: dict[str, Any]) -> Parameters:
+    """Return Optuna's parameters as those of a classifier."""
+    n_trained = parameters["trained_blocks"]
+    rest = {name: value for name, value in parameters.items() if name != "trained_blocks"}
+    return {**rest, "tune": f"last-{n_trained}" if n_trained else "head", "depth": max(parameters["depth"], n_trained)}
+
+
+def _say(trial: Any) -> None:
+    settings = ", ".join(
+        f"{name} {value:.3g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in _settings(trial.params).items()
+    )
+    outcome = trial.state.name.lower() if trial.value is None else f"{trial.value:.4f}"
+    progress.say(f"trial {trial.number + 1}: {outcome} ({settings})")
