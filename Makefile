@@ -33,14 +33,14 @@ install: .venv/installed
 
 demo: .venv/installed
 	@echo "== fine-tuning MiniLM as a spam filter on sample:sms (fetches 90 MB the first time)"
-	@$(BIN)/rehead fit sample:sms --base minilm --output demo/sms
+	@$(BIN)/rehead fit sample:sms --model minilm --output demo/sms
 	@echo
 	@echo "== classifying two messages"
 	@printf '%s\n' '$(SPAM)' '$(HAM)' | $(BIN)/rehead predict demo/sms -
 
 demo-images: .venv/installed
 	@echo "== fine-tuning EfficientNet-lite0 to read handwritten digits (fetches 17 MB the first time)"
-	@$(BIN)/rehead fit sample:digits --tune head --output demo/digits
+	@$(BIN)/rehead fit sample:digits --strategy head --output demo/digits
 
 test: .venv/installed
 	@echo "== checking format, types and layers, then running every test (ten to twenty minutes on two cores)"

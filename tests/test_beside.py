@@ -140,7 +140,7 @@ def test_folders_from_before_have_nothing_beside_the_head(fitted: tuple[Classifi
 
 def test_an_export_that_would_leave_it_out_is_refused_with_a_cure(folder: Path, tmp_path: Path) -> None:
     form = "transformers"
-    with pytest.raises(SettingError, match="--no-ngrams"):
+    with pytest.raises(SettingError, match="`ngrams=False`"):
         export(folder, form, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
     describe(folder, baseline_factor=0.0)

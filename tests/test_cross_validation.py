@@ -100,7 +100,7 @@ def test_fit_reports_all_folds_and_saves_one_classifier_of_all_examples(base: st
 
 @pytest.mark.parametrize("more", [{"test": "x.csv"}, {"validation": "x.csv"}, {"time_column": "when"}])
 def test_cross_validation_takes_no_parts_of_ones_own(base: str, data: Path, more: dict[str, str]) -> None:
-    with pytest.raises(SettingError, match="--cv tests on every example"):
+    with pytest.raises(SettingError, match="`n_folds` tests on every example"):
         fit(Sources(str(data), **more), unfitted(base), n_folds=3)
 
 

@@ -271,7 +271,7 @@ def test_colours_and_edges_beside_the_head_cannot_be_exported(photos: Path, tmp_
     base = save_tiny_vision_model(tmp_path / "base", "vit")
     paths = sorted(photos.rglob("*.png"))
     model = Classifier(str(base), tune="head", depth=1, pool="cls").fit(paths, [path.parent.name for path in paths])
-    with pytest.raises(SettingError, match=r"colours and edges stand beside .* --no-ngrams"):
+    with pytest.raises(SettingError, match=r"colours and edges stand beside .* `ngrams=False`"):
         export(with_ngrams(model, tmp_path / "model"), form, tmp_path / "out", data=str(photos))
     assert not (tmp_path / "out").exists()
 
@@ -279,7 +279,7 @@ def test_colours_and_edges_beside_the_head_cannot_be_exported(photos: Path, tmp_
 def test_transformers_format_is_refused_where_ngrams_stand_beside_the_head(
     saved_with_ngrams: Path, data: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingError, match=r"n-grams stand beside .* fit with --no-ngrams, or use --format onnx"):
+    with pytest.raises(SettingError, match=r"n-grams stand beside .* fit with `ngrams=False`, or use `form='onnx'`"):
         export(saved_with_ngrams, "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain").exists()
 
@@ -390,7 +390,7 @@ def test_int8_that_changes_labels_is_refused_and_leaves_nothing(
         return choose(rule, probabilities) + (probabilities[:, 0] * 1e10).astype(np.int64) % 2
 
     monkeypatch.setattr(SingleLabelRule, "choose", otherwise)
-    with pytest.raises(ArtifactError, match=r"of 60 texts keep their labels .* 99\.5% have to.*leave --int8 out"):
+    with pytest.raises(ArtifactError, match=r"of 60 texts keep their labels .* 99\.5% have to.*leave `int8` out"):
         export(saved, "onnx", tmp_path / "onnx", int8=True)
     assert not list(tmp_path.iterdir())
 
@@ -443,7 +443,7 @@ def test_transformers_format_is_refused_where_transformers_has_no_such_head(
     Classifier(bases(family), ngrams=False, tune="head", depth=1, pool="mean").fit(TEXTS, LABELS).save(
         tmp_path / "model"
     )
-    with pytest.raises(SettingError, match=f"'mean' pooling; fit with --pool {suited}"):
+    with pytest.raises(SettingError, match=f"'mean' pooling; fit with `pool={suited!r}`"):
         export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain").exists()
 
@@ -455,7 +455,7 @@ def test_transformers_format_is_refused_for_images(photos: Path, tmp_path: Path)
         paths, [path.parent.name for path in paths]
     )
     model.save(tmp_path / "model")
-    with pytest.raises(SettingError, match="image classifier; use --format onnx"):
+    with pytest.raises(SettingError, match="image classifier; use `form='onnx'`"):
         export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(photos))
 
 
@@ -465,7 +465,7 @@ def test_what_is_done_before_the_network_cannot_be_exported(
 ) -> None:
     model = Classifier(bases("bert"), ngrams=False, tune="head", depth=1, pool="mean", long=long).fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
-    with pytest.raises(SettingError, match=f"--long {long}"):
+    with pytest.raises(SettingError, match=f"`long={long!r}`"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx")
 
 
@@ -474,7 +474,7 @@ def test_averaged_views_cannot_be_exported(photos: Path, tmp_path: Path) -> None
     paths = sorted(photos.rglob("*.png"))
     model = Classifier(str(base), ngrams=False, tune="head", depth=1, views=2, average_views=True)
     model.fit(paths, [path.parent.name for path in paths]).save(tmp_path / "model")
-    with pytest.raises(SettingError, match="--views 1"):
+    with pytest.raises(SettingError, match="`views=1`"):
         export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))
 
 
@@ -506,7 +506,7 @@ def test_an_earlier_export_is_replaced(saved: Path, written: None, tmp_path: Pat
 
 @pytest.mark.parametrize(("form", "int8"), [("transformers", True), ("torchscript", False)])
 def test_senseless_settings_are_refused(saved: Path, tmp_path: Path, form: str, int8: bool) -> None:
-    with pytest.raises(SettingError, match=r"--int8 is for|--format must be"):
+    with pytest.raises(SettingError, match=r"`int8` is for|`form` must be"):
         export(saved, form, tmp_path / "out", int8=int8)
 
 
@@ -530,9 +530,9 @@ def test_texts_may_be_unlabelled_and_in_a_column_of_any_name(saved: Path, tmp_pa
 
 def test_data_that_is_not_there_is_asked_for(saved: Path, tmp_path: Path) -> None:
     told = told_of(saved)
-    with pytest.raises(SettingError, match=r"does not say what it has learned from; give texts .* --data"):
+    with pytest.raises(SettingError, match=r"does not say what it has learned from; give texts .* `data`"):
         inputs.read(None, None, {key: value for key, value in told.items() if key != "data"}, saved)
-    with pytest.raises(SettingError, match=r"cannot be read any more .*gone\.csv: no such file.* --data"):
+    with pytest.raises(SettingError, match=r"cannot be read any more .*gone\.csv: no such file.* `data`"):
         inputs.read(None, None, told | {"data": str(tmp_path / "gone.csv")}, saved)
     with pytest.raises(DataError, match="no text"):
         inputs.read(str(write_csv(tmp_path / "empty.csv", ["text", "x"], [["", "1"], [" ", "2"]])), None, told, saved)

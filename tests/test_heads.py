@@ -47,7 +47,7 @@ def test_layers_are_read_evenly_up_to_the_depth(depth: int, reads: list[int]) ->
 @pytest.mark.parametrize(("family", "pooling"), [("llama", "cls"), ("bert", "last"), ("bert", "nonsense")])
 def test_pooling_that_does_not_suit_the_base_is_refused(tmp_path: Path, family: str, pooling: str) -> None:
     base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0)
-    with pytest.raises(SettingError, match="--pool"):
+    with pytest.raises(SettingError, match="`pool"):
         heads.build(base, pooling, 2, seed=0)
 
 

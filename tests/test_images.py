@@ -181,7 +181,7 @@ def test_views_are_averaged_in_prediction_where_that_is_asked_for(data: Path, vi
             logits.append(head(trunk_pass(base, encoded.ids, depths=[2], pooling="mean").seen))
     expected = torch.softmax(torch.stack(logits).mean(0), dim=1)
     np.testing.assert_allclose(loaded.predict_proba([new]), expected, atol=1e-5)
-    with pytest.raises(SettingError, match="--average-views goes with --tune head"):
+    with pytest.raises(SettingError, match="`average_views` goes with `tune='head'`"):
         fit(str(data), Classifier(str(vit), tune="last-1", views=2, average_views=True))
 
 
@@ -281,7 +281,7 @@ def test_adapters_beside_convolutions_are_refused_and_left_out_of_auto(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base = save_tiny_vision_model(tmp_path / "base", "resnet")
-    with pytest.raises(SettingError, match="--tune lora needs linear layers"):
+    with pytest.raises(SettingError, match="`tune='lora'` needs linear layers"):
         fit(str(data), Classifier(str(base), tune="lora"))
     parts = parts_of_data.prepare(Sources(str(data)), seed=0)
     run = Classifier(str(base), tune="auto", preset="best", views=1).prepare(parts.train, parts.validation)

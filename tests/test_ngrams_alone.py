@@ -221,25 +221,25 @@ def test_validation_of_ones_own_is_not_learned_from(data: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("setting", "flag"),
+    ("setting", "parameter"),
     [
-        ({"tune": "last-4"}, "--tune"),
-        ({"depth": 2}, "--depth"),
-        ({"pool": "mean"}, "--pool"),
-        ({"max_length": 64}, "--max-length"),
-        ({"long": "chunks"}, "--long"),
-        ({"ngrams": False}, "--no-ngrams"),
-        ({"views": 2}, "--views"),
-        ({"average_views": True}, "--average-views"),
-        ({"epochs": 3}, "--epochs"),
-        ({"batch_size": 8}, "--batch-size"),
-        ({"learning_rate": 1e-3}, "--learning-rate"),
-        ({"label_smoothing": 0.1}, "--label-smoothing"),
-        ({"class_weight": "balanced"}, "--class-weight"),
+        ({"tune": "last-4"}, "`tune`"),
+        ({"depth": 2}, "`depth`"),
+        ({"pool": "mean"}, "`pool`"),
+        ({"max_length": 64}, "`max_length`"),
+        ({"long": "chunks"}, "`long`"),
+        ({"ngrams": False}, "`ngrams=False`"),
+        ({"views": 2}, "`views`"),
+        ({"average_views": True}, "`average_views`"),
+        ({"epochs": 3}, "`epochs`"),
+        ({"batch_size": 8}, "`batch_size`"),
+        ({"learning_rate": 1e-3}, "`learning_rate`"),
+        ({"label_smoothing": 0.1}, "`label_smoothing`"),
+        ({"class_weight": "balanced"}, "`class_weight`"),
     ],
 )
-def test_settings_of_a_network_are_refused(setting: dict[str, Any], flag: str) -> None:
-    with pytest.raises(SettingError, match=f"--base tfidf .*; leave {flag} out, or give a pretrained base"):
+def test_settings_of_a_network_are_refused(setting: dict[str, Any], parameter: str) -> None:
+    with pytest.raises(SettingError, match=f"`base='tfidf'` .*; leave {parameter} out, or give a pretrained base"):
         Classifier("tfidf", **setting).fit(TEXTS, LABELS)
 
 
@@ -268,7 +268,7 @@ def test_what_needs_a_network_refuses_it_in_one_line(
 
 
 def test_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="is for texts, and these are images; use --base efficientnet-lite0"):
+    with pytest.raises(SettingError, match="is for texts, and these are images; use `base='efficientnet-lite0'`"):
         fit(str(save_folders(tmp_path / "images", 16)), Classifier("tfidf"))
 
 
@@ -320,4 +320,4 @@ def test_what_is_saved_is_the_regression_once(model: Path) -> None:
 
 def test_bases_names_it(in_process: Run, empty_cache: Path) -> None:
     _, out, _ = in_process("bases")
-    assert any(line.startswith("tfidf\t") and "nothing to fetch" in line for line in out.splitlines())
+    assert any(line.startswith("tfidf ") and "nothing to fetch" in line for line in out.splitlines())

@@ -10,6 +10,7 @@ import pytest
 
 import rehead
 from rehead import Classifier
+from rehead.data.parts import Sources
 from rehead.runtime.results import Result, as_json, entry, schema_of
 from rehead.workflows.schemas import RESULTS, write_schemas
 from tests.test_multilabel import rows
@@ -110,6 +111,8 @@ def test_fit_takes_columns_by_name_and_returns_what_it_has_measured(tmp_path: Pa
     whole = result.to_json()
     assert (whole["model"], whole["labels"], whole["test"]["accuracy"]) == (None, ["ham", "spam"], 1.0)
     assert json.loads(json.dumps(whole))["tune"] == result.settings.tune == "head"
+    again = rehead.fit(Sources(str(table), label_column="note"), Classifier("tfidf"), label_column="team")
+    assert again.settings.labels == ["ham", "spam"]
     with pytest.raises(TypeError, match="no_column"):
         rehead.fit(str(table), no_column="team")
 

@@ -210,7 +210,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for candidate in result.candidates:
             if candidate.history and candidate.history.lost_rows:
                 rows = ", ".join(map(str, train.lines[candidate.history.lost_rows].tolist()))
-                message = f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower learning_rate"
+                message = f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower `learning_rate`"
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
         self.classes_ = classes
         self.dropped_: Dropped = dropped
@@ -364,8 +364,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for name, constraint in _CONSTRAINTS.items():
             value = getattr(self, name)
             if not constraint.holds(value):
-                called = "the seed (random_state)" if name == "random_state" else name
-                raise SettingError(f"{called} must be {constraint.words}, not {value!r}")
+                raise SettingError(f"`{name}` must be {constraint.words}, not {value!r}")
         config = TrainingConfig(
             base=self.base,
             tune=self.tune,

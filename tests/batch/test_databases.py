@@ -237,8 +237,8 @@ def test_what_is_no_query_is_refused_and_changes_nothing(
 @pytest.mark.parametrize(
     ("query", "error", "message"),
     [
-        (None, SettingError, "--query"),
-        (" ", SettingError, "--query"),
+        (None, SettingError, "`query="),
+        (" ", SettingError, "`query="),
         ("SELECT text, id AS text FROM mails", DataError, "two columns of the query are named 'text'"),
         ("SELECT text FROM mails WHERE id < -5", DataError, "the query has no rows"),
     ],
@@ -323,7 +323,7 @@ def test_a_database_that_is_not_there_is_not_made(
 
 def test_a_query_of_a_file_is_refused(model: Artifact, predictor: Predictor, tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("text\nfree\n")
-    with pytest.raises(SettingError, match="--query is for databases"):
+    with pytest.raises(SettingError, match="`query` is for databases"):
         score_table(model, predictor, str(tmp_path / "data.csv"), tmp_path / "out.csv", query="SELECT 1")
 
 

@@ -41,7 +41,7 @@ def test_a_table_is_written_with_what_is_predicted(in_process: Run, model_folder
     code, out, err = in_process("predict", model_folder, data, "-o", output)
     assert (code, out) == (0, "")
     assert [row["id"] for row in rows_of(output)] == ["1", "2", "3"]
-    assert re.search(r"warning: 1 rows have no text and are classified as empty \(data\.csv row 3, \.\.\.\)", err)
+    assert re.search(r"warning: 1 row has no text and is classified as empty \(data\.csv row 3, \.\.\.\)", err)
     assert "warning: 1 of 3 texts are longer than the model takes" in err
     assert f"warning: 1 rows cannot be read; they are in {tmp_path / 'out.bad.jsonl'}" in err
     assert "3 predictions written" in err

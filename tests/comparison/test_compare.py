@@ -117,7 +117,7 @@ def test_all_approaches_learn_from_as_many_examples_as_are_asked_for(bases: list
     assert result.n_train == 40
     assert [row.n_learned for row in result.approaches] == [40, 40, 40]
     assert result.curve_sizes[-1] == 40
-    with pytest.raises(SettingError, match="--examples must be 20 or more"):
+    with pytest.raises(SettingError, match="`n_examples` must be 20 or more"):
         rehead.compare(data, bases=bases, n_examples=5)
 
 

@@ -76,5 +76,5 @@ def test_command_fits_with_the_best(
 
 
 def test_numbers_that_make_no_sense_are_refused(model: Classifier, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="--trials must be 1 or more"):
+    with pytest.raises(SettingError, match="`n_trials` must be 1 or more"):
         rehead.search(str(write_messages(tmp_path / "messages.csv")), model, n_trials=0)

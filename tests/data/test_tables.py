@@ -138,7 +138,7 @@ def test_columns_are_found_by_content_where_their_names_say_nothing(tmp_path: Pa
 def test_named_columns_are_used(tmp_path: Path) -> None:
     table = read(write(tmp_path, "text,label,title,other\na,b,c,d\ne,f,g,h\n"))
     assert infer_columns(table, "title", "other") == ("title", "other")
-    with pytest.raises(DataError, match=r"no column 'nope' \(--label-column\); its columns are text, label"):
+    with pytest.raises(DataError, match=r"no column 'nope' \(`label_column`\); its columns are text, label"):
         infer_columns(table, None, "nope")
 
 

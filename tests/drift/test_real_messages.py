@@ -14,7 +14,7 @@ from rehead import Classifier
 from rehead.artifact.artifact import Artifact
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
-from rehead.cli.command_line import drift_commands
+from rehead.cli import drift as drift_command
 from rehead.data import samples
 from rehead.drift import workflow
 from rehead.drift.detector import Detector, drifted
@@ -76,7 +76,7 @@ def test_the_command_takes_a_sample(
 ) -> None:
     monkeypatch.setattr(workflow, "_MOST", 150)
     options = {"model": str(fitted.folder), "data": "sample:bbc", "text_column": None, "json": True}
-    drift_commands.drift(argparse.Namespace(**options))
+    drift_command.run(argparse.Namespace(**options))
     facts = json.loads(capsys.readouterr().out)
     assert facts["n"] == 150
     assert facts["drifted"] is True

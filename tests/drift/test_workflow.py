@@ -14,7 +14,7 @@ from rehead import Classifier
 from rehead.artifact import predictor
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Predictor
-from rehead.cli.command_line import drift_commands
+from rehead.cli import drift as drift_command
 from rehead.data.parts import Sources
 from rehead.drift import sampling, workflow
 from rehead.drift.fingerprint import FILE, Fingerprint
@@ -52,7 +52,7 @@ def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(capsys: pytest.CaptureFixture[str], model: Path, data: object, **options: Any) -> str:
     given = {"model": str(model), "data": str(data), "text_column": None, "json": False} | options
-    drift_commands.drift(argparse.Namespace(**given))
+    drift_command.run(argparse.Namespace(**given))
     return capsys.readouterr().out
 
 

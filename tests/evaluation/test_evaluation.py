@@ -95,7 +95,7 @@ def test_verdict_on_a_model_worse_than_the_baseline_names_the_option_that_gives_
     train = tiny_messages(40)
     answers = learn(train, train).predict(TEST)
     worse = evaluated(1 - RIGHT, answers, base="minilm").comparison.verdict
-    assert "logistic regression (--base tfidf) instead of the language model" in worse
+    assert "logistic regression (--model tfidf) instead of the language model" in worse
 
 
 def test_the_baseline_as_a_classifier_is_compared_with_the_most_frequent_label() -> None:

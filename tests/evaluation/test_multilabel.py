@@ -121,7 +121,7 @@ def test_rule_comes_back_from_json() -> None:
     ],
 )
 def test_what_makes_no_sense_with_several_labels_is_refused(config: DecisionConfig) -> None:
-    with pytest.raises(SettingError, match="--"):
+    with pytest.raises(SettingError, match="`"):
         config.require_possible(NAMES, 100, multilabel=True)
 
 

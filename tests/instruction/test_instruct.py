@@ -105,7 +105,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(
 
     with monkeypatch.context() as patch:
         patch.setattr(finetuning.Answering, "loss", broken_off)
-        with pytest.raises(KeyboardInterrupt, match="--resume"):
+        with pytest.raises(KeyboardInterrupt, match="`resume=True`"):
             rehead.instruct(data, **arguments, output=tmp_path / "again")
     rehead.instruct(data, **arguments, output=tmp_path / "again", resume=True)
     whole, again = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "again"))
@@ -169,12 +169,12 @@ def test_folders_are_not_taken_for_each_other(base: str, data: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"tune": "head"}, "--tune head has no meaning here"),
-        ({"tune": "last-0"}, "--tune must be"),
-        ({"epochs": 0}, "--epochs must be 1 or more"),
-        ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
-        ({"max_length": 1}, "--max-length must be 2 or more"),
-        ({"style": "haiku"}, "--style must be one of"),
+        ({"tune": "head"}, "`tune='head'` has no meaning here"),
+        ({"tune": "last-0"}, "`tune` must be"),
+        ({"epochs": 0}, "`epochs` must be 1 or more"),
+        ({"learning_rate": 0.0}, "`learning_rate` must be above 0"),
+        ({"max_length": 1}, "`max_length` must be 2 or more"),
+        ({"style": "haiku"}, "`style` must be one of"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(

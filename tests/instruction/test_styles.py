@@ -78,7 +78,7 @@ def test_auto_takes_the_template_where_there_is_one() -> None:
     assert styles.resolved("auto", with_template(None)) == "alpaca"
     with pytest.raises(SettingError, match="no chat template"):
         styles.resolved("chat", with_template(None))
-    with pytest.raises(SettingError, match="--style must be one of"):
+    with pytest.raises(SettingError, match="`style` must be one of"):
         styles.resolved("llama", with_template())
 
 

@@ -129,7 +129,7 @@ def test_head_behind_stages_is_as_wide_as_what_it_reads(tmp_path: Path) -> None:
     base = loaded(save_tiny_vision_model(tmp_path, "convnext"))
     assert heads.build(base, "layers", 2, seed=0).linear.in_features == 8 + 12 + 16 + 24
     assert heads.build(base, "mean", 2, seed=0, depth=3).linear.in_features == 16
-    with pytest.raises(SettingError, match="--pool cls"):
+    with pytest.raises(SettingError, match="`pool='cls'`"):
         heads.build(base, "cls", 2, seed=0)
 
 

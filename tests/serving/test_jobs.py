@@ -292,9 +292,9 @@ def test_old_jobs_are_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_folder_that_cannot_be_used_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here")
-    with pytest.raises(SettingError, match="--jobs"):
+    with pytest.raises(SettingError, match="`jobs="):
         opened(tmp_path / "file", lambda *_: {})
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "jobs.sqlite").write_bytes(b"no database at all, but long enough for a header" * 20)
-    with pytest.raises(SettingError, match="--jobs"):
+    with pytest.raises(SettingError, match="`jobs="):
         opened(tmp_path / "jobs", lambda *_: {})

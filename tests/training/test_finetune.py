@@ -292,7 +292,7 @@ def test_what_cannot_gain_or_takes_too_long_is_not_tried(
     reason = why_not(data, "last-2", 3, wrong, now + 20)
     assert reason is not None
     assert "would take about 100 s more" in reason
-    assert "--budget" in reason
+    assert "of the budget are left" in reason
     assert "and 0 s of the budget" in str(why_not(data, "last-2", 3, wrong, now - 20))
 
 

@@ -240,7 +240,7 @@ def test_interrupted_training_resumes_bit_for_bit(steps: int, tmp_path: Path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(loop._Training, "_take_step", press_ctrl_c)
-        with pytest.raises(Interrupted, match="--resume"):
+        with pytest.raises(Interrupted, match="`resume=True`"):
             train(interrupted, data, data, RESUMED, state)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -310,7 +310,7 @@ def test_ctrl_c_in_the_last_validation_is_not_lost(tmp_path: Path, monkeypatch: 
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(loop._Training, "_end_epoch", press_ctrl_c)
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="`resume=True`"):
         train(tail, data, data, RESUMED, Checkpoint(tmp_path / "run", "last-2", "this run", resume=False))
 
 

@@ -200,7 +200,7 @@ def test_state_of_an_interrupted_fit_outlives_one_with_other_settings(tmp_path: 
             (run.folder / "full.safetensors").touch()
             raise error
 
-    with pytest.raises(Interrupted, match="--resume"):
+    with pytest.raises(Interrupted, match="`resume=True`"):
         fit_that_ends_in(KeyboardInterrupt())
     with pytest.raises(SettingError, match="mistyped"):
         fit_that_ends_in(SettingError("mistyped"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -61,24 +61,24 @@ class Audit(Result):
     findings: list[Finding]
 
 
-def inspect(data: Sources | str, base: str | None = None, max_length: int = 512, **sources: str | None) -> Audit:
+def inspect(data: Sources | str, base: str | None = None, max_length: int = 512, **sources: str) -> Audit:
     """Audit labelled data.
 
     Args:
         data: a file or `sample:NAME`; or all sources in one, of which the test set of its own is looked at, too.
         base: whose tokens are counted, and what of them is cut off; words are counted if None.
         max_length: tokens of a text that would be used.
-        sources: where `data` is a name, the other attributes of `rehead.data.parts.Sources`.
+        sources: the other attributes of `rehead.data.parts.Sources`.
 
     Raises:
         RheadError: the data cannot be read, or the base cannot be loaded.
     """
-    chosen = Sources(data, **sources) if isinstance(data, str) else data
+    chosen = replace(Sources(data) if isinstance(data, str) else data, **sources)
     material = gather(with_own_parts(chosen))
     pool, findings = material.pool, material.findings
     kept, repeated = drop_duplicates(pool)
     if base is not None and pool.pictures is not None:
-        raise SettingError("--base counts a text's tokens, and these are images; leave it out")
+        raise SettingError("`base` counts a text's tokens, and these are images; leave it out")
     if base is None:
         counts = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
     else:

@@ -118,7 +118,7 @@ def opened(given: str, query: str | None) -> Iterator[Query]:
         DataError: the database cannot be opened, or the query is refused.
     """
     if not query or not query.strip():
-        raise SettingError('which rows of the database? Give --query "SELECT ..."')
+        raise SettingError('which rows of the database? Give `query="SELECT ..."`')
     engine, name = _engine(given)
     with _said_as(name), engine.connect() as connection:
         if connection.dialect.name == "postgresql":

@@ -85,7 +85,7 @@ def opened(given: str, query: str | None, output: Path) -> Iterator[Source]:
             yield asked
         return
     if query is not None:
-        raise SettingError(f"--query is for databases, and {given} is none; leave it out")
+        raise SettingError(f"`query` is for databases, and {given} is none; leave it out")
     files = files_of(given, output)
     if len(files) > 1:
         progress.say(f"{given}: {len(files):,} tables")

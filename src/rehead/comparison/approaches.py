@@ -174,7 +174,7 @@ def of(name: str, bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
         return [(name, classifier(bases[0], name))]
     if name == "setfit":
         return [(name, setfit(bases[-1]))]
-    raise SettingError(f"--approaches: {name!r} is none of {', '.join(TITLES)}")
+    raise SettingError(f"`names`: {name!r} is none of {', '.join(TITLES)}")
 
 
 def drawn(examples: Examples, n: int, seed: int) -> Examples:

@@ -107,14 +107,14 @@ def _requested(
 ) -> list[tuple[str, Approach]]:
     """Return the approaches by name, after a look at all that can be refused before the data are read."""
     if not bases:
-        raise SettingError("--base: name one at least")
+        raise SettingError("`bases`: name one at least")
     requested = [pair for name in names for pair in approaches.of(name, tuple(bases))]
     if not any(name in CHEAP for name in names):
-        raise SettingError("--approaches: leave majority or tfidf in; the others are compared with them")
+        raise SettingError("`names`: leave majority or tfidf in; the others are compared with them")
     if n_examples is not None and n_examples < _LEAST_EXAMPLES:
-        raise SettingError(f"--examples must be {_LEAST_EXAMPLES} or more, not {n_examples}")
+        raise SettingError(f"`n_examples` must be {_LEAST_EXAMPLES} or more, not {n_examples}")
     if not budget > 0:
-        raise SettingError(f"--budget must be above 0, not {budget}")
+        raise SettingError(f"`budget` must be above 0, not {budget}")
     if output is not None:
         require_replaceable(Path(output), _DESCRIPTION, "no comparison")
     return requested

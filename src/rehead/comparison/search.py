@@ -96,7 +96,7 @@ def search(
     """
     optuna = _optuna()
     if n_trials < 1:
-        raise SettingError(f"--trials must be 1 or more, not {n_trials}")
+        raise SettingError(f"`n_trials` must be 1 or more, not {n_trials}")
     model = model or Classifier()
     parts = prepare(Sources(sources) if isinstance(sources, str) else sources, model.random_state)
     data = model.encode(parts.train, parts.validation)
@@ -144,7 +144,9 @@ def _study(optuna: Any, storage: str | Path, parts: Parts, model: Classifier, da
             load_if_exists=True,
         )
     except Exception as error:  # SQLAlchemy's, of several classes
-        raise SettingError(f"--storage {storage} cannot be used ({first_line(error)}); give another file") from error
+        raise SettingError(
+            f"`storage={str(storage)!r}` cannot be used ({first_line(error)}); give another file"
+        ) from error
     # Its first trials are random: those of a search that goes on must not be the same once more.
     study.sampler = optuna.samplers.TPESampler(seed=model.random_state + len(study.trials))
     return study

@@ -286,7 +286,7 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
         len(rows),
         [*by_class[:SHOWN], *shown(examples, rows[np.argsort(-lost[rows])])],
         f"{share:.1%} of all tokens are lost; raise --max-length if the base can take more, or use --long head-tail or "
-        "--long chunks",
+        "--long windows",
     )
 
 

@@ -177,15 +177,15 @@ def from_table(
     if not texts:
         raise DataError(
             f"{table.source}: none of its {len(table.rows)} rows has both a text (column {text_column!r}) and a "
-            f"label (column {label_column!r}); name the right columns with --text-column and --label-column"
+            f"label (column {label_column!r}); name the right columns with `text_column` and `label_column`"
         )
     known = label_names or in_order({name for names in named_labels for name in names})
     if not known:
-        raise DataError(f"{table.source}: no row has a label in column {label_column!r}; name it with --label-column")
+        raise DataError(f"{table.source}: no row has a label in column {label_column!r}; name it with `label_column`")
     if len(known) > MAX_CLASSES:
         raise DataError(
             f"{table.source}: column {label_column!r} has {len(known):,} different labels; "
-            "name the column that holds the classes with --label-column"
+            "name the column that holds the classes with `label_column`"
         )
     ids = {name: i for i, name in enumerate(known)}
     for names, line in zip(named_labels, lines, strict=True):
@@ -247,10 +247,10 @@ def with_groups_and_times(
     Raises:
         DataError: there is no such column, or a time cannot be read.
     """
-    for option, name in (("--group-column", group_column), ("--time-column", time_column)):
+    for option, name in (("group_column", group_column), ("time_column", time_column)):
         if name is not None and name not in table.columns:
             raise DataError(
-                f"{table.source} has no column {name!r} ({option}); its columns are {', '.join(table.columns)}"
+                f"{table.source} has no column {name!r} (`{option}`); its columns are {', '.join(table.columns)}"
             )
     position = {line: i for i, line in enumerate(table.lines)}
     rows = [position[line] for line in examples.lines.tolist()]

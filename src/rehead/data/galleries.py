@@ -306,7 +306,7 @@ def _label_among(table: Table, image_column: str) -> str:
     known = [name for name in names if name.lower() in ("label", "labels", "class", "category", "target", "species")]
     if len(names) == 1 or known:
         return (known or names)[0]
-    raise DataError(f"{table.source}: which column has the labels? Say it with --label-column: {', '.join(names)}")
+    raise DataError(f"{table.source}: which column has the labels? Say it with `label_column`: {', '.join(names)}")
 
 
 def _mentions_images(path: Path) -> bool:

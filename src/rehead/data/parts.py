@@ -203,7 +203,7 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
     if pool.times is not None:
         split = by_time(pool.times, fractions)
         if not len(split.train):
-            raise DataError(f"{pool.source}: too many rows have the same time to divide by it; leave --time-column out")
+            raise DataError(f"{pool.source}: too many rows have the same time to divide by it; leave `time_column` out")
         return split, "by time, the newest for the test"
     near = near_of(pool)
     groups = near if pool.groups is None else joined(near, pool.groups)
@@ -243,7 +243,7 @@ def _read_images(
 ) -> tuple[Examples, Dropped, Columns, int]:
     """The same of images; those that cannot be used are named."""
     if sources.label_separator or known.separator:
-        raise DataError(f"{data}: an image has one label; leave --label-separator out")
+        raise DataError(f"{data}: an image has one label; leave `label_separator` out")
     gallery = galleries.read(data, sources.text_column, sources.label_column, known[:2])
     table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
     progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")

@@ -313,10 +313,10 @@ def infer_columns(table: Table, text_column: str | None, label_column: str | Non
     Raises:
         DataError: a named column does not exist, or no column looks like labels or texts.
     """
-    for option, name in (("--text-column", text_column), ("--label-column", label_column)):
+    for option, name in (("text_column", text_column), ("label_column", label_column)):
         if name is not None and name not in table.columns:
             raise DataError(
-                f"{table.source} has no column {name!r} ({option}); its columns are {', '.join(table.columns)}"
+                f"{table.source} has no column {name!r} (`{option}`); its columns are {', '.join(table.columns)}"
             )
     if text_column is not None and text_column == label_column:
         raise DataError(f"{table.source}: column {text_column!r} cannot be the text and the label; name two columns")
@@ -324,7 +324,7 @@ def infer_columns(table: Table, text_column: str | None, label_column: str | Non
     if label is None:
         raise DataError(
             f"{table.source}: none of its columns ({', '.join(table.columns)[:200]}) looks like labels, few values "
-            "that repeat; name it with --label-column"
+            "that repeat; name it with `label_column`"
         )
     return infer_text_column(table, text_column, label), label
 

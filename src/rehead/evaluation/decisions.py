@@ -57,34 +57,34 @@ class DecisionConfig:
         if multilabel:
             self._require_thresholds_alone()
         if not 0 <= self.abstain_below < 1:
-            raise SettingError(f"--abstain-below must be from 0 to below 1, not {self.abstain_below:g}")
+            raise SettingError(f"`abstain_below` must be from 0 to below 1, not {self.abstain_below:g}")
         if self.measure is not None and self.label not in ((*label_names, ALL) if multilabel else label_names):
             known = ", ".join(label_names[:8]) + (f"; {ALL} stands for all" if multilabel else "")
-            raise SettingError(f"--{self.measure}: there is no class {self.label!r}; the classes are {known}")
+            raise SettingError(f"`{self.measure}`: there is no class {self.label!r}; the classes are {known}")
         if self.measure is not None and self.costs is not None:
-            raise SettingError(f"--{self.measure} and --costs both decide on labels; give one of them")
+            raise SettingError(f"`{self.measure}` and `costs` both decide on labels; give one of them")
         if self.costs is not None:
             _cost_matrix(self.costs, label_names)
         if self.coverage is not None:
             if not 0 < self.coverage < 1:
-                raise SettingError(f"--coverage must be between 0 and 1, not {self.coverage:g}")
+                raise SettingError(f"`coverage` must be between 0 and 1, not {self.coverage:g}")
             least = math.ceil(self.coverage / (1 - self.coverage) - _ROUNDING)
             if n_validation < least:
                 raise SettingError(
-                    f"--coverage {self.coverage:g} needs {least:,} validation examples or more, there are "
-                    f"{n_validation:,}; ask for less, or give more with --validation"
+                    f"`coverage={self.coverage:g}` needs {least:,} validation examples or more, there are "
+                    f"{n_validation:,}; ask for less, or give more with `validation`"
                 )
 
     def _require_thresholds_alone(self) -> None:
         for option, is_set in (
-            ("--costs", self.costs is not None),
-            ("--abstain-below", self.abstain_below > 0),
-            ("--coverage", self.coverage is not None),
+            ("costs", self.costs is not None),
+            ("abstain_below", self.abstain_below > 0),
+            ("coverage", self.coverage is not None),
         ):
             if is_set:
                 raise SettingError(
-                    f"{option} is for texts with one label each, these may have several; choose thresholds with --f1, "
-                    "--precision or --recall"
+                    f"`{option}` is for texts with one label each, these may have several; choose thresholds with "
+                    "`f1`, `precision` or `recall`"
                 )
 
 
@@ -415,9 +415,9 @@ def _cost_matrix(costs: Mapping[str, Mapping[str, float]], label_names: tuple[st
             for name in (truth, answer):
                 if name not in label_names:
                     known = ", ".join(label_names[:8])
-                    raise SettingError(f"--costs: there is no class {name!r}; the classes are {known}")
+                    raise SettingError(f"`costs`: there is no class {name!r}; the classes are {known}")
             if not cost >= 0 or not np.isfinite(cost):
-                raise SettingError(f"--costs: {truth!r} taken for {answer!r} costs {cost!r}; give a number from 0")
+                raise SettingError(f"`costs`: {truth!r} taken for {answer!r} costs {cost!r}; give a number from 0")
             matrix[label_names.index(truth), label_names.index(answer)] = cost
     return matrix
 

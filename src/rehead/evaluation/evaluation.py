@@ -128,7 +128,7 @@ def _on(
         f"the {name}" if is_ngrams else name,
         "n-grams" if is_ngrams else "language model" if test.pictures is None else "vision model",
         test.what,
-        f"--base {TFIDF}" if strongest == TFIDF else None,
+        f"--model {TFIDF}" if strongest == TFIDF else None,
     )
     return measured, baselines, comparison
 

@@ -159,5 +159,5 @@ def require_agreement(found: Comparison, what: str) -> None:
     if found.agreement < NEEDED_AGREEMENT:
         raise ArtifactError(
             f"in 8-bit integers {found.same:,} of {found.compared:,} {what} keep their labels ({found.agreement:.2%}), "
-            f"{NEEDED_AGREEMENT:.1%} have to, so nothing was written; leave --int8 out"
+            f"{NEEDED_AGREEMENT:.1%} have to, so nothing was written; leave `int8` out"
         )

@@ -30,13 +30,13 @@ def read(
         return _read(data, text_column, trained), data
     learned_from = trained.get("data")
     if not isinstance(learned_from, str):
-        raise SettingError(f"{model} does not say what it has learned from; give texts to compare on with --data")
+        raise SettingError(f"{model} does not say what it has learned from; give texts to compare on with `data`")
     try:
         samples.require_source(learned_from)
         return _read(learned_from, text_column, trained), learned_from
     except RheadError as error:
         raise SettingError(
-            f"what {model} has learned from cannot be read any more ({error}); give texts to compare on with --data"
+            f"what {model} has learned from cannot be read any more ({error}); give texts to compare on with `data`"
         ) from error
 
 
@@ -48,7 +48,7 @@ def _read(data: str, text_column: str | None, trained: Mapping[str, Any]) -> lis
     column = tables.text_column_of(table, text_column, trained.get("text_column"))
     texts = [text for text in dict.fromkeys(table.column(column)) if text and text.strip()]
     if not texts:
-        raise DataError(f"{data}: column {column!r} holds no text; name another with --text-column")
+        raise DataError(f"{data}: column {column!r} holds no text; name another with `text_column`")
     return texts
 
 

@@ -32,7 +32,7 @@ def require_installed() -> None:
     """Raise SettingError where a package of the extra is missing."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
-        raise SettingError(f"--format onnx needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
+        raise SettingError(f"`form='onnx'` needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
 
 
 def write(graph: TextGraph | ImageGraph, path: Path) -> None:

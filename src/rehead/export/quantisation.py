@@ -49,7 +49,7 @@ def quantise(folder: Path) -> None:
         )
     model = onnx.load(made / FILE)
     if not any(node.op_type == "MatMulInteger" for node in model.graph.node):
-        raise SettingError("--int8 is for matrix products, and this network has convolutions instead; leave it out")
+        raise SettingError("`int8` is for matrix products, and this network has convolutions instead; leave it out")
     _round_embeddings(model.graph)
     for file in (*before, *made.iterdir()):
         file.unlink()

@@ -53,9 +53,9 @@ def export(
     started = time.perf_counter()
     model, output = Path(model), Path(output)
     if form not in FORMATS:
-        raise SettingError(f"--format must be {' or '.join(FORMATS)}, not {form!r}")
+        raise SettingError(f"`form` must be {' or '.join(FORMATS)}, not {form!r}")
     if int8 and form != "onnx":
-        raise SettingError("--int8 is for --format onnx: Transformers has no such model; leave it out")
+        raise SettingError("`int8` is for `form='onnx'`: Transformers has no such model; leave it out")
     if form == "onnx":
         onnx_file.require_installed()
     require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
@@ -95,29 +95,30 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
     """Return the classifier, or raise SettingError where it would be another one after an export."""
     if not isinstance(classifier, NetworkArtifact):
         raise SettingError(
-            "this classifier was fitted with --base tfidf and has no network to export: it counts n-grams with numpy "
+            "this classifier was fitted with `base='tfidf'` and has no network to export: it counts n-grams with numpy "
             "alone; use rehead predict, rehead serve or rehead.load"
         )
     manifest = classifier.manifest
     if manifest.baseline_factor and classifier.takes == "images":
         raise SettingError(
             "colours and edges stand beside this classifier's head, which are computed before the network sees an "
-            "image, and without them it would be another classifier; fit with --no-ngrams for one that can be exported"
+            "image, and without them it would be another classifier; fit with `ngrams=False` for one that can be "
+            "exported"
         )
     if manifest.baseline_factor and form == "transformers":
         raise SettingError(
             "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
-            "without them it would be another classifier; fit with --no-ngrams, or use --format onnx"
+            "without them it would be another classifier; fit with `ngrams=False`, or use `form='onnx'`"
         )
     if manifest.long != "truncate":
         raise SettingError(
-            f"the classifier was fitted with --long {manifest.long}, which is done before the network sees a text; "
-            "only what was fitted with --long truncate can be exported"
+            f"the classifier was fitted with `long={manifest.long!r}`, which is done before the network sees a "
+            "text; only what was fitted with `long='truncate'` can be exported"
         )
     if manifest.average_views:
         raise SettingError(
-            "the classifier averages views of an image that are made before the network sees them; only what was "
-            "fitted with --views 1 can be exported"
+            "the classifier averages augmentations of an image that are made before the network sees them; only what "
+            "was fitted with `views=1` can be exported"
         )
     return classifier
 

@@ -37,11 +37,11 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if self.max_tokens < 1:
-            raise SettingError(f"--max-tokens must be 1 or more, not {self.max_tokens}")
+            raise SettingError(f"`max_tokens` must be 1 or more, not {self.max_tokens}")
         if not self.temperature >= 0:
-            raise SettingError(f"--temperature must be 0 or more, not {self.temperature}")
+            raise SettingError(f"`temperature` must be 0 or more, not {self.temperature}")
         if not 0 < self.top_p <= 1:
-            raise SettingError(f"--top-p must be above 0 and at most 1, not {self.top_p}")
+            raise SettingError(f"`top_p` must be above 0 and at most 1, not {self.top_p}")
 
     def as_options(self) -> dict[str, Any]:
         """Return the arguments of Transformers' `generate`."""

@@ -108,14 +108,14 @@ def instruct(
 def _check(settings: Settings) -> None:
     check_tune(settings.tune)
     if settings.tune in ("auto", "head"):
-        raise SettingError(f"--tune {settings.tune} has no meaning here; use last-K, lora or full")
+        raise SettingError(f"`tune={settings.tune!r}` has no meaning here; use last-K, lora or full")
     for name in ("epochs", "batch_size"):
         if getattr(settings.recipe, name) < 1:
-            raise SettingError(f"--{name.replace('_', '-')} must be 1 or more, not {getattr(settings.recipe, name)}")
+            raise SettingError(f"`{name}` must be 1 or more, not {getattr(settings.recipe, name)}")
     if settings.learning_rate is not None and not settings.learning_rate > 0:
-        raise SettingError(f"--learning-rate must be above 0, not {settings.learning_rate}")
+        raise SettingError(f"`learning_rate` must be above 0, not {settings.learning_rate}")
     if settings.max_length < 2:
-        raise SettingError(f"--max-length must be 2 or more, not {settings.max_length}")
+        raise SettingError(f"`max_length` must be 2 or more, not {settings.max_length}")
 
 
 Parts = tuple[list[Conversation], list[Conversation], list[Conversation]]
@@ -193,7 +193,7 @@ def _prepare(base: TextBackbone, settings: Settings, parts: Parts) -> _Run:
 def _tokens(base: TextBackbone, part: list[Conversation], style: str, max_length: int) -> Tokens:
     tokens = tokenise(base, part, style, max_length)
     if not len(tokens.ids):
-        raise DataError(f"no answer fits into {max_length} tokens; raise --max-length")
+        raise DataError(f"no answer fits into {max_length} tokens; raise `max_length`")
     return tokens
 
 
@@ -209,7 +209,7 @@ def _say_what_is_used(read: Conversations, run: _Run, rows: ConversationCounts) 
     for reason, n in rows.dropped.items():
         progress.warn(f"{n:,} of {read.read:,} rows are left out: {reason}")
     if run.cut:
-        progress.warn(f"{run.cut:,} conversations have more tokens than fit and lose their end (--max-length)")
+        progress.warn(f"{run.cut:,} conversations have more tokens than fit and lose their end (`max_length`)")
     progress.say(
         f"{rows.train:,} conversations to learn from, {int(run.train.n_learned.sum()):,} tokens of answers; "
         f"{rows.validation:,} to validate, {rows.test:,} to test; style {run.style}"

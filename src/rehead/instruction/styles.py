@@ -36,11 +36,11 @@ def resolved(style: str, tokenizer: Any) -> str:
         SettingError: there is no such style, or the base has no template.
     """
     if style not in STYLES:
-        raise SettingError(f"--style must be one of {', '.join(STYLES)}, not {style!r}")
+        raise SettingError(f"`style` must be one of {', '.join(STYLES)}, not {style!r}")
     if style == "auto":
         return "chat" if tokenizer.chat_template else "alpaca"
     if style == "chat" and not tokenizer.chat_template:
-        raise SettingError("--style chat: this base's tokenizer has no chat template; use alpaca or phi")
+        raise SettingError("`style='chat'`: this base's tokenizer has no chat template; use alpaca or phi")
     return style
 
 
@@ -58,7 +58,7 @@ def written(conversation: Conversation, style: str, tokenizer: Any) -> list[Segm
             if not read.startswith(done):
                 raise DataError(
                     f"row {conversation.line}: the base's chat template rewrites earlier turns, so they cannot be "
-                    "learned from; give each answer a row of its own, or use --style phi"
+                    "learned from; give each answer a row of its own, or use `style='phi'`"
                 )
             answer = message.content + ending(style, tokenizer)
             segments += [Segment(read[len(done) :], False), Segment(answer, True)]
@@ -114,4 +114,4 @@ def _templated(messages: Sequence[Message], tokenizer: Any, line: int, *, answer
     try:
         return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=not answered))
     except Exception as error:  # jinja2's, or what the template itself raises
-        raise DataError(f"row {line}: the base's chat template refuses it ({error}); use --style alpaca") from error
+        raise DataError(f"row {line}: the base's chat template refuses it ({error}); use `style='alpaca'`") from error

@@ -138,13 +138,13 @@ def build(backbone: Backbone, pooling: str, n_classes: int, seed: int, depth: in
 def check_pooling(pooling: str, summary_position: str | None) -> None:
     """Raise SettingError where the pooling is unknown or does not suit the model; see `Backbone.summary_position`."""
     if pooling not in POOLINGS:
-        raise SettingError(f"--pool must be one of auto, {', '.join(POOLINGS)}, not {pooling!r}")
+        raise SettingError(f"`pool` must be one of auto, {', '.join(POOLINGS)}, not {pooling!r}")
     if summary_position is None and pooling not in ("mean", "layers"):
-        raise SettingError(f"--pool {pooling} needs a model with a token for all of the input; use mean or layers")
+        raise SettingError(f"`pool={pooling!r}` needs a model with a token for all of the input; use mean or layers")
     if pooling == "cls" and summary_position != "cls":
-        raise SettingError("--pool cls needs an encoder: a decoder's first token has not seen the text; use last")
+        raise SettingError("`pool='cls'` needs an encoder: a decoder's first token has not seen the text; use last")
     if pooling == "last" and summary_position != "last":
-        raise SettingError("--pool last needs a decoder: an encoder is made for its first token; use cls or mean")
+        raise SettingError("`pool='last'` needs a decoder: an encoder is made for its first token; use cls or mean")
 
 
 def width(backbone: Backbone, pooling: str, depth: int) -> int:

@@ -94,7 +94,7 @@ def load_folder(
     family = FAMILIES[config.model_type]
     n_layers = int(config.num_hidden_layers)
     if depth is not None and not 1 <= depth <= n_layers:
-        raise BaseModelError(f"base {name!r} has {n_layers} layers; --depth must be from 1 to {n_layers}, not {depth}")
+        raise BaseModelError(f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}")
     if depth is not None:
         trim_config(config, depth)
     config.num_labels = n_classes

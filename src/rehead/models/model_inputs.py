@@ -43,11 +43,11 @@ def encode_inputs(
     if isinstance(backbone, TextBackbone):
         if len(texts) < len(inputs):
             raise SettingError(
-                f"base {backbone.name!r} is for texts, and these are images; use --base efficientnet-lite0"
+                f"base {backbone.name!r} is for texts, and these are images; use `base='efficientnet-lite0'`"
             )
         return tokenization.encode(backbone, texts, max_length, long)
     if texts:
-        raise SettingError(f"base {backbone.name!r} is for images, and these are texts; use --base smollm2 or minilm")
+        raise SettingError(f"base {backbone.name!r} is for images, and these are texts; use `base='smollm2'` or minilm")
     from rehead.models.image_transforms import Pixels
     from rehead.models.vision_backbone import VisionBackbone
 

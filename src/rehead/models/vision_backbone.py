@@ -283,7 +283,7 @@ def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> Vision
         n_layers = len(FAMILIES[config.model_type].widths(config))
         if depth is not None and not 1 <= depth <= n_layers:
             raise BaseModelError(
-                f"base {name!r} has {n_layers} layers; --depth must be from 1 to {n_layers}, not {depth}"
+                f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}"
             )
         if depth is not None:
             _trim(config, depth)

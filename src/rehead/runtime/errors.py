@@ -10,6 +10,9 @@
     └─ Interrupted            exit code 130
 
 Anything else that escapes is a fault of rehead's own, with exit code 1.
+
+A message, and a line of progress, names a parameter as Python does and between backticks, with its value where that
+matters: `depth`, `tune='head'`. The command line prints the flag instead (`rehead.cli.flags`).
 """
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
+from rehead.runtime.wording import escaped
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -30,8 +32,14 @@ def warn(message: str) -> None:
     _logger.warning(message)
 
 
-def show(on: bool) -> None:
-    """Show messages, warnings and progress bars of this process on stderr, or leave them to `logging`."""
+def show(on: bool, words: Callable[[str], str] = str) -> None:
+    """Show messages, warnings and progress bars of this process on stderr, or leave them to `logging`.
+
+    Args:
+        on: whether they are shown.
+        words: rewrites each message for whoever reads it; see `rehead.runtime.errors` for what is rewritten.
+    """
+    _shown.words = words
     _logger.removeHandler(_shown)
     if on:
         _logger.addHandler(_shown)
@@ -41,12 +49,15 @@ def show(on: bool) -> None:
 class _ShownOnStderr(logging.Handler):
     """A handler that prints a line for each record, above the progress bar where there is one."""
 
+    words: Callable[[str], str] = str
+
     def emit(self, record: logging.LogRecord) -> None:
         """Print the record's message, a warning's in yellow."""
+        message = escaped(self.words(record.getMessage()))
         if record.levelno < logging.WARNING:
-            _console().print(record.getMessage(), markup=False, soft_wrap=True)
+            _console().print(message, markup=False, soft_wrap=True)
         else:
-            text = f"{record.levelname.lower()}: {record.getMessage()}"
+            text = f"{record.levelname.lower()}: {message}"
             _console().print(text, markup=False, soft_wrap=True, style="yellow")
 
 

@@ -112,9 +112,9 @@ class Jobs:
                 self._database.execute("update jobs set state = 'waiting' where state = 'running'")
             self._sweep()
         except Timeout:
-            raise SettingError(f"--jobs {folder}: another server uses that folder; give another") from None
+            raise SettingError(f"`jobs={str(folder)!r}`: another server uses that folder; give another") from None
         except (OSError, sqlite3.Error) as error:
-            raise SettingError(f"--jobs {folder} cannot be used ({error}); give another folder") from error
+            raise SettingError(f"`jobs={str(folder)!r}` cannot be used ({error}); give another folder") from error
         self._access = threading.Lock()
         self._news = threading.Condition()
         self._closing = False

@@ -164,7 +164,7 @@ def _listening(settings: ServerSettings) -> Iterator[socket.socket]:
     except OSError as error:
         raise SettingError(
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror or error}); "
-            "give another --host or --port"
+            "give another `host` or `port`"
         ) from error
     # Named TCP, or asyncio would leave Nagle's algorithm on: small answers would wait 40 ms for an acknowledgement.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=taken.detach()) as named:

@@ -60,14 +60,14 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
-            raise SettingError(f"--port must be from 0 to 65535, not {self.port}")
+            raise SettingError(f"`port` must be from 0 to 65535, not {self.port}")
         for name in ("texts", "characters", "batch_tokens", "queue_tokens", "body_bytes", "upload_bytes"):
             if getattr(self.limits, name) < 1:
                 raise SettingError(f"the limit of {name.replace('_', ' ')} must be 1 or more")
         if not self.keys and not self.insecure and not self.on_loopback:
             raise SettingError(
-                f"--host {self.host} lets other machines ask, and nobody needs a key: set {KEYS} to one or more keys, "
-                "separated by commas, or say --insecure"
+                f"`host={self.host!r}` lets other machines ask, and nobody needs a key: set {KEYS} to one or more "
+                "keys, separated by commas, or say `insecure=True`"
             )
 
     @property

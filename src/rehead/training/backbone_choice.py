@@ -75,7 +75,7 @@ def choose_backbone(train: Examples, config: TrainingConfig) -> BackboneChoice:
             progress.warn(f"{name} is not tried: {error}")
             continue
         if found is None:  # those that follow are larger
-            progress.say(f"{name} is not tried: it would take more than the budget of {config.budget:g} s (--budget)")
+            progress.say(f"{name} is not tried: it would take more than the budget of {config.budget:g} s (`budget`)")
             break
         losses[name] = found
         if trains and found.max() < _EVEN:

@@ -159,19 +159,6 @@ def overview() -> dict[str, Any]:
     }
 
 
-def as_lines(overview: dict[str, Any]) -> list[str]:
-    """The same for people: one line a shelf, with tabs between base, arithmetic, texts, size and last use; the sums."""
-    rows = []
-    for shelf in overview["entries"]:
-        about = [" ".join(str(shelf["about"].get(name, "unknown")).split()) for name in ("base", "arithmetic")]
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(shelf["last_used"]))
-        rows.append([*about, f"{shelf['texts']:,} texts", megabytes(shelf["bytes"]), used])
-    size = f"{megabytes(overview['bytes'])} of at most {megabytes(overview['limit_bytes'])}"
-    rows.append(["features", size, overview["folder"]])
-    rows += [[name, megabytes(overview[f"{name}_bytes"])] for name in ("fetched", "converted")]
-    return ["\t".join(row) for row in rows]
-
-
 def megabytes(n_bytes: int) -> str:
     """A size as it is told."""
     return f"{n_bytes / 1e6:,.1f} MB"

@@ -60,8 +60,8 @@ class Checkpoint:
         if not self.file.is_file():
             if any(self.folder.glob(f"{self.way}-*.safetensors")):
                 raise SettingError(
-                    f"--resume: the run in {self.folder} was begun with other settings, data or versions; "
-                    "give the same ones, or run without --resume"
+                    f"`resume=True`: the run in {self.folder} was begun with other settings, data or versions; "
+                    "give the same ones, or run without `resume=True`"
                 )
             return None
         try:
@@ -70,5 +70,5 @@ class Checkpoint:
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
                 progress = json.loads(told["progress"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
-            raise SettingError(f"--resume: {self.file} is damaged; run again without --resume") from error
+            raise SettingError(f"`resume=True`: {self.file} is damaged; run again without `resume=True`") from error
         return tensors, progress

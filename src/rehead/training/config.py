@@ -72,7 +72,7 @@ class TrainingConfig:
         least = least_depth(self.tune)
         if not isinstance(self.depth, int) or self.depth < least:
             raise SettingError(
-                f"--depth must be auto or a number of layers, {least} or more with --tune {self.tune}, "
+                f"`depth` must be auto or a number of layers, {least} or more with `tune={self.tune!r}`, "
                 f"not {self.depth!r}"
             )
         return self.depth
@@ -93,12 +93,13 @@ class TrainingConfig:
         if self.tune not in ("head", "auto"):
             if self.long == "chunks":
                 raise SettingError(
-                    f"--long chunks goes with --tune head, not {self.tune}: layers are trained on texts in one piece; "
-                    "use --long head-tail"
+                    f"`long='chunks'` goes with `tune='head'`, not {self.tune}: layers are trained on texts in one "
+                    "piece; use `long='head-tail'`"
                 )
             if self.average_views:
                 raise SettingError(
-                    f"--average-views goes with --tune head, not {self.tune}: layers are trained on one view at a time"
+                    f"`average_views` goes with `tune='head'`, not {self.tune}: layers are trained on one augmentation "
+                    "at a time"
                 )
         return self
 
@@ -134,7 +135,7 @@ def check_tune(tune: str) -> None:
     """Raise SettingError where there is no such strategy."""
     if tune not in ("auto", "head", "contrastive", "lora", "full") and not re.fullmatch(r"last-[1-9]\d{0,3}", tune):
         raise SettingError(
-            "--tune must be auto, head, contrastive, lora, full or last-K with a number for K (last-1, last-2, ...), "
+            "`tune` must be auto, head, contrastive, lora, full or last-K with a number for K (last-1, last-2, ...), "
             f"not {tune!r}"
         )
 

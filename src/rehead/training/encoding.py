@@ -186,7 +186,7 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     if encoded.texts_cut:
         progress.warn(
             f"{encoded.texts_cut:,} of {len(rows) + len(validation):,} texts have more tokens than fit and lose "
-            f"{int(encoded.tokens_cut.sum()):,} in all (--max-length, --long)"
+            f"{int(encoded.tokens_cut.sum()):,} in all (`max_length`, `long`)"
         )
     labels = np.concatenate([rows.labels, validation.labels])
     return EncodedData(config, base, rows, validation, encoded, labels, views, time.perf_counter() - begun)
@@ -201,6 +201,8 @@ def _with_views(config: TrainingConfig, base: Backbone, pictures: list[Picture] 
         pictures: of the training examples; None of texts.
         n: number of examples that pass.
     """
+    if pictures is None and (config.average_views or (config.views or 1) > 1):
+        raise SettingError("`views` and `average_views` are for images, and these are texts; leave them out")
     if config.views is not None:
         return config
     if pictures is not None and config.average_views:
@@ -211,7 +213,7 @@ def _with_views(config: TrainingConfig, base: Backbone, pictures: list[Picture] 
     flops = _VIEWS * n * forward_flops(base, int(one.tokens.sum()), 0, len(base.layers))
     seconds = flops / (_CONVOLUTIONS_EFFICIENCY * hardware.product_speed(torch.float32))
     if seconds > config.budget / 2:
-        progress.say(f"one view of each image: {_VIEWS} would take about {seconds:.0f} s (--budget, --views)")
+        progress.say(f"one augmentation of each image: {_VIEWS} would take about {seconds:.0f} s (`budget`, `views`)")
         return replace(config, views=1)
     return replace(config, views=_VIEWS, average_views=True)
 
@@ -224,8 +226,8 @@ def rows_of(encoded: Encoded, rows: Index) -> Encoded:
 def _check_layers(base: Backbone, config: TrainingConfig) -> None:
     if config.tune == "lora" and not base.takes_adapters:
         raise SettingError(
-            f"--tune lora needs linear layers, and those of base {config.base!r} are convolutions; use last-K or full"
+            f"`tune='lora'` needs linear layers, and those of base {config.base!r} are convolutions; use last-K or full"
         )
     least, there = least_depth(config.tune), len(base.layers)
     if least > there:
-        raise SettingError(f"--tune {config.tune} needs {least} layers, base {config.base!r} has {there}")
+        raise SettingError(f"`tune={config.tune!r}` needs {least} layers, base {config.base!r} has {there}")

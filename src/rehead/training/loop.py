@@ -313,7 +313,7 @@ class _Training:
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:
-            kept = "; the same command with --resume goes on from here" if self.checkpoint else ""
+            kept = "; run it again with `resume=True` to go on from here" if self.checkpoint else ""
             raise Interrupted(f"interrupted after step {self.step:,} of the training{kept}")
 
     def _write_state(self) -> None:

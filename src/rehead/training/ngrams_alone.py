@@ -42,7 +42,8 @@ _OF_NETWORKS = {
     "label_smoothing": "is solved on the labels as they are",
     "balanced": "weighs every example the same",
 }
-_FLAGS = {"ngrams": "--no-ngrams", "balanced": "--class-weight"}
+# Parameters of `Classifier` with another name than their setting, or with the value that is to be left out.
+_PARAMETERS = {"ngrams": "ngrams=False", "balanced": "class_weight"}
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,10 @@ def require_no_layers(config: TrainingConfig) -> None:
     plain = {field.name: field.default for field in fields(TrainingConfig)}
     for name, why in _OF_NETWORKS.items():
         if getattr(config, name) != plain[name] and (name, config.tune) != ("tune", _TUNE):
-            flag = _FLAGS.get(name, f"--{name.replace('_', '-')}")
-            raise SettingError(f"--base {TFIDF} {why}; leave {flag} out, or give a pretrained base such as minilm")
+            parameter = _PARAMETERS.get(name, name)
+            raise SettingError(
+                f"`base={TFIDF!r}` {why}; leave `{parameter}` out, or give a pretrained base such as minilm"
+            )
 
 
 def gather(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
@@ -87,7 +90,7 @@ def gather(train: Examples, validation: Examples, config: TrainingConfig) -> Ngr
         SettingError: they are images.
     """
     if train.pictures is not None:
-        raise SettingError(f"--base {TFIDF} is for texts, and these are images; use --base efficientnet-lite0")
+        raise SettingError(f"`base={TFIDF!r}` is for texts, and these are images; use `base='efficientnet-lite0'`")
     return NgramData(config, train, validation)
 
 

@@ -31,7 +31,7 @@ class Resumption:
     def beside(cls, output: Path, resume: bool) -> Iterator[Resumption]:
         """State beside the output folder, which itself appears whole or not at all.
 
-        The folder is there from the beginning, so that --resume finds it, whatever kills the block. When the block
+        The folder is there from the beginning, so that `resume` finds it, whatever kills the block. When the block
         ends, it goes; where an error of the user's ended it, only if it was not there before.
 
         Raises:
@@ -43,11 +43,13 @@ class Resumption:
         folder = output.with_name(f".{output.name}.rehead-run")
         was_there = folder.is_dir()
         if resume and not was_there:
-            raise SettingError(f"--resume: no interrupted fit to {output} is there; run without --resume")
+            raise SettingError(f"`resume=True`: no interrupted fit to {output} is there; run without `resume=True`")
         try:
             with _alone(folder, output):
                 if was_there and not resume:
-                    progress.warn(f"an interrupted fit to {output} begins anew; --resume would have gone on with it")
+                    progress.warn(
+                        f"an interrupted fit to {output} begins anew; `resume=True` would have gone on with it"
+                    )
                 try:
                     yield cls(folder, resume)
                 except RheadError:
@@ -58,7 +60,7 @@ class Resumption:
         except Interrupted:
             raise
         except KeyboardInterrupt:
-            raise Interrupted("interrupted; the same command with --resume goes on from what is kept") from None
+            raise Interrupted("interrupted; run it again with `resume=True` to go on from what is kept") from None
 
 
 @contextmanager
@@ -69,9 +71,9 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        raise SettingError(f"another fit to {output} is running; wait for it, or give another --output") from None
+        raise SettingError(f"another fit to {output} is running; wait for it, or give another `output`") from None
     except OSError as error:
-        raise SettingError(f"--output {output}: nothing can be written beside it ({error.strerror})") from error
+        raise SettingError(f"`output={str(output)!r}`: nothing can be written beside it ({error.strerror})") from error
     try:
         yield
     finally:

@@ -190,12 +190,10 @@ def why_not(data: EncodedData, tune: str, depth: int, best: Candidate, deadline:
         return None
     needed, left = expected_seconds(data, tune, depth), deadline - time.perf_counter()
     if left < _WORTHWHILE * needed:
-        return (
-            f"{tune} would take about {needed:.0f} s more, and {max(0.0, left):.0f} s of the budget are left (--budget)"
-        )
+        return f"{tune} would take about {needed:.0f} s more, and {max(0.0, left):.0f} s of the budget are left"
     if not data.has_few and data.config.preset == "balanced" and needed > _BUDGET_A_POINT * data.config.budget * wrong:
         only = f"and only {wrong:.1f} % of the validation examples are classified wrongly"
-        return f"{tune} would take about {needed:.0f} s, {only} (--budget, --preset best)"
+        return f"{tune} would take about {needed:.0f} s, {only} (`budget`, `preset='best'`)"
     return None
 
 
@@ -382,5 +380,5 @@ def _warn_of_lost(data: EncodedData, tune: str, history: History) -> None:
         lines = ", ".join(str(line) for line in data.train.lines[history.lost_rows].tolist())
         progress.warn(
             f"{tune}: {history.stopped} on the batch of rows {lines} of {data.train.source}, so the training ended and "
-            f"the weights of epoch {history.best_epoch} are kept; try a lower --learning-rate"
+            f"the weights of epoch {history.best_epoch} are kept; try a lower `learning_rate`"
         )

@@ -56,7 +56,7 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
         SettingError: there are fewer examples than folds.
     """
     if not 2 <= n_folds <= len(pool):
-        raise SettingError(f"--cv must be from 2 to the {len(pool):,} examples that there are, not {n_folds}")
+        raise SettingError(f"`n_folds` must be from 2 to the {len(pool):,} examples that there are, not {n_folds}")
     groups = near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)
     probabilities = np.zeros((len(pool), len(pool.label_names)))
     tokens_cut = np.zeros(len(pool), dtype=np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from rehead.workflows.results import ClassifierSettings, EvaluateResult, rows_te
 
 
 def evaluate(
-    folder: str | Path, data: Sources | str, report_file: str | Path | None = None, **columns: str | None
+    folder: str | Path, data: Sources | str, report_file: str | Path | None = None, **columns: str
 ) -> EvaluateResult:
     """Measure a saved classifier on labelled data, beside the baselines that were saved with it.
 
@@ -33,7 +34,7 @@ def evaluate(
         RheadError: a child of it, for whatever the user can mend.
     """
     begun = time.perf_counter()
-    sources = Sources(data, **columns) if isinstance(data, str) else data
+    sources = replace(Sources(data) if isinstance(data, str) else data, **columns)
     loaded = load_artifact(Path(folder))
     load_seconds = time.perf_counter() - begun
     manifest, reference = loaded.manifest, loaded.reference

@@ -48,7 +48,7 @@ def fit(
     n_folds: int | None = None,
     decisions: DecisionConfig | None = None,
     full_report: bool = False,
-    **sources: str | None,
+    **sources: str,
 ) -> FitResult:
     """Train, evaluate and save a classifier.
 
@@ -61,8 +61,8 @@ def fit(
             is saved has then learned from all examples.
         decisions: what the decisions that are made of probabilities are to reach.
         full_report: look for labels that may be wrong, draw a learning curve and explain mistakes; takes longer.
-        sources: where `data` is a name, the other attributes of `rehead.data.parts.Sources`: `validation`, `test`,
-            `text_column`, `label_column`, ...
+        sources: the other attributes of `rehead.data.parts.Sources`: `validation`, `test`, `text_column`,
+            `label_column`, ...
 
     Raises:
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
@@ -73,7 +73,7 @@ def fit(
         >>> result.evaluation.test.accuracy  # doctest: +SKIP
     """
     begun = time.perf_counter()
-    chosen = Sources(data, **sources) if isinstance(data, str) else data
+    chosen = replace(Sources(data) if isinstance(data, str) else data, **sources)
     model, decisions = model or Classifier(), decisions or DecisionConfig()
     deadline = begun + model.config().budget
     _require_possible(chosen, output, n_folds)
@@ -122,7 +122,7 @@ def _require_possible(sources: Sources, output: str | Path | None, n_folds: int 
     if output is not None:
         require_replaceable(Path(output))
     if n_folds and (sources.validation or sources.test or sources.time_column):
-        raise SettingError("--cv tests on every example in turn: leave --validation, --test and --time-column out")
+        raise SettingError("`n_folds` tests on every example in turn: leave `validation`, `test` and `time_column` out")
 
 
 def _prepare(sources: Sources, seed: int, decisions: DecisionConfig, with_test: bool) -> Parts:

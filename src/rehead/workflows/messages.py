@@ -12,6 +12,7 @@ from rehead.evaluation.evaluation import Evaluation, Predictions
 from rehead.models.heads import is_family_head
 from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime import progress
+from rehead.runtime.wording import counted
 from rehead.training.encoding import EncodedData
 from rehead.training.estimate import estimate
 from rehead.training.finetune import TrainedClassifier, TrainedNetwork
@@ -31,7 +32,7 @@ def say_dropped(dropped: Dropped) -> None:
     """Say which rows are not used, and why."""
     for reason, lines in dropped.items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-        progress.warn(f"{len(lines):,} rows not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
+        progress.warn(f"{counted(len(lines), 'row')} not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
 
 
 def say_findings(findings: list[Finding]) -> None:
@@ -52,8 +53,8 @@ def say_what_is_ahead(data: EncodedData | NgramData) -> list[Finding]:
     say_findings(too_long)
     plan = estimate(data)
     progress.say(
-        f"{plan.tokens:,} tokens, {(plan.trunk_flops + plan.training_flops) / 1e12:.1f} TFLOP: about "
-        f"{plan.seconds:.0f} s and {plan.peak_memory_bytes / 1e9:.1f} GB of memory, if no features are in the cache"
+        f"{plan.tokens:,} tokens: about {plan.seconds:.0f} s and {plan.peak_memory_bytes / 1e9:.1f} GB of memory, "
+        "if no features are in the cache"
     )
     return too_long
 
@@ -72,7 +73,7 @@ def say_candidates(trained: TrainedClassifier) -> None:
         what = "images" if isinstance(trained.base, VisionBackbone) else "texts"
         # Of other poolings Transformers has no class for the head either.
         is_family = what == "texts" and is_family_head(trained.head.pooling)
-        alone = ", so the folder is not all of the classifier in Transformers alone; --no-ngrams gives one that is"
+        alone = ", so the folder is not all of the classifier in Transformers alone; `ngrams=False` gives one that is"
         progress.say(said_beside(what, trained.baseline_factor) + (alone if is_family else ""))
     if trained.stopped:
         progress.say(f"went no further: {trained.stopped}")
@@ -115,4 +116,4 @@ def say_what_may_help(evaluation: Evaluation, base: str) -> None:
     if not is_worse and comparison.more_needed is not None:
         return
     if other := _OTHER.get(base):
-        progress.say(f"--base {other} may suit these data better than {base}")
+        progress.say(f"`base={other!r}` may suit these data better than {base}")

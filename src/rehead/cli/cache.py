@@ -1,0 +1,57 @@
+"""`rehead cache`: show or clear the features that fits have computed and kept."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from rehead.cli.terminal import print_aligned, print_json
+from rehead.runtime.wording import counted
+
+EXAMPLE = "rehead cache --clear"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `cache`."""
+    parser.add_argument("--clear", action="store_true", help="remove them; fetched and converted models stay")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print what the cache holds, or clear it."""
+    from rehead.training import cache_room
+
+    result = {"freed_bytes": cache_room.clear()} if options.clear else cache_room.overview()
+    if options.json:
+        print_json(result)
+    elif options.clear:
+        print(f"{cache_room.megabytes(result['freed_bytes'])} freed")
+    else:
+        _print_overview(result)
+
+
+def _print_overview(result: dict[str, Any]) -> None:
+    """Print a line for the features of each model and arithmetic, then the sums."""
+    from rehead.training.cache_room import megabytes
+
+    if result["entries"]:
+        print_aligned(
+            [
+                (
+                    *(str(entry["about"].get(name, "unknown")) for name in ("base", "arithmetic")),
+                    counted(entry["texts"], "text"),
+                    megabytes(entry["bytes"]),
+                    time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["last_used"])),
+                )
+                for entry in result["entries"]
+            ]
+        )
+        print()
+    size = f"{megabytes(result['bytes'])} of at most {megabytes(result['limit_bytes'])} in {result['folder']}"
+    print_aligned(
+        [
+            ("features", size),
+            ("fetched", megabytes(result["fetched_bytes"])),
+            ("converted", megabytes(result["converted_bytes"])),
+        ]
+    )

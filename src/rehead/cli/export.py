@@ -1,0 +1,54 @@
+"""`rehead export`: write a classifier for other programs, once its labels are the same there."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rehead.cli import arguments
+from rehead.cli.terminal import print_json
+from rehead.runtime.wording import escaped
+
+EXAMPLE = "rehead export rehead-model --format onnx -o rehead-onnx"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `export`."""
+    arguments.add_model_folder(parser)
+    parser.add_argument("--format", required=True, choices=("onnx", "transformers"), help="for whom")
+    parser.add_argument("--int8", action="store_true", help="ONNX with weights of 8 bits, if the labels stay")
+    parser.add_argument("--data", metavar="DATA", help="texts to check it on (those it was fitted on, if still there)")
+    parser.add_argument("--text-column", metavar="C", help="column of the texts")
+    arguments.add_output(parser, "rehead-export")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Export, and print how it compares."""
+    from rehead.data.samples import require_source
+
+    if options.data:
+        require_source(options.data)  # before torch is imported, which takes seconds
+    from rehead.export.workflow import export
+
+    result = export(
+        options.model,
+        options.format,
+        options.output,
+        int8=options.int8,
+        data=options.data,
+        text_column=options.text_column,
+    )
+    print_json(result) if options.json else _print_export(result)
+
+
+def _print_export(result: dict[str, Any]) -> None:
+    what, difference, speed = result["what"], result["largest_difference"], result["a_second"]
+    numbers = "8-bit integers" if result["int8"] else "float32"
+    runtime = "onnxruntime" if result["format"] == "onnx" else "Transformers"
+    print(
+        f"{result['same']:,} of {result['compared']:,} {what} keep their labels ({result['agreement']:.2%}); "
+        f"probabilities differ by {difference['probability']:.1e} at most"
+    )
+    print(f"{speed['export']:,.0f} {what} a second in {runtime}, {speed['rehead']:,.0f} in rehead (float32)")
+    size = f"{result['bytes'] / 1e6:,.1f} MB"
+    print(f"model   {escaped(result['output'])} ({result['format']}, {numbers}, {size})")

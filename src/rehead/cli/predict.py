@@ -1,0 +1,131 @@
+"""`rehead predict`: classify a text, lines of stdin, images or tables, and print or write the labels."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rehead.cli import arguments
+from rehead.cli.inputs import is_of_images, read_input
+from rehead.cli.terminal import print_json, shortened
+from rehead.runtime import progress
+from rehead.runtime.errors import DataError, SettingError
+from rehead.runtime.wording import counted, escaped
+
+if TYPE_CHECKING:
+    from rehead.artifact.artifact import Artifact
+
+EXAMPLE = "rehead predict rehead-model new-tickets.csv -o labelled.csv"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `predict`."""
+    arguments.add_model_folder(parser)
+    parser.add_argument(
+        "input",
+        metavar="INPUT",
+        help="a text; a table, a folder of them, or a pattern such as 'logs/*.csv'; sqlite:FILE, duckdb:FILE or "
+        "postgresql://...; an image or a folder of images; - for one text a line from stdin",
+    )
+    parser.add_argument("--text-column", metavar="C", help="column of the texts")
+    parser.add_argument("--query", metavar="SQL", help="of a database: which rows; ORDER BY lets a run go on")
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write a .csv, .tsv, .jsonl or .parquet file; the same command goes on where it was cut off",
+    )
+
+
+def run(options: argparse.Namespace) -> None:
+    """Classify; a table that is written passes in portions, everything else at once."""
+    from rehead.batch import databases, sources
+    from rehead.data import writing
+
+    output = Path(options.output) if options.output else None
+    if output:
+        writing.require_writable(output)
+    elif databases.is_database(options.input):
+        raise SettingError("the rows of a database are written to a file; give one with -o")
+    elif options.query is not None:
+        raise SettingError("`query` is for databases; leave it out")
+    if output is None or not sources.is_table(options.input):
+        _predict_at_once(options, output)
+        return
+    if not databases.is_database(options.input):
+        sources.files_of(options.input, output)  # before torch is imported, which takes seconds
+    from rehead.artifact.loading import load_artifact
+
+    loaded = load_artifact(Path(options.model))
+    if loaded.takes == "images" and is_of_images(options.input, options.text_column):
+        _predict_at_once(options, output, loaded)
+    else:
+        _predict_table(options, output, loaded)
+
+
+def _predict_table(options: argparse.Namespace, output: Path, loaded: Artifact) -> None:
+    from rehead.batch.scoring import score_table
+
+    predictor = loaded.predictor(steady=True, label=None)
+    result = score_table(loaded, predictor, options.input, output, text_column=options.text_column, query=options.query)
+    rows, empty, bad = result["rows"], result["empty"], result["bad_rows"]
+    if empty:
+        are = "row has no text and is" if empty == 1 else "rows have no text and are"
+        progress.warn(f"{empty:,} {are} classified as empty ({result['first_empty']}, ...)")
+    _say_what_is_missing(rows, result["abstained"], result["cut"])
+    if bad:
+        they_are = "it is" if bad == 1 else "they are"
+        progress.warn(f"{counted(bad, 'row')} cannot be read; {they_are} in {result['bad_rows_file']}, with reasons")
+    progress.say(f"{counted(rows, 'prediction')} written to {output}, {result['rows_a_second']:,.0f} rows a second")
+    if options.json:
+        print_json(result)
+
+
+def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: Artifact | None = None) -> None:
+    """Classify a text, lines of stdin, images, or a table that is printed."""
+    from rehead.artifact.loading import load_artifact
+    from rehead.batch import answers
+    from rehead.data import writing
+
+    rows, inputs, column = read_input(options.input, options.text_column, Path(options.model))
+    if not inputs:
+        raise DataError("no text on stdin; write one text a line")
+    loaded = loaded or load_artifact(Path(options.model))
+    scores = loaded.scores(inputs)
+    predictions = answers.answers_of(loaded, scores)
+    _say_what_is_missing(len(inputs), sum(map(answers.is_abstention, predictions)), int((scores.tokens_cut > 0).sum()))
+    if output:
+        answers.require_free(list(rows[0]), answers.names_of(loaded), options.input)
+        results = [row | answers.as_columns(each) for row, each in zip(rows, predictions, strict=True)]
+        writing.write(output, results)
+        progress.say(f"{counted(len(rows), 'prediction')} written to {output}")
+    elif options.json:
+        for prediction in predictions:
+            print(json.dumps(prediction, ensure_ascii=False))
+    else:
+        for row, prediction in zip(rows, predictions, strict=True):
+            print(f"{_answer(prediction)}\t{shortened(row[column] or '')}")
+
+
+def _answer(prediction: dict[str, Any]) -> str:
+    """Return a prediction in a line: label and probability; of several labels each its own."""
+    probabilities = prediction["probabilities"]
+    if "labels" in prediction:
+        labels = prediction["labels"]
+        shown = ";".join(escaped(label) for label in labels)
+        return f"{shown or '-'}\t{';'.join(f'{probabilities[label]:.4f}' for label in labels) or '-'}"
+    label = prediction["label"]
+    certainty = probabilities[label] if label is not None else max(probabilities.values())
+    return f"{'-' if label is None else escaped(label)}\t{certainty:.4f}"
+
+
+def _say_what_is_missing(n: int, abstained: int, cut: int) -> None:
+    """Say, of n texts, how many have no label, and how many were not read to their end."""
+    texts = counted(n, "text")
+    if abstained:
+        progress.say(f"no label for {abstained:,} of {texts}: none is as probable as was asked for")
+    if cut:
+        are, lost = ("is", "lost some of it") if n == 1 else ("are", "lost some of them")
+        progress.warn(f"{cut:,} of {texts} {are} longer than the model takes and {lost}")

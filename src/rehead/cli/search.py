@@ -1,0 +1,71 @@
+"""`rehead search`: look for good settings, then fit with the best."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rehead.cli import arguments
+from rehead.cli.terminal import console, print_json
+from rehead.runtime.wording import counted, escaped
+
+EXAMPLE = "rehead search tickets.csv --trials 30 --budget 1h"
+
+_LISTED_TRIALS = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `search`."""
+    parser.add_argument("data", metavar="DATA", help=f"labelled texts or images: {arguments.DATA}")
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="in all, earlier ones too (%(default)s)")
+    arguments.add_backbone(parser, "as for fit (%(default)s)", default="auto")
+    parser.add_argument(
+        "--budget", type=arguments.duration, metavar="T", help="no trial begins after 90s, 10m, 2h (no end)"
+    )
+    arguments.add_max_length(parser)
+    parser.add_argument("--storage", metavar="FILE", default="rehead-search.sqlite", help="of the trials (%(default)s)")
+    arguments.add_columns(parser)
+    arguments.add_test(parser)
+    arguments.add_seed(parser)
+    arguments.add_output(parser, "rehead-model")
+    arguments.add_verbose(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Search, fit with the best settings, and print both."""
+    from rehead.data.samples import require_source
+
+    for data in filter(None, (options.data, options.test)):
+        require_source(data)  # before torch is imported, which takes seconds
+    from rehead.classifier import Classifier
+    from rehead.cli import evaluation_view
+    from rehead.comparison.search import search
+    from rehead.data.parts import Sources
+    from rehead.workflows.fit import fit
+
+    columns = {"text_column": options.text_column, "label_column": options.label_column}
+    sources = Sources(options.data, test=options.test, **columns)
+    model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
+    found = search(sources, model, n_trials=options.trials, storage=options.storage, budget=options.budget)
+    fitted = fit(sources, found.model, options.output).to_json()
+    if options.json:
+        print_json({**fitted, "search": found.to_json()})
+    else:
+        _print_trials(found.to_json())
+        evaluation_view.print_evaluation(fitted, options.verbose)
+        evaluation_view.print_saved(fitted)
+
+
+def _print_trials(result: dict[str, Any]) -> None:
+    """Print the best trials."""
+    terminal = console()
+    finished = [trial for trial in result["trials"] if trial["state"] == "complete"]
+    n = counted(len(result["trials"]), "trial")
+    terminal.print(f"{n}, {len(finished)} of them to their end; the best by validation loss:")
+    for trial in sorted(finished, key=lambda trial: trial["validation_log_loss"])[:_LISTED_TRIALS]:
+        settings = ", ".join(
+            f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
+            for name, value in trial["settings"].items()
+        )
+        terminal.print(escaped(f"  {trial['validation_log_loss']:.4f}  {settings}"), markup=False)
+    terminal.print()

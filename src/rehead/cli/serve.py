@@ -1,0 +1,77 @@
+"""`rehead serve`: answer over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rehead.runtime import progress
+from rehead.runtime.errors import SettingError
+
+EXAMPLE = "rehead serve tickets=rehead-model --port 8080"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `serve`."""
+    from rehead.serving.settings import MEGABYTE, Limits, ServerSettings
+
+    settings, limits = ServerSettings(), Limits()
+    parser.add_argument(
+        "models",
+        metavar="MODEL",
+        nargs="+",
+        help="[NAME=]FOLDER[@WEIGHT]: folders of one name share its requests; @shadow is asked and not heard",
+    )
+    parser.add_argument("--host", default=settings.host, metavar="H", help="0.0.0.0 for all the network (%(default)s)")
+    parser.add_argument("--port", type=int, default=settings.port, metavar="N", help="0 takes a free one (%(default)s)")
+    parser.add_argument(
+        "--insecure", action="store_true", help="let other machines ask without a key ($REHEAD_API_KEYS)"
+    )
+    parser.add_argument(
+        "--jobs", default=settings.jobs, type=Path, metavar="DIR", help="of files to score (%(default)s)"
+    )
+    for name, kind, default, metavar, about in (
+        ("--max-body", float, limits.body_bytes // MEGABYTE, "MB", "of a request"),
+        ("--max-upload", float, limits.upload_bytes // MEGABYTE, "MB", "of a file"),
+        ("--max-texts", int, limits.texts, "N", "of a request"),
+        ("--max-characters", int, limits.characters, "N", "of a text"),
+        ("--batch-tokens", int, limits.batch_tokens, "N", "scored together, of several requests"),
+        ("--batch-wait", float, limits.batch_milliseconds, "MS", "that a request waits for others"),
+        ("--queue-tokens", int, limits.queue_tokens, "N", "that wait, before 429"),
+    ):
+        parser.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} (%(default)s)")
+    parser.add_argument("--log-texts", action="store_true", help="write texts into the log, too")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Serve until the process is stopped."""
+    try:
+        import fastapi  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise SettingError(f"a server needs {error.name}; pip install 'rehead[serve]'") from None
+    from rehead.serving import server
+    from rehead.serving.models import parse
+    from rehead.serving.settings import MEGABYTE, Limits, ServerSettings, keys_from_environment
+
+    settings = ServerSettings(
+        host=options.host,
+        port=options.port,
+        keys=keys_from_environment(),
+        insecure=options.insecure,
+        log_texts=options.log_texts,
+        jobs=options.jobs,
+        limits=Limits(
+            body_bytes=int(options.max_body * MEGABYTE),
+            upload_bytes=int(options.max_upload * MEGABYTE),
+            texts=options.max_texts,
+            characters=options.max_characters,
+            batch_tokens=options.batch_tokens,
+            batch_milliseconds=options.batch_wait,
+            queue_tokens=options.queue_tokens,
+        ),
+    )
+    progress.show(False)  # the log is for programs
+    server.run(parse(options.models), settings)

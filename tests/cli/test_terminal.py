@@ -1,0 +1,145 @@
+"""What is printed: plurals, columns, and nothing that a terminal would act on."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rehead.cli import evaluation_view, fit, terminal
+from rehead.runtime.wording import counted, escaped
+from tests.cli.running import Finished
+
+HOSTILE = "\x1b[31mred\x07\x9b2J\u202egnp.exe"
+ESCAPED = r"\x1b[31mred\x07\x9b2J\u202egnp.exe"
+
+
+def write_lines(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in rows))
+    return path
+
+
+def test_numbers_have_their_nouns() -> None:
+    assert [counted(n, "row") for n in (0, 1, 2, 1200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
+    assert counted(2, "class", "classes") == "2 classes"
+
+
+def test_control_characters_are_escaped() -> None:
+    assert escaped(HOSTILE) == ESCAPED
+    assert escaped("a\r\nb\tc") == r"a\r\nb\tc"
+    assert escaped("a\nb\x1b", keep="\n") == "a\nb\\x1b"
+
+
+@pytest.mark.parametrize("text", ["Grüße, 世界", "👩\u200d👩\u200d👧 und می\u200cخواهم", "non\u00a0breaking", ""])
+def test_what_is_only_written_stays(text: str) -> None:
+    assert escaped(text) == text
+
+
+def test_a_long_text_is_shortened_to_one_harmless_line() -> None:
+    assert terminal.shortened(f"a\n\tb {HOSTILE}") == f"a b {ESCAPED}"
+    assert len(terminal.shortened("word " * 100)) == 100
+
+
+def test_columns_are_aligned_by_their_width_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_aligned([("a", "1", "x"), ("世界", "200", f"y{HOSTILE} {'z' * 200}")])
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "a     1    x"
+    assert second == f"世界  200  y{ESCAPED} {'z' * 200}"
+
+
+def test_texts_that_are_classified_cannot_change_the_terminal(rehead: Callable[..., Finished], model: Path) -> None:
+    assert rehead("predict", model, f"win {HOSTILE}").out.endswith(f"\twin {ESCAPED}\n")
+
+
+def test_labels_and_rows_of_an_audit_cannot_change_the_terminal(
+    rehead: Callable[..., Finished], tmp_path: Path
+) -> None:
+    rows = [(f"text {i} {HOSTILE}", HOSTILE if i % 2 else "[bold]plain") for i in range(20)]
+    rows.append((rows[0][0], HOSTILE))
+    finished = rehead("inspect", write_lines(tmp_path / "data.jsonl", rows))
+    assert finished.code == 0
+    assert ESCAPED in finished.out
+    assert "[bold]plain" in finished.out
+    for shown in (finished.out, finished.err):
+        assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(shown)
+
+
+def test_a_files_name_in_an_error_cannot_change_the_terminal(rehead: Callable[..., Finished]) -> None:
+    finished = rehead("inspect", f"{HOSTILE}.csv")
+    assert finished.code == 2
+    assert f"{ESCAPED}.csv: no such file" in finished.err
+    assert "\x1b" not in finished.err
+
+
+def test_json_is_not_escaped_twice(rehead: Callable[..., Finished], tmp_path: Path) -> None:
+    rows = [(f"text {i}", HOSTILE if i % 2 else "b") for i in range(20)]
+    result = rehead("inspect", write_lines(tmp_path / "data.jsonl", rows), "--json").json
+    assert HOSTILE in result["classes"]
+
+
+RESULT: dict[str, Any] = {
+    "model": "/tmp/my model",  # noqa: S108
+    "report": "/tmp/my model/report.html",  # noqa: S108
+    "what": "texts",
+    "multilabel": False,
+    "labels": [HOSTILE, "b"],
+    "base": "minilm",
+    "test": {
+        "n": 1,
+        "accuracy": 1.0,
+        "accuracy_ci": [0.2, 1.0],
+        "macro_f1": 1.0,
+        "intervals": {"macro_f1": [0.2, 1.0]},
+        "log_loss": 0.1,
+        "ece": 0.1,
+        "per_class": [{"label": HOSTILE, "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1}],
+        "confusion": [[1, 0], [0, 0]],
+    },
+    "overlap": None,
+    "baselines": None,
+    "baseline_factor": 0.0,
+    "comparison": None,
+    "decisions": {"test": {}, "threshold": None, "costs": None, "abstain_below": 0.0, "coverage": None},
+    "seconds": {"total": 1.0},
+    "flops": 2e12,
+    "peak_rss_bytes": 1e9,
+    "gflops": 80.0,
+    "peak_share": 0.5,
+}
+
+
+def test_arithmetic_is_shown_to_who_asks_for_it(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation_view.print_evaluation(RESULT, verbose=False)
+    out = capsys.readouterr().out
+    assert "accuracy on 1 test text, 95 % interval" in out
+    assert ESCAPED in out
+    assert "FLOP" not in out
+    evaluation_view.print_evaluation(RESULT, verbose=True)
+    out = capsys.readouterr().out
+    assert "2.00 TFLOP" in out
+    assert "80 GFLOP/s, 50% of" in out
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_a_plan_counts_operations_for_who_asks_for_it(capsys: pytest.CaptureFixture[str], verbose: bool) -> None:
+    rows = {"train": 1000, "validation": 10, "test": 10}
+    sizes = {"tokens": 5, "seconds": 3.0, "peak_memory_bytes": 1e9, "features_bytes": 1e6}
+    fit._print_plan({"rows": rows, "trunk_flops": 1e12, "training_flops": 2e12, **sizes}, verbose)
+    out = capsys.readouterr().out
+    assert "1,000 training, 10 validation, 10 test examples" in out
+    assert "5 tokens: about 3 seconds, 1.0 GB of memory and 1 MB of features" in out
+    assert ("3.0 TFLOP, of which 2.0 training" in out) == verbose
+
+
+def test_what_to_do_next_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation_view.print_saved(RESULT)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last == "next    rehead predict '/tmp/my model' \"a text\""
+    evaluation_view.print_saved(RESULT | {"what": "images"})
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" an-image.png")
+
+
+def test_a_result_is_json_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_json({"label": HOSTILE})
+    assert json.loads(capsys.readouterr().out) == {"label": HOSTILE}
