@@ -19,8 +19,8 @@ import torch
 from labelled import read
 
 from rehead.models import heads, loading, packing
-from rehead.models.backbone import Base
-from rehead.models.ragged import Ragged
+from rehead.models.backbone import Backbone
+from rehead.models.sequences import Ragged
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware
 from rehead.training import probe
@@ -53,7 +53,7 @@ def main() -> None:
     print(json.dumps({"ideas": ideas, "losses": losses, "versions": {"torch": torch.__version__}}))
 
 
-def _of_the_pass(base: Base, fast: Base, ids: Ragged, given_back: float) -> list[dict[str, Any]]:
+def _of_the_pass(base: Backbone, fast: Backbone, ids: Ragged, given_back: float) -> list[dict[str, Any]]:
     hardware.keep_freed_memory()
     whole = _seconds(lambda: _pass(fast, ids))
     by_length = ids.take(torch.argsort(ids.lengths))
@@ -80,7 +80,9 @@ def _of_the_pass(base: Base, fast: Base, ids: Ragged, given_back: float) -> list
     ]
 
 
-def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> list[dict[str, Any]]:
+def _of_the_rest(
+    base: Backbone, fast: Backbone, ids: Ragged, labels: torch.Tensor, n_train: int
+) -> list[dict[str, Any]]:
     computing, reading = (_seconds(lambda: _kept(fast, ids)) for _ in range(2))
     _, tokens = _kept(fast, ids)
     trained, training = _copy(base), torch.arange(n_train)
@@ -106,7 +108,7 @@ def _of_the_rest(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_tr
     ]
 
 
-def _losses(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: int) -> dict[str, list[float]]:
+def _losses(base: Backbone, fast: Backbone, ids: Ragged, labels: torch.Tensor, n_train: int) -> dict[str, list[float]]:
     """Validation loss before training the last block and after each epoch."""
     pooled, tokens = _kept(fast, ids)
     everything = torch.arange(len(labels))
@@ -124,7 +126,7 @@ def _losses(base: Base, fast: Base, ids: Ragged, labels: torch.Tensor, n_train: 
     return losses
 
 
-def _kept(base: Base, ids: Ragged) -> tuple[probe.Array, Pieces]:
+def _kept(base: Backbone, ids: Ragged) -> tuple[probe.Array, Pieces]:
     """Pooled features, and token states at the cut; computed once, then read."""
     features = trunk_pass(base, ids, depths=[WHOLE], pooling="last", cut=CUT, shelf=shelf_for(base))
     assert features.tokens is not None
@@ -135,16 +137,16 @@ def _labelled(tokens: Pieces, labels: torch.Tensor, rows: torch.Tensor) -> Label
     return Labelled(Kept(tokens.take(rows)), labels[rows])
 
 
-def _copy(base: Base) -> Base:
+def _copy(base: Backbone) -> Backbone:
     """With weights of its own, which may be trained."""
     return replace(base, model=copy.deepcopy(base.model))
 
 
-def _pass(base: Base, ids: Ragged, depth: int = WHOLE) -> Features:
+def _pass(base: Backbone, ids: Ragged, depth: int = WHOLE) -> Features:
     return trunk_pass(base, ids, depths=[depth], pooling="mean")
 
 
-def _padded(base: Base, ids: Ragged) -> None:
+def _padded(base: Backbone, ids: Ragged) -> None:
     """The Transformers model's own forward pass, on padded batches."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         for rows in torch.arange(len(ids)).split(PADDED):
@@ -152,7 +154,7 @@ def _padded(base: Base, ids: Ragged) -> None:
             padded = torch.nn.utils.rnn.pad_sequence(texts, batch_first=True)
             lengths = ids.lengths[rows]
             mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
-            base.backbone(input_ids=padded, attention_mask=mask, use_cache=False)
+            base.body(input_ids=padded, attention_mask=mask, use_cache=False)
 
 
 def _solve(pooled: probe.Array, labels: torch.Tensor, n_train: int) -> probe.Probe:

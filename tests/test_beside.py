@@ -14,8 +14,9 @@ import torch
 from scipy.special import softmax
 
 from rehead import Classifier
-from rehead.artifact import artifact, predictor
-from rehead.artifact.manifest import DESCRIPTION
+from rehead.artifact import predictor
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import MANIFEST
 from rehead.artifact.predictor import Predictor
 from rehead.evaluation.calibration import Mixture, Stacking
 from rehead.export.workflow import export
@@ -25,6 +26,7 @@ from rehead.runtime.errors import ArtifactError, SettingError
 from rehead.training import beside
 from rehead.workflows.evaluate import evaluate
 from rehead.workflows.fit import fit
+from tests.saved_folders import describe, seal
 from tests.tiny_texts import messages, write_csv, write_messages
 
 FACTOR = 0.7
@@ -48,15 +50,9 @@ def folder(fitted: tuple[Classifier, Path], tmp_path: Path) -> Path:
     return Path(shutil.copytree(fitted[1], tmp_path / "model"))
 
 
-def describe(folder: Path, **changes: Any) -> None:
-    told = {**json.loads((folder / DESCRIPTION).read_text()), **changes}
-    kept = {key: value for key, value in told.items() if value is not ...}
-    (folder / DESCRIPTION).write_text(json.dumps(kept))
-
-
 def of_both(model: Classifier, texts: list[str]) -> np.ndarray:
     """Probabilities by the plain Transformers model and the n-grams."""
-    base, reference = model.artifact_.base, model.artifact_.reference
+    base, reference = model.artifact_.backbone, model.artifact_.reference
     assert reference is not None
     with torch.inference_mode():
         logits = [base.model(**base.tokenizer(text, return_tensors="pt")).logits[0].double().numpy() for text in texts]
@@ -68,18 +64,18 @@ def test_the_logits_of_both_are_added(fitted: tuple[Classifier, Path]) -> None:
     expected = of_both(model, TEXTS)
     np.testing.assert_allclose(model.predict_proba(TEXTS), expected, atol=1e-6)
     np.testing.assert_allclose(Classifier.load(folder).predict_proba(TEXTS), expected, atol=1e-6)
-    alone = Predictor(model.artifact_.base, model.artifact_.head, 64).scores(TEXTS).probabilities
+    alone = Predictor(model.artifact_.backbone, model.artifact_.head, 64).scores(TEXTS).probabilities
     assert np.abs(alone - expected).max() > 0.01
 
 
 @pytest.mark.parametrize("way", ["many", "steady", "serving"])
 def test_in_bfloat16_they_keep_their_labels_and_within_a_hundredth_their_probabilities(
-    way: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, fitted: tuple[Classifier, Path], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(predictor, "_WORTHWHILE", 20)
     model = Classifier.load(folder)
-    expected = of_both(model, TEXTS)
+    expected = of_both(fitted[0], TEXTS)
     scoring = model.artifact_.predictor(steady=way == "steady", serving=way == "serving")
     for texts in (slice(0, 40), slice(3, 30), slice(0, 24)):
         found = scoring.scores(TEXTS[texts]).probabilities
@@ -104,8 +100,11 @@ def test_without_what_the_scores_rest_on_the_folder_is_refused_with_a_cure(gone:
         path.touch()
     if gone == "of another":
         shutil.copy(folder / "model.safetensors", path)
+    with pytest.raises(ArtifactError, match=r"reference\.safetensors is .*; train or copy the model again"):
+        load_artifact(folder)
+    seal(folder)
     with pytest.raises(ArtifactError, match="train or copy again") as refused:
-        artifact.load(folder)
+        load_artifact(folder)
     assert "\n" not in str(refused.value)
     if gone == "missing":
         assert "reference.safetensors is missing" in str(refused.value)
@@ -115,7 +114,7 @@ def test_without_what_the_scores_rest_on_the_folder_is_refused_with_a_cure(gone:
 def test_factors_that_are_none_are_refused(value: Any, folder: Path) -> None:
     describe(folder, baseline_factor=value)
     with pytest.raises(ArtifactError) as refused:
-        artifact.load(folder)
+        load_artifact(folder)
     assert "\n" not in str(refused.value)
     assert "train or copy" in str(refused.value)
 
@@ -123,7 +122,7 @@ def test_factors_that_are_none_are_refused(value: Any, folder: Path) -> None:
 @pytest.mark.parametrize("value", [0, 0.0, 5, 1000])
 def test_factors_of_any_size_give_probabilities(value: float, folder: Path) -> None:
     describe(folder, baseline_factor=value)
-    found = artifact.load(folder).scores(TEXTS).probabilities
+    found = load_artifact(folder).scores(TEXTS).probabilities
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-6)
 
@@ -131,10 +130,11 @@ def test_factors_of_any_size_give_probabilities(value: float, folder: Path) -> N
 def test_folders_from_before_have_nothing_beside_the_head(fitted: tuple[Classifier, Path], folder: Path) -> None:
     describe(folder, baseline_factor=...)
     (folder / "reference.safetensors").unlink()
-    loaded = artifact.load(folder)
+    seal(folder)
+    loaded = load_artifact(folder)
     assert loaded.beside is None
     head = fitted[0].artifact_.head
-    expected = Predictor(fitted[0].artifact_.base, head, 64).scores(TEXTS).probabilities
+    expected = Predictor(fitted[0].artifact_.backbone, head, 64).scores(TEXTS).probabilities
     np.testing.assert_allclose(loaded.scores(TEXTS).probabilities, expected, atol=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_without_ngrams_the_folder_is_a_plain_transformers_model(bases: Callable
 
     model = Classifier(bases("llama"), tune="head", depth=2, pool="last", ngrams=False).fit(*messages(60))
     model.save(tmp_path / "model")
-    assert json.loads((tmp_path / "model" / DESCRIPTION).read_text())["baseline_factor"] == 0
+    assert json.loads((tmp_path / "model" / MANIFEST).read_text())["baseline_factor"] == 0
     classify = pipeline("text-classification", model=str(tmp_path / "model"), top_k=None)
     scores = [{one["label"]: one["score"] for one in told} for told in classify(TEXTS[:5])]
     expected = [[told[label] for label in model.classes_] for told in scores]

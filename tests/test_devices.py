@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.heads import Head, build
 from rehead.models.loading import load
 from rehead.models.packing import Packing
@@ -45,8 +45,8 @@ def test_blocks_make_every_tensor_where_the_states_are(
     # Operations on the meta device refuse tensors of another, so a table made on the CPU would be an error here.
     with torch.inference_mode():
         hidden = base.embed(ids, packing)
-        all_tokens = base.normalise(base.run_blocks(hidden, packing, 0, 4))
-        one_token = base.run_blocks(hidden, packing, 0, 4, only="last" if family in DECODERS else "cls")
+        all_tokens = base.normalise(base.run_layers(hidden, packing, 0, 4))
+        one_token = base.run_layers(hidden, packing, 0, 4, only="last" if family in DECODERS else "cls")
     assert {hidden.device.type, all_tokens.device.type, one_token.device.type} == {"meta"}
     assert hidden.shape == all_tokens.shape == (len(ids), base.hidden_size)
     assert one_token.shape == (len(LENGTHS), base.hidden_size)
@@ -55,7 +55,7 @@ def test_blocks_make_every_tensor_where_the_states_are(
 @pytest.mark.parametrize("family", CONFIGS)
 def test_only_matrix_products_are_converted(family: str, tmp_path: Path) -> None:
     base = load(str(save_tiny_model(tmp_path, family)), 2, seed=0).with_products_in(torch.bfloat16)
-    for block in base.blocks:
+    for block in base.layers:
         for name, weight in block.named_parameters():
             product = weight.dim() == 2 or (name.endswith("bias") and "norm" not in name.lower() and "ln_" not in name)
             assert weight.dtype == (torch.bfloat16 if product else torch.float32), name
@@ -96,7 +96,7 @@ def test_speeds_are_remembered_for_each_machine(empty_cache: Path, monkeypatch: 
     assert len(measured) == 4
 
 
-def with_adapters(copied: Base, head: Head) -> Tail:
+def with_adapters(copied: Backbone, head: Head) -> Tail:
     return Tail.of_adapters(copied, head, 4, lora.attach(copied, 0)[0])
 
 

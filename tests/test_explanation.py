@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from rehead import Classifier
 from rehead.analysis import explanation
 from rehead.analysis.explanation import contributions, explain
-from rehead.artifact import artifact
+from rehead.artifact.artifact import Reference
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
 from rehead.data.examples import Examples
 from rehead.evaluation.baselines import Baselines, learn
 from rehead.models.ngrams import Ngrams
 from rehead.workflows.fit import fit
+from tests.saved_folders import change_manifest
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 
@@ -40,7 +42,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -> None:
     explained = explain(model, "win free lunch")
-    loaded = artifact.load(model)
+    loaded = load_artifact(model)
     label = loaded.labels.index(explained.label)
     whole, without = loaded.scores(["win free lunch", "win  lunch"]).probabilities[:, label]
     expected = np.log(whole / (1 - whole)) - np.log(without / (1 - without))
@@ -53,7 +55,7 @@ def test_weight_is_what_the_words_absence_takes_from_the_log_odds(model: Path) -
 def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with its baseline beside the head, whether or not that helps it."""
     loaded = Classifier.load(model)
-    loaded.artifact_.description["baseline_factor"] = 0.4
+    change_manifest(loaded, baseline_factor=0.4)
     folder = tmp_path_factory.mktemp("explained") / "with-ngrams"
     loaded.save(folder)
     return folder
@@ -62,7 +64,7 @@ def model_with_ngrams(model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.mark.parametrize("text", ["win free, lunch!", "lunch at  noon " * 40, "free", "zebra", " "])
 def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model_with_ngrams: Path, text: str) -> None:
     explained = explain(model_with_ngrams, text)
-    loaded = artifact.load(model_with_ngrams)
+    loaded = load_artifact(model_with_ngrams)
     assert loaded.beside is not None
     baseline, factor = loaded.beside
     logits = baseline.logits([text]) - baseline.logits([""])
@@ -73,12 +75,12 @@ def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model
 
 
 def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(model_with_ngrams: Path) -> None:
-    loaded = artifact.load(model_with_ngrams)
+    loaded = load_artifact(model_with_ngrams)
     weight = np.array([[3.0, 0.0, 1.0]], dtype=np.float32)
     ngrams = Ngrams(np.sort(Ngrams.fit(["win", "win"]).words), np.array([], np.uint64), np.ones(1, np.float32))
     three = Baselines(np.array(0), ngrams, weight, np.zeros(3, np.float32))
     assert loaded.reference is not None
-    other = replace(loaded, reference=replace(loaded.reference, baselines=three))
+    other = replace(loaded, reference=Reference.of(three, loaded.reference.seen))
     (found,) = explanation.ngram_weights(other, " win", [explanation.Piece(1, 4, 0.0)], label=0) or []
     assert found == pytest.approx(0.4 * (3.0 - 0.5))
 
@@ -97,12 +99,12 @@ def test_an_ideograph_is_a_word_of_its_own(tmp_path: Path) -> None:
 
 
 def test_ideographs_share_what_the_ngrams_say_of_their_run(model_with_ngrams: Path) -> None:
-    loaded = artifact.load(model_with_ngrams)
+    loaded = load_artifact(model_with_ngrams)
     labels = np.array([1, 1, 0, 0] * 3)
     train = Examples(SENTENCES, labels, ("ham", "spam"), np.arange(12), "sentences")
     learned = learn(train, train)
     assert loaded.reference is not None
-    other = replace(loaded, reference=replace(loaded.reference, baselines=learned))
+    other = replace(loaded, reference=Reference.of(learned, loaded.reference.seen))
     text = "免费领取 now 吃饭"
     pieces = [explanation.Piece(*span, 0.0) for span in explanation._spans(text, 64)]
     weights = explanation.ngram_weights(other, text, pieces, label=1)
@@ -114,7 +116,7 @@ def test_ideographs_share_what_the_ngrams_say_of_their_run(model_with_ngrams: Pa
 
 def test_without_ngrams_beside_the_head_there_is_nothing_to_say_of_them(model: Path, tmp_path: Path) -> None:
     loaded = Classifier.load(model)
-    loaded.artifact_.description["baseline_factor"] = 0.0
+    change_manifest(loaded, baseline_factor=0.0)
     loaded.save(tmp_path / "alone")
     assert [piece.ngrams for piece in explain(tmp_path / "alone", "win free lunch").pieces] == [None] * 3
 
@@ -147,7 +149,7 @@ def test_weights_of_words_that_add_up_are_found() -> None:
 
 def test_long_text_is_taken_apart_into_runs_of_words(model: Path) -> None:
     text = "lunch at  noon " * 40
-    (pieces,), _ = contributions(artifact.load(model), [text], pieces=10)
+    (pieces,), _ = contributions(load_artifact(model), [text], pieces=10)
     assert len(pieces) == 10
     assert pieces[0].start == 0
     assert text[pieces[0].start : pieces[0].end].split() == ["lunch", "at", "noon"] * 4

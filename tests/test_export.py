@@ -20,7 +20,7 @@ from transformers import pipeline
 
 import rehead
 from rehead import Classifier
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.data.preparation import DataConfig
 from rehead.evaluation import likelihood
 from rehead.evaluation.decisions import SingleLabelRule
@@ -30,6 +30,7 @@ from rehead.models import ngram_hashes
 from rehead.models.ngrams import Ngrams
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from rehead.workflows.fit import fit
+from tests.saved_folders import change_manifest
 from tests.tiny_images import image, save_folders
 from tests.tiny_models import DECODERS, ENCODERS
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -82,7 +83,7 @@ def exported(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_ngrams(model: Classifier, folder: Path, factor: float = 0.4) -> Path:
     """Save a classifier with its baseline beside the head, whether or not that helps it."""
-    model.artifact_.description["baseline_factor"] = factor
+    change_manifest(model, baseline_factor=factor)
     model.save(folder)
     return folder
 
@@ -227,7 +228,7 @@ def assert_readme_agrees(model: Path, exported: Path) -> None:
 def test_ngrams_beside_the_head_are_in_the_graph(saved_with_ngrams: Path, exported_with_ngrams: Path) -> None:
     folder = exported_with_ngrams
     expected = rehead.load(saved_with_ngrams).predict_proba(SCORED)
-    run = onnx_file.Runner(folder, artifact.load(saved_with_ngrams).base)
+    run = onnx_file.Runner(folder, load_artifact(saved_with_ngrams).base)
     np.testing.assert_allclose(likelihood.probabilities(run(SCORED), multilabel=False), expected, atol=1e-5)
     for text, row in zip(SCORED, expected, strict=True):
         np.testing.assert_allclose(likelihood.probabilities(run([text]), multilabel=False)[0], row, atol=1e-5)
@@ -541,7 +542,7 @@ def test_long_texts_are_compared_as_far_as_the_tokens_go(
     saved: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(comparison, "_TOKENS", 10)
-    classifier = artifact.load(saved)
+    classifier = load_artifact(saved)
     found = comparison.reference(classifier, inputs.read(str(data), None, told_of(saved), saved)[0])
     assert len(found.inputs) == 3  # of three tokens each
     expected = classifier.scores(found.inputs).probabilities

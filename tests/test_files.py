@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rehead.runtime.files import cache_folder, locked, new_folder, sha256_of, sweep_partial, write_file
+from rehead.runtime import files
+from rehead.runtime.files import cache_folder, locked, new_folder, restore, sha256_of, sweep_partial, write_file
 
 
 def names(folder: Path) -> list[str]:
@@ -197,3 +198,60 @@ def test_cache_is_where_the_user_wants_it(empty_cache: Path, monkeypatch: pytest
     assert cache_folder() == empty_cache
     monkeypatch.setenv("REHEAD_CACHE", "")
     assert cache_folder().name == "rehead"
+
+
+def test_the_next_writer_sweeps_what_a_killed_one_left_and_spares_what_is_being_written(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED, tmp_path / "out"], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"writing\n"
+        with new_folder(tmp_path / "out") as partial:
+            (partial / "other").touch()
+        assert len(names(tmp_path)) == 2  # the other process goes on
+        process.send_signal(signal.SIGKILL)
+    with new_folder(tmp_path / "out") as partial:
+        (partial / "new").touch()
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["new"]
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_is_replaced_whether_or_not_the_system_exchanges_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool
+) -> None:
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchange", lambda first, second: False)
+    for name in ("old", "new"):
+        with new_folder(tmp_path / "out") as partial:
+            (partial / name).touch()
+    assert names(tmp_path / "out") == ["new"]
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges names")
+def test_at_no_time_is_there_no_folder(tmp_path: Path) -> None:
+    out, absent, done = tmp_path / "out", [], threading.Event()
+    with new_folder(out) as partial:
+        (partial / "a").touch()
+
+    def watch() -> None:
+        while not done.is_set():
+            if not (out / "a").exists():
+                absent.append(True)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for _ in range(50):
+        with new_folder(out) as partial:
+            (partial / "a").touch()
+    done.set()
+    watcher.join()
+    assert not absent
+
+
+def test_a_folder_whose_writer_was_killed_between_two_renames_gets_its_name_back(tmp_path: Path) -> None:
+    retired = tmp_path / ".rehead-retired-out-abc_123" / "out"
+    retired.mkdir(parents=True)
+    (retired / "kept").touch()
+    restore(tmp_path / "out")
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "out") == ["kept"]

@@ -55,7 +55,7 @@ def test_pooling_that_does_not_suit_the_base_is_refused(tmp_path: Path, family: 
 def test_an_encoders_mean_has_one_length_however_long_it_was(tmp_path: Path, pooling: str) -> None:
     base = load(str(save_tiny_model(tmp_path, "bert")), 2, seed=0)
     head = heads.build(base, pooling, 2, seed=0)
-    parts = heads.halves(pooling, base.whole) * len(head.reads)
+    parts = heads.halves(pooling, base.summary_position) * len(head.reads)
     pooled = torch.randn(5, len(parts) * base.hidden_size)
     for part, before, after in zip(
         parts, pooled.chunk(len(parts), -1), head.projection(pooled).chunk(len(parts), -1), strict=True

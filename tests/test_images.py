@@ -23,7 +23,7 @@ from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines
 from rehead.models.image_transforms import Pixels, Transform
 from rehead.models.loading import load
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
 from rehead.runtime import hardware
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training import strategies
@@ -173,10 +173,10 @@ def test_views_are_averaged_in_prediction_where_that_is_asked_for(data: Path, vi
     loaded = rehead.load(str(tmp_path / "model"))
     new = as_image_input(image("upright", 7), 1)
     assert new is not None
-    base, head = loaded.artifact_.base, loaded.artifact_.head
+    base, head = loaded.artifact_.backbone, loaded.artifact_.head
     logits = []
     for view in range(3):
-        encoded = encode(base, [new], 512, views=[[view]])
+        encoded = encode_inputs(base, [new], 512, views=[[view]])
         with torch.inference_mode():
             logits.append(head(trunk_pass(base, encoded.ids, depths=[2], pooling="mean").seen))
     expected = torch.softmax(torch.stack(logits).mean(0), dim=1)

@@ -15,9 +15,9 @@ from sklearn.base import clone
 import rehead
 from rehead import Classifier
 from rehead.analysis.label_study import label_errors
-from rehead.artifact import artifact
 from rehead.artifact.artifact import NgramArtifact
-from rehead.artifact.manifest import DESCRIPTION
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import MANIFEST
 from rehead.artifact.predictor import NgramPredictor
 from rehead.data.preparation import DataConfig
 from rehead.evaluation.baselines import Baselines
@@ -78,14 +78,14 @@ def test_probabilities_are_those_of_the_baseline_beside_another_fit_but_for_the_
     base = save_tiny_model(tmp_path / "base", "llama")
     other = fit(data, Classifier(str(base), tune="head", depth=1, pool="mean")).model.artifact_
     found = fit(data, Classifier("tfidf"))
-    alone, told = found.model.artifact_, found.model.artifact_.description
+    alone, told = found.model.artifact_, found.model.artifact_.manifest
     assert other.reference is not None
     baseline = other.reference.baselines
     assert isinstance(baseline, Baselines)
-    uncalibrated = at_temperature(alone.scores(UNSEEN).probabilities, 1 / told["temperature"], alone.multilabel)
+    uncalibrated = at_temperature(alone.scores(UNSEEN).probabilities, 1 / told.temperature, alone.multilabel)
     np.testing.assert_allclose(uncalibrated, baseline.probabilities(UNSEEN), atol=1e-6)
-    assert told["temperature"] != 1
-    assert told["multilabel"] == (write is write_several)
+    assert told.temperature != 1
+    assert told.multilabel == (write is write_several)
     assert found.evaluation.test.accuracy == found.evaluation.baselines["tfidf"].accuracy
 
 
@@ -153,7 +153,7 @@ def test_from_the_command_line_to_predictions(
     assert facts["comparison"]["verdict"].startswith("better than the majority class, p < 0.001")
     assert facts["calibration"]["temperature"] > 0
     assert {file.name for file in (tmp_path / "model").iterdir()} == {
-        *("README.md", "report.html", "split.json", DESCRIPTION),
+        *("README.md", "report.html", "split.json", MANIFEST),
         *("model.safetensors", "reference.safetensors", "fingerprint.safetensors"),
     }
     code, out, _ = in_process("predict", tmp_path / "model", "win a free prize", "--json")
@@ -304,14 +304,14 @@ def test_a_folder_that_contradicts_itself_is_refused(
     model: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     shutil.copytree(model, tmp_path / "model")
-    told = json.loads((tmp_path / "model" / DESCRIPTION).read_text())
-    (tmp_path / "model" / DESCRIPTION).write_text(json.dumps(told | changes))
+    told = json.loads((tmp_path / "model" / MANIFEST).read_text())
+    (tmp_path / "model" / MANIFEST).write_text(json.dumps(told | changes))
     with pytest.raises(ArtifactError, match=message):
-        artifact.load(tmp_path / "model")
+        load_artifact(tmp_path / "model")
 
 
 def test_what_is_saved_is_the_regression_once(model: Path) -> None:
-    loaded = artifact.load(model)
+    loaded = load_artifact(model)
     assert isinstance(loaded, NgramArtifact)
     assert isinstance(loaded.predictor(), NgramPredictor)
     assert loaded.reference is not None

@@ -118,13 +118,13 @@ def test_features_are_those_of_the_cpu(family: str, tmp_path: Path, on_cpu: OnCp
 @pytest.mark.parametrize("family", VISION_CONFIGS)
 def test_features_of_images_are_those_of_the_cpu(family: str, tmp_path: Path, on_cpu: OnCpu) -> None:
     from rehead.data.images import ImageInput, as_image_input
-    from rehead.models.reading import encode as encode_any
+    from rehead.models.model_inputs import encode_inputs
 
     base = load(str(save_tiny_vision_model(tmp_path, family)), 2, seed=0)
     generator = np.random.default_rng(0)
     images = [as_image_input(generator.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8), i) for i in range(12)]
-    ids = encode_any(base, [image for image in images if isinstance(image, ImageInput)], 0).ids
-    depth = len(base.blocks)
+    ids = encode_inputs(base, [image for image in images if isinstance(image, ImageInput)], 0).ids
+    depth = len(base.layers)
     arguments: dict[str, Any] = {"depths": [depth // 2, depth], "pooling": "mean"}
     plain, fast = base.with_products_in(torch.float32), base.with_products_in(torch.bfloat16)
     there, in_bf16 = (trunk_pass(each, ids, **arguments) for each in (plain, fast))

@@ -8,10 +8,10 @@ import torch
 
 from rehead.artifact import predictor
 from rehead.artifact.predictor import Predictor
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.heads import Head, build
 from rehead.models.loading import load
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
 from rehead.runtime import hardware
 from tests.tiny_models import WORDS, save_tiny_model
 
@@ -20,7 +20,7 @@ TEXTS = [" ".join(WORDS[(i + j * j) % len(WORDS)] for j in range(1 + i % 12)) fo
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> tuple[Base, Head]:
+def model(tmp_path: Path) -> tuple[Backbone, Head]:
     base = load(str(save_tiny_model(tmp_path, "llama")), 3, seed=0)
     return base, build(base, "last", 3, seed=0)
 
@@ -32,7 +32,7 @@ def native_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "_WORTHWHILE", 20)
 
 
-def of_transformers(base: Base, texts: list[str]) -> np.ndarray:
+def of_transformers(base: Backbone, texts: list[str]) -> np.ndarray:
     rows = []
     with torch.inference_mode():
         for text in texts:
@@ -40,7 +40,7 @@ def of_transformers(base: Base, texts: list[str]) -> np.ndarray:
     return torch.stack(rows).numpy()
 
 
-def test_scores_are_those_of_the_plain_model(model: tuple[Base, Head]) -> None:
+def test_scores_are_those_of_the_plain_model(model: tuple[Backbone, Head]) -> None:
     base, head = model
     # The head of a `last` pooling is the Transformers model's own layer.
     assert head.linear.weight is base.model.score.weight
@@ -48,14 +48,14 @@ def test_scores_are_those_of_the_plain_model(model: tuple[Base, Head]) -> None:
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_few_texts_are_scored_in_float32(model: tuple[Base, Head]) -> None:
+def test_few_texts_are_scored_in_float32(model: tuple[Backbone, Head]) -> None:
     base, head = model
     scores = Predictor(base, head, 64).scores(TEXTS[:19])
     assert np.allclose(scores.probabilities, of_transformers(base, TEXTS[:19]), atol=1e-6)
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_many_texts_keep_their_labels_and_within_a_hundredth_their_probabilities(model: tuple[Base, Head]) -> None:
+def test_many_texts_keep_their_labels_and_within_a_hundredth_their_probabilities(model: tuple[Backbone, Head]) -> None:
     base, head = model
     fast, plain = Predictor(base, head, 64).scores(TEXTS).probabilities, of_transformers(base, TEXTS)
     assert (fast.argmax(1) == plain.argmax(1)).all()
@@ -64,7 +64,7 @@ def test_many_texts_keep_their_labels_and_within_a_hundredth_their_probabilities
 
 @pytest.mark.usefixtures("native_bf16")
 def test_where_rounding_matters_is_decided_by_its_measured_size(
-    model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch
+    model: tuple[Backbone, Head], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, head = model
     plain = of_transformers(base, TEXTS)
@@ -78,7 +78,7 @@ def test_where_rounding_matters_is_decided_by_its_measured_size(
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_portions_make_no_difference(model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_portions_make_no_difference(model: tuple[Backbone, Head], monkeypatch: pytest.MonkeyPatch) -> None:
     base, head = model
     whole = Predictor(base, head, 5).scores(TEXTS)
     monkeypatch.setattr(predictor, "_CHUNK", 25)  # the second portion is too small for bfloat16
@@ -88,7 +88,7 @@ def test_portions_make_no_difference(model: tuple[Base, Head], monkeypatch: pyte
     assert parts.tokens_cut.sum() == sum(max(0, len(text.split()) - 5) for text in TEXTS)
 
 
-def test_repeated_texts_pass_once(model: tuple[Base, Head]) -> None:
+def test_repeated_texts_pass_once(model: tuple[Backbone, Head]) -> None:
     base, head = model
     once, often = Predictor(base, head, 64).scores(TEXTS[:1]), Predictor(base, head, 64).scores(TEXTS[:1] * 9)
     assert often.flops == once.flops
@@ -96,7 +96,7 @@ def test_repeated_texts_pass_once(model: tuple[Base, Head]) -> None:
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(model: tuple[Base, Head]) -> None:
+def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(model: tuple[Backbone, Head]) -> None:
     base, head = model
     steady = Predictor(base, head, 64, steady=True)
     plain = of_transformers(base, TEXTS)
@@ -108,14 +108,14 @@ def test_one_that_is_asked_again_and_again_is_exact_until_it_knows_the_rounding(
 
 
 @pytest.mark.parametrize("multilabel", [False, True])
-def test_drift_is_told_from_texts_that_differ(multilabel: bool, model: tuple[Base, Head]) -> None:
+def test_drift_is_told_from_texts_that_differ(multilabel: bool, model: tuple[Backbone, Head]) -> None:
     base, _ = model
     generator = np.random.default_rng(0)
     drift = predictor._Drift(2, multilabel, 2000)
     bounds = []
     for n in (predictor._SAMPLE - 1, 1, 84, 1900):
         numbers = [len(bounds) * 2000 + i for i in range(n)]
-        texts = encode(base, [" ".join(WORDS[int(digit)] for digit in f"{number:05}") for number in numbers], 64)
+        texts = encode_inputs(base, [" ".join(WORDS[int(digit)] for digit in f"{number:05}") for number in numbers], 64)
         assert len(drift.unseen(texts)) == n
         exact = generator.normal(size=(n, 2)).astype(np.float32)
         moved = np.stack([generator.normal(scale=0.02, size=n), np.zeros(n)], axis=1)
@@ -132,7 +132,7 @@ def test_drift_is_told_from_texts_that_differ(multilabel: bool, model: tuple[Bas
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_a_text_that_comes_again_and_again_says_nothing_of_others(model: tuple[Base, Head]) -> None:
+def test_a_text_that_comes_again_and_again_says_nothing_of_others(model: tuple[Backbone, Head]) -> None:
     base, head = model
     server = Predictor(base, head, 64, serving=True)
     plain = of_transformers(base, TEXTS[:1])
@@ -145,7 +145,7 @@ def test_a_text_that_comes_again_and_again_says_nothing_of_others(model: tuple[B
 
 @pytest.mark.parametrize("in_bf16", [False, True])
 def test_features_are_what_the_head_sees(
-    in_bf16: bool, model: tuple[Base, Head], monkeypatch: pytest.MonkeyPatch
+    in_bf16: bool, model: tuple[Backbone, Head], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     base, head = model
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.bfloat16 if in_bf16 else torch.float32)

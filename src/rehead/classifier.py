@@ -1,16 +1,16 @@
-"""The estimator: scikit-learn's contract around trunk, tail and head."""
+"""Be a scikit-learn estimator around backbone and head."""
 
 from __future__ import annotations
 
 import platform
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +18,16 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
-from rehead.artifact.manifest import FORMAT
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import Manifest
+from rehead.artifact.saving import Sidecar, save_artifact
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable, without_empty
 from rehead.data.images import ImageInput, as_image_input, require_usable
 from rehead.data.labels import classes_among, restored, strata
 from rehead.data.lines import SURROGATE
 from rehead.data.splits import stratified
-from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.models.registry import AUTO, TFIDF
@@ -43,8 +43,51 @@ from rehead.training.resumption import Resumption
 
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8
-# Of what is given to `fit`, so much is held out to choose regularisation, depth and epoch: 10 of 80 parts.
+# The share of the examples of `fit` that is held out to choose regularisation, depth and epoch: 10 of 80 parts.
 _VALIDATION_SHARE = 0.125
+
+
+class _Constraint(NamedTuple):
+    """What a parameter may be, as a check and in words."""
+
+    holds: Callable[[Any], bool]
+    words: str
+
+    def or_none(self) -> _Constraint:
+        return _Constraint(lambda value: value is None or self.holds(value), self.words)
+
+
+def _whole(least: int) -> _Constraint:
+    return _Constraint(
+        lambda value: isinstance(value, Integral) and int(value) >= least, f"a whole number from {least}"
+    )
+
+
+def _positive(words: str) -> _Constraint:
+    return _Constraint(lambda value: isinstance(value, Real) and float(value) > 0, words)
+
+
+def _one_of(values: tuple[str, ...]) -> _Constraint:
+    return _Constraint(lambda value: value in values, f"one of {', '.join(values)}")
+
+
+# Of the parameters of `Classifier`. What `tune`, `depth` and `pool` may be depends on the backbone and on each other,
+# and is checked where it is known.
+_CONSTRAINTS = {
+    "max_length": _whole(1),
+    "epochs": _whole(1).or_none(),
+    "batch_size": _whole(1).or_none(),
+    "views": _whole(1).or_none(),
+    "random_state": _whole(0),
+    "learning_rate": _positive("above 0").or_none(),
+    "label_smoothing": _Constraint(
+        lambda value: isinstance(value, Real) and 0 <= float(value) < 1, "from 0 to below 1"
+    ),
+    "long": _one_of(LONG),
+    "class_weight": _Constraint(lambda value: value in (None, "balanced"), "balanced or None"),
+    "budget": _positive("a number of seconds above 0").or_none(),
+    "preset": _one_of(PRESETS),
+}
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
@@ -132,7 +175,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.random_state = random_state
 
     def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
-        """Trains on texts, or images, and their labels, of which an eighth is held out for validation.
+        """Train on texts, or images, and their labels, of which an eighth is held out for validation.
 
         Repeated texts (up to white space and case) are used once, empty ones not at all; see `dropped_`.
 
@@ -147,8 +190,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         begun = time.perf_counter()
         inputs = _as_inputs(X)
-        texts = [given if isinstance(given, str) else given.name for given in inputs]
-        pictures = [given for given in inputs if isinstance(given, ImageInput)] or None
+        texts = [each if isinstance(each, str) else each.name for each in inputs]
+        pictures = [each for each in inputs if isinstance(each, ImageInput)] or None
         if pictures:
             require_usable(pictures)
         if len(y) != len(texts):
@@ -214,20 +257,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.depth_, self.pool_ = result.structure["depth"], result.structure["pool"]
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
         seen = fingerprints([*data.train.inputs, *validation.inputs])
-        description = self._description(result, data)
+        manifest = self._manifest(result, data)
         self._artifact: Artifact
         if isinstance(result, TrainedNgrams):
-            reference = Reference(result.regression, seen)
-            self._artifact = NgramArtifact(regression=result.regression, description=description, reference=reference)
+            reference = Reference.of(result.regression, seen)
+            self._artifact = NgramArtifact(regression=result.regression, manifest=manifest, reference=reference)
         else:
             assert isinstance(data, EncodedData)
-            reference = Reference(_of_all(data, baseline) if result.refitted else baseline, seen)
+            reference = Reference.of(_of_all(data, baseline) if result.refitted else baseline, seen)
             self._artifact = NetworkArtifact(
-                base=result.base,
-                head=result.head,
-                description=description,
-                reference=reference,
-                adapters=result.adapters,
+                backbone=result.base, head=result.head, manifest=manifest, reference=reference, adapters=result.adapters
             )
         # The longest reach as far as a window of attention does.
         if validation.images is None:
@@ -237,17 +276,28 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return result
 
     def predict_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
-        """(n, n_classes) probabilities, columns in the order of `classes_`; they add up to 1 unless a text may have
-        several labels.
+        """Return the probability of each class for each text.
+
+        Args:
+            X: n texts or images, as for `fit`.
+
+        Returns:
+            (n, n_classes) float64, columns in the order of `classes_`; rows add up to 1 unless a text may have several
+            labels.
         """
         check_is_fitted(self)
         return self._artifact.scores(_as_inputs(X)).probabilities
 
     def predict(self, X: Sequence[Any]) -> npt.NDArray[Any]:
-        """(n,) a label for each text: the most probable one, or what the rule that the classifier was saved with says.
+        """Return a label for each text: the most probable one, or what the classifier's saved rule says.
 
-        Where a text may have several labels, (n, n_classes) of 0 and 1, columns in the order of `classes_`.
         A rule's abstention is not heeded here, where every text needs a label; see `predict_proba`.
+
+        Args:
+            X: n texts or images, as for `fit`.
+
+        Returns:
+            (n,) labels; where a text may have several, (n, n_classes) of 0 and 1, columns in the order of `classes_`.
         """
         probabilities = self.predict_proba(X)
         chosen = self._artifact.rule.without_abstention().choose(probabilities)
@@ -264,50 +314,45 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self,
         folder: str | Path,
         *,
-        fingerprint: ReferenceProfile | None = None,
-        facts: dict[str, Any] | None = None,
-        documents: dict[str, str] | None = None,
+        sidecars: Sequence[Sidecar] = (),
+        entries: Mapping[str, Any] | None = None,
+        documents: Mapping[str, str] | None = None,
     ) -> None:
-        """Saves the classifier as a folder; see `rehead.artifact.artifact` for what is in it.
+        """Save the classifier as a folder; see `rehead.artifact.artifact` for what is in it.
+
+        A classifier that was loaded takes along all that lies in its folder.
 
         Args:
             folder: a new folder, or one that holds a rehead model already, which is replaced.
-            fingerprint: what later inputs are compared with; by default what the classifier was loaded with.
-            facts: further entries of rehead.json.
+            sidecars: what else is written there, such as a fingerprint that later inputs are compared with.
+            entries: further entries of rehead.json.
             documents: further text files by name.
 
         Raises:
             ArtifactError: the folder cannot be written, or what was written does not score as it should.
         """
         check_is_fitted(self)
-        description = {**self._artifact.description, "label_type": self.classes_.dtype.kind, **(facts or {})}
-        complete = replace(
-            self._artifact, description=description, fingerprint=fingerprint or self._artifact.fingerprint
-        )
-        artifact.save(complete, Path(folder), documents or {}, self._sample)
+        named = {"label_type": self.classes_.dtype.kind, **(entries or {})}
+        complete = replace(self._artifact, manifest=self._artifact.manifest.with_entries(named))
+        save_artifact(complete, Path(folder), documents or {}, self._sample, sidecars)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Loads what `save` wrote.
+        """Load what `save` wrote.
 
         Raises:
             ArtifactError: the folder is not a saved classifier.
         """
-        loaded = artifact.load(Path(folder))
-        description = loaded.description
+        loaded = load_artifact(Path(folder))
+        manifest = loaded.manifest
         asked = ("tune", "depth", "pool", "max_length", "long", "views", "average_views")
-        settings = {name: description[name] for name in asked if description[name] is not None}
-        if AND in description["tune"]:
+        settings = {name: value for name in asked if (value := getattr(manifest, name)) is not None}
+        if AND in manifest.tune:
             settings["tune"] = "auto"  # which alone makes means
-        model = cls(
-            description["base"],
-            **settings,
-            **description["recipe"],
-            random_state=description["seed"],
-        )
-        model.classes_ = restored(loaded.labels, description["label_type"])
-        model.depth_, model.pool_ = description["depth"], description["pool"]
-        model.validation_log_loss_ = description["validation_log_loss"]
+        model = cls(manifest.base, **settings, **manifest.recipe, random_state=manifest.seed)
+        model.classes_ = restored(loaded.labels, manifest.label_type)
+        model.depth_, model.pool_ = manifest.depth, manifest.pool
+        model.validation_log_loss_ = manifest.validation_log_loss
         model.dropped_ = {}
         model._artifact = loaded
         model._sample = loaded.sample
@@ -319,25 +364,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises:
             SettingError: one of them makes no sense.
         """
-        whole = {"max_length": 1, "epochs": 1, "batch_size": 1, "views": 1, "random_state": 0}
-        for name, least in whole.items():
+        for name, constraint in _CONSTRAINTS.items():
             value = getattr(self, name)
-            if value is None and name in ("epochs", "batch_size", "views"):
-                continue
-            if not isinstance(value, Integral) or value < least:
-                raise SettingError(f"`{name}` must be a whole number from {least}, not {value!r}")
-        if self.learning_rate is not None and not self.learning_rate > 0:
-            raise SettingError(f"`learning_rate` must be above 0, not {self.learning_rate!r}")
-        if not 0 <= self.label_smoothing < 1:
-            raise SettingError(f"`label_smoothing` must be from 0 to below 1, not {self.label_smoothing!r}")
-        if self.long not in LONG:
-            raise SettingError(f"`long` must be one of {', '.join(LONG)}, not {self.long!r}")
-        if self.class_weight not in (None, "balanced"):
-            raise SettingError(f"`class_weight` must be balanced or None, not {self.class_weight!r}")
-        if self.budget is not None and not self.budget > 0:
-            raise SettingError(f"`budget` must be a number of seconds above 0, not {self.budget!r}")
-        if self.preset not in PRESETS:
-            raise SettingError(f"`preset` must be one of {', '.join(PRESETS)}, not {self.preset!r}")
+            if not constraint.holds(value):
+                raise SettingError(f"`{name}` must be {constraint.words}, not {value!r}")
         config = TrainingConfig(
             base=self.base,
             tune=self.tune,
@@ -361,26 +391,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             ngrams_alone.require_no_layers(config)
         return config
 
-    def _description(self, result: TrainedClassifier, data: EncodedData | NgramData) -> dict[str, Any]:
+    def _manifest(self, result: TrainedClassifier, data: EncodedData | NgramData) -> Manifest:
         import torch
         import transformers
 
         config = data.config
-        return {
-            "format": FORMAT,
-            "base": config.base,
-            "tune": result.tune,
-            "max_length": config.max_length,
-            "long": config.long,
-            "views": config.views,
-            "average_views": config.average_views,
-            **result.structure,
-            "baseline_factor": result.baseline_factor,
-            "temperature": result.temperature,
-            "labels": list(data.train.label_names),
-            "multilabel": data.train.multilabel,
-            "seed": config.seed,
-            "recipe": {
+        return Manifest(
+            base=config.base,
+            tune=result.tune,
+            average_views=config.average_views,
+            baseline_factor=result.baseline_factor,
+            temperature=result.temperature,
+            labels=tuple(data.train.label_names),
+            multilabel=data.train.multilabel,
+            seed=config.seed,
+            recipe={
                 "preset": config.preset,
                 "ngrams": config.ngrams,
                 "epochs": config.epochs,
@@ -389,14 +414,15 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "label_smoothing": config.label_smoothing,
                 "class_weight": self.class_weight,
             },
-            "validation_log_loss": self.validation_log_loss_,
-            "versions": {
+            validation_log_loss=self.validation_log_loss_,
+            versions={
                 "rehead": version("rehead"),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
             },
-        }
+            **{"max_length": config.max_length, "long": config.long, "views": config.views, **result.structure},
+        )
 
 
 def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
@@ -411,16 +437,16 @@ def _as_inputs(X: Sequence[Any]) -> list[str] | list[ImageInput]:
         raise DataError("X is one text; give a list of texts")
     if getattr(X, "ndim", 1) not in (1, 4):
         raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
-    given = list(X)
-    if given and not isinstance(given[0], str):
-        pictures = [as_image_input(value, number) for number, value in enumerate(given, start=1)]
+    inputs = list(X)
+    if inputs and not isinstance(inputs[0], str):
+        pictures = [as_image_input(value, number) for number, value in enumerate(inputs, start=1)]
         if None not in pictures:
             return [picture for picture in pictures if picture is not None]
-    for number, text in enumerate(given, start=1):
+    for number, text in enumerate(inputs, start=1):
         if not isinstance(text, str):
             raise DataError(
                 f"X row {number} is a {type(text).__name__}, not a text; give a list of strings, or of images"
             )
         if not text.isascii() and SURROGATE.search(text):
             raise DataError(f"X row {number} holds half a surrogate pair or a byte that is not UTF-8; remove it")
-    return given
+    return inputs

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from rehead import Classifier
-from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Predictor
 from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
@@ -24,7 +24,7 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="package")
 def model(model_folder: Path) -> Artifact:
-    return artifact.load(model_folder)
+    return load_artifact(model_folder)
 
 
 @pytest.fixture(scope="package")

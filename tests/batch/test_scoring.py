@@ -210,7 +210,7 @@ def test_a_run_over_something_else_begins_anew_and_says_why(
 
 def test_another_model_begins_anew(model: Artifact, predictor: Predictor, data: Path, tmp_path: Path) -> None:
     interrupt(model, predictor, data, tmp_path / "out.csv")
-    other = replace(model, description=model.description | {"weights_sha256": "0"})
+    other = replace(model, manifest=replace(model.manifest, weights_sha256="0"))
     assert resume(other, predictor, data, tmp_path / "out.csv")["resumed_rows"] == 0
 
 

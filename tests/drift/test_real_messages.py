@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from rehead import Classifier
-from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
 from rehead.cli import drift as drift_command
 from rehead.data import samples
 from rehead.drift import workflow
 from rehead.drift.detector import Detector, drifted
+from rehead.drift.reference import ReferenceProfile
 from rehead.workflows.fit import fit
 from tests.tiny_texts import write_csv
 
@@ -41,11 +42,11 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
     data = write_csv(folder / "half.csv", table.columns, [rows[i] for i in order[:half]])
     fit(str(data), Classifier("minilm", tune="head"), folder / "model")
     at = max(range(len(table.columns)), key=lambda column: sum(len(row[column]) for row in rows))
-    return Fitted(folder / "model", artifact.load(folder / "model"), [rows[i][at] for i in order[half:]])
+    return Fitted(folder / "model", load_artifact(folder / "model"), [rows[i][at] for i in order[half:]])
 
 
 def test_two_hundred_samples_of_unseen_messages_raise_at_most_four_alarms(fitted: Fitted) -> None:
-    fingerprint = fitted.model.fingerprint
+    fingerprint = ReferenceProfile.beside(fitted.model)
     assert fingerprint is not None
     scores = fitted.model.predictor().scores(fitted.unseen, keep_features=True)
     assert scores.features is not None

@@ -11,7 +11,8 @@ import pytest
 
 import rehead
 from rehead import Classifier
-from rehead.artifact import artifact, predictor
+from rehead.artifact import predictor
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Predictor
 from rehead.cli import drift as drift_command
 from rehead.data.preparation import DataConfig
@@ -20,6 +21,7 @@ from rehead.drift.monitor import Monitor
 from rehead.drift.reference import FILE, ReferenceProfile
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from rehead.workflows.fit import fit
+from tests.saved_folders import seal
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -68,11 +70,12 @@ def test_a_fit_leaves_a_fingerprint_of_what_was_held_out(model: Path) -> None:
 
 
 def test_what_is_held_out_looks_as_it_does_when_the_classifier_is_loaded_again(model: Path) -> None:
-    loaded = artifact.load(model)
-    assert loaded.fingerprint is not None
+    loaded = load_artifact(model)
+    fingerprint = ReferenceProfile.beside(loaded)
+    assert fingerprint is not None
     texts = messages(50, N_LEARNED)[0]
-    observed = loaded.fingerprint.observed(texts, loaded.predictor().scores(texts, keep_features=True))
-    assert np.abs(observed.features).max() < 3 * np.abs(loaded.fingerprint.features).max()
+    observed = fingerprint.observed(texts, loaded.predictor().scores(texts, keep_features=True))
+    assert np.abs(observed.features).max() < 3 * np.abs(fingerprint.features).max()
 
 
 def test_texts_of_the_same_source_are_no_drift_and_others_are(model: Path) -> None:
@@ -170,20 +173,25 @@ def test_a_damaged_fingerprint_is_an_error_of_one_line(model: Path, base: str, t
     rehead.load(str(model)).save(copy)
     assert (copy / FILE).read_bytes() == (model / FILE).read_bytes()
     (copy / FILE).write_bytes((model / FILE).read_bytes()[:-100])
-    with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors") as refused:
-        artifact.load(copy)
+    loaded = load_artifact(copy)  # which prediction does not read it for
+    with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors is not the file that was saved") as refused:
+        ReferenceProfile.beside(loaded)
     assert "\n" not in str(refused.value)
+    seal(copy)
+    with pytest.raises(ArtifactError, match=r"fingerprint\.safetensors is damaged"):
+        workflow.drift(copy, messages(150)[0])
     three = write_csv(tmp_path / "3.csv", ["text", "label"], [(t, "abc"[i % 3]) for i, t in enumerate(messages(90)[0])])
     fit(str(three), Classifier(base, tune="head", depth=1), tmp_path / "three")
     (copy / FILE).write_bytes((tmp_path / "three" / FILE).read_bytes())
+    seal(copy)
     with pytest.raises(ArtifactError, match="another classifier's"):
-        artifact.load(copy)
+        workflow.drift(copy, messages(150)[0])
 
 
 def test_a_classifier_that_was_only_trained_has_none(base: str, tmp_path: Path) -> None:
     Classifier(base, tune="head", depth=1).fit(*messages(40)).save(tmp_path / "model")
     assert not (tmp_path / "model" / FILE).exists()
-    assert artifact.load(tmp_path / "model").fingerprint is None
+    assert ReferenceProfile.beside(load_artifact(tmp_path / "model")) is None
 
 
 def test_where_all_is_learned_from_after_cross_validation_the_validation_part_is_the_reference(
@@ -211,8 +219,8 @@ def test_labels_of_which_a_text_has_several(base: str, tmp_path: Path) -> None:
 
 
 def test_portions_of_scores_make_no_difference(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    loaded, texts = artifact.load(model), messages(90)[0]
-    whole = Predictor(loaded.base, loaded.head, 64, beside=loaded.beside).scores(texts, keep_features=True)
+    loaded, texts = load_artifact(model), messages(90)[0]
+    whole = Predictor(loaded.backbone, loaded.head, 64, beside=loaded.beside).scores(texts, keep_features=True)
     assert whole.features is not None
     for portion in (25, 90, 1000):
         monkeypatch.setattr(predictor, "_CHUNK", portion)
@@ -236,20 +244,21 @@ def test_images_are_compared_in_all_but_words_and_length(tmp_path: Path, capsys:
     save_folders(tmp_path / "more", 120, first=400)
     one_sided = json.loads(command(capsys, tmp_path / "model", tmp_path / "more" / "lying", json=True))
     assert one_sided["measures"]["label"]["drifted"]
-    loaded = artifact.load(tmp_path / "model")
-    assert loaded.fingerprint is not None
+    loaded = load_artifact(tmp_path / "model")
+    assert ReferenceProfile.beside(loaded) is not None
     with pytest.raises(SettingError, match="is for images"):
         workflow.drift(tmp_path / "model", OTHERS)
 
 
 def test_a_monitor_hears_what_a_predictor_says(model: Path) -> None:
-    loaded = artifact.load(model)
-    assert loaded.fingerprint is not None
+    loaded = load_artifact(model)
+    fingerprint = ReferenceProfile.beside(loaded)
+    assert fingerprint is not None
     texts = messages(150, N_LEARNED)[0]
     expected = workflow.drift(model, texts).to_json()["measures"]
     # A server's bfloat16 may move an answer by a hundredth, and so some of the 150 across a step.
     for serving, near in ((False, 1e-4), (True, 0.05)):
-        predictor, monitor = loaded.predictor(serving=serving, label=None), Monitor(loaded.fingerprint)
+        predictor, monitor = loaded.predictor(serving=serving, label=None), Monitor(fingerprint)
         for start in range(0, 150, 30):
             part = texts[start : start + 30]
             monitor.observe(part, predictor.scores(part, keep_features=True))

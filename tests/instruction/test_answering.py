@@ -9,9 +9,9 @@ from transformers import AutoModelForCausalLM
 from rehead.instruction import language_model
 from rehead.instruction.answering import Answering, Answers, losses, mean_loss, trained_part
 from rehead.instruction.tokens import Tokens
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.loading import load_language_model
-from rehead.models.ragged import Ragged
+from rehead.models.sequences import Ragged
 from rehead.runtime import hardware
 from rehead.runtime.errors import BaseModelError
 from rehead.training.features import trunk_pass
@@ -25,7 +25,7 @@ IDS = [[4, 5, 6, 7, 8], [9, 10, 11], [12, 13, 14, 15, 16, 17, 18, 5], [19, 20]]
 LEARNED = [[0, 0, 0, 1, 1], [0, 0, 1], [0, 1, 1, 0, 0, 0, 1, 1], [0, 1]]
 
 
-def answers(base: Base, cut: int = 0, kept: bool = False) -> Answers:
+def answers(base: Backbone, cut: int = 0, kept: bool = False) -> Answers:
     masks = Ragged.from_lists(LEARNED)
     tokens = Tokens(Ragged.from_lists(IDS), Ragged(masks.values.bool(), masks.offsets), torch.arange(4), 0)
     if not kept:
@@ -85,13 +85,13 @@ def test_logits_in_portions_give_the_same_loss_and_gradients(tmp_path: Path, mon
 @pytest.mark.parametrize("cut", [0, 2])
 def test_training_learns_the_answers(cut: int, tmp_path: Path) -> None:
     base = load_language_model(str(save_tiny_language_model(tmp_path, "llama")))
-    frozen = {name: weight.clone() for name, weight in base.blocks[:cut].named_parameters()}
+    frozen = {name: weight.clone() for name, weight in base.layers[:cut].named_parameters()}
     data = answers(base, cut, kept=cut > 0)
     answering = Answering(base, cut, trained_part(base, cut), data, data)
     history = train(answering, Recipe(epochs=20, batch_size=2, learning_rate=1e-2))
     assert history.validation_losses[history.best_epoch] < 0.5 * history.validation_losses[0]
     assert mean_loss(base, answers(base)) == pytest.approx(history.validation_losses[history.best_epoch], rel=1e-4)
-    assert all(torch.equal(weight, frozen[name]) for name, weight in base.blocks[:cut].named_parameters())
+    assert all(torch.equal(weight, frozen[name]) for name, weight in base.layers[:cut].named_parameters())
 
 
 def test_encoder_does_not_write(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.tiny_models import CONFIGS, N_BLOCKS, save_tiny_model
 @pytest.mark.parametrize("family", CONFIGS)
 def test_base_has_the_blocks_of_its_folder(tmp_path: Path, family: str) -> None:
     base = load(str(save_tiny_model(tmp_path, family)), 3, seed=0)
-    assert len(base.blocks) == base.blocks_before_cut == base.config.num_hidden_layers == N_BLOCKS
+    assert len(base.layers) == base.published_layers == base.config.num_hidden_layers == N_BLOCKS
     assert not base.model.training
 
 

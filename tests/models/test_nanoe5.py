@@ -156,7 +156,7 @@ def test_conversion_is_a_base_and_is_made_once(tmp_path: Path, empty_cache: Path
     source.write_bytes(CONTENT)
     folder = converted(source, files.sha256_of(source))
     base = load_folder(folder, "tiny", 3, seed=0)
-    assert len(base.blocks) == SIZES["layers"]
+    assert len(base.layers) == SIZES["layers"]
     assert base.config.pad_token_id == base.tokenizer.pad_token_id == 1
     source.unlink()
     assert converted(source, folder.name + "0" * 48) == folder

@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.loading import load
 from rehead.models.packing import Packing
 from rehead.models.tokenization import encode, longest_input
 from tests.tiny_models import DECODERS, SPECIAL, save_tiny_model
 
 
-def base_of(folder: Path, family: str, special: dict[str, str] | None = None) -> Base:
+def base_of(folder: Path, family: str, special: dict[str, str] | None = None) -> Backbone:
     return load(str(save_tiny_model(folder, family, special)), 2, seed=0)
 
 
@@ -80,22 +80,22 @@ any_text = st.lists(st.sampled_from(WORDS), max_size=40).map(" ".join)
 
 
 @pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return base_of(tmp_path_factory.mktemp("encoder"), "bert")
 
 
 @pytest.fixture(scope="module")
-def decoder(tmp_path_factory: pytest.TempPathFactory) -> Base:
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     return base_of(tmp_path_factory.mktemp("decoder"), "llama")
 
 
-def whole(base: Base, text: str) -> list[int]:
+def whole(base: Backbone, text: str) -> list[int]:
     ids: list[int] = base.tokenizer(text, truncation=False)["input_ids"]
     return ids
 
 
 @given(text=any_text, limit=st.integers(5, 20))
-def test_head_and_tail_are_the_two_ends_of_a_long_text(encoder: Base, text: str, limit: int) -> None:
+def test_head_and_tail_are_the_two_ends_of_a_long_text(encoder: Backbone, text: str, limit: int) -> None:
     ids = whole(encoder, text)
     encoded = encode(encoder, [text], limit, "head-tail")
     kept = encoded.ids.values.tolist()
@@ -109,7 +109,7 @@ def test_head_and_tail_are_the_two_ends_of_a_long_text(encoder: Base, text: str,
 
 
 @given(texts=st.lists(any_text, min_size=1, max_size=6), limit=st.integers(4, 20))
-def test_chunks_lose_nothing_and_belong_to_their_text(encoder: Base, texts: list[str], limit: int) -> None:
+def test_chunks_lose_nothing_and_belong_to_their_text(encoder: Backbone, texts: list[str], limit: int) -> None:
     encoded = encode(encoder, texts, limit, "chunks")
     assert encoded.tokens_cut.tolist() == [0] * len(texts)
     assert int(encoded.ids.lengths.max()) <= limit
@@ -121,7 +121,7 @@ def test_chunks_lose_nothing_and_belong_to_their_text(encoder: Base, texts: list
 
 
 @given(texts=st.lists(any_text, min_size=1, max_size=8), seed=st.integers(0, 99))
-def test_texts_that_are_taken_bring_their_windows(decoder: Base, texts: list[str], seed: int) -> None:
+def test_texts_that_are_taken_bring_their_windows(decoder: Backbone, texts: list[str], seed: int) -> None:
     encoded = encode(decoder, texts, 6, "chunks")
     rows = torch.randint(len(texts), (5,), generator=torch.Generator().manual_seed(seed))
     taken, again = encoded.take(rows), encode(decoder, [texts[i] for i in rows.tolist()], 6, "chunks")
@@ -131,7 +131,7 @@ def test_texts_that_are_taken_bring_their_windows(decoder: Base, texts: list[str
     assert taken.tokens.tolist() == again.tokens.tolist()
 
 
-def test_features_of_a_text_are_the_mean_over_its_windows(decoder: Base) -> None:
+def test_features_of_a_text_are_the_mean_over_its_windows(decoder: Backbone) -> None:
     encoded = encode(decoder, ["free " * 10, "home"], 4, "chunks")
     assert encoded.windows.tolist() == [3, 1]
     features = torch.tensor([[1.0, 0.0], [2.0, 0.0], [6.0, 3.0], [5.0, 5.0]])

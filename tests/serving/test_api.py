@@ -20,7 +20,7 @@ import pytest
 
 from rehead import Classifier
 from rehead.analysis.explanation import explain
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.evaluation.decisions import DecisionConfig
 from rehead.serving.settings import Limits
 from rehead.workflows.fit import fit
@@ -51,11 +51,11 @@ def refused(response: httpx2.Response, status: int, code: str) -> str:
 
 def test_answers_are_the_classifiers_own(client: httpx2.Client, spam: Path) -> None:
     texts, _ = messages(40, start=500)
-    loaded = artifact.load(spam)
+    loaded = load_artifact(spam)
     expected = loaded.scores(texts).probabilities
     told = client.post("/v1/predict", json={"texts": texts}).json()
     assert told["model"] == "spam"
-    assert told["version"] == loaded.description["weights_sha256"][:12]
+    assert told["version"] == loaded.manifest.weights_sha256[:12]
     got = np.array([[answer["probabilities"][label] for label in loaded.labels] for answer in told["predictions"]])
     assert np.abs(got - expected).max() < 1e-2
     assert [answer["label"] for answer in told["predictions"]] == [loaded.labels[i] for i in expected.argmax(1)]
@@ -69,7 +69,7 @@ def test_one_text_may_be_given_by_itself(client: httpx2.Client) -> None:
 
 def test_many_clients_at_once_get_each_their_own(client: httpx2.Client, spam: Path) -> None:
     texts, _ = messages(120, start=900)
-    labels = [artifact.load(spam).labels[i] for i in artifact.load(spam).scores(texts).probabilities.argmax(1)]
+    labels = [load_artifact(spam).labels[i] for i in load_artifact(spam).scores(texts).probabilities.argmax(1)]
 
     def ask(number: int) -> str:
         told = client.post("/v1/predict", json={"texts": [texts[number]]}).json()
@@ -257,7 +257,7 @@ def test_images_are_classified_and_explained(tmp_path: Path) -> None:
         refused(client.post("/v1/predict", json={"texts": "a text"}), 422, "wrong_kind")
         upload = client.post("/v1/files", files={"file": ("a.csv", b"text\na\n")})
         refused(upload, 422, "wrong_kind")
-    expected = artifact.load(tmp_path / "stripes").labels
+    expected = load_artifact(tmp_path / "stripes").labels
     assert [answer["label"] for answer in told] == list(expected)
     assert np.array(explained["weights"]).shape == (8, 8)
     assert explained["heat_map"].startswith("data:image/png;base64,")
@@ -278,7 +278,7 @@ def test_several_models_share_a_server_and_a_name(spam: Path, spam_of_another_de
             for _ in range(200)
         ]
         asked = [client.post("/v1/predict", json={"texts": "win cash", "model": "other"}).json() for _ in range(20)]
-        ids = [artifact.load(folder).description["weights_sha256"][:12] for folder in (spam, spam_of_another_depth)]
+        ids = [load_artifact(folder).manifest.weights_sha256[:12] for folder in (spam, spam_of_another_depth)]
         assert 110 < versions.count(ids[0]) < 185  # 150 on average; this far off by chance once in a million
         assert versions.count(ids[0]) + versions.count(ids[1]) == 200
         assert {answer["version"] for answer in asked} == {ids[0]}
@@ -395,7 +395,7 @@ def test_files_that_are_sent_are_counted_as_sent(client: httpx2.Client) -> None:
 def test_ngrams_without_a_network_are_served(tmp_path: Path) -> None:
     data = write_messages(tmp_path / "messages.csv", n=120)
     fit(str(data), Classifier("tfidf"), tmp_path / "words")
-    expected = artifact.load(tmp_path / "words").scores(["win a free prize"]).probabilities[0]
+    expected = load_artifact(tmp_path / "words").scores(["win a free prize"]).probabilities[0]
     with running([tmp_path / "words"], tmp_path / "jobs") as client:
         (answer,) = client.post("/v1/predict", json={"texts": ["win a free prize"], "explain": True}).json()[
             "predictions"

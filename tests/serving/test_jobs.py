@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.runtime.errors import DataError, Interrupted, SettingError
 from rehead.serving.jobs import Job, Jobs
 from rehead.serving.settings import Limits
@@ -61,7 +61,7 @@ def test_rows_come_back_with_what_is_predicted_of_them(client: httpx2.Client, sp
     assert "mail.predicted.csv" in result.headers["Content-Disposition"]
     rows = list(csv.DictReader(io.StringIO(result.text)))
     texts, _ = messages(100, start=700)
-    loaded = artifact.load(spam)
+    loaded = load_artifact(spam)
     scores = loaded.scores(texts).probabilities
     assert [row["number"] for row in rows] == [str(i) for i in range(100)]
     assert [row["text"] for row in rows] == texts

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from tests.serving.http_client import Connection, body
 from tests.serving.running import Process, process
 from tests.tiny_texts import messages
@@ -29,7 +29,7 @@ def resident_bytes(server: Process) -> int:
 def test_twenty_thousand_requests_of_all_kinds(spam: Path, tmp_path: Path) -> None:
     """5 % are malformed, and 5 % of the clients hang up before they have their answer."""
     texts, _ = messages(400, start=2000)
-    loaded = artifact.load(spam)
+    loaded = load_artifact(spam)
     expected = dict(zip(texts, (loaded.labels[i] for i in loaded.scores(texts).probabilities.argmax(1)), strict=True))
     statuses: Counter[Any] = Counter()
     memory: list[int] = []

@@ -175,7 +175,7 @@ def test_a_fit_that_leaves_the_base_open_uses_what_was_chosen(
 ) -> None:
     catalogue(minilm=blind, mpnet=able)
     model = Classifier(tune="head", depth=1, pool="mean", ngrams=False).fit(*messages(120))
-    assert model.artifact_.description["base"] == "mpnet"
+    assert model.artifact_.manifest.base == "mpnet"
     assert model.score(*messages(40, start=130)) > 0.8
 
 

@@ -167,7 +167,7 @@ def step_of_both(folder: Path) -> None:
 
     padded = nn.utils.rnn.pad_sequence(ids.values.split(ids.lengths.tolist()), True, 0)
     mask = (torch.arange(padded.shape[1]) < ids.lengths[:, None]).long()
-    states = base.backbone(input_ids=padded, attention_mask=mask).last_hidden_state
+    states = base.body(input_ids=padded, attention_mask=mask).last_hidden_state
     means = (states * mask[..., None]).sum(1) / ids.lengths[:, None]
     logits = head(means)
     theirs = torch.autograd.grad(nn.functional.cross_entropy(logits, targets, reduction="sum"), weights)

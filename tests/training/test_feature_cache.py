@@ -21,7 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rehead.models.ragged import Ragged, offsets_of
+from rehead.models.sequences import Ragged, offsets_of
 from rehead.training import cache_room, cache_segment
 from rehead.training.feature_cache import MemoryShelf, Shelf, open_shelf
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root

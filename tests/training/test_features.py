@@ -7,14 +7,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead.models import heads
-from rehead.models.backbone import Base
+from rehead.models import forward_pass, heads
+from rehead.models.backbone import Backbone
+from rehead.models.forward_pass import batches
 from rehead.models.loading import load
 from rehead.models.packing import Packing
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware
 from rehead.training import features
-from rehead.training.features import are_kept, batches, shelf_for, trunk_pass
+from rehead.training.features import are_kept, shelf_for, trunk_pass
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model
 
 TEXTS = [" ".join(WORDS[start : start + n]) for start, n in [(0, 3), (2, 9), (5, 1), (0, 3), (7, 9), (1, 14), (4, 2)]]
@@ -41,23 +42,23 @@ def test_batches_that_go_on_at_a_border_are_the_same(lengths: list[int], data: s
 
 
 @pytest.fixture(params=CONFIGS)
-def base(request: pytest.FixtureRequest, tmp_path: Path) -> Base:
+def base(request: pytest.FixtureRequest, tmp_path: Path) -> Backbone:
     return load(str(save_tiny_model(tmp_path, request.param)), 2, seed=0)
 
 
 @pytest.mark.parametrize("budget", [1, 20, 10_000])
 def test_trunk_pass_equals_transformers_one_text_at_a_time(
-    base: Base, budget: int, monkeypatch: pytest.MonkeyPatch
+    base: Backbone, budget: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "TOKEN_BUDGET", budget)
+    monkeypatch.setattr(forward_pass, "TOKEN_BUDGET", budget)
     encoded = encode(base, TEXTS, 64)
     passed = trunk_pass(base, encoded.ids, depths=[1, 4], pooling="both", cut=2)
-    own = heads.halves("both", base.whole)
+    own = heads.halves("both", base.summary_position)
     assert passed.tokens is not None
     for i in range(len(TEXTS)):
         ids = encoded.ids.take(torch.tensor([i])).values
         alone = Packing(torch.tensor([len(ids)]))
-        states = base.backbone(input_ids=ids[None], output_hidden_states=True).hidden_states
+        states = base.body(input_ids=ids[None], output_hidden_states=True).hidden_states
         at_cut = passed.tokens.packed(torch.tensor([i]))
         torch.testing.assert_close(at_cut, states[2][0], rtol=1e-4, atol=1e-5)
         normed = base.norm(states[1][0])
@@ -68,7 +69,7 @@ def test_trunk_pass_equals_transformers_one_text_at_a_time(
         torch.testing.assert_close(passed.pooled[1][i : i + 1], last, rtol=1e-4, atol=1e-5)
 
 
-def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Base) -> None:
+def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Backbone) -> None:
     own = "last" if base.family.causal else "cls"
     ids = encode(base, TEXTS, 64).ids
     alone = trunk_pass(base, ids, depths=[2, 4], pooling=own, cut=3)
@@ -77,7 +78,7 @@ def test_one_token_a_text_in_the_last_block_gives_the_same_features(base: Base) 
         torch.testing.assert_close(narrow, wide[:, : base.hidden_size], rtol=1e-4, atol=1e-5)
 
 
-def test_cached_features_are_those_that_were_computed(base: Base, empty_cache: Path) -> None:
+def test_cached_features_are_those_that_were_computed(base: Backbone, empty_cache: Path) -> None:
     ids = encode(base, TEXTS, 64).ids
     arguments = {"depths": [1, 4], "pooling": "both", "cut": 2}
     uncached = trunk_pass(base, ids, **arguments)
@@ -96,7 +97,7 @@ def test_cached_features_are_those_that_were_computed(base: Base, empty_cache: P
 def test_pass_that_was_broken_off_goes_on_with_the_same_numbers(
     tmp_path: Path, empty_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "TOKEN_BUDGET", 12)
+    monkeypatch.setattr(forward_pass, "TOKEN_BUDGET", 12)
     monkeypatch.setattr(features, "_SEGMENT_BYTES", 1)
     base = load(str(save_tiny_model(tmp_path, "llama")), 2, seed=0).with_products_in(torch.bfloat16)
     ids = encode(base, TEXTS, 64).ids
@@ -150,7 +151,7 @@ def test_products_in_bf16_stay_close_to_float32(tmp_path: Path) -> None:
     fast = trunk_pass(base.with_products_in(torch.bfloat16), ids, depths=[4], pooling="mean").seen
     assert not torch.equal(exact, fast)
     assert ((exact - fast).norm(dim=-1) / exact.norm(dim=-1)).max() < 0.05
-    assert next(base.blocks[0].parameters()).dtype == torch.float32
+    assert next(base.layers[0].parameters()).dtype == torch.float32
 
 
 def test_token_states_that_fit_nowhere_are_let_go(

@@ -76,7 +76,7 @@ def weights_of(data: EncodedData, head: Head) -> dict[str, torch.Tensor]:
 def logits_of(data: EncodedData, head: Head) -> np.ndarray:
     """Of the validation examples, by the whole model."""
     held_out = torch.arange(data.n_train, len(data.labels))
-    tail = Tail.of_everything(data.base, head, len(data.base.blocks))
+    tail = Tail.of_everything(data.base, head, len(data.base.layers))
     return tail.logits(Computed(data.base, data.encoded.ids.take(held_out), 0)).numpy()
 
 
@@ -146,7 +146,7 @@ def test_a_mean_of_two_is_measured_put_back_and_can_be_adopted(family: str, base
     mean = average(data, head, features, *parts)
     for name, weight in weights_of(data, head).items():
         assert torch.equal(weight, before[name]), name
-    assert (mean.tune, mean.parts, strategies.cut_of(mean, len(data.base.blocks))) == (
+    assert (mean.tune, mean.parts, strategies.cut_of(mean, len(data.base.layers))) == (
         "last-2 and full",
         tuple(parts),
         0,
@@ -175,7 +175,7 @@ def test_best_saves_a_mean_of_two_that_is_better_and_learns_both_once_more(
     model = Classifier(bases("llama"), preset="best", depth=3, pool="mean", epochs=1).fit(texts, labels)
     assert len(learned) == 2
     assert learned[0] == learned[1]
-    assert model.artifact_.description["tune"] == AND.join(learned[0])
+    assert model.artifact_.manifest.tune == AND.join(learned[0])
     model.save(tmp_path / "model")
     loaded = load(str(tmp_path / "model"))
     assert loaded.tune == "auto"

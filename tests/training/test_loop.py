@@ -11,7 +11,7 @@ import torch
 
 from rehead.evaluation.calibration import calibrated_losses
 from rehead.models import heads
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.loading import load
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware, progress
@@ -30,7 +30,7 @@ TEXTS = [f"{text} {word}" for word in ("a", "the", "ok", "yes", "no", "home", "l
 LABELS = torch.tensor([1, 0] * 8)
 
 
-def kept_states(base: Base, cut: int) -> Labelled:
+def kept_states(base: Backbone, cut: int) -> Labelled:
     passed = trunk_pass(base, encode(base, TEXTS, 64).ids, depths=[], pooling="mean", cut=cut)
     assert passed.tokens is not None
     return Labelled(Kept(passed.tokens), LABELS)
@@ -70,7 +70,7 @@ def test_tail_whose_head_reads_several_blocks_equals_transformers(
     expected = []
     for row in range(len(TEXTS)):
         text = ids.take(torch.tensor([row])).values[None]
-        states = list(base.backbone(input_ids=text, output_hidden_states=True).hidden_states[1:])
+        states = list(base.body(input_ids=text, output_hidden_states=True).hidden_states[1:])
         states[:-1] = [base.norm(state) for state in states[:-1]]  # Transformers norms the last one only
         whole_text = -1 if base.family.causal else 0
         expected.append(torch.cat([torch.cat([state[0, whole_text], state[0].mean(0)]) for state in states]))
@@ -98,12 +98,12 @@ def test_computed_states_equal_those_that_were_kept(cut: int, tmp_path: Path, mo
 def test_training_lowers_the_loss_and_leaves_the_trunk_alone(setting: tuple[Tail, Labelled]) -> None:
     tail, data = setting
     base = tail.base
-    before = {name: weight.clone() for name, weight in base.backbone.state_dict().items()}
+    before = {name: weight.clone() for name, weight in base.body.state_dict().items()}
     history = train(tail, data, data, Recipe(epochs=4, learning_rate=5e-3))
     assert min(history.validation_losses) < 0.7 * history.validation_losses[0]
-    changed = {name for name, weight in base.backbone.state_dict().items() if not torch.equal(weight, before[name])}
-    last_block = {name for name in base.backbone.state_dict() if ".3." in f".{name}"}
-    norm = {name for name in base.backbone.state_dict() if base.family.norm and name.startswith(base.family.norm)}
+    changed = {name for name, weight in base.body.state_dict().items() if not torch.equal(weight, before[name])}
+    last_block = {name for name in base.body.state_dict() if ".3." in f".{name}"}
+    norm = {name for name in base.body.state_dict() if base.family.norm and name.startswith(base.family.norm)}
     assert changed
     assert changed <= last_block | norm
 

@@ -28,7 +28,7 @@ def test_merged_weights_give_the_logits_of_the_adapters(
     head = heads.build(base, "mean", 2, seed=0)
     ids = encode(base, TEXTS, 64).ids
     untrained = Tail.of_blocks(base, head, 0, 4).logits(Computed(base, ids, 0))
-    pretrained = {name: weight.clone() for name, weight in base.backbone.state_dict().items()}
+    pretrained = {name: weight.clone() for name, weight in base.body.state_dict().items()}
 
     copied = lora.copy_of(base, torch.float32)
     weights, config = lora.attach(copied, seed=0)
@@ -37,7 +37,7 @@ def test_merged_weights_give_the_logits_of_the_adapters(
     history = train(tail, Labelled(inputs, LABELS), Labelled(inputs, LABELS), Recipe(epochs=3, learning_rate=1e-2))
     assert history.best_epoch > 0
     beside = tail.logits(inputs)
-    assert all(torch.equal(weight, pretrained[name]) for name, weight in base.backbone.state_dict().items())
+    assert all(torch.equal(weight, pretrained[name]) for name, weight in base.body.state_dict().items())
 
     adapters = lora.merge(tail.base, base, config)
     merged = Tail.of_blocks(base, head, 0, 4).logits(Computed(base, ids, 0))
@@ -48,7 +48,7 @@ def test_merged_weights_give_the_logits_of_the_adapters(
     from peft import PeftModel
 
     theirs = PeftModel.from_pretrained(AutoModel.from_pretrained(folder), tmp_path / "adapter").merge_and_unload()
-    ours = base.backbone.state_dict()
+    ours = base.body.state_dict()
     for name, weight in theirs.state_dict().items():
         if "pooler" not in name:
             torch.testing.assert_close(ours[name], weight, rtol=1e-4, atol=1e-5)
@@ -60,8 +60,6 @@ def test_only_adapters_and_head_are_trained(tmp_path: Path) -> None:
     copied = lora.copy_of(base, torch.float32)
     tail = Tail.of_adapters(copied, head, 4, lora.attach(copied, seed=0)[0])
     trained = sum(weight.numel() for weight in tail.weights())
-    widths = [sum(layer.weight.shape) for layer in base.blocks.modules() if isinstance(layer, torch.nn.Linear)]
+    widths = [sum(layer.weight.shape) for layer in base.layers.modules() if isinstance(layer, torch.nn.Linear)]
     assert trained == lora.RANK * sum(widths) + head.linear.weight.numel()
-    assert all(
-        not weight.requires_grad for name, weight in tail.base.backbone.named_parameters() if "lora_" not in name
-    )
+    assert all(not weight.requires_grad for name, weight in tail.base.body.named_parameters() if "lora_" not in name)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rehead.models import heads
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.loading import load
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware
@@ -28,7 +28,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
     return save_tiny_model(tmp_path, request.param)
 
 
-def trained(base: Base, ids: Tensor | None) -> tuple[dict[str, Tensor], int, list[float]]:
+def trained(base: Backbone, ids: Tensor | None) -> tuple[dict[str, Tensor], int, list[float]]:
     """The weights after two epochs, how many were trained, and the validation losses."""
     head = heads.build(base, "mean", 2, seed=0)
     tail = Tail.of_everything(base, head, 4)
@@ -39,19 +39,19 @@ def trained(base: Base, ids: Tensor | None) -> tuple[dict[str, Tensor], int, lis
     else:
         with reached_alone(base, ids):
             n, history = sum(weight.numel() for weight in tail.weights()), train(tail, data, data, recipe)
-    return dict(base.backbone.state_dict()), n, history.validation_losses
+    return dict(base.body.state_dict()), n, history.validation_losses
 
 
 def test_rows_that_texts_reach_end_in_the_same_weights_and_the_others_stay(folder: Path) -> None:
     published = load(str(folder), 2, seed=0)
-    before = published.backbone.get_input_embeddings().weight.detach().clone()
+    before = published.body.get_input_embeddings().weight.detach().clone()
     ids = encode(published, TEXTS, 64).ids.values
     reached, n_reached, losses = trained(load(str(folder), 2, seed=0), ids)
     expected, n, expected_losses = trained(published, None)
     assert list(reached) == list(expected)
     assert losses == pytest.approx(expected_losses, rel=1e-4)
-    embedding = next(name for name, weight in published.backbone.named_parameters() if weight.shape == before.shape)
-    looked_up = type(published.backbone.get_input_embeddings()) is nn.Embedding
+    embedding = next(name for name, weight in published.body.named_parameters() if weight.shape == before.shape)
+    looked_up = type(published.body.get_input_embeddings()) is nn.Embedding
     rest = torch.ones(len(before), dtype=torch.bool)
     rest[ids] = False
     assert rest.sum() > 5
@@ -68,29 +68,29 @@ def test_rows_that_texts_reach_end_in_the_same_weights_and_the_others_stay(folde
 
 def test_what_a_block_broke_off_in_has_its_embedding_back(tmp_path: Path) -> None:
     base = load(str(save_tiny_model(tmp_path, "llama")), 2, seed=0)
-    whole = base.backbone.get_input_embeddings()
+    whole = base.body.get_input_embeddings()
 
     def broken_off() -> None:
         with reached_alone(base, torch.tensor([5, 7, 5])):
-            assert base.backbone.get_input_embeddings().weight.shape == (2, 32)
+            assert base.body.get_input_embeddings().weight.shape == (2, 32)
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         broken_off()
-    assert base.backbone.get_input_embeddings() is whole
+    assert base.body.get_input_embeddings() is whole
 
 
 def test_padding_token_has_no_gradient_under_its_new_number(tmp_path: Path) -> None:
     base = load(str(save_tiny_model(tmp_path, "bert")), 2, seed=0)
-    whole = base.backbone.get_input_embeddings()
+    whole = base.body.get_input_embeddings()
     assert whole.padding_idx == 0
     with reached_alone(base, torch.tensor([0, 9, 4])):
-        rows = base.backbone.get_input_embeddings()
+        rows = base.body.get_input_embeddings()
         ids = torch.tensor([9, 0, 4, 9])
         assert torch.equal(rows(ids), whole(ids))
         rows(ids).sum().backward()
         assert rows.weight.grad[:, 0].tolist() == [0, 1, 2]
     with reached_alone(base, torch.tensor([9, 4])):
-        rows = base.backbone.get_input_embeddings()
+        rows = base.body.get_input_embeddings()
         rows(torch.tensor([4, 9])).sum().backward()
         assert rows.weight.grad[:, 0].tolist() == [1, 1]

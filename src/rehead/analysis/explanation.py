@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import logit
 
-from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
@@ -119,7 +119,7 @@ def explain(folder: str | Path, text: str, sources: DataConfig | str | None = No
     Raises:
         RheadError: a child of it, for whatever the user can mend.
     """
-    loaded = artifact.load(Path(folder))
+    loaded = load_artifact(Path(folder))
     (pieces,), (probabilities,) = contributions(loaded, [text])
     label = int(probabilities.argmax())
     of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
@@ -128,7 +128,7 @@ def explain(folder: str | Path, text: str, sources: DataConfig | str | None = No
         text=text,
         label=loaded.labels[label],
         probabilities=dict(zip(loaded.labels, probabilities.tolist(), strict=True)),
-        baseline_factor=loaded.description["baseline_factor"],
+        baseline_factor=loaded.manifest.baseline_factor,
         pieces=[
             ExplainedPiece(piece.start, piece.end, piece.weight, text[piece.start : piece.end], weight)
             for piece, weight in zip(pieces, of_ngrams, strict=True)
@@ -217,7 +217,7 @@ def clipped_logit(probabilities: npt.NDArray[np.float64] | np.float64) -> npt.ND
 
 
 def _neighbours(model: Artifact, text: str, sources: DataConfig) -> list[Neighbour]:
-    description = model.description
+    description = model.manifest.to_json()
     examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(description))
     unique, _ = drop_duplicates(examples)
     asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")

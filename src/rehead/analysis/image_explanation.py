@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from rehead.analysis.explanation import clipped_logit
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.images import ImageInput, as_image_input
 from rehead.runtime import files
@@ -62,7 +62,7 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     Raises:
         RheadError: a child of it, for whatever the user can mend.
     """
-    loaded = artifact.load(Path(folder))
+    loaded = load_artifact(Path(folder))
     picture = ImageInput(str(image), Path(image))
     weights, probabilities = heat_map(loaded, picture)
     if output is not None:

@@ -13,7 +13,7 @@ from rehead.data.examples import Examples
 from rehead.data.findings import Finding, in_order
 from rehead.data.preparation import DataConfig, gather, with_own_parts
 from rehead.models import loading
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
 from rehead.runtime.errors import SettingError
 from rehead.runtime.results import Result
 
@@ -97,5 +97,5 @@ def inspect(data: DataConfig | str, base: str | None = None, max_length: int = 5
 def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return (n,) tokens of each text that would be used, and that would be lost."""
     base = loading.load(name, len(examples.label_names), seed=0, depth=1)
-    encoded = encode(base, examples.texts, max_length)
+    encoded = encode_inputs(base, examples.texts, max_length)
     return encoded.tokens.numpy(), encoded.tokens_cut

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.data import writing
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
 from rehead.data.examples import Examples, named, require_learnable
@@ -189,7 +189,7 @@ def curve(frozen: Frozen, seed: int) -> Curve:
 
 def _of_model(folder: str | Path, sources: DataConfig | str) -> tuple[Examples, Frozen, int]:
     sources = DataConfig(sources) if isinstance(sources, str) else sources
-    description = artifact.load(Path(folder)).description
+    description = load_artifact(Path(folder)).manifest.to_json()
     columns = Columns.of(description)
     examples, _, _, _ = read_examples(sources.data, sources, tuple(description["labels"]), columns)
     (unique,) = with_near(drop_duplicates(examples)[0])

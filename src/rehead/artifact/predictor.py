@@ -1,4 +1,4 @@
-"""Texts to probabilities with a trained classifier: the one way, used wherever something is predicted.
+"""Turn texts or images into probabilities with a trained classifier, wherever something is predicted.
 
 The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 is native, most
 are scored in that, in a fraction of the time, and those that its rounding could matter to again in float32: on a
@@ -12,34 +12,34 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.special import chdtri
 from torch import Tensor
 
-from rehead.data.images import ImageInput
 from rehead.evaluation import likelihood
-from rehead.evaluation.baselines import Baselines
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
+from rehead.models.forward_pass import pooled_features
 from rehead.models.heads import Beside, Head, finite, finite_logits
-from rehead.models.ngrams import SKETCH_WIDTH, Ngrams
-from rehead.models.ragged import offsets_of
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
+from rehead.models.sequences import offsets_of
 from rehead.models.tokenization import Encoded
 from rehead.runtime import hardware, progress
-from rehead.runtime.errors import SettingError
-from rehead.training.features import pooled_features
+from rehead.runtime.errors import ArtifactError, SettingError
+
+if TYPE_CHECKING:
+    from rehead.data.images import ImageInput
+    from rehead.evaluation.baselines import Baselines
 
 # Texts are encoded and scored this many at a time, so that memory does not grow with their number.
 _CHUNK = 8192
 # Fewer texts are all scored in float32: the copy of the weights and the sample would cost more than they save.
 _WORTHWHILE = 256
-# On so many texts of the first portion it is measured how far bfloat16 moves the log odds.
+# On this many texts of the first portion it is measured how far bfloat16 moves the log odds.
 _SAMPLE = 16
-# In a server, which is asked for long, on so many.
+# In a server, which is asked for long, on this many.
 _SAMPLE_OF_A_SERVER = 64
 # How many standard deviations of what was measured are looked out for, and how sure it is to be that the true one is no
 # larger than was taken.
@@ -57,7 +57,7 @@ class Scores:
     Attributes:
         probabilities: (n, n_classes) float64.
         tokens_cut: (n,) int64, how many tokens of each text were cut off.
-        flops: operations in the blocks; identical texts pass once.
+        flops: operations in the layers; identical texts pass once.
         features: (m, width) float32, what the head saw of the inputs that this was asked of; None where of none.
     """
 
@@ -74,7 +74,7 @@ class Scoring(Protocol):
 
 
 class FeatureScoring(Scoring, Protocol):
-    """What scores texts or images, and tells what of them decided."""
+    """What scores texts or images, and can return what of them decided."""
 
     def scores(
         self, inputs: Sequence[str] | Sequence[ImageInput], /, *, keep_features: bool | npt.NDArray[np.int64] = False
@@ -82,13 +82,13 @@ class FeatureScoring(Scoring, Protocol):
         """Score n texts, or images.
 
         Args:
-            keep_features: whether to tell what the head saw: of all inputs, or of those with these numbers.
+            keep_features: whether to return what the head saw: of all inputs, or of those with these numbers.
         """
         ...
 
 
 class Predictor:
-    """Scores texts or images with one base and head, as often as it is asked, by several threads at once if need be.
+    """Scores texts or images with one backbone and head, as often as it is asked, by several threads if need be.
 
     Args:
         beside: a classifier that stands beside the head, and what its logits are multiplied by; None where none does.
@@ -100,12 +100,12 @@ class Predictor:
         label: what the progress bar says; None for no bar.
 
     Attributes:
-        base: what scores in float32.
+        backbone: what scores in float32.
     """
 
     def __init__(
         self,
-        base: Base,
+        backbone: Backbone,
         head: Head,
         max_length: int,
         long: str = "truncate",
@@ -118,25 +118,25 @@ class Predictor:
         label: str | None = "predicting",
     ) -> None:
         head.eval()
-        # Of a text's base that is itself; of a vision model a copy for inference.
-        self.base = base.with_products_in(torch.float32)
+        # Of a backbone for texts that is itself; of a vision model a copy for inference.
+        self.backbone = backbone.with_products_in(torch.float32)
         self._head, self._max_length, self._long = head, max_length, long
         self._multilabel, self._views, self._label, self._beside = multilabel, views, label, beside
-        self._flops_a_token = self.base.flops_a_token(0, head.reads[-1])
+        self._flops_a_token = self.backbone.flops_a_token(0, head.reads[-1])
         self._steady = steady or serving
-        self._fast: Base | None = None
+        self._fast: Backbone | None = None
         if serving and hardware.native_dtype() == torch.bfloat16:
-            self._fast, self.base = self.base.frozen_in(torch.bfloat16), self.base.laid_out()
+            self._fast, self.backbone = self.backbone.frozen_in(torch.bfloat16), self.backbone.laid_out()
         self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
 
     def scores(
         self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
     ) -> Scores:
-        """Scores n texts, or images; an empty text is scored as the padding token alone.
+        """Score n texts, or images; an empty text is scored as the padding token alone.
 
         Args:
-            keep_features: whether to tell what the head saw: of all inputs, or of those with these numbers.
+            keep_features: whether to return what the head saw: of all inputs, or of those with these numbers.
         """
         kept = np.zeros(len(inputs), dtype=np.bool_)
         kept[keep_features] = True
@@ -146,13 +146,14 @@ class Predictor:
         for start in range(0, len(inputs), _CHUNK):
             part = slice(start, start + _CHUNK)
             views = [range(self._views)] * len(inputs[part])
-            encoded = encode(self.base, inputs[part], self._max_length, self._long, views)
+            encoded = encode_inputs(self.backbone, inputs[part], self._max_length, self._long, views)
             passed = self._passed(encoded, self._logits_beside(inputs[part]))
             probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
             tokens_cut[part] = encoded.tokens_cut
             flops += passed.flops
             if kept.any():
                 features.append(passed.pooled.numpy()[kept[part]])
+        _require_numbers(probabilities)
         return Scores(probabilities, tokens_cut, flops, np.concatenate(features) if features else None)
 
     def _logits_beside(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
@@ -163,13 +164,13 @@ class Predictor:
         return np.float32(factor) * finite_logits(classifier, inputs)
 
     def _passed(self, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
-        """In bfloat16 where it is native, and in float32 where its rounding could matter."""
+        """Pass in bfloat16 where it is native, and in float32 where its rounding could matter."""
         worthwhile = self._steady or len(texts.windows) >= _WORTHWHILE
         if not worthwhile or hardware.native_dtype() == torch.float32:
-            return self._pass(self.base, texts, beside)
+            return self._pass(self.backbone, texts, beside)
         with self._preparing:
             if self._fast is None:
-                self._fast = self.base.frozen_in(hardware.native_dtype())
+                self._fast = self.backbone.frozen_in(hardware.native_dtype())
         passed = self._pass(self._fast, texts, beside)
         with self._preparing:
             if self._drift.missing:
@@ -178,27 +179,27 @@ class Predictor:
         probabilities = likelihood.probabilities(passed.logits, self._multilabel)
         again = torch.from_numpy(np.flatnonzero(_is_unsafe(probabilities, error)))
         if len(again):
-            exact = self._pass(self.base, texts.take(again), beside[again.numpy()])
+            exact = self._pass(self.backbone, texts.take(again), beside[again.numpy()])
             passed.logits[again.numpy()] = exact.logits
             passed.pooled[again] = exact.pooled
             passed.flops += exact.flops
         return passed
 
     def _measure(self, texts: Encoded, logits: npt.NDArray[np.float32], beside: npt.NDArray[np.float32]) -> float:
-        """Compares with float32 on texts of all lengths that were not looked at yet; the operations that it took."""
+        """Compare with float32 on new texts of all lengths; return the operations that it took."""
         new = self._drift.unseen(texts)
         by_length = new[torch.argsort(texts.tokens[new], stable=True)]
         if not len(by_length):
             return 0.0
         n = min(self._drift.missing, len(by_length))
         rows = by_length[torch.linspace(0, len(by_length) - 1, n).long()]
-        exact = self._pass(self.base, texts.take(rows), beside[rows.numpy()])
+        exact = self._pass(self.backbone, texts.take(rows), beside[rows.numpy()])
         self._drift.see(texts.take(rows), logits[rows.numpy()], exact.logits)
         return exact.flops
 
-    def _pass(self, base: Base, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
+    def _pass(self, backbone: Backbone, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
         head = self._head
-        seen, tokens = pooled_features(base, texts.ids, depths=head.reads, pooling=head.pooling, label=self._label)
+        seen, tokens = pooled_features(backbone, texts.ids, depths=head.reads, pooling=head.pooling, label=self._label)
         pooled = texts.by_text(seen)
         with torch.inference_mode():
             logits = head.to(hardware.device())(pooled.to(hardware.device())).cpu().numpy()
@@ -223,14 +224,16 @@ class NgramPredictor:
         """Score n texts, whole; a text without a known n-gram has the shares of the classes.
 
         Args:
-            keep_features: whether to tell sketches of the features: of all texts, or of those with these numbers.
+            keep_features: whether to return sketches of the features: of all texts, or of those with these numbers.
 
         Raises:
             SettingError: these are images.
         """
-        texts = [given for given in inputs if isinstance(given, str)]
+        texts = [each for each in inputs if isinstance(each, str)]
         if len(texts) < len(inputs):
             raise SettingError("this classifier counts the words of texts, and these are images")
+        from rehead.models.ngrams import SKETCH_WIDTH, Ngrams
+
         ngrams = self._regression.features
         assert isinstance(ngrams, Ngrams)
         kept = np.zeros(len(texts), dtype=np.bool_)
@@ -245,12 +248,13 @@ class NgramPredictor:
                 probabilities[part] = likelihood.probabilities(logits, self._regression.multilabel)
                 sketches.append(ngrams.sketch(features[kept[part]]))
                 advance(len(texts[part]))
+        _require_numbers(probabilities)
         nothing_cut = np.zeros(len(texts), dtype=np.int64)
         return Scores(probabilities, nothing_cut, 0.0, np.concatenate(sketches) if kept.any() else None)
 
 
 class _Drift:
-    """How far bfloat16 moves the log odds of each class. Told from the first `wanted` texts that differ."""
+    """How far bfloat16 moves the log odds of each class, measured on the first `wanted` texts that differ."""
 
     def __init__(self, n_classes: int, multilabel: bool, wanted: int) -> None:
         self._multilabel, self._wanted = multilabel, wanted
@@ -263,12 +267,12 @@ class _Drift:
         return max(0, self._wanted - len(self._seen))
 
     def unseen(self, texts: Encoded) -> Tensor:
-        """(n,) which of the texts were not looked at, each once."""
+        """Return (n,) int64: which of the texts were not looked at, each once."""
         first = {digest: row for row, digest in reversed(list(enumerate(_digests(texts))))}
         return torch.tensor(sorted(row for digest, row in first.items() if digest not in self._seen), dtype=torch.int64)
 
     def see(self, texts: Encoded, rounded: npt.NDArray[np.float32], exact: npt.NDArray[np.float32]) -> None:
-        """Looks at further texts and their logits, (n, n_classes) each."""
+        """Look at further texts and their logits, (n, n_classes) each."""
         before, after = (likelihood.log_odds(logits, self._multilabel) for logits in (exact, rounded))
         self._seen.update(_digests(texts))
         self._squares += np.square(after - before).sum(0)
@@ -279,12 +283,23 @@ class _Drift:
         n = len(self._seen)
         if n < _SAMPLE:
             return np.full_like(self._squares, np.inf)
+        from scipy.special import chdtri  # takes longer to import than a few texts to score
+
         # The upper end of the confidence interval of a standard deviation.
         return _DEVIATIONS * np.sqrt(self._squares / chdtri(n, _CONFIDENCE))
 
 
+def _require_numbers(probabilities: npt.NDArray[np.float64]) -> None:
+    if not np.isfinite(probabilities).all():
+        rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+        raise ArtifactError(
+            f"the classifier gives no probabilities (NaN) for {len(rows):,} of {len(probabilities):,} inputs, first "
+            f"for no. {rows[0] + 1}: its weights or its configuration are damaged; train or copy the model again"
+        )
+
+
 def _digests(texts: Encoded) -> list[bytes]:
-    """Of each text; of one in several windows that of its first."""
+    """Return what each text is known by; of one in several windows that of its first."""
     first = offsets_of(texts.windows)[:-1]
     return [digest.tobytes() for digest in texts.ids.digests()[first.numpy()]]
 
@@ -296,7 +311,7 @@ class _Passed:
     Attributes:
         logits: (n, n_classes) float32.
         pooled: (n, width) float32.
-        flops: operations in the blocks.
+        flops: operations in the layers.
     """
 
     logits: npt.NDArray[np.float32]
@@ -305,8 +320,8 @@ class _Passed:
 
 
 def _is_unsafe(p: npt.NDArray[np.float64], error: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """(n,): where log odds that move so far, (n_classes,), could move one of the probabilities (n, n_classes) by more
-    than the tolerance.
+    """Return (n,): where log odds that move by `error`, (n_classes,), could move one of the probabilities
+    (n, n_classes) by more than the tolerance.
     """
     factor = np.exp(np.minimum(error, _OVERWHELMING))
     moved = np.maximum(p - p / (p + (1 - p) * factor), p * factor / (p * factor + 1 - p) - p)

@@ -69,8 +69,8 @@ def score_table(
     """
     begun = time.perf_counter()
     writing.require_writable(output)
-    trained_on = model.description.get("text_column")
-    names = [name for name in (text_column, trained_on, model.description.get("label_column")) if name]
+    trained_on = model.entries.get("text_column")
+    names = [name for name in (text_column, trained_on, model.entries.get("label_column")) if name]
     with sources.opened(source, query, output, names) as opened:
         column = text_column_of(opened.sample, text_column, trained_on)
         portion_rows = rows_at_once(portion_rows, len(opened.columns))
@@ -78,7 +78,7 @@ def score_table(
         answers.require_free(opened.columns, added, source)
         identity = identity_of(
             {
-                "model": json.dumps(model.description, sort_keys=True, default=str),
+                "model": json.dumps(model.entries, sort_keys=True, default=str),
                 "input": opened.identity,
                 "text column": column,
                 "number of rows in a portion": str(portion_rows),

@@ -56,9 +56,9 @@ def run(options: argparse.Namespace) -> None:
         return
     if not databases.is_database(options.input):
         sources.files_of(options.input, output)  # before torch is imported, which takes seconds
-    from rehead.artifact import artifact
+    from rehead.artifact.loading import load_artifact
 
-    loaded = artifact.load(Path(options.model))
+    loaded = load_artifact(Path(options.model))
     if loaded.takes == "images" and is_of_images(options.input, options.text_column):
         _predict_at_once(options, output, loaded)
     else:
@@ -85,14 +85,14 @@ def _predict_table(options: argparse.Namespace, output: Path, loaded: Artifact) 
 
 def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: Artifact | None = None) -> None:
     """Classify a text, lines of stdin, images, or a table that is printed."""
-    from rehead.artifact import artifact
+    from rehead.artifact.loading import load_artifact
     from rehead.batch import answers
     from rehead.data import writing
 
     rows, inputs, column = read_input(options.input, options.text_column, Path(options.model))
     if not inputs:
         raise DataError("no text on stdin; write one text a line")
-    loaded = loaded or artifact.load(Path(options.model))
+    loaded = loaded or load_artifact(Path(options.model))
     scores = loaded.scores(inputs)
     predictions = answers.answers_of(loaded, scores)
     _say_what_is_missing(len(inputs), sum(map(answers.is_abstention, predictions)), int((scores.tokens_cut > 0).sum()))

@@ -212,12 +212,12 @@ def classifier(base: str, tune: str) -> Approach:
         tokens = int(data.encoded.tokens.sum())
         speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
         share_of_test = _share_of_test(task)
-        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.blocks))
-        needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.blocks)) / speed
+        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
+        needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.layers)) / speed
         if needed > left:
             raise NotTriedError(f"would take about {needed:.0f} s, and {left:.0f} s of the budget are left")
         result = model.fit_encoded(data, baseline.learned, Limits(begun + left, share_of_test))
-        trunk = forward_flops(data.base, tokens, 0, len(data.base.blocks))  # of the layers that are kept
+        trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))  # of the layers that are kept
         cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),
@@ -396,7 +396,7 @@ def _affordable_test(task: Task, prompts: Prompts) -> Index:
     if longest > longest_input(base, longest):
         raise NotTriedError(f"prompts of {longest} tokens are longer than the model takes")
     own = np.mean([len(ids) for ids in written]) - n_shared + 3 * len(prompts.names)
-    a_text = forward_flops(base, int(own), 0, len(base.blocks))
+    a_text = forward_flops(base, int(own), 0, len(base.layers))
     speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
     n = min(len(task.test), _ASKED_AT_MOST, int(_PLANNED_ANSWERS * task.seconds_left() * speed / a_text))
     if n < min(_ASKED_AT_LEAST, len(task.test)):
@@ -410,7 +410,7 @@ def _affordable_examples(task: Task, prompts: Prompts) -> tuple[Examples, Exampl
     """Draw training and validation examples to tune on, so that their share of the budget is enough."""
     base = prompts.base
     tokens = float(np.mean([len(ids) for ids in _some_prompts(prompts, task.train)]))
-    an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.blocks)) * _INSTRUCTION_EPOCHS
+    an_epoch = 3 * forward_flops(base, int(tokens), 0, len(base.layers)) * _INSTRUCTION_EPOCHS
     seconds = an_epoch / (TRAINING_EFFICIENCY * hardware.product_speed(hardware.native_dtype()))
     n = int(_PLANNED_TUNING * task.seconds_left() / seconds)
     if n < _LEAST_TUNED_ON:

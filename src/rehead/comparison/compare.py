@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from rehead.artifact import artifact
+from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.comparison import approaches, curves
 from rehead.comparison.approaches import CHEAP, TITLES, Approach, NotTriedError, Task
 from rehead.comparison.identity import digest
@@ -116,7 +116,7 @@ def _requested(
     if not budget > 0:
         raise SettingError(f"`budget` must be above 0, not {budget}")
     if output is not None:
-        artifact.require_replaceable(Path(output), _DESCRIPTION, "no comparison")
+        require_replaceable(Path(output), _DESCRIPTION, "no comparison")
     return requested
 
 
@@ -191,7 +191,7 @@ def _written(result: ComparisonResult, folder: Path) -> ComparisonResult:
     result = replace(result, report=str(folder / "report.html"))
     values = result.to_json()
     drawn = {"compute": plots.by_compute(values["approaches"]), "curves": plots.by_examples(values)}
-    with artifact.new_folder(folder) as partial:
+    with new_folder(folder) as partial:
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         (partial / _DESCRIPTION).write_text(text, encoding="utf-8")
         page = report.render("comparison.html.jinja", facts=values, drawn=drawn)

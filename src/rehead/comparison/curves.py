@@ -33,7 +33,7 @@ def of_words(task: Task) -> list[float]:
 def of_features(task: Task, model: Classifier) -> list[float]:
     """Return the validation accuracy of probes on the features that a classifier reads, at each of `totals`."""
     examples = task.train.followed_by(task.validation)
-    frozen = frozen_features(examples, model.artifact_.description)
+    frozen = frozen_features(examples, model.artifact_.manifest.to_json())
     held_out = np.arange(len(task.train), len(examples))
 
     def accuracy(rows: Index) -> float:

@@ -22,7 +22,7 @@ from rehead.data.examples import Examples
 from rehead.instruction import styles
 from rehead.instruction.conversations import ASSISTANT, USER, Conversation, Message
 from rehead.instruction.tokens import padded_before, prompt_ids
-from rehead.models.backbone import Base
+from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, interrupts, progress
 from rehead.training.inputs import autocast
 
@@ -45,7 +45,7 @@ class Prompts:
         examples: shown as earlier turns, in that order.
     """
 
-    base: Base
+    base: TextBackbone
     style: str
     names: tuple[str, ...]
     max_length: int
@@ -94,7 +94,7 @@ class Prompts:
         return Message(USER, about, f"Text: {text}")
 
 
-def likelihoods(base: Base, requests: Sequence[Sequence[Message]], names: Sequence[str], style: str) -> Array:
+def likelihoods(base: TextBackbone, requests: Sequence[Sequence[Message]], names: Sequence[str], style: str) -> Array:
     """Return (n, n_classes) log-likelihoods of each label as the answer to each of n requests.
 
     The tokens that all requests begin with are computed once.
@@ -146,7 +146,7 @@ def _batches(lengths: Sequence[int], n_shared: int, *, pads: bool) -> Iterator[l
 class _Prefix:
     """The keys and values of the tokens that all requests begin with."""
 
-    def __init__(self, base: Base, ids: list[int]) -> None:
+    def __init__(self, base: TextBackbone, ids: list[int]) -> None:
         self._base, self._ids = base, ids
         self._cache: Any = None
         if ids:

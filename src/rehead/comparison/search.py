@@ -153,7 +153,7 @@ def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifie
 
 
 def _objective(optuna: Any, parts: DataSplits, model: Classifier, data: EncodedData) -> Callable[[Any], float]:
-    n_layers, whole = len(data.base.blocks), data.base.whole
+    n_layers, whole = len(data.base.layers), data.base.summary_position
     most = _MOST_TRAINED if data.config.learns_whole_inputs else 0
 
     def objective(trial: Any) -> float:

@@ -16,6 +16,8 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import SIDECARS, require_sidecar
 from rehead.artifact.predictor import Scores
 from rehead.data.images import ImageInput
 from rehead.data.labels import most_probable
@@ -27,7 +29,7 @@ from rehead.drift.vocabulary import MAX_WORDS, Vocabulary
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError, first_line
 
-FILE = "fingerprint.safetensors"
+(FILE,) = SIDECARS
 _FORMAT = 1
 # Texts, drawn at random, of which the words are learned and looked up.
 _LEARNED, _LOOKED_UP = 10_000, 4_000
@@ -152,6 +154,21 @@ class ReferenceProfile:
             return cls._from(load_file(path))
         except (SafetensorError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ArtifactError(f"{path} is damaged ({first_line(error)}); train or copy the model again") from error
+
+    @classmethod
+    def beside(cls, classifier: Artifact) -> ReferenceProfile | None:
+        """Return the fingerprint in the folder that a classifier was loaded from; None where there is none.
+
+        Raises:
+            ArtifactError: it is damaged, or another classifier's.
+        """
+        if classifier.folder is None:
+            return None
+        require_sidecar(classifier.folder, classifier.manifest, FILE)
+        fingerprint = cls.load(classifier.folder)
+        if fingerprint is not None:
+            fingerprint.require_for(len(classifier.labels), classifier.width, classifier.folder)
+        return fingerprint
 
     @classmethod
     def _from(cls, arrays: dict[str, npt.NDArray[Any]]) -> ReferenceProfile:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.data.duplicates import seen_before
 from rehead.data.images import ImageInput
 from rehead.drift import sampling
 from rehead.drift.detector import Detector, Measure, advice, drifted
+from rehead.drift.reference import ReferenceProfile
 from rehead.runtime import progress
 from rehead.runtime.errors import ArtifactError, DataError
 from rehead.runtime.results import Result
@@ -77,8 +78,8 @@ def drift(folder: str | Path, inputs: Sequence[str] | Sequence[ImageInput]) -> D
     start = time.perf_counter()
     if not len(inputs):
         raise DataError("there is nothing to look at; give 100 texts or more")
-    loaded = artifact.load(Path(folder))
-    reference = loaded.fingerprint
+    loaded = load_artifact(Path(folder))
+    reference = ReferenceProfile.beside(loaded)
     if reference is None:
         raise ArtifactError(
             f"{folder} has no profile of what it was tested on; train it again with rehead fit, which keeps one"

@@ -463,6 +463,7 @@ def _lowered(threshold: float, probabilities: npt.NDArray[np.float64]) -> float:
     below = probabilities[probabilities < threshold]
     if not len(below):
         return threshold
+
     ends = np.clip([below.max(), threshold], _NEAREST, 1 - _NEAREST)
     middle = float(expit(logit(ends).mean()))
     return middle if below.max() < middle <= threshold else threshold

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, log_expit, log_softmax, logsumexp
-from scipy.special import softmax as scipy_softmax
 
 from rehead.data.labels import Labels, is_multilabel
 
@@ -22,8 +20,14 @@ _TINY = np.finfo(np.float64).tiny
 def probabilities(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
     """Return probabilities of logits (n, n_classes) in float64; those of several labels need not add up to 1."""
     values = np.asarray(logits, dtype=np.float64)
-    result: npt.NDArray[np.float64] = expit(values) if multilabel else scipy_softmax(values, axis=1)
-    return result
+    if multilabel:
+        # Of positive and negative logits the form that does not overflow.
+        odds = np.exp(-np.abs(values))
+        of_each: npt.NDArray[np.float64] = np.where(values >= 0, 1.0, odds) / (1.0 + odds)
+        return of_each
+    odds = np.exp(values - values.max(axis=1, keepdims=True))
+    of_all: npt.NDArray[np.float64] = odds / odds.sum(axis=1, keepdims=True)
+    return of_all
 
 
 def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
@@ -31,6 +35,8 @@ def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
     values = np.asarray(logits, dtype=np.float64)
     if multilabel:
         return values
+    from scipy.special import log_softmax, logsumexp  # takes longer to import than a few texts to score
+
     logs = log_softmax(values, axis=1)
     with np.errstate(divide="ignore"):  # of the most probable class, replaced below
         rest = np.log1p(-np.exp(logs))
@@ -45,6 +51,8 @@ def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
 
 def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
     """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one."""
+    from scipy.special import log_expit, log_softmax
+
     values = np.asarray(logits, dtype=np.float64)
     if is_multilabel(labels):
         signs = 2 * labels - 1

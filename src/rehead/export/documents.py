@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from rehead.artifact.artifact import NetworkArtifact
+from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
-from rehead.models.vision import VisionBase
+from rehead.models.vision_backbone import VisionBackbone
 
 DESCRIPTION = "export.json"
 
@@ -68,37 +69,37 @@ print(classify({texts}))
 
 
 def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str, Any]:
-    """What `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
-    told = classifier.description
+    """Return what `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
+    manifest = classifier.manifest
     kept = ("base", "tune", "pool", "depth", "blocks_of_base", "labels", "multilabel")
     return {
         "format": form,
         "int8": int8,
-        **{name: told[name] for name in kept},
-        "max_length": None if isinstance(classifier.base, VisionBase) else longest(classifier),
+        **{name: getattr(manifest, name) for name in kept},
+        "max_length": longest(classifier) if classifier.takes == "texts" else None,
         # Not to be divided by once more.
-        "temperature_in_weights": told["temperature"],
+        "temperature_in_weights": manifest.temperature,
         # In the graph likewise.
-        "baseline_factor": told["baseline_factor"],
-        "decisions": told.get("decisions"),
-        "weights_sha256": told["weights_sha256"],
-        "versions": told["versions"],
+        "baseline_factor": manifest.baseline_factor,
+        "decisions": manifest.decisions,
+        "weights_sha256": manifest.weights_sha256,
+        "versions": manifest.versions,
     }
 
 
-def readme(classifier: NetworkArtifact, form: str, facts: dict[str, Any]) -> str:
-    """How to use the folder, and how it was checked, as Markdown."""
+def readme(classifier: NetworkArtifact, form: str, results: dict[str, Any]) -> str:
+    """Say how to use the folder, and how it was checked, as Markdown."""
     what = classifier.takes
-    difference = facts["largest_difference"]
-    number = "8-bit integers" if facts["int8"] else "float32"
+    difference = results["largest_difference"]
+    number = "8-bit integers" if results["int8"] else "float32"
     parts = [
         f"# A classifier of {what}, as {'an ONNX model' if form == 'onnx' else 'a Transformers model'}",
-        f"Made by rehead of {classifier.description['base']}; {number}; labels: {', '.join(classifier.labels[:20])}"
+        f"Made by rehead of {classifier.manifest.base}; {number}; labels: {', '.join(classifier.labels[:20])}"
         f"{', ...' if len(classifier.labels) > 20 else ''}. It needs no rehead:",
         f"```python\n{_code(classifier, form)}```",
-        f"Compared with the classifier that it was made of on {facts['compared']:,} {what}: {facts['same']:,} have the "
-        f"same label, and probabilities differ by {difference['probability']:.1e} at most.",
-        *_remarks(classifier, form, facts["int8"]),
+        f"Compared with the classifier that it was made of on {results['compared']:,} {what}: {results['same']:,} have "
+        f"the same label, and probabilities differ by {difference['probability']:.1e} at most.",
+        *_remarks(classifier, form, results["int8"]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -108,11 +109,11 @@ def _code(classifier: NetworkArtifact, form: str) -> str:
     if form == "transformers":
         return _PIPELINE.format(texts=texts)
     end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
-    if not isinstance(classifier.base, VisionBase):
-        has_ngrams = bool(classifier.description["baseline_factor"])
+    if not isinstance(classifier.backbone, VisionBackbone):
+        has_ngrams = bool(classifier.manifest.baseline_factor)
         imports, ngrams = (_IMPORT_NGRAMS, _NGRAMS) if has_ngrams else ("", "")
         return _TEXTS.format(max_length=longest(classifier), texts=texts, imports=imports, ngrams=ngrams) + end
-    how = classifier.base.transform
+    how = classifier.backbone.transform
     square = [f"image = image.resize(({how.size}, {how.size}), {how.resample})"]
     if how.shorter:
         square = [
@@ -126,12 +127,12 @@ def _code(classifier: NetworkArtifact, form: str) -> str:
 
 def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
     remarks = []
-    if form == "onnx" and not isinstance(classifier.base, VisionBase):
+    if form == "onnx" and isinstance(classifier.backbone, TextBackbone):
         remarks.append("Pad on the right, as `tokenizer.json` does.")
-        if classifier.base.family.causal:
-            token = classifier.base.tokenizer.pad_token_id
+        if classifier.backbone.family.causal:
+            token = classifier.backbone.tokenizer.pad_token_id
             remarks.append(f"An empty text that comes alone has no token: give it one of {token} with a mask of 0.")
-        if classifier.description["baseline_factor"]:
+        if classifier.manifest.baseline_factor:
             remarks.append(
                 "Word and character n-grams stand beside the head, and their logits are added to its own in the graph. "
                 "`ngrams.py` finds those of a text that are known, which `ngrams.npz` holds; where it has fewer than "
@@ -142,7 +143,7 @@ def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
             "A text's probabilities depend a little on what else is in its batch: the scale that what flows "
             "through the network is rounded to is one for all."
         )
-    if classifier.description.get("decisions"):
+    if classifier.manifest.decisions:
         remarks.append(
             "`decisions` in `export.json` holds the thresholds and costs that rehead decides by, if there are any."
         )
@@ -151,4 +152,5 @@ def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
 
 def longest(classifier: NetworkArtifact) -> int:
     """Tokens of a text that are used."""
-    return longest_input(classifier.base, classifier.description["max_length"])
+    assert isinstance(classifier.backbone, TextBackbone)
+    return longest_input(classifier.backbone, classifier.max_length)

@@ -1,7 +1,7 @@
 """A classifier as one module from padded batches to logits: what an ONNX graph is made of.
 
-It runs the plain Transformers backbone with its padding, not rehead's packed blocks, so that comparing the two proves
-both. It reads the states after a block where they leave it, because what Transformers calls hidden states is before the
+It runs the plain Transformers backbone with its padding, not rehead's packed layers, so that comparing the two proves
+both. It reads the states after a layer where they leave it, because what Transformers calls hidden states is before the
 final norm in one family and behind it in another.
 """
 
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from rehead.evaluation.baselines import Baselines
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.heads import OVERWHELMING, Head, halves
-from rehead.models.vision import VisionBase
+from rehead.models.text_backbone import TextBackbone
+from rehead.models.vision_backbone import VisionBackbone
 
 # By name of an input, and axis: what that axis is called where it may have any length.
 Axes = dict[str, dict[int, str]]
@@ -55,10 +56,10 @@ class NgramGraph(nn.Module):
 class TextGraph(nn.Module):
     """Token ids and their mask → logits, with those of n-grams added where they stand beside the head."""
 
-    def __init__(self, base: Base, head: Head, beside: NgramGraph | None = None) -> None:
+    def __init__(self, base: TextBackbone, head: Head, beside: NgramGraph | None = None) -> None:
         super().__init__()
-        self.backbone, self.head, self.beside = base.backbone, head, beside
-        self._base, self._parts = base, halves(head.pooling, base.whole)
+        self.backbone, self.head, self.beside = base.body, head, beside
+        self._base, self._parts = base, halves(head.pooling, base.summary_position)
         self._causal = base.family.causal
         self._padding = int(base.tokenizer.pad_token_id)
         # Where a token may look at nothing, as padding beyond a window, the other kernels give nan, and 0 · nan is nan.
@@ -72,7 +73,7 @@ class TextGraph(nn.Module):
         return axes
 
     def examples(self) -> dict[str, Tensor]:
-        """Inputs of the smallest shape that leaves the axes open: an axis of length 1 would be taken for fixed."""
+        """Return inputs of the smallest shape that leaves the axes open: one of length 1 would be taken for fixed."""
         examples = {name: torch.ones(2, 3, dtype=torch.int64) for name in ("input_ids", "attention_mask")}
         if self.beside is not None:
             examples |= {"ngram_ids": torch.zeros(2, 4, dtype=torch.int64), "ngram_values": torch.zeros(2, 4)}
@@ -112,13 +113,13 @@ class TextGraph(nn.Module):
         return places < lengths.unsqueeze(1)
 
     def _read(self, input_ids: Tensor, mask: Tensor) -> list[Tensor]:
-        """States (n, length, hidden_size) after each of the blocks that the head reads."""
+        """States (n, length, hidden_size) after each of the layers that the head reads."""
         states: list[Tensor] = []
 
         def keep(_: nn.Module, __: Any, output: Any) -> None:
             states.append(output[0] if isinstance(output, tuple) else output)
 
-        hooks = [self._base.blocks[depth - 1].register_forward_hook(keep) for depth in self.head.reads]
+        hooks = [self._base.layers[depth - 1].register_forward_hook(keep) for depth in self.head.reads]
         try:
             self.backbone(input_ids=input_ids, attention_mask=mask, **({"use_cache": False} if self._causal else {}))
         finally:
@@ -139,47 +140,48 @@ def _pooled(states: Tensor, real: Tensor, pooling: str) -> Tensor:
 class ImageGraph(nn.Module):
     """Pixels → logits."""
 
-    def __init__(self, base: VisionBase, head: Head) -> None:
+    def __init__(self, base: VisionBackbone, head: Head) -> None:
         super().__init__()
         # What predicts in rehead, too: batch norms are folded into the convolutions.
         self._base = base.with_products_in(torch.float32)
         self.model, self.head = self._base.model, head
-        self._parts = halves(head.pooling, base.whole)
+        self._parts = halves(head.pooling, base.summary_position)
 
     @property
     def axes(self) -> Axes:
         return {"pixel_values": {0: "batch"}}
 
     def examples(self) -> dict[str, Tensor]:
-        """Inputs of the smallest shape that leaves the axes open."""
+        """Return inputs of the smallest shape that leaves the axes open."""
         side = self._base.transform.size
         return {"pixel_values": torch.zeros(2, 3, side, side)}
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """(n, 3, size, size) float32 → (n, n_classes) float32 logits."""
-        family, pooled = self._base.vision, []
-        states = family.embed(self._base.backbone, pixel_values)
-        for depth, block in enumerate(self._base.blocks[: self.head.reads[-1]], start=1):
-            states = family.block(block, states)
+        family, pooled = self._base.family, []
+        states = family.embed(self._base.body, pixel_values)
+        for depth, layer in enumerate(self._base.layers[: self.head.reads[-1]], start=1):
+            states = family.layer(layer, states)
             if depth in self.head.reads:
                 pooled += [self._pooled(states, part) for part in self._parts]
         logits: Tensor = self.head(torch.cat(pooled, dim=1))
         return logits
 
     def _pooled(self, states: Tensor, pooling: str) -> Tensor:
-        if self._base.vision.maps:
+        if self._base.family.maps:
             return states.mean((2, 3))
         normed = self._base.normalise(states)
-        return normed[:, 0] if pooling == "cls" else normed[:, self._base.vision.prefix :].mean(1)
+        return normed[:, 0] if pooling == "cls" else normed[:, self._base.family.prefix :].mean(1)
 
 
-def graph_of(base: Base, head: Head, beside: tuple[Baselines, float] | None = None) -> TextGraph | ImageGraph:
+def graph_of(base: Backbone, head: Head, beside: tuple[Baselines, float] | None = None) -> TextGraph | ImageGraph:
     """Return the module, in evaluation mode on the CPU.
 
     Args:
         beside: the regression on n-grams that stands beside the head, and its factor; None where none does.
     """
-    if isinstance(base, VisionBase):
+    if isinstance(base, VisionBackbone):
         return ImageGraph(base, head).eval().to("cpu")
+    assert isinstance(base, TextBackbone)
     graph = TextGraph(base, head, NgramGraph(*beside) if beside else None)
     return graph.eval().to("cpu")

@@ -17,9 +17,10 @@ import torch
 from rehead.data.images import ImageInput
 from rehead.export import ngram_file
 from rehead.export.graphs import ImageGraph, TextGraph
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.image_transforms import Pixels
-from rehead.models.vision import VisionBase
+from rehead.models.text_backbone import TextBackbone
+from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
 
 FILE = "model.onnx"
@@ -28,14 +29,14 @@ _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
 
 def require_installed() -> None:
-    """Raises SettingError where a package of the extra is missing."""
+    """Raise SettingError where a package of the extra is missing."""
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         raise SettingError(f"`form='onnx'` needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
 
 
 def write(graph: TextGraph | ImageGraph, path: Path) -> None:
-    """Writes a module as an ONNX model in float32; its inputs are named as the module's, its output is `logits`.
+    """Write a module as an ONNX model in float32; its inputs are named as the module's, its output is `logits`.
 
     Weights of more than 1.5 GB go to a file `model.onnx.data` beside it, because one ONNX file cannot hold them.
     """
@@ -65,7 +66,7 @@ class Runner:
         base: of an image model, for how images become pixels.
     """
 
-    def __init__(self, folder: Path, base: Base) -> None:
+    def __init__(self, folder: Path, base: Backbone) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
@@ -73,7 +74,9 @@ class Runner:
         options.log_severity_level = 3  # errors
         self._session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
         self._base = base
-        self._tokenizer = None if isinstance(base, VisionBase) else Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer = (
+            None if isinstance(base, VisionBackbone) else Tokenizer.from_file(str(folder / "tokenizer.json"))
+        )
         self._ngrams = ngram_file.read(folder) if (folder / ngram_file.CODE).is_file() else None
 
     def __call__(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
@@ -82,16 +85,17 @@ class Runner:
         return logits
 
     def _fed(self, inputs: Sequence[str] | Sequence[ImageInput]) -> dict[str, npt.NDArray[Any]]:
-        if isinstance(self._base, VisionBase):
-            pictures = [given for given in inputs if isinstance(given, ImageInput)]
+        if isinstance(self._base, VisionBackbone):
+            pictures = [each for each in inputs if isinstance(each, ImageInput)]
             views = torch.zeros(len(pictures), dtype=torch.int64)
             return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
         assert self._tokenizer is not None
-        texts = [given for given in inputs if isinstance(given, str)]
+        texts = [each for each in inputs if isinstance(each, str)]
         read = self._tokenizer.encode_batch(texts)
         ids = np.array([text.ids for text in read], dtype=np.int64)
         mask = np.array([text.attention_mask for text in read], dtype=np.int64)
         if not ids.size:  # texts of no tokens at all: a padding token stands for each
+            assert isinstance(self._base, TextBackbone)
             ids = np.full((len(read), 1), self._base.tokenizer.pad_token_id, dtype=np.int64)
             mask = np.zeros_like(ids)
         fed = {"input_ids": ids, "attention_mask": mask}
@@ -102,7 +106,7 @@ class Runner:
 
 @contextmanager
 def silence() -> Iterator[None]:
-    """Keeps torch's exporter and onnxruntime's quantizer from telling what they are about to do."""
+    """Keep torch's exporter and onnxruntime's quantizer from printing what they are about to do."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -16,7 +16,7 @@ _WORTHWHILE_BYTES = 1_000_000
 
 
 def quantise(folder: Path) -> None:
-    """Puts a model in 8-bit integers in the place of the one in float32.
+    """Put a model in 8-bit integers in the place of the one in float32.
 
     Matrix products with weights are those of integers. Weights are rounded once, with a scale for each output; what
     they are multiplied with is rounded as it comes, with one scale for the whole batch. Weights have 7 bits: with 8,

@@ -16,14 +16,14 @@ from rehead.runtime.errors import SettingError
 
 
 def require_family_head(classifier: NetworkArtifact) -> None:
-    """Raises SettingError where the head is one of rehead's own, which Transformers has no class for."""
-    base, pooling = classifier.base, classifier.head.pooling
+    """Raise SettingError where the head is one of rehead's own, which Transformers has no class for."""
+    base, pooling = classifier.backbone, classifier.head.pooling
     if classifier.takes == "images":
         raise SettingError("no class of Transformers has the head of an image classifier; use `form='onnx'`")
     if base.family_head(pooling) is None:
         raise SettingError(
-            f"no class of Transformers has {pooling!r} pooling; fit with `pool={base.whole!r}`, as this base's own "
-            "class has it, or use `form='onnx'`"
+            f"no class of Transformers has {pooling!r} pooling; fit with `pool={base.summary_position!r}`, as this "
+            "base's own class has it, or use `form='onnx'`"
         )
 
 

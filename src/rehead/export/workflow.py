@@ -1,4 +1,4 @@
-"""What `rehead export` does: writes a saved classifier for use without rehead, and compares before it is kept."""
+"""Do what `rehead export` does: write a saved classifier for use without rehead, and compares before it is kept."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from rehead.artifact import artifact
-from rehead.artifact.artifact import WEIGHTS, Artifact, NetworkArtifact
+from rehead.artifact.artifact import Artifact, NetworkArtifact
+from rehead.artifact.loading import load_artifact
+from rehead.artifact.manifest import WEIGHTS
+from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.evaluation.baselines import Baselines
 from rehead.export import comparison, documents, inputs, ngram_file, onnx_file, quantisation, transformers_folder
 from rehead.export.comparison import Comparison, Reference
 from rehead.export.graphs import graph_of
+from rehead.models.model_inputs import save_preparation
 from rehead.models.ngrams import Ngrams
-from rehead.models.reading import save_reader
-from rehead.models.vision import VisionBase
+from rehead.models.text_backbone import TextBackbone
+from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
 
 FORMATS = ("onnx", "transformers")
@@ -31,7 +34,7 @@ def export(
     data: str | None = None,
     text_column: str | None = None,
 ) -> dict[str, Any]:
-    """Writes a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
+    """Write a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
 
     Args:
         model: a folder that `rehead fit` has written.
@@ -55,33 +58,33 @@ def export(
         raise SettingError("`int8` is for `form='onnx'`: Transformers has no such model; leave it out")
     if form == "onnx":
         onnx_file.require_installed()
-    artifact.require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
-    classifier = _require_exportable(artifact.load(model), form)
+    require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
+    classifier = _require_exportable(load_artifact(model, with_transformers=True), form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
-    given, source = inputs.read(data, text_column, classifier.description, model)
-    expected = comparison.reference(classifier, given)
-    with artifact.new_folder(output.resolve()) as partial:
-        save_reader(classifier.base, partial, classifier.description["max_length"])
+    sample, source = inputs.read(data, text_column, classifier.manifest.to_json(), model)
+    expected = comparison.reference(classifier, sample)
+    with new_folder(output.resolve()) as partial:
+        save_preparation(classifier.backbone, partial, classifier.max_length)
         shutil.copyfile(model / "config.json", partial / "config.json")
         if form == "onnx":
             found = _write_onnx(classifier, partial, expected, int8)
         else:
             found = _write_transformers(classifier, partial, expected, model)
-        facts = {
+        results = {
             "model": str(model.resolve()),
             "output": str(output.resolve()),
             "format": form,
             "int8": int8,
-            "base": classifier.description["base"],
+            "base": classifier.manifest.base,
             "what": classifier.takes,
             "data": source,
-            **_told(found, expected),
+            **_compared_as_json(found, expected),
             "bytes": sum(file.stat().st_size for file in _model_files(partial)),
         }
-        _write_words(classifier, partial, facts)
-    facts["seconds"] = {"total": time.perf_counter() - started}
-    return facts
+        _write_words(classifier, partial, results)
+    results["seconds"] = {"total": time.perf_counter() - started}
+    return results
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -95,24 +98,24 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
             "this classifier was fitted with `base='tfidf'` and has no network to export: it counts n-grams with numpy "
             "alone; use rehead predict, rehead serve or rehead.load"
         )
-    told = classifier.description
-    if told["baseline_factor"] and classifier.takes == "images":
+    manifest = classifier.manifest
+    if manifest.baseline_factor and classifier.takes == "images":
         raise SettingError(
             "colours and edges stand beside this classifier's head, which are computed before the network sees an "
             "image, and without them it would be another classifier; fit with `ngrams=False` for one that can be "
             "exported"
         )
-    if told["baseline_factor"] and form == "transformers":
+    if manifest.baseline_factor and form == "transformers":
         raise SettingError(
             "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
             "without them it would be another classifier; fit with `ngrams=False`, or use `form='onnx'`"
         )
-    if told["long"] != "truncate":
+    if manifest.long != "truncate":
         raise SettingError(
-            f"the classifier was fitted with `long={told['long']!r}`, which is done before the network sees a "
+            f"the classifier was fitted with `long={manifest.long!r}`, which is done before the network sees a "
             "text; only what was fitted with `long='truncate'` can be exported"
         )
-    if told["average_views"]:
+    if manifest.average_views:
         raise SettingError(
             "the classifier averages augmentations of an image that are made before the network sees them; only what "
             "was fitted with `views=1` can be exported"
@@ -122,18 +125,18 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
 
 def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
     """`model.onnx`, and a tokenizer that needs no more settings."""
-    base = classifier.base
-    if not isinstance(base, VisionBase):
+    backbone = classifier.backbone
+    if not isinstance(backbone, VisionBackbone):
         _settle_tokenizer(classifier, folder)
     ngrams = _ngrams_beside(classifier)
     if ngrams:
         ngram_file.write(_known(ngrams[0]), folder)
-    onnx_file.write(graph_of(base, classifier.head, ngrams), folder / onnx_file.FILE)
-    found = comparison.compared(expected, onnx_file.Runner(folder, base))
-    comparison.require_equal(found, classifier.description["base"])
+    onnx_file.write(graph_of(backbone, classifier.head, ngrams), folder / onnx_file.FILE)
+    found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
+    comparison.require_equal(found, classifier.manifest.base)
     if int8:
         quantisation.quantise(folder)
-        found = comparison.compared(expected, onnx_file.Runner(folder, base))
+        found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
         comparison.require_agreement(found, classifier.takes)
     return found
 
@@ -153,10 +156,11 @@ def _known(baselines: Baselines) -> Ngrams:
 
 
 def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
-    """Makes `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
+    """Make `tokenizer.json` cut off and pad as rehead does, whoever loads it."""
     from tokenizers import Tokenizer
 
-    padding = classifier.base.tokenizer
+    assert isinstance(classifier.backbone, TextBackbone)
+    padding = classifier.backbone.tokenizer
     path = str(folder / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
     tokenizer.enable_truncation(documents.longest(classifier), direction=padding.truncation_side)
@@ -165,14 +169,14 @@ def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
 
 
 def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
-    """The saved weights as they are: the head is the family's own."""
+    """Write the saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
     found = comparison.compared(expected, transformers_folder.Runner(folder))
-    comparison.require_equal(found, classifier.description["base"])
+    comparison.require_equal(found, classifier.manifest.base)
     return found
 
 
-def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
+def _compared_as_json(found: Comparison, expected: Reference) -> dict[str, Any]:
     return {
         "compared": found.compared,
         "compared_alone": found.alone,
@@ -183,10 +187,10 @@ def _told(found: Comparison, expected: Reference) -> dict[str, Any]:
     }
 
 
-def _write_words(classifier: NetworkArtifact, folder: Path, facts: dict[str, Any]) -> None:
-    told = documents.description(classifier, facts["format"], facts["int8"]) | {
-        "checked": {key: facts[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
+def _write_words(classifier: NetworkArtifact, folder: Path, results: dict[str, Any]) -> None:
+    content = documents.description(classifier, results["format"], results["int8"]) | {
+        "checked": {key: results[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
     }
-    content = json.dumps(told, indent=2, ensure_ascii=False) + "\n"
-    (folder / documents.DESCRIPTION).write_text(content, encoding="utf-8")
-    (folder / "README.md").write_text(documents.readme(classifier, facts["format"], facts), encoding="utf-8")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    (folder / documents.DESCRIPTION).write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(documents.readme(classifier, results["format"], results), encoding="utf-8")

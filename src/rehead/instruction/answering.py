@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from rehead.instruction.language_model import is_tied, summed_loss
 from rehead.instruction.tokens import Tokens
-from rehead.models.backbone import Base
+from rehead.models.forward_pass import batches, token_budget
 from rehead.models.packing import Packing
+from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware
-from rehead.training.features import batches, token_budget, training_flops
+from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
 from rehead.training.loop import unfrozen
 from rehead.training.tail import activation_bytes
@@ -35,7 +36,7 @@ class Answering:
         trained: holds the weights that change.
     """
 
-    base: Base
+    base: TextBackbone
     cut: int
     trained: nn.Module
     examples: Answers
@@ -61,7 +62,7 @@ class Answering:
 
     @cached_property
     def _recompute(self) -> bool:
-        return activation_bytes(self.base, self.cut, len(self.base.blocks)) > hardware.free_device_memory() / 2
+        return activation_bytes(self.base, self.cut, len(self.base.layers)) > hardware.free_device_memory() / 2
 
     def loss(self, rows: Tensor) -> Tensor:
         """Return the losses of all learned tokens of these conversations, added up."""
@@ -75,7 +76,7 @@ class Answering:
         """Return the operations of one pass over the training conversations, forward and backward."""
         kept = not isinstance(self.examples.inputs, Computed)
         tokens = int(self.lengths.sum())
-        blocks = training_flops(self.base, tokens, self.cut, len(self.base.blocks), kept=kept)
+        blocks = training_flops(self.base, tokens, self.cut, len(self.base.layers), kept=kept)
         learned = int(self.examples.tokens.n_learned.sum())
         return blocks + 6.0 * learned * self.base.hidden_size * int(self.base.config.vocab_size)
 
@@ -84,21 +85,21 @@ class Answering:
         self.base.model.requires_grad_(False)
 
 
-def trained_part(base: Base, cut: int) -> nn.Module:
+def trained_part(base: TextBackbone, cut: int) -> nn.Module:
     """Return the layers from the cut on and the final norm; from 0 on the embedding and the output layer, too."""
     if cut:
-        return nn.ModuleList([*base.blocks[cut:], base.norm])
-    everything = [base.backbone]
+        return nn.ModuleList([*base.layers[cut:], base.norm])
+    everything = [base.body]
     return nn.ModuleList(everything if is_tied(base) else [*everything, base.model.get_output_embeddings()])
 
 
-def losses(base: Base, answers: Answers, rows: Tensor, cut: int, *, recompute: bool = False) -> Tensor:
+def losses(base: TextBackbone, answers: Answers, rows: Tensor, cut: int, *, recompute: bool = False) -> Tensor:
     """Return the cross-entropy of all learned tokens of these conversations, added up."""
     tokens = answers.tokens
     packing = Packing(tokens.ids.lengths[rows].to(hardware.device()))
     with autocast(hardware.native_dtype() == torch.bfloat16):
         hidden, packing = base.filled(answers.inputs.hidden(rows, packing), packing)
-        hidden = base.run_blocks(hidden, packing, cut, len(base.blocks), recompute=recompute)
+        hidden = base.run_layers(hidden, packing, cut, len(base.layers), recompute=recompute)
         # A token is predicted from the state of the one before it.
         places = tokens.learned.take(rows).values.nonzero().squeeze(1)
         targets = tokens.ids.take(rows).values[places].to(hidden.device)
@@ -106,7 +107,7 @@ def losses(base: Base, answers: Answers, rows: Tensor, cut: int, *, recompute: b
         return summed_loss(base, states, targets)
 
 
-def mean_loss(base: Base, answers: Answers, cut: int = 0) -> float:
+def mean_loss(base: TextBackbone, answers: Answers, cut: int = 0) -> float:
     """Return the mean cross-entropy a learned token, in evaluation mode; its exponential is the perplexity."""
     was_training = base.model.training
     base.train(False)

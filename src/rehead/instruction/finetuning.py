@@ -11,8 +11,9 @@ from torch import nn
 
 from rehead.instruction.answering import Answering, Answers, trained_part
 from rehead.instruction.tokens import Tokens
-from rehead.models.backbone import Base
+from rehead.models.adapters import Adapters
 from rehead.models.loading import fingerprint
+from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, progress
 from rehead.training import lora
 from rehead.training.checkpoint import Checkpoint
@@ -62,13 +63,13 @@ class Tuned:
         seconds: that it took.
     """
 
-    adapters: lora.Adapters | None
+    adapters: Adapters | None
     history: History
     seconds: float
 
 
 def finetune(
-    base: Base,
+    base: TextBackbone,
     settings: Settings,
     examples: Tokens,
     validation: Tokens,
@@ -91,7 +92,7 @@ def finetune(
         trained_base = lora.copy_of(base, hardware.native_dtype())
         trained, config = lora.attach(trained_base, settings.seed)
     else:
-        cut = 0 if settings.tune == "full" else len(base.blocks) - trained_layers(settings.tune, len(base.blocks))
+        cut = 0 if settings.tune == "full" else len(base.layers) - trained_layers(settings.tune, len(base.layers))
         trained = trained_part(base, cut)
     answering = Answering(
         trained_base, cut, trained, *(_entering(trained_base, part, cut) for part in (examples, validation))
@@ -105,7 +106,7 @@ def finetune(
     return Tuned(adapters, history, time.perf_counter() - begun)
 
 
-def _entering(base: Base, tokens: Tokens, cut: int) -> Answers:
+def _entering(base: TextBackbone, tokens: Tokens, cut: int) -> Answers:
     """Return conversations with the inputs of the trained layers: states that are kept, or the text."""
     if not cut:
         return Answers(tokens, Computed(base, tokens.ids, 0))
@@ -115,7 +116,7 @@ def _entering(base: Base, tokens: Tokens, cut: int) -> Answers:
 
 
 def _checkpoint(
-    base: Base, settings: Settings, cut: int, parts: tuple[Tokens, Tokens], resumption: Resumption
+    base: TextBackbone, settings: Settings, cut: int, parts: tuple[Tokens, Tokens], resumption: Resumption
 ) -> Checkpoint:
     versions = [version(package) for package in ("rehead", "torch", "transformers", "peft")]
     identity = [settings, cut, fingerprint(base.folder), hardware.native_dtype(), versions]

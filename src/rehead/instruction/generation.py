@@ -11,7 +11,7 @@ import torch
 from rehead.instruction import styles
 from rehead.instruction.conversations import Message
 from rehead.instruction.tokens import padded_before, prompt_ids
-from rehead.models.backbone import Base
+from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import SettingError
 
@@ -56,7 +56,9 @@ class Sampling:
         }
 
 
-def answer(base: Base, messages: Sequence[Message], style: str, sampling: Sampling, streamer: Any = None) -> str:
+def answer(
+    base: TextBackbone, messages: Sequence[Message], style: str, sampling: Sampling, streamer: Any = None
+) -> str:
     """Return the answer to the last of the messages.
 
     Args:
@@ -66,7 +68,7 @@ def answer(base: Base, messages: Sequence[Message], style: str, sampling: Sampli
     return _written(base, ids, mask, style, sampling, streamer)[0]
 
 
-def answers(base: Base, requests: Sequence[Sequence[Message]], style: str, sampling: Sampling) -> list[str]:
+def answers(base: TextBackbone, requests: Sequence[Sequence[Message]], style: str, sampling: Sampling) -> list[str]:
     """Return the answers to n requests."""
     prompts = [prompt_ids(base.tokenizer, request, style) for request in requests]
     order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
@@ -81,14 +83,14 @@ def answers(base: Base, requests: Sequence[Sequence[Message]], style: str, sampl
     return result
 
 
-def end_ids(base: Base, style: str) -> list[int]:
+def end_ids(base: TextBackbone, style: str) -> list[int]:
     """Return the tokens that end an answer."""
     ending = base.tokenizer.convert_tokens_to_ids(styles.ending(style, base.tokenizer))
     return sorted({ending, base.tokenizer.eos_token_id})
 
 
 def _written(
-    base: Base, ids: torch.Tensor, mask: torch.Tensor, style: str, sampling: Sampling, streamer: Any
+    base: TextBackbone, ids: torch.Tensor, mask: torch.Tensor, style: str, sampling: Sampling, streamer: Any
 ) -> list[str]:
     device = hardware.device()
     base.train(False)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rehead.artifact import artifact
+from rehead.artifact.saving import require_replaceable
 from rehead.data.splits import stratified
 from rehead.evaluation import report
 from rehead.instruction import conversations, generation, styles
@@ -23,8 +23,8 @@ from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import AnswerMeasures, label_set, measure_answers
 from rehead.instruction.results import ConversationCounts, InstructionResult, Sample, TokenCounts
 from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
-from rehead.models.backbone import Base
 from rehead.models.loading import load_language_model
+from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import DataError, SettingError
@@ -76,7 +76,7 @@ def instruct(
     settings = Settings(base, tune, style, max_length, recipe, learning_rate, random_state)
     _check(settings)
     if output is not None:
-        artifact.require_replaceable(Path(output))
+        require_replaceable(Path(output))
     read = conversations.read(Path(data))
     parts = divided(read.kept, random_state)
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
@@ -168,7 +168,7 @@ class _Run:
         return self.train.cut + self.validation.cut + self.test.cut
 
 
-def _prepare(base: Base, settings: Settings, parts: Parts) -> _Run:
+def _prepare(base: TextBackbone, settings: Settings, parts: Parts) -> _Run:
     style = styles.resolved(settings.style, base.tokenizer)
     train, validation, test = (_tokens(base, part, style, settings.max_length) for part in parts)
     reach = longest_input(base, settings.max_length + _LONGEST)
@@ -190,7 +190,7 @@ def _prepare(base: Base, settings: Settings, parts: Parts) -> _Run:
     )
 
 
-def _tokens(base: Base, part: list[Conversation], style: str, max_length: int) -> Tokens:
+def _tokens(base: TextBackbone, part: list[Conversation], style: str, max_length: int) -> Tokens:
     tokens = tokenise(base, part, style, max_length)
     if not len(tokens.ids):
         raise DataError(f"no answer fits into {max_length} tokens; raise `max_length`")
@@ -216,7 +216,7 @@ def _say_what_is_used(read: Conversations, run: _Run, rows: ConversationCounts) 
     )
 
 
-def _test(base: Base, run: _Run) -> tuple[AnswerMeasures, list[str]]:
+def _test(base: TextBackbone, run: _Run) -> tuple[AnswerMeasures, list[str]]:
     """Measure the model as it is now on the test part; return the answers that it wrote, too."""
     loss = mean_loss(base, Answers(run.test, Computed(base, run.test.ids, 0)))
     requests = [conversation.request for conversation in run.asked]

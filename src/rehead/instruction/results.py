@@ -9,7 +9,7 @@ from typing import Any
 from rehead.instruction.finetuning import Settings, Tuned
 from rehead.instruction.measures import AnswerMeasures
 from rehead.instruction.writer import Writer
-from rehead.models.backbone import Base
+from rehead.models.text_backbone import TextBackbone
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class InstructionResult:
         folder, report: paths of the saved model and its HTML page; None where nothing was saved.
     """
 
-    base: Base = field(repr=False)
+    base: TextBackbone = field(repr=False)
     data: str
     settings: Settings
     style: str

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rehead.instruction import styles
 from rehead.instruction.conversations import Conversation, Message
-from rehead.models.backbone import Base
-from rehead.models.ragged import Ragged
+from rehead.models.sequences import Ragged
+from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 
 
@@ -39,7 +39,7 @@ class Tokens:
         return torch.segment_reduce(self.learned.values.float(), "sum", lengths=self.ids.lengths).long()
 
 
-def tokenise(base: Base, conversations: Sequence[Conversation], style: str, max_length: int) -> Tokens:
+def tokenise(base: TextBackbone, conversations: Sequence[Conversation], style: str, max_length: int) -> Tokens:
     """Tokenise each segment on its own: an answer that is generated does not share a token with the request either.
 
     Raises:

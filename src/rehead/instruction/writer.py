@@ -15,20 +15,21 @@ from typing import Any
 
 import torch
 
-from rehead.artifact import artifact
-from rehead.artifact.manifest import DESCRIPTION, FORMAT
+from rehead.artifact.artifact import ADAPTER
+from rehead.artifact.manifest import FORMAT, MANIFEST, require_unchanged, write_manifest
+from rehead.artifact.saving import new_folder, require_replaceable, write_documents
 from rehead.instruction import generation
 from rehead.instruction.conversations import ASSISTANT, USER, Message
 from rehead.instruction.generation import Sampling
 from rehead.instruction.language_model import next_token_logits
 from rehead.instruction.tokens import prompt_ids
-from rehead.models.backbone import Base
+from rehead.models.adapters import Adapters
 from rehead.models.loading import load_language_model
 from rehead.models.packing import Packing
+from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import ArtifactError, RheadError, SettingError
-from rehead.training.lora import Adapters
 
 KIND = "language model"
 _TOLERANCE = 1e-4
@@ -43,7 +44,7 @@ class Writer:
         adapters: of low-rank training; their effect is in the base's weights already.
     """
 
-    base: Base
+    base: TextBackbone
     description: dict[str, Any]
     adapters: Adapters | None = None
 
@@ -91,9 +92,9 @@ class Writer:
             ArtifactError: the folder must not or cannot be written, or the reloaded logits differ.
         """
         folder = Path(folder).resolve()
-        artifact.require_replaceable(folder)
+        require_replaceable(folder)
         expected = _sample_logits(self.base)
-        with artifact.new_folder(folder) as partial:
+        with new_folder(folder) as partial:
             self._write(partial, documents or {})
             self._verify(partial, expected)
 
@@ -106,12 +107,12 @@ class Writer:
         """
         folder = Path(folder)
         try:
-            description = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
+            description = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             description = None
         if not isinstance(description, dict) or description.get("kind") != KIND:
             raise ArtifactError(f"{folder} is no language model of rehead's; give a folder that rehead instruct wrote")
-        artifact.require_weights(folder, description)
+        require_unchanged(folder, description.get("weights_sha256"), description.get("files", {}))
         return cls(load_language_model(str(folder)), description)
 
     def _write(self, folder: Path, documents: Mapping[str, str]) -> None:
@@ -123,8 +124,9 @@ class Writer:
             model.save_pretrained(folder, max_shard_size="1TB")
             base.tokenizer.save_pretrained(folder)
         if self.adapters:
-            self.adapters.save(folder / artifact.ADAPTER, within=f"{model.base_model_prefix}.")
-        artifact.write_words(folder, {"format": FORMAT, "kind": KIND, **self.description}, documents)
+            self.adapters.save(folder / ADAPTER, within=f"{model.base_model_prefix}.")
+        write_documents(folder, documents)
+        write_manifest(folder, {"format": FORMAT, "kind": KIND, **self.description})
 
     def _verify(self, folder: Path, expected: torch.Tensor) -> None:
         difference = float((_sample_logits(Writer.load(folder).base) - expected).abs().max())
@@ -135,7 +137,7 @@ class Writer:
             )
 
 
-def _sample_logits(base: Base) -> torch.Tensor:
+def _sample_logits(base: TextBackbone) -> torch.Tensor:
     """Return (T, vocabulary) logits of a few tokens."""
     ids = torch.arange(8) % base.config.vocab_size
     device = hardware.device()
@@ -143,5 +145,5 @@ def _sample_logits(base: Base) -> torch.Tensor:
     base.train(False)
     packing = Packing(torch.tensor([len(ids)], device=device))
     with torch.inference_mode():
-        states = base.run_blocks(base.embed(ids.to(device), packing), packing, 0, len(base.blocks))
+        states = base.run_layers(base.embed(ids.to(device), packing), packing, 0, len(base.layers))
         return next_token_logits(base, base.normalise(states)).cpu()

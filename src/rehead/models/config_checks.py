@@ -1,5 +1,5 @@
-"""Whether a model folder may be loaded: its configuration asks for no more than its weights are, and nothing leads out
-of it or would be run.
+"""Check that a model folder may be loaded: its configuration asks for no more than its weights are, and nothing in it
+leads out of it or would be run.
 
 A model that somebody else has made is data that somebody else has made. Transformers builds what `config.json` says
 before it looks at the weights, so a few characters there could take all of a machine's memory.
@@ -85,7 +85,7 @@ def require_modest(folder: Path) -> None:
                     )
 
 
-def require_plausible(folder: Path, config: Any, build: Callable[[], nn.Module]) -> None:
+def require_fitting_size(folder: Path, config: Any, build: Callable[[], nn.Module]) -> None:
     """Check that a configuration asks for a model of about the size that its weights have.
 
     Args:
@@ -127,8 +127,11 @@ def _weights(folder: Path) -> tuple[int, int]:
     return tensors, elements
 
 
-def read_json(file: Path) -> Any:
+def read_json(file: Path, *, finite: bool = False) -> Any:
     """Read a JSON file that somebody else may have written.
+
+    Args:
+        finite: whether all its numbers have to be numbers: not NaN, and not infinite.
 
     Raises:
         ValueError: it is no JSON, nested beyond all measure, or larger than any such file is.
@@ -138,7 +141,14 @@ def read_json(file: Path) -> Any:
         raise ValueError("it is no file")
     if file.stat().st_size > _LARGEST_JSON:
         raise ValueError(f"it has more than {_LARGEST_JSON:,} bytes")
+    parse = _finite if finite else None
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return json.loads(file.read_text(encoding="utf-8"), parse_constant=parse, parse_float=parse)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(float(number)):
+        raise ValueError(f"{number} is no number to compute with")
+    return float(number)

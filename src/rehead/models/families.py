@@ -1,9 +1,10 @@
-"""What differs between model families: where the blocks are, what surrounds them, how they call a head.
+"""Say what differs between model families: where the layers are, what surrounds them, how they call a head.
 
-A family says how Transformers' own forward pass of that architecture falls into embedding, blocks and final
-norm, so that `rehead.models.backbone` can run any stretch of blocks.
+A family says how Transformers' own forward pass of that architecture falls into embedding, layers and final
+norm, so that `rehead.models.text_backbone` can run any stretch of layers.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rehead.models import layers as block_of
-from rehead.models.layers import Block
+from rehead.models import layers as layer_of
+from rehead.models.layers import Layer
 from rehead.models.packing import Packing, ScoreBias
 
 
@@ -35,10 +36,10 @@ class Family:
 
     Attributes:
         causal: whether a token sees only what stands before it.
-        blocks: dotted name of the list of blocks in the backbone.
+        layers: dotted name of the list of layers in the model without its head.
         norm: dotted name of the final norm, or None.
-        embed: (backbone, token ids (T,), packing) → states that enter block 0, (T, hidden_size).
-        block: what a block computes.
+        embed: (backbone, token ids (T,), packing) → states that enter layer 0, (T, hidden_size).
+        layer: what a layer computes.
         head_parts: (sequence-classification model) → its head.
         bias: (backbone, packing) → what all layers add to their scores, (heads, longest, longest) float32; None for
             families that add nothing.
@@ -46,10 +47,10 @@ class Family:
     """
 
     causal: bool
-    blocks: str
+    layers: str
     norm: str | None
     embed: Callable[[Any, Tensor, Packing], Tensor]
-    block: Block
+    layer: Layer
     head_parts: Callable[[Any], HeadParts]
     bias: Callable[[Any, Packing], Tensor] | None = None
     positions_behind_padding: bool = False
@@ -60,23 +61,23 @@ class Family:
 
 
 def rotary(backbone: Any, hidden: Tensor, packing: Packing, kind: str) -> tuple[Tensor, Tensor] | None:
-    """Cosines and sines for a row of tokens, (T, 1, head size) each; None where positions are in the embedding."""
+    """Return cosines and sines of a row of tokens, (T, 1, head size); None where positions are in the embedding."""
     if not hasattr(backbone, "rotary_emb"):
         return None
     positions = packing.positions.unsqueeze(0)
-    # Gemma 3 and ModernBERT rotate windowed and full blocks at different frequencies.
+    # Gemma 3 and ModernBERT rotate windowed and full layers at different frequencies.
     by_kind = (kind,) if backbone.config.model_type in ("gemma3_text", "modernbert") else ()
     cosine, sine = backbone.rotary_emb(hidden.unsqueeze(0), positions, *by_kind)
     return cosine[0].unsqueeze(1), sine[0].unsqueeze(1)
 
 
 def window(config: Any, kind: str) -> int | None:
-    """How many tokens away a block of this kind sees, or None for all; see `Packing.mask`."""
+    """Return how many tokens away a layer of this kind sees, or None for all; see `Packing.mask`."""
     size: int | None = getattr(config, "sliding_window", None)
     if config.model_type == "modernbert" and size is not None:
         # Its number is the farthest distance, not the first that is out of sight.
         return size + 1 if kind == "sliding_attention" else None
-    # Mistral has a window but no kinds of blocks: all of its blocks use it.
+    # Mistral has a window but no kinds of layers: all of its layers use it.
     windowed = kind == "sliding_attention" or getattr(config, "layer_types", None) is None
     return size if windowed else None
 
@@ -123,9 +124,20 @@ def _mpnet_bias(backbone: Any, packing: Packing) -> Tensor:
     """Return the relative position bias of T5 (Raffel et al., JMLR 2020, arXiv 1910.10683), as MPNet took it over."""
     encoder, longest = backbone.encoder, packing.longest
     distances = torch.arange(1 - longest, longest, device=packing.lengths.device)
-    by_distance: Tensor = encoder.relative_attention_bias(encoder.relative_position_bucket(distances))
+    by_distance: Tensor = encoder.relative_attention_bias(_bucket_of(distances))
     # The first token looks at distances 0 to longest - 1, each later one at a window that begins one place before.
     return by_distance.T.unfold(1, longest, 1).flip(1)
+
+
+def _bucket_of(distances: Tensor, n_buckets: int = 32, farthest: int = 128) -> Tensor:
+    """Return (m,) int64, the bucket of each distance: half of them for each side, near ones with one of their own.
+
+    As in Transformers' MPNet the number of buckets is 32, whatever the configuration says.
+    """
+    half = n_buckets // 2
+    near, away = half // 2, distances.abs()
+    far = near + (torch.log(away.float() / near) / math.log(farthest / near) * (half - near)).long()
+    return (distances > 0).long() * half + torch.where(away < near, away, far.clamp(max=half - 1))
 
 
 def _distilbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -160,18 +172,18 @@ def _modernbert_head(model: Any) -> HeadParts:
     return HeadParts(model.head, "classifier")
 
 
-_ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, block_of.rotary_decoder, _score_head)
-_BERT_BLOCKS = "encoder.layer"
+_ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, layer_of.rotary_decoder, _score_head)
+_BERT_LAYERS = "encoder.layer"
 
 # By `config.model_type`.
 FAMILIES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text"), _ROTARY_DECODER),
-    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, block_of.gpt2, _score_head),
-    "bert": Family(False, _BERT_BLOCKS, None, _bert_embed, block_of.bert, _bert_head),
+    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, layer_of.gpt2, _score_head),
+    "bert": Family(False, _BERT_LAYERS, None, _bert_embed, layer_of.bert, _bert_head),
     "roberta": Family(
-        False, _BERT_BLOCKS, None, _roberta_embed, block_of.bert, _roberta_head, positions_behind_padding=True
+        False, _BERT_LAYERS, None, _roberta_embed, layer_of.bert, _roberta_head, positions_behind_padding=True
     ),
-    "mpnet": Family(False, _BERT_BLOCKS, None, _mpnet_embed, block_of.mpnet, _roberta_head, _mpnet_bias, True),
-    "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, block_of.distilbert, _distilbert_head),
-    "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, block_of.modernbert, _modernbert_head),
+    "mpnet": Family(False, _BERT_LAYERS, None, _mpnet_embed, layer_of.mpnet, _roberta_head, _mpnet_bias, True),
+    "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, layer_of.distilbert, _distilbert_head),
+    "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, layer_of.modernbert, _modernbert_head),
 }

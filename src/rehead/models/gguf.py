@@ -12,7 +12,7 @@ from rehead.runtime.errors import BaseModelError, first_line
 
 
 def convert(gguf: Path, destination: Path) -> None:
-    """Writes a Transformers folder of a GGUF file.
+    """Write a Transformers folder of a GGUF file.
 
     Raises:
         BaseModelError: it is not one that Transformers reads.
@@ -39,7 +39,7 @@ def convert(gguf: Path, destination: Path) -> None:
 
 
 def _forget_quantisation(model: Any) -> None:
-    """The weights are plain float32 now; Transformers would refuse to save a model marked as quantised."""
+    """Unmark a model as quantised: its weights are plain float32 now, and Transformers would refuse to save it."""
     model.hf_quantizer = None
     model.is_quantized = False
     del model.config.quantization_config

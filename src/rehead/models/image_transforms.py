@@ -18,7 +18,7 @@ from PIL import Image, ImageEnhance
 from torch import Tensor
 
 from rehead.data.images import ImageInput
-from rehead.models.ragged import offsets_of
+from rehead.models.sequences import offsets_of
 from rehead.runtime.errors import BaseModelError
 
 _FILE = "preprocessor_config.json"
@@ -49,25 +49,25 @@ class Transform:
 
     @classmethod
     def read(cls, folder: Path, name: str) -> Transform:
-        """From what Transformers' image processors save.
+        """Read what Transformers' image processors save.
 
         Raises:
             BaseModelError: the file is missing or makes no sense.
         """
         try:
-            told = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            size, crop = told["size"], told.get("crop_size") or told["size"]
-            shorter = _side(size) if told.get("do_center_crop") or "shortest_edge" in _keyed(size) else None
-            side = _side(crop) if told.get("do_center_crop") else _side(size)
-            if "crop_pct" in told and not told.get("do_center_crop"):
+            settings = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            size, crop = settings["size"], settings.get("crop_size") or settings["size"]
+            shorter = _side(size) if settings.get("do_center_crop") or "shortest_edge" in _keyed(size) else None
+            side = _side(crop) if settings.get("do_center_crop") else _side(size)
+            if "crop_pct" in settings and not settings.get("do_center_crop"):
                 # ConvNeXt's processor: small images are scaled to more and the middle is cut out, large ones squeezed.
-                shorter = int(side / float(told["crop_pct"] or 0.875)) if side < _SQUEEZED_FROM else None
+                shorter = int(side / float(settings["crop_pct"] or 0.875)) if side < _SQUEEZED_FROM else None
             return cls(
                 side,
                 shorter,
-                int(told.get("resample", Image.Resampling.BICUBIC)),
-                _channels(told["image_mean"]),
-                _channels(told["image_std"]),
+                int(settings.get("resample", Image.Resampling.BICUBIC)),
+                _channels(settings["image_mean"]),
+                _channels(settings["image_std"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BaseModelError(
@@ -76,9 +76,9 @@ class Transform:
             ) from error
 
     def save(self, folder: Path) -> None:
-        """Writes what `read` and Transformers' image processors read."""
+        """Write what `read` and Transformers' image processors read."""
         size = {"height": self.size, "width": self.size}
-        told = {
+        settings = {
             "do_resize": True,
             "size": size if self.shorter is None else {"shortest_edge": self.shorter},
             "do_center_crop": self.shorter is not None,
@@ -90,10 +90,10 @@ class Transform:
             "image_mean": list(self.mean),
             "image_std": list(self.std),
         }
-        (folder / _FILE).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+        (folder / _FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def pixels(self, picture: ImageInput, view: int) -> npt.NDArray[np.uint8]:
-        """(size, size, 3) of an image.
+        """Return (size, size, 3) of an image.
 
         Args:
             view: 0 for the image as it is, 1 for its mirror image; any other is mirrored, turned, cut and coloured at
@@ -150,7 +150,7 @@ class Pixels:
         return offsets_of(self.lengths)
 
     def take(self, rows: Tensor) -> Pixels:
-        """The given images, in that order."""
+        """Return some of the images, in the order of `rows`."""
         places = rows.tolist()
         return Pixels([self.pictures[i] for i in places], self.views[rows], self.transform, self.tokens)
 
@@ -183,7 +183,7 @@ class Pixels:
 
 
 def _middle(size: tuple[int, int], share: float) -> tuple[float, float, float, float]:
-    """The box in the middle whose side is this share of the shorter one."""
+    """Return the box in the middle whose side is this share of the shorter one."""
     side = min(size) * share
     left, upper = (size[0] - side) / 2, (size[1] - side) / 2
     return left, upper, left + side, upper + side
@@ -194,9 +194,9 @@ def _keyed(size: Any) -> dict[str, Any]:
 
 
 def _side(size: Any) -> int:
-    told = _keyed(size)
-    side = told.get("shortest_edge", told.get("height"))
-    if not isinstance(side, int) or told.get("width", side) != side:
+    settings = _keyed(size)
+    side = settings.get("shortest_edge", settings.get("height"))
+    if not isinstance(side, int) or settings.get("width", side) != side:
         raise ValueError(f"images of {size} are not squares")
     return side
 

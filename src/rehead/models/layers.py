@@ -1,9 +1,9 @@
-"""What a block of each family computes, over packed tokens (`rehead.models.packing`).
+"""Compute what a layer of each family computes, over packed tokens (`rehead.models.packing`).
 
-The layers, their weights and their dropout are Transformers' own modules, called one by one; what is ours is
-the order of the calls: no padding, and in the last block only the tokens that something is read from. Every
+The modules, their weights and their dropout are those of Transformers, called one by one; what is ours is
+the order of the calls: no padding, and in the last layer only the tokens that something is read from. Every
 family is tested against the unmodified Transformers model, logits and gradients
-(tests/bases/test_equivalence.py).
+(tests/models/test_equivalence.py).
 """
 
 from collections.abc import Callable, Sequence
@@ -18,12 +18,12 @@ from rehead.models.packing import Attention, Packing, ScoreBias, attend
 
 @dataclass(frozen=True)
 class Row:
-    """The tokens that a block works on, beside their states.
+    """The tokens that a layer works on, beside their states.
 
     Attributes:
         packing: of the n texts.
         dtype: that matrix products run in; the states themselves stay float32.
-        window: of the block's attention, in tokens; None for unlimited.
+        window: of the layer's attention, in tokens; None for unlimited.
         rotary: cosines and sines (T, 1, head size) in `dtype`, for families that rotate queries and keys.
         biases: what is added to the scores of each of the packing's stretches, for families that do so.
     """
@@ -35,13 +35,13 @@ class Row:
     biases: Sequence[ScoreBias] = field(default=(), repr=False)
 
     def asking(self, values: Tensor, only: str | None) -> Tensor:
-        """Of (T, ...) what belongs to the tokens that ask: all of them, or one a text."""
+        """Return of (T, ...) what belongs to the tokens that ask: all of them, or one a text."""
         if only is None:
             return values
         return values[self.packing.last if only == "last" else self.packing.first]
 
     def rotated(self, values: Tensor, only: str | None = None) -> Tensor:
-        """Rotary position embedding (Su et al., arXiv 2104.09864) of (T or n, heads, size)."""
+        """Apply rotary position embedding (Su et al., arXiv 2104.09864) to (T or n, heads, size)."""
         assert self.rotary is not None
         cosine, sine = (self.asking(table, only) for table in self.rotary)
         half = values.shape[-1] // 2
@@ -51,17 +51,17 @@ class Row:
         return result
 
 
-# (block, token states (T, hidden_size), row, only) → states of the same shape, or (n, hidden_size) with `only`:
+# (layer, token states (T, hidden_size), row, only) → states of the same shape, or (n, hidden_size) with `only`:
 # `last` or `cls` where nothing but that token of each text is needed.
-Block = Callable[[Any, Tensor, Row, str | None], Tensor]
+Layer = Callable[[Any, Tensor, Row, str | None], Tensor]
 
 
-def rotary_decoder(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
-    """Llama and its kin: norms before attention and feed-forward layers, and in Gemma 2 and 3 behind them too."""
-    module = block.self_attn
-    normed = block.input_layernorm(hidden).to(row.dtype)
+def rotary_decoder(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Compute a layer of Llama and its kin: norms before attention and feed-forward, in Gemma 2 and 3 behind too."""
+    module = layer.self_attn
+    normed = layer.input_layernorm(hidden).to(row.dtype)
     queries = _heads(module.q_proj(row.asking(normed, only)), module.head_dim)
-    keys, values = (_heads(layer(normed), module.head_dim) for layer in (module.k_proj, module.v_proj))
+    keys, values = (_heads(projection(normed), module.head_dim) for projection in (module.k_proj, module.v_proj))
     if hasattr(module, "q_norm"):
         queries, keys = module.q_norm(queries).to(row.dtype), module.k_norm(keys).to(row.dtype)
     attention = Attention(
@@ -74,78 +74,80 @@ def rotary_decoder(block: Any, hidden: Tensor, row: Row, only: str | None) -> Te
     attended = attend(row.rotated(queries, only), row.rotated(keys), values, row.packing, attention, only)
     attended = module.o_proj(attended)
     hidden = row.asking(hidden, only)
-    if hasattr(block, "pre_feedforward_layernorm"):
-        hidden = hidden + block.post_attention_layernorm(attended.float())
-        fed = block.mlp(block.pre_feedforward_layernorm(hidden).to(row.dtype))
-        return _tensor(hidden + block.post_feedforward_layernorm(fed.float()))
+    if hasattr(layer, "pre_feedforward_layernorm"):
+        hidden = hidden + layer.post_attention_layernorm(attended.float())
+        fed = layer.mlp(layer.pre_feedforward_layernorm(hidden).to(row.dtype))
+        return _tensor(hidden + layer.post_feedforward_layernorm(fed.float()))
     hidden = hidden + attended
-    return _tensor(hidden + block.mlp(block.post_attention_layernorm(hidden).to(row.dtype)))
+    return _tensor(hidden + layer.mlp(layer.post_attention_layernorm(hidden).to(row.dtype)))
 
 
-def gpt2(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
-    """GPT-2: one product for queries, keys and values, dropout on what each half adds."""
-    module = block.attn
-    product = module.c_attn(block.ln_1(hidden).to(row.dtype))
+def gpt2(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Compute a layer of GPT-2: one product for queries, keys and values, dropout on what each half adds."""
+    module = layer.attn
+    product = module.c_attn(layer.ln_1(hidden).to(row.dtype))
     queries, keys, values = (_heads(part, module.head_dim) for part in product.split(module.split_size, dim=-1))
     attention = Attention(module.scaling, causal=True, dropout=_active(module, module.attn_dropout.p))
     attended = attend(row.asking(queries, only), keys, values, row.packing, attention, only)
     hidden = row.asking(hidden, only) + module.resid_dropout(module.c_proj(attended))
-    return _tensor(hidden + block.mlp(block.ln_2(hidden).to(row.dtype)))
+    return _tensor(hidden + layer.mlp(layer.ln_2(hidden).to(row.dtype)))
 
 
-def bert(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
-    """BERT and RoBERTa: the norm is behind the sum."""
-    module = block.attention.self
+def bert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Compute a layer of BERT and RoBERTa: the norm is behind the sum."""
+    module = layer.attention.self
     typed = hidden.to(row.dtype)
     queries = _heads(module.query(row.asking(typed, only)), module.attention_head_size)
-    keys, values = (_heads(layer(typed), module.attention_head_size) for layer in (module.key, module.value))
+    keys, values = (_heads(projection(typed), module.attention_head_size) for projection in (module.key, module.value))
     attention = Attention(module.scaling, causal=False, dropout=_active(module, module.dropout.p))
     attended = attend(queries, keys, values, row.packing, attention, only)
-    hidden = block.attention.output(attended, row.asking(hidden, only))
-    return _tensor(block.output(block.intermediate(hidden.to(row.dtype)), hidden))
+    hidden = layer.attention.output(attended, row.asking(hidden, only))
+    return _tensor(layer.output(layer.intermediate(hidden.to(row.dtype)), hidden))
 
 
-def mpnet(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def mpnet(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     """Compute a layer of MPNet: BERT's under other names, with a bias on the scores by the distance of two tokens."""
-    module = block.attention.attn
+    module = layer.attention.attn
     typed = hidden.to(row.dtype)
     queries = _heads(module.q(row.asking(typed, only)), module.attention_head_size)
-    keys, values = (_heads(layer(typed), module.attention_head_size) for layer in (module.k, module.v))
+    keys, values = (_heads(projection(typed), module.attention_head_size) for projection in (module.k, module.v))
     attention = Attention(module.attention_head_size**-0.5, causal=False, dropout=_active(module, module.dropout.p))
     attended = module.o(attend(queries, keys, values, row.packing, attention, only, row.biases))
-    hidden = block.attention.LayerNorm(block.attention.dropout(attended) + row.asking(hidden, only))
-    return _tensor(block.output(block.intermediate(hidden.to(row.dtype)), hidden))
+    hidden = layer.attention.LayerNorm(layer.attention.dropout(attended) + row.asking(hidden, only))
+    return _tensor(layer.output(layer.intermediate(hidden.to(row.dtype)), hidden))
 
 
-def distilbert(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
-    """DistilBERT: as BERT, under other names."""
-    module = block.attention
+def distilbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Compute a layer of DistilBERT: as BERT, under other names."""
+    module = layer.attention
     typed = hidden.to(row.dtype)
     queries = _heads(module.q_lin(row.asking(typed, only)), module.attention_head_size)
-    keys, values = (_heads(layer(typed), module.attention_head_size) for layer in (module.k_lin, module.v_lin))
+    keys, values = (
+        _heads(projection(typed), module.attention_head_size) for projection in (module.k_lin, module.v_lin)
+    )
     attention = Attention(module.scaling, causal=False, dropout=_active(module, module.dropout.p))
     attended = module.out_lin(attend(queries, keys, values, row.packing, attention, only))
-    hidden = block.sa_layer_norm(attended + row.asking(hidden, only))
+    hidden = layer.sa_layer_norm(attended + row.asking(hidden, only))
     # The feed-forward layers may work in pieces along a second axis.
-    fed = block.ffn(hidden.to(row.dtype).unsqueeze(0)).squeeze(0)
-    return _tensor(block.output_layer_norm(fed + hidden))
+    fed = layer.ffn(hidden.to(row.dtype).unsqueeze(0)).squeeze(0)
+    return _tensor(layer.output_layer_norm(fed + hidden))
 
 
-def modernbert(block: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
-    """ModernBERT: a pre-norm encoder with rotary positions and, in most blocks, a window."""
-    module = block.attn
-    product = module.Wqkv(block.attn_norm(hidden).to(row.dtype))
+def modernbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Compute a layer of ModernBERT: a pre-norm encoder with rotary positions and, in most layers, a window."""
+    module = layer.attn
+    product = module.Wqkv(layer.attn_norm(hidden).to(row.dtype))
     queries, keys, values = product.view(len(product), 3, -1, module.head_dim).unbind(1)
     dropout = _active(module, module.attention_dropout)
     attention = Attention(module.head_dim**-0.5, causal=False, window=row.window, dropout=dropout)
     queries = row.rotated(row.asking(queries, only), only)
     attended = attend(queries, row.rotated(keys), values, row.packing, attention, only)
     hidden = row.asking(hidden, only) + module.out_drop(module.Wo(attended))
-    return _tensor(hidden + block.mlp(block.mlp_norm(hidden).to(row.dtype)))
+    return _tensor(hidden + layer.mlp(layer.mlp_norm(hidden).to(row.dtype)))
 
 
 def _heads(values: Tensor, size: int) -> Tensor:
-    """(T, heads · size) → (T, heads, size)."""
+    """Turn (T, heads · size) into (T, heads, size)."""
     return values.view(len(values), -1, size)
 
 

@@ -1,20 +1,22 @@
-"""From a name to a loaded `Base`: the catalogue, a local folder, a GGUF file, or the model hub."""
+"""Load a backbone by its name: from the catalogue, a local folder, a GGUF file, or the model hub."""
 
-import json
+from __future__ import annotations
+
 import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
-from rehead.models import conversion, vision
-from rehead.models.backbone import Base, trim_config
-from rehead.models.config_checks import require_modest, require_plausible
+from rehead.models.backbone import Backbone
+from rehead.models.config_checks import read_json, require_fitting_size, require_modest
 from rehead.models.families import FAMILIES
+from rehead.models.inference_modules import InferenceModel, is_plain
 from rehead.models.registry import CATALOGUE, TFIDF
-from rehead.models.tokenization import set_padding
+from rehead.models.text_backbone import TextBackbone, trim_config
+from rehead.models.tokenization import SavedTokenizer, set_padding
 from rehead.runtime import files, progress
-from rehead.runtime.downloads import fetch, folder_of
 from rehead.runtime.errors import BaseModelError, first_line
 
 # What a model folder on the hub is asked for: no pickled weights, no code.
@@ -22,7 +24,7 @@ _HUB_FILES = ("*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*
 
 
 def locate(name: str) -> Path:
-    """The Transformers folder of a base, fetched or converted first where need be.
+    """Return the Transformers folder of a base, fetched or converted first where need be.
 
     Args:
         name: a name in the catalogue, a folder, a GGUF file, or a model's name on the hub; in this order.
@@ -36,6 +38,9 @@ def locate(name: str) -> Path:
             f"base {name!r} has no layers and no tokenizer: it is word and character n-grams alone, learned in seconds "
             f"by rehead fit; give a pretrained base here ({', '.join(CATALOGUE)})"
         )
+    from rehead.models import conversion
+    from rehead.runtime.downloads import fetch, folder_of
+
     if name in CATALOGUE:
         entry = CATALOGUE[name]
         if entry.converted is None:
@@ -56,14 +61,14 @@ def locate(name: str) -> Path:
     return _from_hub(name)
 
 
-def load(name: str, n_classes: int, seed: int, depth: int | None = None) -> Base:
-    """Loads a base as its family's sequence-classification model, in float32.
+def load(name: str, n_classes: int, seed: int, depth: int | None = None) -> Backbone:
+    """Load a base as its family's sequence-classification model, in float32.
 
     Args:
         name: see `locate`.
         n_classes: outputs of the new head.
         seed: for what the checkpoint lacks; the global random state is left as it was.
-        depth: how many blocks to load; all by default.
+        depth: how many layers to load; all by default.
 
     Raises:
         BaseModelError: the base cannot be found or read, or its architecture is not supported.
@@ -73,21 +78,23 @@ def load(name: str, n_classes: int, seed: int, depth: int | None = None) -> Base
 
 def load_folder(
     folder: Path, name: str, n_classes: int, seed: int, depth: int | None = None, *, trained_head: bool = False
-) -> Base:
-    """Loads a base from a Transformers folder; see `load`.
+) -> Backbone:
+    """Load a base from a Transformers folder; see `load`.
 
     Args:
         trained_head: the folder has to hold a trained head for `n_classes`, too.
     """
     from transformers import AutoModelForSequenceClassification
 
-    if model_type_of(folder, name) in vision.FAMILIES:
-        return vision.load_folder(folder, name, depth, seed)
+    if model_type_of(folder, name) not in FAMILIES:
+        from rehead.models import vision_backbone
+
+        return vision_backbone.load_folder(folder, name, depth, seed)
     config = _read_config(folder, name)
     family = FAMILIES[config.model_type]
-    n_blocks = int(config.num_hidden_layers)
-    if depth is not None and not 1 <= depth <= n_blocks:
-        raise BaseModelError(f"base {name!r} has {n_blocks} layers; `depth` must be from 1 to {n_blocks}, not {depth}")
+    n_layers = int(config.num_hidden_layers)
+    if depth is not None and not 1 <= depth <= n_layers:
+        raise BaseModelError(f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}")
     if depth is not None:
         trim_config(config, depth)
     config.num_labels = n_classes
@@ -96,11 +103,40 @@ def load_folder(
     model, tokenizer, info = _pretrained(AutoModelForSequenceClassification, folder, name, config, seed)
     _require_weights(model, info, folder, trained_head)
     set_padding(tokenizer, model.config, family.causal)
-    return Base(name, folder, model.eval(), tokenizer, n_blocks, list(config.architectures or []))
+    return TextBackbone(name, folder, model.eval(), n_layers, list(config.architectures or []), tokenizer)
 
 
-def load_language_model(name: str) -> Base:
-    """Loads a decoder with the output layer that it was published with, in float32; its `model` is the causal one.
+def load_for_inference(folder: Path, name: str, n_classes: int, seed: int, *, trained_head: bool) -> Backbone:
+    """Load the backbone of a saved classifier, as plain modules where there are such; see `load_folder`.
+
+    Transformers is not imported then. What is loaded scores like the other, and can neither be trained nor exported.
+    """
+    model_type_of(folder, name)
+    content = read_json(folder / "config.json", finite=True)
+    if not is_plain(content):
+        return load_folder(folder, name, n_classes, seed, trained_head=trained_head)
+    with torch.device("meta"):
+        model = InferenceModel(content, n_classes if trained_head else None)
+    prefix = f"{model.base_model_prefix}."
+    tensors = load_file(folder / "model.safetensors")
+    if not trained_head:
+        tensors = {prefix + tensor: value for tensor, value in tensors.items()}
+    try:
+        missing, _ = model.load_state_dict(
+            {name: value.float() for name, value in tensors.items()}, strict=False, assign=True
+        )
+    except RuntimeError as error:  # of shapes; its first line names none of them
+        reason = first_line(RuntimeError(str(error).partition("\n")[2]))
+        raise BaseModelError(f"{folder} has weights in another shape than its configuration says ({reason})") from error
+    _require_none_lacking(folder, missing)
+    model.requires_grad_(False)
+    architectures = list(content.get("architectures") or [])
+    tokenizer = SavedTokenizer.read(folder)
+    return TextBackbone(name, folder, model.eval(), content["num_hidden_layers"], architectures, tokenizer)
+
+
+def load_language_model(name: str) -> TextBackbone:
+    """Load a decoder with the output layer that it was published with, in float32; its `model` is the causal one.
 
     Raises:
         BaseModelError: the base cannot be found or read, or it is not a decoder.
@@ -118,11 +154,11 @@ def load_language_model(name: str) -> Base:
     model, tokenizer, info = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
     _require_weights(model, info, folder, trained_head=True)
     set_padding(tokenizer, model.config, causal=True)
-    return Base(name, folder, model.eval(), tokenizer, int(config.num_hidden_layers), architectures)
+    return TextBackbone(name, folder, model.eval(), int(config.num_hidden_layers), architectures, tokenizer)
 
 
 def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> tuple[Any, Any, Any]:
-    """Model, tokenizer, and what Transformers tells of the loading."""
+    """Return model, tokenizer, and what Transformers says of the loading."""
     from transformers import AutoTokenizer
 
     if not any(folder.glob("*.safetensors")):
@@ -131,7 +167,7 @@ def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> t
             "save_pretrained"
         )
     try:
-        require_plausible(folder, config, lambda: auto.from_config(config, trust_remote_code=False))
+        require_fitting_size(folder, config, lambda: auto.from_config(config, trust_remote_code=False))
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         with progress.quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
@@ -154,7 +190,9 @@ def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> t
 
 
 def fingerprint(folder: Path) -> str:
-    """A digest of a model's weights and configuration; what names and paths it has does not matter."""
+    """Return a digest of a model's weights and configuration; what names and paths it has does not matter."""
+    from rehead.models import conversion
+
     parts = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     known = conversion.checksum(folder)
     digests = [files.sha256_of(part) for part in parts[: 1 if known else None]]
@@ -162,17 +200,21 @@ def fingerprint(folder: Path) -> str:
 
 
 def model_type_of(folder: Path, name: str) -> str:
-    """The architecture that a model folder's configuration names; one that can be cut.
+    """Return the architecture that a model folder's configuration names; one that can be cut.
 
     Raises:
         BaseModelError: there is none, or another.
     """
     require_modest(folder)
     try:
-        model_type = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"])
+        model_type = str(read_json(folder / "config.json", finite=True)["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
-    known = {**FAMILIES, **vision.FAMILIES}
+    if model_type in FAMILIES:
+        return model_type
+    from rehead.models import vision_backbone
+
+    known = {**FAMILIES, **vision_backbone.FAMILIES}
     if model_type not in known:
         raise BaseModelError(
             f"base {name!r} is of the {model_type!r} family, which rehead cannot cut; it can cut {', '.join(known)}"
@@ -190,7 +232,7 @@ def _read_config(folder: Path, name: str) -> Any:
 
 
 def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) -> None:
-    """A checkpoint may lack a head and the pooler before it, unless trained; any other gap would be random numbers."""
+    """Refuse gaps that would be random numbers: only an untrained head and the pooler before it may be lacking."""
     backbone = f"{model.base_model_prefix}."
     mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     lacking = sorted(
@@ -198,6 +240,10 @@ def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) ->
         for key in {*info["missing_keys"], *mismatched}
         if trained_head or (key.startswith(backbone) and ".pooler." not in key)
     )
+    _require_none_lacking(folder, lacking)
+
+
+def _require_none_lacking(folder: Path, lacking: list[str]) -> None:
     if lacking:
         raise BaseModelError(
             f"{folder} lacks {len(lacking)} of the weights that its configuration asks for ({lacking[0]}, ...), or has "

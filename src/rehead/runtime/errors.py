@@ -17,10 +17,10 @@ matters: `depth`, `tune='head'`. The command line prints the flag instead (`rehe
 
 
 class RheadError(Exception):
-    """Base of every error that rehead raises on purpose."""
+    """The class of every error that rehead raises on purpose."""
 
 
-class DataError(RheadError):
+class DataError(RheadError, ValueError):
     """The labelled examples cannot be read or cannot be learned from."""
 
 
@@ -36,7 +36,7 @@ class ArtifactError(RheadError):
     """A saved classifier cannot be written, read or trusted."""
 
 
-class SettingError(RheadError):
+class SettingError(RheadError, ValueError):
     """An argument has a value that makes no sense here."""
 
 

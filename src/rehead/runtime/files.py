@@ -4,26 +4,31 @@ A reader never sees a half-written result: content goes to a temporary name besi
 flushed to the disk, and is then renamed.
 """
 
+import ctypes
+import fcntl
 import glob
 import hashlib
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import platformdirs
-from filelock import FileLock, Timeout
 
 from rehead.runtime import progress
 
 # Folders that a killed process left behind carry this prefix, so that the next one can sweep them away.
 PARTIAL = ".rehead-partial-"
+# Where a folder lies while another takes its name, on systems that cannot exchange the two.
+_RETIRED = ".rehead-retired-"
+# Linux's renameat2(2): paths are as seen from the working folder, and the two names are exchanged.
+_HERE, _RENAME_EXCHANGE = -100, 2
 
 
 def cache_folder() -> Path:
     """Return where fetched and converted files live: $REHEAD_CACHE, or the platform's own cache folder."""
+    import platformdirs
+
     chosen = os.environ.get("REHEAD_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("rehead", appauthor=False))
 
@@ -46,29 +51,29 @@ def new_file(path: Path) -> Iterator[Path]:
 
     It lies in a folder of its own, because its writer may have temporary files, too.
     """
-    partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=path.parent))
-    try:
-        yield partial / path.name
-        (partial / path.name).chmod(0o644)
-        _flush(partial / path.name)
-        (partial / path.name).replace(path)
+    with _partial_folder(path) as folder:
+        partial = folder / path.name
+        yield partial
+        partial.chmod(0o644)
+        _flush(partial)
+        partial.replace(path)
         _flush(path.parent)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` if the block ends without an error.
 
-    An existing `path` is replaced only then; until the rename it stays as it was.
+    An existing `path` is replaced only then, in one step where the system can exchange two names; until then it stays
+    as it was. What killed processes left of earlier writing is removed first.
 
     Raises:
         OSError: the parent cannot be written to; raised before the block runs.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
-    try:
+    restore(path)
+    sweep_partial(path)
+    with _partial_folder(path) as partial:
         yield partial
         partial.chmod(0o755)
         for file in sorted(partial.rglob("*")):
@@ -76,26 +81,73 @@ def new_folder(path: Path) -> Iterator[Path]:
             file.chmod(0o755 if file.is_dir() else 0o644)
             _flush(file)
         _flush(partial)
-        if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
-            path.rename(retired / path.name)
-            try:
-                partial.rename(path)
-            except OSError:
-                (retired / path.name).rename(path)
-                raise
-            finally:
-                shutil.rmtree(retired, ignore_errors=True)
-        else:
+        if not path.exists():
             partial.rename(path)
+        elif not _exchange(partial, path):
+            _replace_in_two_steps(partial, path)
         _flush(path.parent)
+
+
+def restore(path: Path) -> None:
+    """Give a folder its name back whose writer was killed between the two renames of a replacement."""
+    if not path.exists():
+        for kept in path.parent.glob(f"{glob.escape(_RETIRED + path.name)}-*/{glob.escape(path.name)}"):
+            kept.rename(path)
+            kept.parent.rmdir()
+            return
+
+
+@contextmanager
+def _partial_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside `path`; it is removed at the end, unless it was renamed.
+
+    It is locked meanwhile. The lock ends with the process, however that ends, so whatever is not locked is a leftover.
+    """
+    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
+    descriptor = os.open(partial, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # a file system without locks; nothing is swept there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield partial
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
+        os.close(descriptor)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths swap their names in one step; return False where the system or the file system cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    return bool(libc.renameat2(_HERE, names[0], _HERE, names[1], _RENAME_EXCHANGE) == 0)
+
+
+def _replace_in_two_steps(partial: Path, path: Path) -> None:
+    """Rename `path` away and `partial` to it; `restore` mends what a kill between the two leaves."""
+    retired = Path(tempfile.mkdtemp(prefix=f"{_RETIRED}{path.name}-", dir=path.parent))
+    path.rename(retired / path.name)
+    try:
+        partial.rename(path)
+    except BaseException:
+        (retired / path.name).rename(path)
+        raise
+    finally:
+        _remove(retired)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
     """Hold the lock that guards `path` between processes; say `waiting` where another holds it."""
+    from filelock import FileLock, Timeout
+
     lock = FileLock(f"{path}.lock")
     try:
         lock.acquire(timeout=0)
@@ -109,11 +161,26 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 
 def sweep_partial(path: Path) -> None:
-    """Remove what killed processes left of a folder `path`; call it only while holding the lock of `path`."""
-    for leftover in path.parent.glob(f"{glob.escape(PARTIAL + path.name)}-*"):
-        # mkdtemp adds no hyphen: one more belongs to a folder of a longer name, which may be in use.
-        if "-" not in leftover.name.removeprefix(f"{PARTIAL}{path.name}-"):
-            shutil.rmtree(leftover, ignore_errors=True)
+    """Remove what killed processes left of `path`; what another process is writing is left alone."""
+    for prefix in (PARTIAL, _RETIRED):
+        for leftover in path.parent.glob(f"{glob.escape(prefix + path.name)}-*"):
+            # What mkdtemp adds has no hyphen: one more belongs to a folder of a longer name.
+            if "-" not in leftover.name.removeprefix(f"{prefix}{path.name}-") and not _is_locked(leftover):
+                _remove(leftover)
+
+
+def _is_locked(folder: Path) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except FileNotFoundError:  # its writer has finished
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _flush(path: Path) -> None:

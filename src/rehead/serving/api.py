@@ -205,8 +205,8 @@ async def report(request: Request, model: str | None = Model) -> Response:
 
 def _entry(version: Version) -> dict[str, Any]:
     """Return a `wire.ServedModel`; in a thread, because to measure drift can take tenths of a second."""
-    description = version.artifact.description
-    metrics = description.get("metrics") or {}
+    manifest = version.artifact.manifest
+    metrics = manifest.metrics or {}
     drift = version.drift()
     return {
         "name": version.name,
@@ -215,8 +215,8 @@ def _entry(version: Version) -> dict[str, Any]:
         "kind": version.artifact.takes,
         "labels": list(version.artifact.labels),
         "several_labels": version.artifact.multilabel,
-        "base": Path(description["base"]).name,  # of a folder, where it lies is nobody's business
-        **{name: description[name] for name in ("tune", "depth", "pool", "max_length")},
+        "base": Path(manifest.base).name,  # of a folder, where it lies is nobody's business
+        **{name: getattr(manifest, name) for name in ("tune", "depth", "pool", "max_length")},
         "has_report": (version.source.folder / "report.html").is_file(),
         "test": metrics.get("test"),
         "baselines": metrics.get("baselines"),

@@ -159,7 +159,7 @@ def work(models: Models, loop: asyncio.AbstractEventLoop, limits: Limits) -> Wor
             raise SettingError(refusal.message) from None
         model = version.artifact
         task = Task(
-            Classifier(model.description, model.labels, model.rule),
+            Classifier(model.entries, model.labels, model.rule),
             file,
             output,
             job.text_column,

@@ -58,7 +58,7 @@ class JobProcessError(Exception):
 class Classifier:
     """What scoring a table needs of a classifier beside its scores. A `rehead.batch.answers.Deciding`."""
 
-    description: dict[str, Any]
+    entries: dict[str, Any]
     labels: tuple[str, ...]
     rule: DecisionRule
 

@@ -13,10 +13,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rehead.artifact import artifact
 from rehead.artifact.artifact import Artifact, NetworkArtifact
+from rehead.artifact.loading import load_artifact
 from rehead.drift.monitor import Monitor, MonitorReport
-from rehead.models.vision import VisionBase
+from rehead.drift.reference import ReferenceProfile
+from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime import hardware
 from rehead.runtime.errors import SettingError
 from rehead.serving.batching import Batch, Batcher
@@ -108,8 +109,9 @@ class Version:
         # What was loaded is let go of where the predictor has copied it.
         self.artifact, predictor = loaded.served()
         self.source = source
-        self.id = str(loaded.description["weights_sha256"])[:12]
-        self.monitor = None if loaded.fingerprint is None else Monitor(loaded.fingerprint)
+        self.id = loaded.manifest.weights_sha256[:12]
+        fingerprint = ReferenceProfile.beside(loaded)
+        self.monitor = None if fingerprint is None else Monitor(fingerprint)
         self.metrics = metrics.of_version(source.name, self.id)
         # What the batcher holds knows nothing of this object: it shall be gone as soon as nobody uses it, also where
         # no garbage collector looks.
@@ -135,13 +137,12 @@ class Version:
         return None if self.monitor is None else self.monitor.report()
 
 
-def _size_of(loaded: Artifact, text_or_image: Any) -> int:
-    """Return the tokens of a text or image, roughly."""
-    if isinstance(loaded, NetworkArtifact) and isinstance(loaded.base, VisionBase):
-        return loaded.base.tokens_an_image
-    tokens, longest = len(text_or_image) // _CHARACTERS_A_TOKEN + _ADDED, loaded.description["max_length"]
-    reads_all = longest is None or loaded.description["long"] == "chunks"
-    return tokens if reads_all else min(tokens, int(longest))
+def _size_of(loaded: Artifact, given: Any) -> int:
+    """Tokens of a text or image, roughly."""
+    if isinstance(loaded, NetworkArtifact) and isinstance(loaded.backbone, VisionBackbone):
+        return loaded.backbone.tokens_an_image
+    tokens, longest = len(given) // _CHARACTERS_A_TOKEN + _ADDED, loaded.manifest.max_length
+    return tokens if longest is None or loaded.manifest.long == "chunks" else min(tokens, longest)
 
 
 def _count(loaded: Artifact, metrics: OfVersion, monitor: Monitor | None, batch: Batch) -> None:
@@ -189,7 +190,7 @@ class Models:
 
     def _read(self) -> list[Version]:
         return [
-            Version(source, artifact.load(source.folder), self._limits, self._threads, self._at_once, self._metrics)
+            Version(source, load_artifact(source.folder), self._limits, self._threads, self._at_once, self._metrics)
             for source in self._sources
         ]
 

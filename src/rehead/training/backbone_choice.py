@@ -13,7 +13,7 @@ from rehead.data.languages import share_of_english
 from rehead.data.splits import stratified
 from rehead.models import loading
 from rehead.models.heads import build
-from rehead.models.reading import encode
+from rehead.models.model_inputs import encode_inputs
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import FetchError
 from rehead.training import depth_search
@@ -124,15 +124,15 @@ def _losses(name: str, some: Examples, train: Examples, config: TrainingConfig) 
     """Return (n,) held-out losses of a probe on the mean of the last layer; None where the backbone is too slow."""
     base = loading.load(name, len(some.label_names), config.seed, None)
     frozen = base.frozen_in(hardware.native_dtype())
-    encoded = encode(base, some.inputs, min(_TOKENS, config.max_length), "truncate", [[0]] * len(some))
+    encoded = encode_inputs(base, some.inputs, min(_TOKENS, config.max_length), "truncate", [[0]] * len(some))
     if some.images is None:
         tokens = sum(min(config.max_length, 2 + len(text) / _CHARACTERS) for text in train.texts)
-        flops = forward_flops(base, int(tokens), 0, len(base.blocks))
+        flops = forward_flops(base, int(tokens), 0, len(base.layers))
     else:
-        flops = forward_flops(base, int(encoded.tokens.sum()), 0, len(base.blocks)) * len(train) / len(some)
+        flops = forward_flops(base, int(encoded.tokens.sum()), 0, len(base.layers)) * len(train) / len(some)
     if _PASSES * flops / hardware.product_speed(hardware.native_dtype()) > config.budget:
         return None
-    depth = len(base.blocks)
+    depth = len(base.layers)
     features = trunk_pass(
         frozen, encoded.ids, depths=[depth], pooling="mean", shelf=shelf_for(frozen), label=f"trying {name}"
     )

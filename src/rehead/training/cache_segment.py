@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rehead.models.ragged import Ragged
+from rehead.models.sequences import Ragged
 from rehead.runtime import files, interrupts, progress
 from rehead.runtime.errors import first_line
 

@@ -73,7 +73,8 @@ def search_depth(data: EncodedData, cut: int | None) -> DepthChoice:
     features = {}
     for pooling, depth in candidates:
         seen = torch.cat([passed.pooled[depths.index(read)] for read in read_after(pooling, depth)], dim=1)
-        features[pooling, depth] = part_of_both(seen, pooling, data.base.whole) if pooled_as == "both" else seen
+        is_part = pooled_as == "both"
+        features[pooling, depth] = part_of_both(seen, pooling, data.base.summary_position) if is_part else seen
     chosen = choose(features, heads, data.labels[rows], n_train, data.example_weights(rows), data.config.seed)
     return replace(chosen, passed=passed, probe_seconds=time.perf_counter() - begun)
 

@@ -14,9 +14,9 @@ from rehead.data.examples import Examples, Index
 from rehead.data.images import ImageInput
 from rehead.data.labels import Labels, class_counts, is_multilabel
 from rehead.models import loading
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.heads import candidates, check_pooling
-from rehead.models.reading import encode as read
+from rehead.models.model_inputs import encode_inputs as read
 from rehead.models.tokenization import Encoded
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import SettingError
@@ -52,7 +52,7 @@ class EncodedData:
     """
 
     config: TrainingConfig
-    base: Base
+    base: Backbone
     train: Examples
     validation: Examples
     encoded: Encoded
@@ -75,7 +75,7 @@ class EncodedData:
         return is_multilabel(self.labels)
 
     @cached_property
-    def frozen(self) -> Base:
+    def frozen(self) -> Backbone:
         """The backbone with its matrix products in the machine's fastest type, for what nothing is trained through."""
         return self.base.frozen_in(hardware.native_dtype())
 
@@ -87,7 +87,7 @@ class EncodedData:
     @property
     def depths(self) -> list[int]:
         """What depth may be."""
-        config, there = self.config, len(self.base.blocks)
+        config, there = self.config, len(self.base.layers)
         if config.fixed_depth:
             return [config.fixed_depth]
         if self._trains_an_encoder:
@@ -110,7 +110,7 @@ class EncodedData:
         """Whether `auto` trains the last layers of an encoder: they are then worth more than leaving them out saves,
         and a head that reads several layers, whose states before the cut stay as they were, has no advantage.
         """
-        return self.config.auto_trains_layers and self.base.whole == "cls"
+        return self.config.auto_trains_layers and self.base.summary_position == "cls"
 
     @property
     def candidates(self) -> list[tuple[str, int]]:
@@ -119,7 +119,7 @@ class EncodedData:
         if asked == "auto" and self._trains_an_encoder and self.has_few:
             # What sentence encoders were trained to bring together; too few examples to measure what else may do.
             asked = "mean"
-        poolings = list(candidates(self.base.whole)) if asked == "auto" else [asked]
+        poolings = list(candidates(self.base.summary_position)) if asked == "auto" else [asked]
         of_one_layer = [(pooling, depth) for pooling in poolings if pooling != "layers" for depth in depths]
         # A third, two thirds and all of what depth may be: probes on several layers are wide, and so costly to solve.
         thirds = sorted({depths[-(-len(depths) * third // 3) - 1] for third in (1, 2, 3)})
@@ -178,7 +178,7 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     views = (config.views or 1) if train.images is not None else 1
     rows = train.take(np.repeat(np.arange(len(train)), views))
     if config.pool != "auto":
-        check_pooling(config.pool, base.whole)
+        check_pooling(config.pool, base.summary_position)
     _check_layers(base, config)
     averaged = range(views if config.average_views else 1)
     chosen = [[view] for _ in range(len(train)) for view in range(views)] + [[*averaged]] * len(validation)
@@ -192,7 +192,7 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     return EncodedData(config, base, rows, validation, encoded, labels, views, time.perf_counter() - begun)
 
 
-def _with_views(config: TrainingConfig, base: Base, pictures: list[ImageInput] | None, n: int) -> TrainingConfig:
+def _with_views(config: TrainingConfig, base: Backbone, pictures: list[ImageInput] | None, n: int) -> TrainingConfig:
     """Return the same with a number of views: `auto` averages some of each image, unless half the budget is too short.
 
     They say more than training the last layers does, in less time.
@@ -210,7 +210,7 @@ def _with_views(config: TrainingConfig, base: Base, pictures: list[ImageInput] |
     if pictures is None or config.tune != "auto" or config.preset == "quick":
         return replace(config, views=1)
     one = read(base, pictures[:1], config.max_length, config.long, [[0]])
-    flops = _VIEWS * n * forward_flops(base, int(one.tokens.sum()), 0, len(base.blocks))
+    flops = _VIEWS * n * forward_flops(base, int(one.tokens.sum()), 0, len(base.layers))
     seconds = flops / (_CONVOLUTIONS_EFFICIENCY * hardware.product_speed(torch.float32))
     if seconds > config.budget / 2:
         progress.say(f"one augmentation of each image: {_VIEWS} would take about {seconds:.0f} s (`budget`, `views`)")
@@ -223,11 +223,11 @@ def rows_of(encoded: Encoded, rows: Index) -> Encoded:
     return encoded.take(torch.from_numpy(rows))
 
 
-def _check_layers(base: Base, config: TrainingConfig) -> None:
+def _check_layers(base: Backbone, config: TrainingConfig) -> None:
     if config.tune == "lora" and not base.takes_adapters:
         raise SettingError(
             f"`tune='lora'` needs linear layers, and those of base {config.base!r} are convolutions; use last-K or full"
         )
-    least, there = least_depth(config.tune), len(base.blocks)
+    least, there = least_depth(config.tune), len(base.layers)
     if least > there:
         raise SettingError(f"`tune={config.tune!r}` needs {least} layers, base {config.base!r} has {there}")

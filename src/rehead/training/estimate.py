@@ -68,10 +68,10 @@ def estimate(data: EncodedData) -> Plan:
         features += tokens * base.width_at(cut) * dtype.itemsize
     tokens_trained = int(texts.tokens[: data.n_train].sum())
     training = recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
-    weights = sum(weight.numel() for weight in base.backbone.parameters())
+    weights = sum(weight.numel() for weight in base.body.parameters())
     copy = 0 if dtype == torch.float32 else dtype.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(
-        way, sum(weight.numel() for block in base.blocks[cut:deepest] for weight in block.parameters())
+        way, sum(weight.numel() for block in base.layers[cut:deepest] for weight in block.parameters())
     )
     # What one portion of a training step keeps for its backward pass, unless it is recomputed.
     activations = min(activation_bytes(base, cut, deepest), hardware.free_device_memory() / 2) if cut < deepest else 0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
 
-from rehead.models.ragged import Ragged
+from rehead.models.sequences import Ragged
 from rehead.runtime import files, progress
 from rehead.runtime.errors import first_line
 from rehead.training import cache_room

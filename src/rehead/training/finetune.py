@@ -16,7 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from rehead.models.backbone import Base
+from rehead.models.adapters import Adapters
+from rehead.models.backbone import Backbone
 from rehead.models.heads import (
     Beside,
     Head,
@@ -35,7 +36,6 @@ from rehead.training.depth_search import pass_rows, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, forward_flops
 from rehead.training.loop import History, Watch
-from rehead.training.lora import Adapters
 from rehead.training.probe import Probe
 from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate, cut_for, cut_of
@@ -110,7 +110,7 @@ class TrainedNetwork(TrainedClassifier):
         adapters: of the low-rank training that was kept, whose effect is in the backbone's weights already.
     """
 
-    base: Base
+    base: Backbone
     head: Head
     depth: int
     cut: int
@@ -208,7 +208,7 @@ def finetune(
         tune=best.tune,
         depth=choice.depth,
         cut=cut_of(best, choice.depth),
-        layers_before_cut=data.base.blocks_before_cut,
+        layers_before_cut=data.base.published_layers,
         validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
         refitted=refitted,
         truncated=data.encoded.texts_cut,
@@ -262,10 +262,10 @@ def _train_further(
 ) -> tuple[list[Candidate], str | None, bool]:
     """Try what is planned beyond the probe; return all candidates, why no more were tried, and whether by Ctrl-C."""
     candidates, stopped, interrupted = [first], None, False
-    for tune in strategies.planned(data, len(data.base.blocks)):
+    for tune in strategies.planned(data, len(data.base.layers)):
         best = min(candidates, key=lambda candidate: candidate.loss)
         if data.config.tune == "auto":
-            stopped = strategies.why_not(data, tune, len(data.base.blocks), best, deadline)
+            stopped = strategies.why_not(data, tune, len(data.base.layers), best, deadline)
             if stopped:
                 break
         label = f"{tune} (to beat: {best.tune}, loss {best.loss:.4f})"
@@ -337,7 +337,7 @@ def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, bes
 
 def _trunk_seconds(data: EncodedData, features: Features) -> float:
     """Return what a trunk pass over all examples takes, however many of them were in the cache."""
-    operations = forward_flops(data.base, data.base.tokens_of(data.encoded.ids.lengths), 0, len(data.base.blocks))
+    operations = forward_flops(data.base, data.base.tokens_of(data.encoded.ids.lengths), 0, len(data.base.layers))
     return max(features.seconds, operations / hardware.product_speed(hardware.native_dtype()))
 
 

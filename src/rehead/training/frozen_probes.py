@@ -21,8 +21,8 @@ from rehead.data.splits import Split, folds
 from rehead.evaluation import baselines, likelihood
 from rehead.models import loading
 from rehead.models.heads import Head, build
+from rehead.models.model_inputs import encode_inputs
 from rehead.models.ngrams import Ngrams
-from rehead.models.reading import encode
 from rehead.models.registry import TFIDF
 from rehead.runtime import hardware
 from rehead.training import depth_search, probe
@@ -154,7 +154,7 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     depth, pooling, seed = told["depth"], told["pool"], told["seed"]
     loaded = loading.load(told["base"], len(examples.label_names), seed, depth)
     trunk = loaded.frozen_in(hardware.native_dtype())
-    texts = encode(loaded, examples.inputs, told["max_length"], told["long"])
+    texts = encode_inputs(loaded, examples.inputs, told["max_length"], told["long"])
     head = build(loaded, pooling, len(examples.label_names), seed)
     features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, shelf=shelf_for(trunk))
     loaded.model.to("cpu")

@@ -8,9 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 from rehead.models.packing import Packing
-from rehead.models.ragged import Sequences
+from rehead.models.sequences import Sequences
 from rehead.runtime import hardware
 from rehead.training.feature_cache import Pieces
 
@@ -57,7 +57,7 @@ class Computed:
         anew: whether images are changed each time, see `Sequences.changed`.
     """
 
-    base: Base
+    base: Backbone
     ids: Sequences
     cut: int
     below: Tensor | None = None
@@ -79,7 +79,7 @@ class Computed:
         self.base.train(False)
         with torch.no_grad(), autocast(self.base.products_in_bf16):
             hidden, filled = self.base.filled(self.base.embed(ids, packing), packing)
-            states = filled.unfilled(self.base.run_blocks(hidden, filled, 0, self.cut))
+            states = filled.unfilled(self.base.run_layers(hidden, filled, 0, self.cut))
         self.base.train(training)
         # Rounded as those that are kept.
         return states.to(torch.bfloat16 if self.base.products_in_bf16 else torch.float32).float()

@@ -17,11 +17,11 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from rehead.models.forward_pass import batches
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, first_line
 from rehead.runtime.interrupts import interruptible
 from rehead.training.checkpoint import Checkpoint
-from rehead.training.features import batches
 
 # By so much the time may be ahead of the steps before the learning rate follows it.
 _BEHIND = 0.05

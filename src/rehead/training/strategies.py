@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from rehead.evaluation.calibration import UNMIXED, Mixture, calibrated_losses
-from rehead.models.backbone import Base
+from rehead.models.adapters import Adapters
+from rehead.models.backbone import Backbone
 from rehead.models.heads import Head, scale_logits
 from rehead.models.loading import fingerprint
 from rehead.runtime import hardware, progress
@@ -36,7 +37,6 @@ from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
 from rehead.training.inputs import Computed, Inputs, Kept
 from rehead.training.loop import History, Recipe, Watch
-from rehead.training.lora import Adapters
 from rehead.training.resumption import Resumption
 from rehead.training.tail import Labelled, Tail, train
 from rehead.training.vocabulary import reached_alone
@@ -123,7 +123,7 @@ def planned(data: EncodedData, depth: int) -> list[str]:
     last = f"last-{min(LAST, depth)}"
     if config.preset == "balanced":
         return [last]
-    n_bytes = _BYTES_A_WEIGHT * sum(weight.numel() for weight in data.base.backbone.parameters())
+    n_bytes = _BYTES_A_WEIGHT * sum(weight.numel() for weight in data.base.body.parameters())
     takes_all = n_bytes < hardware.free_device_memory() / 2
     everything = ["full"] if takes_all else ["lora"] if data.base.takes_adapters else []
     return [last, *everything]
@@ -269,7 +269,7 @@ def average(data: EncodedData, head: Head, features: Features, first: Candidate,
         name: torch.lerp(first.weights.get(name, value), second.weights.get(name, value), 0.5)
         for name, value in before.items()
     }
-    depth = len(data.base.blocks)
+    depth = len(data.base.layers)
     tail = Tail.of_blocks(data.base, head, min(cut_for(part.tune, depth) for part in parts), depth)
     try:
         _write(changed, means)
@@ -290,9 +290,9 @@ def adopt(data: EncodedData, head: Head, candidate: Candidate) -> None:
     _write(_named_weights(data.base, head), candidate.weights)
 
 
-def _named_weights(base: Base, head: Head) -> dict[str, nn.Parameter]:
+def _named_weights(base: Backbone, head: Head) -> dict[str, nn.Parameter]:
     """Return all weights of a classifier by name; shared ones once."""
-    return dict(nn.ModuleDict({"backbone": base.backbone, "head": head}).named_parameters())
+    return dict(nn.ModuleDict({"backbone": base.body, "head": head}).named_parameters())
 
 
 def _changed_by(data: EncodedData, tune: str, head: Head) -> dict[str, nn.Parameter]:
@@ -300,8 +300,8 @@ def _changed_by(data: EncodedData, tune: str, head: Head) -> dict[str, nn.Parame
     weights = _named_weights(data.base, head)
     if tune == "full":
         return weights
-    depth = len(data.base.blocks)
-    modules: list[nn.Module] = [*data.base.blocks[cut_for(tune, depth) :], data.base.norm, head]
+    depth = len(data.base.layers)
+    modules: list[nn.Module] = [*data.base.layers[cut_for(tune, depth) :], data.base.norm, head]
     touched = {id(weight) for module in modules for weight in module.parameters()}
     return {name: weight for name, weight in weights.items() if id(weight) in touched}
 
@@ -325,7 +325,7 @@ def _what_is_reached(data: EncodedData, tune: str) -> AbstractContextManager[Non
 
 def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:
     """Return what is trained; for `lora` on a copy of the backbone, with peft's configuration."""
-    base, depth = data.base, len(data.base.blocks)
+    base, depth = data.base, len(data.base.layers)
     if tune == "full":
         return Tail.of_everything(base, head, depth), None
     if tune == "lora":

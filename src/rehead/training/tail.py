@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from rehead.evaluation.calibration import temperature
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
+from rehead.models.forward_pass import batches, token_budget
 from rehead.models.heads import Head, halves, is_family_head
 from rehead.models.packing import Packing
 from rehead.runtime import hardware
 from rehead.training import loop
 from rehead.training.checkpoint import Checkpoint
-from rehead.training.features import batches, token_budget, training_flops
+from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
 from rehead.training.loop import PORTION, History, Recipe, Watch
 from rehead.training.objective import Objective
@@ -29,28 +30,28 @@ class Tail:
         trained: holds the weights that change.
     """
 
-    base: Base
+    base: Backbone
     head: Head
     cut: int
     depth: int
     trained: nn.Module
 
     @classmethod
-    def of_blocks(cls, base: Base, head: Head, cut: int, depth: int) -> Tail:
+    def of_blocks(cls, base: Backbone, head: Head, cut: int, depth: int) -> Tail:
         """Trains the blocks from the cut on, the final norm and the head.
 
         Where the head reads frozen blocks too, the norm stays as it is: those states are kept as it made them.
         """
         norm = [base.norm] if head.reads[0] > cut else []
-        return cls(base, head, cut, depth, nn.ModuleList([*base.blocks[cut:depth], *norm, head]))
+        return cls(base, head, cut, depth, nn.ModuleList([*base.layers[cut:depth], *norm, head]))
 
     @classmethod
-    def of_everything(cls, base: Base, head: Head, depth: int) -> Tail:
+    def of_everything(cls, base: Backbone, head: Head, depth: int) -> Tail:
         """Trains the embedding too."""
-        return cls(base, head, 0, depth, nn.ModuleList([base.backbone, head]))
+        return cls(base, head, 0, depth, nn.ModuleList([base.body, head]))
 
     @classmethod
-    def of_adapters(cls, adapted: Base, head: Head, depth: int, adapters: nn.ParameterList) -> Tail:
+    def of_adapters(cls, adapted: Backbone, head: Head, depth: int, adapters: nn.ParameterList) -> Tail:
         """Trains what stands beside the frozen weights, see `rehead.training.lora`, and the head."""
         return cls(adapted, head, 0, depth, nn.ModuleList([adapters, head]))
 
@@ -71,16 +72,16 @@ class Tail:
         Args:
             hidden: (T, hidden_size) packed states at the cut.
             below: (n, width) what the head reads of frozen layers, up to the cut.
-            recompute: see `run_blocks`.
+            recompute: see `run_layers`.
         """
         pooling = self.head.pooling
         only = pooling if is_family_head(pooling) else None
-        parts = halves(pooling, self.base.whole)
+        parts = halves(pooling, self.base.summary_position)
         seen = [] if below is None else [below.to(hidden.device)]
         hidden, packing = self.base.filled(hidden, packing)
         done = self.cut
         for stop in (read for read in self.head.reads if read > self.cut):
-            hidden = self.base.run_blocks(hidden, packing, done, stop, only=only, recompute=recompute)
+            hidden = self.base.run_layers(hidden, packing, done, stop, only=only, recompute=recompute)
             normed = self.base.normalise(hidden).float()
             seen += [normed] if only else [self.base.pooled(normed, packing, part) for part in parts]
             done = stop
@@ -92,7 +93,7 @@ class Tail:
 
     def features(self, inputs: Inputs) -> Tensor:
         """Return what the head sees of n texts, (n, width) float32, likewise."""
-        n_parts = len(halves(self.head.pooling, self.base.whole))
+        n_parts = len(halves(self.head.pooling, self.base.summary_position))
         width = sum(n_parts * self.base.width_at(read) for read in self.head.reads)
         return self._evaluated(self.pooled, inputs, width)
 
@@ -215,7 +216,7 @@ class _Classification(TailTraining):
         return self._objective.without_smoothing().mean(logits, labels)
 
 
-def activation_bytes(base: Base, cut: int, depth: int) -> float:
+def activation_bytes(base: Backbone, cut: int, depth: int) -> float:
     """About what one portion's activations take until its backward pass: in and out of each layer, 6 bytes a value."""
-    widths = sum(max(weight.shape) for block in base.blocks[:1] for weight in block.parameters())
+    widths = sum(max(weight.shape) for block in base.layers[:1] for weight in block.parameters())
     return 6.0 * PORTION * widths * (depth - cut)

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
-from rehead.models.backbone import Base
+from rehead.models.backbone import Backbone
 
 
 @contextmanager
-def reached_alone(base: Base, ids: Tensor) -> Iterator[None]:
+def reached_alone(base: Backbone, ids: Tensor) -> Iterator[None]:
     """Inside the block the base has no rows but those of `ids`; what became of them is written back at its end.
 
     The others stay bit for bit as they are, where AdamW would shrink them by its weight decay. An embedding that does
@@ -26,16 +26,16 @@ def reached_alone(base: Base, ids: Tensor) -> Iterator[None]:
     Args:
         ids: (T,) int64, the tokens of all texts that the block may pass through the base.
     """
-    whole = base.backbone.get_input_embeddings()
+    whole = base.body.get_input_embeddings()
     if type(whole) is not nn.Embedding:
         yield
         return
     rows = _Rows(whole, ids.unique())
-    base.backbone.set_input_embeddings(rows)
+    base.body.set_input_embeddings(rows)
     try:
         yield
     finally:
-        base.backbone.set_input_embeddings(whole)
+        base.body.set_input_embeddings(whole)
         whole.to(rows.weight.device)
         with torch.no_grad():
             whole.weight[rows.tokens] = rows.weight

@@ -84,7 +84,5 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
         right = are_right(test.labels, predicted)
         measured.append(Fold(len(test), float(right.mean()), macro_f1(test.labels, predicted)))
     nothing = np.zeros(len(pool), dtype=np.bool_)
-    predictions = Predictions(
-        pool, probabilities, tokens_cut, answers, nothing, nothing, one.artifact_.description["base"]
-    )
+    predictions = Predictions(pool, probabilities, tokens_cut, answers, nothing, nothing, one.artifact_.manifest.base)
     return OutOfFold(predictions, measured)

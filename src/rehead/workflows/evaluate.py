@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rehead.artifact import artifact
+from rehead.artifact.loading import load_artifact
 from rehead.data.duplicates import seen_before
 from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation import report
@@ -35,10 +35,10 @@ def evaluate(
     """
     begun = time.perf_counter()
     sources = replace(DataConfig(data) if isinstance(data, str) else data, **columns)
-    loaded = artifact.load(Path(folder))
+    loaded = load_artifact(Path(folder))
     load_seconds = time.perf_counter() - begun
-    description, reference = loaded.description, loaded.reference
-    test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, Columns.of(description))
+    manifest, reference = loaded.manifest, loaded.reference
+    test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, Columns.of(manifest.to_json()))
     learned_from = seen_before(test.inputs, reference.seen if reference else np.array([], dtype=np.int64))
     messages.say_dropped(dropped)
 
@@ -52,7 +52,7 @@ def evaluate(
         baselines=reference.baselines.predict(test) if reference else None,
         repeated=learned_from,
         near=learned_from,
-        base=description["base"],
+        base=manifest.base,
     )
     evaluation = evaluate_predictions(predictions, loaded.rule)
     messages.say_evaluation(predictions, evaluation, "the training data")
@@ -60,13 +60,13 @@ def evaluate(
     seconds = {"load": load_seconds, "trunk": test_seconds, "tail": 0.0, "test": test_seconds}
     result = EvaluateResult(
         folder=str(Path(folder).resolve()),
-        settings=ClassifierSettings.of(description),
+        settings=ClassifierSettings.of(manifest.to_json()),
         data=sources.data,
         rows=rows_tested(rows_read, test, dropped),
         truncated={"test": int((scores.tokens_cut > 0).sum())},
         profile={},
         epochs=None,
-        validation=description.get("metrics", {}).get("validation"),
+        validation=(manifest.metrics or {}).get("validation"),
         evaluation=evaluation,
         seconds={**seconds, "total": time.perf_counter() - begun},
         flops=scores.flops,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rehead.analysis.label_study import study_training
-from rehead.artifact import artifact
+from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.findings import in_order
 from rehead.data.preparation import DataConfig, DataSplits, prepare
@@ -94,23 +94,23 @@ def fit(
         messages.say_evaluation(predictions, evaluation, "training")
         messages.say_what_may_help(evaluation, predictions.base)
 
-        description = model.artifact_.description
+        manifest = model.artifact_.manifest
         n_cut = int((predictions.tokens_cut > 0).sum())
         result = FitResult(
             model=model,
             folder=None if output is None else str(Path(output).resolve()),
-            settings=ClassifierSettings.of(description),
+            settings=ClassifierSettings.of(manifest.to_json()),
             data=chosen.data,
             rows=rows_of(splits),
             truncated={"training and validation": trained.truncated, "test": n_cut},
             training=summary_of(trained, splits),
             evaluation=evaluation,
             folds=out_of_fold.folds if out_of_fold else None,
-            calibration=None if out_of_fold else calibration_effect(predictions, description["temperature"]),
+            calibration=None if out_of_fold else calibration_effect(predictions, manifest.temperature),
             findings=findings,
             split=f"cross-validation with {n_folds} folds, {splits.how}" if n_folds else splits.how,
             seconds=seconds,
-            label_study=study_training(splits.train, splits.validation, description) if full_report else None,
+            label_study=study_training(splits.train, splits.validation, manifest.to_json()) if full_report else None,
             peak_rss_bytes=hardware.peak_rss_bytes(),
         )
         if output is not None:
@@ -120,7 +120,7 @@ def fit(
 
 def _require_possible(sources: DataConfig, output: str | Path | None, n_folds: int | None) -> None:
     if output is not None:
-        artifact.require_replaceable(Path(output))
+        require_replaceable(Path(output))
     if n_folds and (sources.validation or sources.test or sources.time_column):
         raise SettingError("`n_folds` tests on every example in turn: leave `validation`, `test` and `time_column` out")
 
@@ -182,7 +182,7 @@ def _predict(model: Classifier, splits: DataSplits) -> Predictions:
         baselines=reference.baselines.predict(test),
         repeated=splits.in_training,
         near=splits.near_training,
-        base=model.artifact_.description["base"],
+        base=model.artifact_.manifest.base,
         features=scores.features,
     )
 
@@ -204,8 +204,8 @@ def _save(
     }
     model.save(
         output,
-        fingerprint=_fingerprint(model, trained, splits, predictions),
-        facts=result.manifest_entries(splits.columns),
+        sidecars=[_fingerprint(model, trained, splits, predictions)],
+        entries=result.manifest_entries(splits.columns),
         documents=documents,
     )
     return replace(result, report=str(output.resolve() / "report.html"))

@@ -1,4 +1,4 @@
-"""Linear layers of a frozen base, their weights laid out once the way that oneDNN's kernels read them.
+"""Compute a frozen backbone's linear layers with weights that are laid out once, the way oneDNN's kernels read them.
 
 torch's own linear layer brings the weights into that layout anew at each product. Here the kernel also applies
 the activation that follows, on sums that are not rounded yet, instead of passing over the result a second time.
@@ -13,20 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu
-from transformers import activations
-from transformers.pytorch_utils import Conv1D
+
+from rehead.models.backbone import is_product
 
 # As many rows as a batch of the trunk pass has; the layout suits fewer and more, too.
 _ROWS = 1024
 
-# oneDNN's names: of the activation, and of how it is approximated.
-_ACTIVATIONS: dict[type[nn.Module], tuple[str, str]] = {
-    nn.ReLU: ("relu", ""),
-    nn.SiLU: ("swish", ""),
-    activations.SiLUActivation: ("swish", ""),
-    activations.GELUActivation: ("gelu", "none"),
-    activations.GELUTanh: ("gelu", "tanh"),
-    activations.NewGELUActivation: ("gelu", "tanh"),
+# oneDNN's names, by those of the classes of torch and of Transformers, which need not be imported for this: of the
+# activation, and of how it is approximated.
+_ACTIVATIONS = {
+    "ReLU": ("relu", ""),
+    "SiLU": ("swish", ""),
+    "SiLUActivation": ("swish", ""),
+    "GELU": ("gelu", "none"),
+    "GELUActivation": ("gelu", "none"),
+    "GELUTanh": ("gelu", "tanh"),
+    "NewGELUActivation": ("gelu", "tanh"),
 }
 # Which activation follows which layer, by their names in Transformers' feed-forward modules.
 _FOLLOWED_BY = {"dense": "intermediate_act_fn", "lin1": "activation", "c_fc": "act"}
@@ -37,7 +39,7 @@ _GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 @lru_cache(maxsize=1)
 def available() -> bool:
-    """Whether this torch has these kernels, and they compute on this CPU what its linear layer does."""
+    """Return whether this torch has these kernels, and they compute on this CPU what its linear layer does."""
     operations: Any = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or not hasattr(operations, "_linear_pointwise"):
         return False
@@ -62,24 +64,26 @@ def _computes_the_same(inputs: Tensor, weight: Tensor, bias: Tensor) -> bool:
     return all(torch.allclose(ours, expected, rtol=near, atol=near) for ours, expected in pairs)
 
 
-def prepack(blocks: nn.ModuleList) -> None:
-    """Replaces the linear layers of blocks, in place."""
-    for parent in list(blocks.modules()):
+def prepack(layers: nn.ModuleList) -> None:
+    """Replace the matrix products in a model's layers, in place."""
+    for parent in list(layers.modules()):
         if _is_gated(parent):
             continue  # replaced as a whole, in what it is part of
         for name, child in list(parent.named_children()):
             if _is_gated(child):
                 setattr(parent, name, _GatedFeedForward(child))
-            elif isinstance(child, nn.Linear | Conv1D):
+            elif is_product(child):
                 following = _FOLLOWED_BY.get(name, "")
-                activation = _ACTIVATIONS.get(type(getattr(parent, following))) if hasattr(parent, following) else None
+                activation = (
+                    _ACTIVATIONS.get(type(getattr(parent, following)).__name__) if hasattr(parent, following) else None
+                )
                 if activation:
                     setattr(parent, following, nn.Identity())
                 setattr(parent, name, _Product.of(child, activation))
 
 
 def _is_gated(layers: Any) -> bool:
-    return all(hasattr(layers, part) for part in _GATED) and type(layers.act_fn) in _ACTIVATIONS
+    return all(hasattr(layers, part) for part in _GATED) and type(layers.act_fn).__name__ in _ACTIVATIONS
 
 
 class _Product(nn.Module):
@@ -97,8 +101,8 @@ class _Product(nn.Module):
         self._activation, self._approximation = activation or ("none", "")
 
     @classmethod
-    def of(cls, layer: nn.Linear | Conv1D, activation: tuple[str, str] | None = None) -> _Product:
-        return cls(layer.weight.T if isinstance(layer, Conv1D) else layer.weight, layer.bias, activation)
+    def of(cls, layer: Any, activation: tuple[str, str] | None = None) -> _Product:
+        return cls(layer.weight if isinstance(layer, nn.Linear) else layer.weight.T, layer.bias, activation)
 
     def forward(self, inputs: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -107,7 +111,7 @@ class _Product(nn.Module):
         return product
 
     def times(self, inputs: Tensor, other: Tensor) -> Tensor:
-        """The layer's output, without its activation, times `other` of the same shape."""
+        """Return the layer's output, without its activation, times `other` of the same shape."""
         product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(inputs, other, self.weight, self.bias, "mul")
         return product
 
@@ -117,7 +121,7 @@ class _GatedFeedForward(nn.Module):
 
     def __init__(self, layers: Any) -> None:
         super().__init__()
-        self.gate_proj = _Product.of(layers.gate_proj, _ACTIVATIONS[type(layers.act_fn)])
+        self.gate_proj = _Product.of(layers.gate_proj, _ACTIVATIONS[type(layers.act_fn).__name__])
         self.up_proj, self.down_proj = _Product.of(layers.up_proj), _Product.of(layers.down_proj)
 
     def forward(self, inputs: Tensor) -> Tensor:

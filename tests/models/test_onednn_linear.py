@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import activations
 from transformers.pytorch_utils import Conv1D
 
-from rehead.models import prepacked
-from rehead.models.backbone import Base
+from rehead.models import onednn_linear
+from rehead.models.backbone import Backbone
 from rehead.models.loading import load
 from rehead.models.packing import Packing
 from rehead.runtime import hardware
@@ -17,33 +18,33 @@ from tests.tiny_models import CONFIGS, N_BLOCKS, VOCABULARY, save_tiny_model
 
 LENGTHS = torch.tensor([1, 3, 7, 9, 11])
 needs_kernels = pytest.mark.skipif(
-    hardware.device().type != "cpu" or not prepacked.available(), reason="this torch or device has no such kernels"
+    hardware.device().type != "cpu" or not onednn_linear.available(), reason="this torch or device has no such kernels"
 )
 
 
 @pytest.fixture(scope="module", params=CONFIGS)
-def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Base:
+def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Backbone:
     folder: Path = tmp_path_factory.mktemp("model")
     save_tiny_model(folder, request.param)
     return load(str(folder), 3, seed=0)
 
 
-def states_of(base: Base, in_bf16: bool, only: str | None = None) -> torch.Tensor:
+def states_of(base: Backbone, in_bf16: bool, only: str | None = None) -> torch.Tensor:
     ids = torch.randint(4, len(VOCABULARY), (int(LENGTHS.sum()),), generator=torch.Generator().manual_seed(1))
     packing = Packing(LENGTHS)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=in_bf16):
         hidden, packing = base.filled(base.embed(ids, packing), packing)
-        states = base.run_blocks(hidden, packing, 0, N_BLOCKS, only=only)
+        states = base.run_layers(hidden, packing, 0, N_BLOCKS, only=only)
         return base.normalise(states if only else packing.unfilled(states)).float()
 
 
 @needs_kernels
 @pytest.mark.parametrize("whole", [True, False], ids=["all tokens", "one token in the last block"])
-def test_frozen_blocks_equal_those_with_products_in_bf16(base: Base, whole: bool) -> None:
-    only = None if whole else base.whole
+def test_frozen_blocks_equal_those_with_products_in_bf16(base: Backbone, whole: bool) -> None:
+    only = None if whole else base.summary_position
     frozen = base.frozen_in(torch.bfloat16)
-    assert not any(isinstance(module, nn.Linear | Conv1D) for module in frozen.blocks.modules())
-    assert any(isinstance(module, nn.Linear | Conv1D) for module in base.blocks.modules())
+    assert not any(isinstance(module, nn.Linear | Conv1D) for module in frozen.layers.modules())
+    assert any(isinstance(module, nn.Linear | Conv1D) for module in base.layers.modules())
     exact = states_of(base, in_bf16=False, only=only)
     plain = states_of(base.with_products_in(torch.bfloat16), in_bf16=True, only=only)
     ours = states_of(frozen, in_bf16=True, only=only)
@@ -55,11 +56,11 @@ def test_frozen_blocks_equal_those_with_products_in_bf16(base: Base, whole: bool
 
 @needs_kernels
 @pytest.mark.parametrize("whole", [True, False], ids=["all tokens", "one token in the last block"])
-def test_blocks_that_are_laid_out_equal_plain_ones_in_float32(base: Base, whole: bool) -> None:
-    only = None if whole else base.whole
+def test_blocks_that_are_laid_out_equal_plain_ones_in_float32(base: Backbone, whole: bool) -> None:
+    only = None if whole else base.summary_position
     laid_out = base.laid_out()
-    assert not any(isinstance(module, nn.Linear | Conv1D) for module in laid_out.blocks.modules())
-    assert any(isinstance(module, nn.Linear | Conv1D) for module in base.blocks.modules())
+    assert not any(isinstance(module, nn.Linear | Conv1D) for module in laid_out.layers.modules())
+    assert any(isinstance(module, nn.Linear | Conv1D) for module in base.layers.modules())
     ours, plain = (states_of(each, in_bf16=False, only=only) for each in (laid_out, base))
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-5)
 
@@ -71,26 +72,28 @@ def test_layers_with_an_activation_that_no_kernel_has_are_laid_out_without_it(tm
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_act": "quick_gelu"}))
     base = load(str(tmp_path), 3, seed=0)
     laid_out = base.laid_out()
-    assert not any(isinstance(module, nn.Linear | Conv1D) for module in laid_out.blocks.modules())
+    assert not any(isinstance(module, nn.Linear | Conv1D) for module in laid_out.layers.modules())
     torch.testing.assert_close(states_of(laid_out, False), states_of(base, False), rtol=1e-4, atol=1e-5)
 
 
 @needs_kernels
-def test_what_is_told_of_frozen_blocks_stays_the_same(base: Base) -> None:
+def test_what_is_told_of_frozen_blocks_stays_the_same(base: Backbone) -> None:
     plain, frozen = base.with_products_in(torch.bfloat16), base.frozen_in(torch.bfloat16)
     assert frozen.products_in_bf16
     assert frozen.flops_a_token(1, 3) == plain.flops_a_token(1, 3)
     frozen.truncate(2)
-    assert len(frozen.blocks) == 2
+    assert len(frozen.layers) == 2
 
 
 @needs_kernels
-@pytest.mark.parametrize("activation", prepacked._ACTIVATIONS)
-def test_activations_are_those_of_transformers(activation: type[nn.Module]) -> None:
+@pytest.mark.parametrize("activation", onednn_linear._ACTIVATIONS)
+def test_activations_are_those_of_torch_and_transformers(activation: str) -> None:
+    of_name: type[nn.Module] = getattr(nn, activation, None) or getattr(activations, activation)
+
     class Layers(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.dense, self.intermediate_act_fn = nn.Linear(32, 48), activation()
+            self.dense, self.intermediate_act_fn = nn.Linear(32, 48), of_name()
 
     torch.manual_seed(0)
     layers = Layers()
@@ -98,17 +101,17 @@ def test_activations_are_those_of_transformers(activation: type[nn.Module]) -> N
     with torch.inference_mode():
         expected = layers.intermediate_act_fn(layers.dense(inputs))
         layers.to(torch.bfloat16)
-        prepacked.prepack(nn.ModuleList([layers]))
+        onednn_linear.prepack(nn.ModuleList([layers]))
         assert isinstance(layers.intermediate_act_fn, nn.Identity)
         torch.testing.assert_close(layers.dense(inputs.bfloat16()).float(), expected, rtol=0.02, atol=0.02)
 
 
-def test_without_the_kernels_nothing_changes(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prepacked, "available", lambda: False)
+def test_without_the_kernels_nothing_changes(base: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onednn_linear, "available", lambda: False)
     assert base.laid_out() is base
     frozen = base.frozen_in(torch.bfloat16)
     assert torch.equal(states_of(frozen, True), states_of(base.with_products_in(torch.bfloat16), True))
 
 
-def test_float32_is_left_as_it_is(base: Base) -> None:
+def test_float32_is_left_as_it_is(base: Backbone) -> None:
     assert base.frozen_in(torch.float32) is base

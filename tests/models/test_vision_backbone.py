@@ -12,7 +12,7 @@ from transformers import AutoModel
 from rehead.models import efficientnet, heads
 from rehead.models.loading import load
 from rehead.models.packing import Packing
-from rehead.models.vision import VisionBase
+from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import BaseModelError, SettingError
 from tests.tiny_vision_models import CONFIGS, N_BLOCKS, SIDE, save_tiny_vision_model, tiny_config, tiny_model
 
@@ -24,9 +24,9 @@ def pixels() -> torch.Tensor:
     return torch.randn(N, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
-def loaded(folder: Path, depth: int | None = None) -> VisionBase:
+def loaded(folder: Path, depth: int | None = None) -> VisionBackbone:
     base = load(str(folder), 2, 0, depth)
-    assert isinstance(base, VisionBase)
+    assert isinstance(base, VisionBackbone)
     return base
 
 
@@ -47,26 +47,26 @@ def test_trunk_and_tail_equal_the_whole_model_at_every_cut(family: str, tmp_path
     plain = base.model if family == efficientnet.MODEL_TYPE else AutoModel.from_pretrained(tmp_path).eval()
     expected = last_hidden_state(plain, pixels())
     n_blocks = N_BLOCKS[family]
-    assert len(base.blocks) == n_blocks
+    assert len(base.layers) == n_blocks
     for cut in range(n_blocks + 1):
         with torch.no_grad():
-            hidden = base.run_blocks(base.embed(pixels(), PACKING), PACKING, 0, cut)
+            hidden = base.run_layers(base.embed(pixels(), PACKING), PACKING, 0, cut)
         if cut:
             assert hidden.shape[1] == base.width_at(cut)
-        hidden = base.normalise(base.run_blocks(hidden, PACKING, cut, n_blocks))
+        hidden = base.normalise(base.run_layers(hidden, PACKING, cut, n_blocks))
         torch.testing.assert_close(hidden.view(N, -1, hidden.shape[1]), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_gradients_of_the_tail_are_those_of_the_whole_model(family: str, tmp_path: Path) -> None:
     base = loaded(save_tiny_vision_model(tmp_path, family))
     n_blocks = N_BLOCKS[family]
-    last = list(base.blocks[-1].parameters())
+    last = list(base.layers[-1].parameters())
     (last_hidden_state(base.model, pixels()) ** 2).sum().backward()
     expected = [weight.grad.clone() for weight in last if weight.grad is not None]
     base.model.zero_grad()
     with torch.no_grad():
-        hidden = base.run_blocks(base.embed(pixels(), PACKING), PACKING, 0, n_blocks - 1)
-    (base.normalise(base.run_blocks(hidden, PACKING, n_blocks - 1, n_blocks, recompute=True)) ** 2).sum().backward()
+        hidden = base.run_layers(base.embed(pixels(), PACKING), PACKING, 0, n_blocks - 1)
+    (base.normalise(base.run_layers(hidden, PACKING, n_blocks - 1, n_blocks, recompute=True)) ** 2).sum().backward()
     found = [weight.grad for weight in last if weight.grad is not None]
     assert expected
     for one, other in zip(found, expected, strict=True):
@@ -78,9 +78,9 @@ def test_truncated_model_is_the_one_with_fewer_stages(family: str, tmp_path: Pat
     base = loaded(folder)
     base.truncate(2)
     reloaded = loaded(folder, depth=2)
-    assert len(base.blocks) == len(reloaded.blocks) == 2
+    assert len(base.layers) == len(reloaded.layers) == 2
     hidden = [
-        each.normalise(each.run_blocks(each.embed(pixels(), PACKING), PACKING, 0, 2)) for each in (base, reloaded)
+        each.normalise(each.run_layers(each.embed(pixels(), PACKING), PACKING, 0, 2)) for each in (base, reloaded)
     ]
     torch.testing.assert_close(hidden[0], hidden[1])
     shallow = (
@@ -104,7 +104,7 @@ def test_copy_for_inference_gives_the_same_states(family: str, tmp_path: Path) -
     fast = base.with_products_in(torch.float32)
     assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.model.modules())
     for stop in range(1, N_BLOCKS[family] + 1):
-        one, other = (each.run_blocks(each.embed(pixels(), PACKING), PACKING, 0, stop) for each in (base, fast))
+        one, other = (each.run_layers(each.embed(pixels(), PACKING), PACKING, 0, stop) for each in (base, fast))
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
@@ -112,14 +112,14 @@ def test_batch_norms_keep_their_statistics_in_training(tmp_path: Path) -> None:
     base = loaded(save_tiny_vision_model(tmp_path, "resnet"))
     before = {name: values.clone() for name, values in base.model.named_buffers()}
     base.train(True)
-    base.run_blocks(base.embed(pixels(), PACKING), PACKING, 0, 4)
+    base.run_layers(base.embed(pixels(), PACKING), PACKING, 0, 4)
     for name, values in base.model.named_buffers():
         assert torch.equal(values, before[name])
 
 
 def test_poolings_are_those_of_the_states(tmp_path: Path) -> None:
     base = loaded(save_tiny_vision_model(tmp_path, "vit"))
-    hidden = base.run_blocks(base.embed(pixels(), PACKING), PACKING, 0, 4)
+    hidden = base.run_layers(base.embed(pixels(), PACKING), PACKING, 0, 4)
     states = hidden.view(N, -1, 32)
     torch.testing.assert_close(base.pooled(hidden, PACKING, "cls"), states[:, 0])
     torch.testing.assert_close(base.pooled(hidden, PACKING, "mean"), states[:, 1:].mean(1))
@@ -160,7 +160,7 @@ def test_efficientnet_is_that_of_the_published_code(name: str, side: int, reduce
     with torch.inference_mode():
         expected = published.extract_features(images)
         for each in (base, base.with_products_in(torch.float32)):
-            hidden = each.run_blocks(each.embed(images, packing), packing, 0, 8)
+            hidden = each.run_layers(each.embed(images, packing), packing, 0, 8)
             ours = hidden.view(2, reduced, reduced, 1280).permute(0, 3, 1, 2)
             torch.testing.assert_close(ours, expected, rtol=1e-3, atol=1e-4)
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead.models.ragged import Ragged
+from rehead.models.sequences import Ragged
 
 sequences = st.lists(st.lists(st.integers(0, 1000), min_size=1, max_size=12), min_size=1, max_size=8)
 

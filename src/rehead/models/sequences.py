@@ -35,7 +35,7 @@ class Sequences(Protocol):
         ...
 
     def take(self, rows: Tensor) -> Self:
-        """The given ones, in that order."""
+        """Return some of them, in the order of `rows`."""
         ...
 
     def digests(self) -> npt.NDArray[np.uint8]:
@@ -43,7 +43,7 @@ class Sequences(Protocol):
         ...
 
     def changed(self) -> Self:
-        """The same inputs as they might have been instead, by torch's random state; texts stay as they are."""
+        """Return the same inputs as they might have been instead, by torch's random state; texts stay as they are."""
         ...
 
 
@@ -67,12 +67,12 @@ class Ragged:
 
     @classmethod
     def of(cls, values: Tensor, lengths: Tensor) -> Ragged:
-        """Sequences of these lengths (n,) that lie end to end in `values`."""
+        """Return sequences of these lengths (n,) that lie end to end in `values`."""
         return cls(values, offsets_of(lengths))
 
     @classmethod
     def concatenate(cls, parts: Sequence[Ragged]) -> Ragged:
-        """The sequences of all parts, one part after the other; of no parts, no token ids."""
+        """Return the sequences of all parts, one part after the other; of no parts, no token ids."""
         if not parts:
             return cls.from_lists([])
         return cls.of(torch.cat([part.values for part in parts]), torch.cat([part.lengths for part in parts]))
@@ -94,11 +94,11 @@ class Ragged:
         return np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(-1, 16)
 
     def changed(self) -> Ragged:
-        """Texts stay as they are."""
+        """Return the same: texts stay as they are."""
         return self
 
     def take(self, rows: Tensor) -> Ragged:
-        """The given sequences, in that order."""
+        """Return some of the sequences, in the order of `rows`."""
         lengths = self.lengths[rows]
         offsets = offsets_of(lengths)
         shift = torch.repeat_interleave(self.offsets[rows] - offsets[:-1], lengths)
@@ -106,5 +106,5 @@ class Ragged:
 
 
 def offsets_of(lengths: Tensor) -> Tensor:
-    """Where sequences of these lengths (n,) begin when they lie end to end, and where the last ends: (n + 1,) int64."""
+    """Return (n + 1,) int64: where sequences of these lengths (n,) begin, end to end, and where the last one ends."""
     return torch.nn.functional.pad(lengths.cumsum(0), (1, 0))

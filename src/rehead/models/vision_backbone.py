@@ -1,6 +1,6 @@
-"""Runs any stretch of a pretrained vision model: what `rehead.models.backbone` is for texts.
+"""Run any stretch of a pretrained vision model.
 
-Blocks are transformer layers, or the stages of a convolutional network, whose states have another size after each.
+Layers are transformer layers, or the stages of a convolutional network, whose states have another size after each.
 States of images lie end to end like those of texts, (n · states an image, width), so that trunk, cache and tail need
 not know what they hold; every image has as many.
 """
@@ -12,17 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.checkpoint import checkpoint
-from torch.utils.flop_counter import FlopCounterMode
 
 from rehead.models import efficientnet
-from rehead.models.backbone import Base
-from rehead.models.config_checks import require_plausible
+from rehead.models.backbone import Backbone
+from rehead.models.config_checks import require_fitting_size
 from rehead.models.families import HeadParts
 from rehead.models.image_transforms import Transform
 from rehead.models.packing import Packing
@@ -39,22 +37,22 @@ class VisionFamily:
     """How an architecture is cut.
 
     Attributes:
-        blocks: dotted name of the list of blocks in the backbone.
-        embed: (backbone, pixels (n, 3, height, width)) → what enters block 0.
+        layers: dotted name of the list of layers in the model.
+        embed: (model, pixels (n, 3, height, width)) → what enters layer 0.
         maps: whether states are maps (n, width, height, width); otherwise they are tokens (n, tokens, width).
-        widths: (configuration) → width of the states after each block.
+        widths: (configuration) → width of the states after each layer.
         prefix: tokens before those of the patches, the first of which stands for the image.
         norm: dotted name of the final norm of tokens, or None.
-        block: (block, states) → states.
+        layer: (layer, states) → states.
     """
 
-    blocks: str
+    layers: str
     embed: Callable[[Any, Tensor], Tensor]
     maps: bool
     widths: Callable[[Any], list[int]]
     prefix: int = 0
     norm: str | None = None
-    block: Callable[[nn.Module, Tensor], Tensor] = lambda block, states: _first(block(states))
+    layer: Callable[[nn.Module, Tensor], Tensor] = lambda layer, states: _first(layer(states))
 
 
 def _first(output: Any) -> Tensor:
@@ -89,7 +87,7 @@ FAMILIES = {
         _even,
         0,
         "post_layernorm",
-        lambda block, states: _first(block(states, None)),
+        lambda layer, states: _first(layer(states, None)),
     ),
     "convnext": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
     "convnextv2": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
@@ -100,7 +98,7 @@ _CONVOLUTIONS = (("conv", "norm"), ("convolution", "normalization"))
 
 
 @dataclass(frozen=True)
-class VisionBase(Base):
+class VisionBackbone(Backbone):
     """A pretrained vision model, ready to be cut.
 
     Attributes:
@@ -110,52 +108,50 @@ class VisionBase(Base):
     transform: Transform
 
     @property
-    def vision(self) -> VisionFamily:
+    def takes(self) -> Literal["images"]:
+        return "images"
+
+    @property
+    def family(self) -> VisionFamily:
         return FAMILIES[self.config.model_type]
 
     @property
-    def blocks(self) -> nn.ModuleList:
-        found = self.backbone.get_submodule(self.vision.blocks)
-        assert isinstance(found, nn.ModuleList)
-        return found
+    def layers_path(self) -> str:
+        return self.family.layers
 
     @property
-    def norm(self) -> nn.Module:
-        return self.backbone.get_submodule(self.vision.norm) if self.vision.norm else nn.Identity()
+    def norm_path(self) -> str | None:
+        return self.family.norm
 
     @property
-    def hidden_size(self) -> int:
-        return self.width_at(len(self.blocks))
-
-    def laid_out(self) -> VisionBase:
-        """See `rehead.models.backbone.Base.laid_out`; a copy for inference is as fast as it can be."""
-        return self
-
-    @property
-    def whole(self) -> str | None:
-        return "cls" if self.vision.prefix else None
+    def summary_position(self) -> str | None:
+        return "cls" if self.family.prefix else None
 
     @property
     def means_at_one_length(self) -> bool:
-        """Images have all as many tokens."""
+        """False: all images have as many tokens."""
         return False
+
+    @property
+    def hidden_size(self) -> int:
+        return self.width_at(len(self.layers))
 
     @property
     def tokens_an_image(self) -> int:
         """What an image is taken for where batches are filled."""
-        if self.vision.maps:
+        if self.family.maps:
             return _TOKENS_OF_A_MAP
-        return (self.transform.size // int(self.config.patch_size)) ** 2 + self.vision.prefix
+        return (self.transform.size // int(self.config.patch_size)) ** 2 + self.family.prefix
 
     def width_at(self, depth: int) -> int:
-        return self.vision.widths(self.config)[depth - 1]
+        return self.family.widths(self.config)[depth - 1]
 
     def family_head(self, pooling: str) -> HeadParts | None:
-        """None: a head of rehead's own, one linear layer, stands behind vision models."""
+        """Return None: a head of rehead's own, one linear layer, stands behind vision models."""
         return None
 
     def train(self, mode: bool) -> None:
-        """Turns dropout on or off; batch norms keep the statistics that they were trained with."""
+        """Turn dropout on or off; batch norms keep the statistics that they were trained with."""
         if self.model.training == mode:
             return
         self.model.train(mode)
@@ -163,10 +159,12 @@ class VisionBase(Base):
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
-    def with_products_in(self, dtype: torch.dtype) -> VisionBase:
-        """A copy for inference: batch norms are folded into the convolutions before them, weights lie by pixel and then
-        by channel, and those of convolutions and matrix products are in `dtype`.
+    def with_products_in(self, dtype: torch.dtype) -> Self:
+        """Return a copy for inference: batch norms are folded into the convolutions before them, weights lie by pixel
+        and then by channel, and those of convolutions and matrix products are in `dtype`.
         """
+        from torch.nn.utils.fusion import fuse_conv_bn_eval
+
         model = interrupts.deepcopy(self.model).eval()
         for module in list(model.modules()):
             for convolution, norm in _CONVOLUTIONS:
@@ -180,19 +178,20 @@ class VisionBase(Base):
                 module.to(dtype)
         return replace(self, model=model)
 
-    def frozen_in(self, dtype: torch.dtype) -> VisionBase:
-        """See `rehead.models.backbone.Base.frozen_in`."""
+    def frozen_in(self, dtype: torch.dtype) -> Self:
         return self.with_products_in(dtype)
 
+    def laid_out(self) -> Self:
+        """Return itself: a copy for inference is as fast as it can be."""
+        return self
+
     def embed(self, inputs: Tensor, packing: Packing) -> Tensor:
-        """Pixels (n, 3, height, width) → states that enter block 0, (n · states, width)."""
-        return self._flat(self.vision.embed(self.backbone, inputs))
+        return self._flat(self.family.embed(self.body, inputs))
 
     def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
-        """See `rehead.models.backbone.Base.filled`; images have all the same number of states."""
         return hidden, packing
 
-    def run_blocks(
+    def run_layers(
         self,
         hidden: Tensor,
         packing: Packing,
@@ -203,32 +202,34 @@ class VisionBase(Base):
         recompute: bool = False,
     ) -> Tensor:
         states = self._shaped(hidden, len(packing.lengths))
-        for block in self.blocks[start:stop]:
+        for layer in self.layers[start:stop]:
             if recompute:
-                states = checkpoint(self.vision.block, block, states, use_reentrant=False)
+                states = checkpoint(self.family.layer, layer, states, use_reentrant=False)
             else:
-                states = self.vision.block(block, states)
+                states = self.family.layer(layer, states)
         hidden = self._flat(states)
         return hidden if only is None else self.pooled(hidden, packing, only)
 
     def normalise(self, hidden: Tensor) -> Tensor:
-        """Applies the final norm where states are as wide as it is; the stages before the last have none."""
-        if not self.vision.norm or hidden.shape[-1] != self.norm.weight.numel():  # type: ignore[operator]
+        """Apply the final norm where states are as wide as it is; the stages before the last have none."""
+        if not self.family.norm or hidden.shape[-1] != self.norm.weight.numel():  # type: ignore[operator]
             return hidden
         normed: Tensor = self.norm(hidden)
         return normed
 
     def pooled(self, hidden: Tensor, packing: Packing, pooling: str) -> Tensor:
         states = hidden.view(len(packing.lengths), -1, hidden.shape[-1])
-        return states[:, 0] if pooling == "cls" else states[:, self.vision.prefix :].mean(1)
+        return states[:, 0] if pooling == "cls" else states[:, self.family.prefix :].mean(1)
 
     def flops_a_token(self, start: int, stop: int) -> float:
-        """Counted on an image, of which each of the tokens that it is taken for has an equal share."""
-        return sum(self._flops_of_blocks[start:stop]) / self.tokens_an_image
+        """Return what is counted on an image, of which each of the tokens that it is taken for has an equal share."""
+        return sum(self._flops_of_layers[start:stop]) / self.tokens_an_image
 
     @cached_property
-    def _flops_of_blocks(self) -> list[float]:
-        """Of convolutions and matrix products, for one image, by block."""
+    def _flops_of_layers(self) -> list[float]:
+        """Operations of convolutions and matrix products for one image, by layer."""
+        from torch.utils.flop_counter import FlopCounterMode
+
         device = next(self.model.parameters()).device
         packing = Packing(torch.ones(1, dtype=torch.int64))
         counts: list[float] = []
@@ -236,9 +237,9 @@ class VisionBase(Base):
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self.products_in_bf16):
             blank = torch.zeros(1, 3, self.transform.size, self.transform.size, device=device)
             hidden = self.embed(blank, packing)
-            for number in range(len(self.blocks)):
+            for number in range(len(self.layers)):
                 with FlopCounterMode(display=False) as counter:
-                    hidden = self.run_blocks(hidden, packing, number, number + 1)
+                    hidden = self.run_layers(hidden, packing, number, number + 1)
                 counts.append(float(counter.get_total_flops()))
         return counts
 
@@ -249,44 +250,44 @@ class VisionBase(Base):
         n = len(packing.lengths)
         return torch.full((n,), len(hidden) // n, dtype=torch.int64)
 
-    def truncate(self, depth: int) -> None:
-        parent, _, attribute = self.vision.blocks.rpartition(".")
-        setattr(self.backbone.get_submodule(parent), attribute, nn.ModuleList(list(self.blocks)[:depth]))
+    def trim_config(self, depth: int) -> None:
         _trim(self.config, depth)
 
     def _flat(self, states: Tensor) -> Tensor:
-        if self.vision.maps:
+        if self.family.maps:
             states = states.permute(0, 2, 3, 1)
         return states.reshape(-1, states.shape[-1])
 
     def _shaped(self, hidden: Tensor, n: int) -> Tensor:
-        if not self.vision.maps:
+        if not self.family.maps:
             return hidden.view(n, -1, hidden.shape[-1])
         side = math.isqrt(len(hidden) // n)
         return hidden.view(n, side, side, hidden.shape[-1]).permute(0, 3, 1, 2)
 
 
-def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> VisionBase:
-    """Loads a vision model's backbone, in float32.
+def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> VisionBackbone:
+    """Load a vision model's backbone, in float32.
 
     Raises:
-        BaseModelError: it cannot be read, or has fewer blocks.
+        BaseModelError: it cannot be read, or has fewer layers.
     """
     from transformers import AutoConfig, AutoModel
+
+    from rehead.models import efficientnet
 
     AutoConfig.register(efficientnet.MODEL_TYPE, efficientnet.EfficientNetLiteConfig, exist_ok=True)
     AutoModel.register(efficientnet.EfficientNetLiteConfig, efficientnet.EfficientNetLite, exist_ok=True)
     transform = Transform.read(folder, name)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        n_blocks = len(FAMILIES[config.model_type].widths(config))
-        if depth is not None and not 1 <= depth <= n_blocks:
+        n_layers = len(FAMILIES[config.model_type].widths(config))
+        if depth is not None and not 1 <= depth <= n_layers:
             raise BaseModelError(
-                f"base {name!r} has {n_blocks} layers; `depth` must be from 1 to {n_blocks}, not {depth}"
+                f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}"
             )
         if depth is not None:
             _trim(config, depth)
-        require_plausible(folder, config, lambda: AutoModel.from_config(config, trust_remote_code=False))
+        require_fitting_size(folder, config, lambda: AutoModel.from_config(config, trust_remote_code=False))
         with progress.quiet_transformers(), torch.random.fork_rng():
             torch.manual_seed(seed)
             model, info = AutoModel.from_pretrained(
@@ -312,11 +313,11 @@ def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> Vision
             f"{folder} lacks {len(lacking)} of the weights that its configuration asks for ({lacking[0]}, ...), or has "
             "them in another shape; fetch or save it again"
         )
-    return VisionBase(name, folder, model.eval(), None, n_blocks, list(config.architectures or []), transform)
+    return VisionBackbone(name, folder, model.eval(), n_layers, list(config.architectures or []), transform)
 
 
 def _trim(config: Any, depth: int) -> None:
-    """Sets the number of blocks in a Transformers configuration, and what must agree with it."""
+    """Set the number of layers in a Transformers configuration, and what must agree with it."""
     for name in ("hidden_sizes", "depths", "num_heads"):
         if isinstance(getattr(config, name, None), list | tuple):
             setattr(config, name, list(getattr(config, name))[:depth])
