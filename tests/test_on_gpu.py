@@ -20,7 +20,7 @@ from rehead.models.packing import Attention, Packing, attend
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware
 from rehead.training.features import trunk_pass
-from tests.instruction.test_workflow import TEMPLATE
+from tests.instruction.test_instruct import TEMPLATE
 from tests.instruction.tiny_language_models import save_tiny_language_model
 from tests.models.test_equivalence import (
     LABELS,
