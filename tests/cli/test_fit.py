@@ -76,12 +76,8 @@ def test_the_same_seed_gives_the_same_bytes_and_the_same_numbers(
     )
     assert (first.code, second.code) == (0, 0), first.err
     assert lasting(first.json) == lasting(second.json)
-    for name in ("model.safetensors", "reference.safetensors", "README.md", "config.json"):
+    for name in ("model.safetensors", "reference.safetensors", "rehead.json", "README.md", "config.json"):
         assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes(), name
-    manifests = [json.loads((tmp_path / name / "rehead.json").read_text()) for name in ("first", "second")]
-    for manifest in manifests:
-        del manifest["files"]["report.html"]  # which says how long it took
-    assert manifests[0] == manifests[1]
 
 
 def test_another_process_with_the_same_seed_gives_the_same_bytes(
