@@ -101,8 +101,8 @@ def say_evaluation(predictions: Predictions, evaluation: Evaluation, learned_fro
     )
 
 
-# Which base to try where another is no better than counting words: frozen and trained it is several points better on all
-# English sets that were measured (docs/results/accuracy.md), at eight times the work of MiniLM.
+# Which base to try where another is no better than counting words: it was better on all English sets that were measured
+# (docs/results/accuracy.md), at eight times the work of MiniLM.
 _OTHER = {"smollm2": "mpnet", "minilm": "mpnet"}
 
 
