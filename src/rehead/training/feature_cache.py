@@ -44,8 +44,8 @@ _LEFTOVERS = f"{files.PARTIAL}*"
 # What the tensors in a segment are called; a name of features follows all but the first.
 _KEYS, _DENSE, _RAGGED, _OFFSETS, _CHECKSUMS = "keys", "dense/", "ragged/", "offsets/", "crc32/"
 
-# Bytes that share a checksum. With one for each vector, Python's overhead exceeds the reading where vectors are short:
-# 3,000,000 of 8 bytes took 3 s. Larger chunks are read in vain around a sequence of token states.
+# Bytes that share a checksum. zlib takes 3.6 GB a second of them at this size, 1.7 at the 1.5 kB of a pooled vector. Of
+# larger chunks more is read in vain around a sequence of token states.
 _CHUNK = 16_384
 # Rows that are copied out of a segment at a time.
 _GATHERED = 8192
@@ -75,13 +75,9 @@ def open_store(key: str, about: Mapping[str, Any]) -> FeatureStore:
 
 
 class MemoryStore:
-    """Features of any number of texts, by key and name, for as long as this object lives.
+    """Features of any number of texts, by key and name, for as long as this object lives."""
 
-    Attributes:
-        on_disk: whether features are meant to outlive the process.
-    """
-
-    on_disk = False
+    on_disk = False  # whether features are meant to outlive the process
 
     def __init__(self) -> None:
         self._segments: list[_Segment] = []
@@ -116,15 +112,14 @@ class MemoryStore:
         self._refresh()
         while True:
             missing, damaged = np.zeros(len(keys), np.bool_), set()
-            together: dict[tuple[int, ...], list[str]] = {}
-            for name in names:
-                together.setdefault(self._holders(name), []).append(name)
-            for holders, held in together.items():
+            holders_of = {name: self._holders(name) for name in names}
+            for holders in set(holders_of.values()):
+                held = [name for name in holders_of if holders_of[name] == holders]
                 sources, rows = self._index(holders).find(keys)
                 missing |= sources < 0
                 for number in np.unique(sources[sources >= 0]).tolist():
-                    segment, here = self._segments[number], rows[sources == number]
-                    if not all(segment.features[name].is_sound(here, trusted=True) for name in held):
+                    features, here = self._segments[number].features, rows[sources == number]
+                    if not all(features[name].is_sound(*features[name].bounds(here), trusted=True) for name in held):
                         damaged.add(number)
             if not damaged:
                 return missing
@@ -150,7 +145,7 @@ class MemoryStore:
             out = torch.empty(len(keys), like.shape[1], dtype=like.dtype)
         for number, features in held.items():
             of_segment = np.flatnonzero(sources == number)
-            features.require_sound(rows[of_segment])
+            features.require_sound(*features.bounds(rows[of_segment]))
             for here in torch.from_numpy(of_segment).split(_GATHERED):
                 out[here] = features.values[torch.from_numpy(rows)[here]]
         return out
@@ -166,18 +161,14 @@ class MemoryStore:
         sources, rows = self._find(keys, name)
         numbers, which = np.unique(sources, return_inverse=True)
         held = tuple(self._segments[number].features[name] for number in numbers.tolist())
-        lengths = np.empty_like(rows)
+        starts, stops = np.empty_like(rows), np.empty_like(rows)
         for number, features in enumerate(held):
             here = which == number
-            starts, stops = features.bounds(rows[here])
-            lengths[here] = stops - starts
-        return Pieces(held, torch.from_numpy(which), torch.from_numpy(rows), torch.from_numpy(lengths))
+            starts[here], stops[here] = features.bounds(rows[here])
+        return Pieces(held, *map(torch.from_numpy, (which, starts, stops - starts)))
 
     def _refresh(self) -> None:
         """Look for what others have added."""
-
-    def _used(self, segment: _Segment) -> None:
-        """Note that a segment is read."""
 
     def _append(self, segment: _Segment) -> None:
         self._segments.append(segment)
@@ -190,7 +181,7 @@ class MemoryStore:
         if lacking := int((sources < 0).sum()):
             raise KeyError(f"{lacking} of {len(keys)} texts have no {name!r}; ask `missing` and add them first")
         for number in np.unique(sources).tolist():
-            self._used(self._segments[number])
+            self._segments[number].renew()
         return sources, rows
 
     def _holders(self, name: str) -> tuple[int, ...]:
@@ -217,7 +208,6 @@ class FeatureStore(MemoryStore):
         self._folder = folder
         self._about = dict(about)
         self._tried: set[Path] = set()
-        self._renewed: set[Path] = set()
         self._takes_more = True
 
     def add(self, keys: NDArray[np.uint8], dense: Mapping[str, Tensor], ragged: Mapping[str, Ragged]) -> bool:
@@ -246,24 +236,16 @@ class FeatureStore(MemoryStore):
             if path not in self._tried:
                 self._open(path)
 
-    def _used(self, segment: _Segment) -> None:
-        if segment.path and segment.path not in self._renewed:
-            self._renewed.add(segment.path)  # once is enough for the life of a store
-            with suppress(OSError):  # not ours, or gone: what is mapped can be read all the same
-                os.utime(segment.path)  # what `trim` goes by
-
     def _open(self, path: Path) -> bool:
         self._tried.add(path)
-        segment = open_segment(path)
-        if segment:
+        if segment := open_segment(path):
             self._append(segment)
         return segment is not None
 
     def _has_space(self, n_bytes: int) -> bool:
-        allowed = limit()
         if has_space_for(n_bytes):
             return True
-        if allowed:
+        if allowed := limit():
             progress.warn(
                 f"features are not cached: {megabytes(n_bytes)} are more than may be kept, which is "
                 f"{megabytes(allowed)} and at most half of what is free in {folder()}; "
@@ -296,13 +278,13 @@ class Pieces:
     Attributes:
         segments: what holds the sequences.
         sources: (n,) int64, in which of them a sequence lies.
-        rows: (n,) int64, the number of the sequence there.
+        starts: (n,) int64, where it begins there.
         lengths: (n,) int64.
     """
 
     segments: tuple[_Features, ...]
     sources: Tensor
-    rows: Tensor
+    starts: Tensor
     lengths: Tensor
 
     def __len__(self) -> int:
@@ -310,7 +292,7 @@ class Pieces:
 
     def take(self, rows: Tensor) -> Pieces:
         """Return some of the sequences, in the order of `rows`."""
-        return Pieces(self.segments, self.sources[rows], self.rows[rows], self.lengths[rows])
+        return Pieces(self.segments, self.sources[rows], self.starts[rows], self.lengths[rows])
 
     def packed(self, rows: Tensor) -> Tensor:
         """Read some of the sequences and return them end to end: (sum of their lengths, width).
@@ -320,12 +302,11 @@ class Pieces:
         """
         import torch
 
-        sources, inside = self.sources[rows].numpy(), self.rows[rows].numpy()
-        starts, stops = np.empty_like(inside), np.empty_like(inside)
+        sources, starts, lengths = (part[rows].numpy() for part in (self.sources, self.starts, self.lengths))
+        stops = starts + lengths
         for number in np.unique(sources).tolist():
             here = sources == number
-            self.segments[number].require_sound(inside[here])
-            starts[here], stops[here] = self.segments[number].bounds(inside[here])
+            self.segments[number].require_sound(starts[here], stops[here])
         places = zip(sources.tolist(), starts.tolist(), stops.tolist(), strict=True)
         parts = [self.segments[source].values[start:stop] for source, start, stop in places]
         return torch.cat(parts or [features.values[:0] for features in self.segments[:1]] or [torch.empty(0, 0)])
@@ -342,22 +323,30 @@ class _Segment:
         keys: (n, 16) uint8.
         features: by name.
         path: of the file; None in memory.
+        renewed: whether `trim` knows already that the file is in use.
     """
 
     keys: NDArray[np.uint8]
     features: dict[str, _Features]
     path: Path | None = None
+    renewed: bool = False
 
     @classmethod
     def in_memory(cls, keys: NDArray[np.uint8], dense: Mapping[str, Tensor], ragged: Mapping[str, Ragged]) -> _Segment:
-        features = {name: _Features(_DENSE + name, values) for name, values in dense.items()}
-        for name, sequences in ragged.items():
-            features[name] = _Features(_RAGGED + name, sequences.values, sequences.offsets)
-        return cls(keys, features)
+        vectors = {name: _Features(_DENSE + name, values) for name, values in dense.items()}
+        return cls(keys, vectors | {name: _Features(_RAGGED + name, r.values, r.offsets) for name, r in ragged.items()})
 
     @property
     def nbytes(self) -> int:
-        return self.keys.nbytes + sum(features.nbytes for features in self.features.values())
+        parts = [part for features in self.features.values() for part in (features.values, features.offsets)]
+        return self.keys.nbytes + sum(part.nbytes for part in parts if part is not None)
+
+    def renew(self) -> None:
+        """Set the time that `trim` goes by; once is enough for the life of a store."""
+        if self.path and not self.renewed:
+            self.renewed = True
+            with suppress(OSError):  # not ours, or gone: what is mapped can be read all the same
+                os.utime(self.path)
 
     def write(self, path: Path) -> None:
         """Write it whole or not at all, whatever kills this process.
@@ -404,11 +393,7 @@ def open_segment(path: Path) -> _Segment | None:
 
 
 def _checked(path: Path, tensors: dict[str, Tensor]) -> _Segment:
-    """Make a segment of what a file holds; no tensor is taken without its checksums.
-
-    Raises:
-        KeyError, ValueError: something is not what was written.
-    """
+    """Make a segment of what a file holds; KeyError or ValueError where that is not what was written."""
     labels = [label for label in tensors if not label.startswith(_CHECKSUMS)]
     checksums = {label: tensors.pop(_CHECKSUMS + label).reshape(-1).numpy() for label in labels}
     features = {}
@@ -452,10 +437,6 @@ class _Features:
     def __post_init__(self) -> None:
         self.verified = np.zeros(0 if self.checksums is None else len(self.checksums), np.bool_)
 
-    @property
-    def nbytes(self) -> int:
-        return self.values.nbytes + (0 if self.offsets is None else self.offsets.nbytes)
-
     def bounds(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return where in `values` the features of these texts begin and end."""
         if self.offsets is None:
@@ -463,16 +444,12 @@ class _Features:
         offsets = self.offsets.numpy()
         return offsets[rows], offsets[rows + 1]
 
-    def is_sound(self, rows: NDArray[np.int64], *, trusted: bool) -> bool:
-        """Read the chunks that hold features of these texts; return whether they are what was written.
-
-        Args:
-            trusted: whether chunks that were so before are passed over.
-        """
+    def is_sound(self, starts: NDArray[np.int64], stops: NDArray[np.int64], *, trusted: bool) -> bool:
+        """Return whether what is between these bounds is what was written; `trusted` passes over what was so before."""
         if self.checksums is None:
             return True
-        starts, stops = (bounds * self.values[:1].nbytes for bounds in self.bounds(rows))
-        chunks = _covered(starts // _CHUNK, -(-stops // _CHUNK))
+        n_bytes = self.values[:1].nbytes
+        chunks = _covered(starts * n_bytes // _CHUNK, -(-stops * n_bytes // _CHUNK))
         if np.any(chunks >= len(self.checksums)):
             return False
         if trusted:
@@ -481,13 +458,9 @@ class _Features:
         self.verified[chunks] = sound
         return sound
 
-    def require_sound(self, rows: NDArray[np.int64]) -> None:
-        """Compare what is about to be read with its checksums, whatever was found before.
-
-        Raises:
-            RheadError: it was damaged meanwhile. The file is removed.
-        """
-        if self.path and not self.is_sound(rows, trusted=False):
+    def require_sound(self, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> None:
+        """Remove the file and raise RheadError where the chunks that are about to be read were damaged meanwhile."""
+        if self.path and not self.is_sound(starts, stops, trusted=False):
             with suppress(OSError):
                 self.path.unlink()
             raise RheadError(
@@ -618,8 +591,7 @@ def segments_in(store: Path) -> list[Path]:
     return _listed(store, _SEGMENTS)
 
 
-@dataclass(frozen=True, order=True)
-class _File:
+class _File(NamedTuple):
     last_used_ns: int
     path: Path
     bytes: int
@@ -742,19 +714,16 @@ def size_of(path: Path) -> int:
 
 
 def _about(store: Path) -> dict[str, Any]:
-    try:
+    with suppress(OSError, ValueError):
         about = json.loads((store / _ABOUT).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return about if isinstance(about, dict) else {}
+        return about if isinstance(about, dict) else {}
+    return {}
 
 
 def _keys(segment: Path) -> NDArray[np.uint8]:
     """Return (n, 16) uint8; none where the segment is damaged or gone."""
-    with suppress(OSError, SafetensorError), safe_open(segment, "numpy") as file:
-        keys: NDArray[np.uint8] = file.get_tensor(_KEYS)
-        if keys.ndim == 2 and keys.shape[1] == 16:
-            return keys
+    with suppress(OSError, SafetensorError, ValueError), safe_open(segment, "numpy") as file:
+        return np.asarray(file.get_tensor(_KEYS), np.uint8).reshape(-1, 16)
     return np.empty((0, 16), np.uint8)
 
 
