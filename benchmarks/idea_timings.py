@@ -26,7 +26,7 @@ from rehead.runtime import hardware
 from rehead.training import probe
 from rehead.training import tail as tail_module
 from rehead.training.feature_cache import Pieces
-from rehead.training.features import Features, shelf_for, trunk_pass
+from rehead.training.features import Features, store_for, trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import Recipe
 from rehead.training.tail import Labelled, Tail, train
@@ -128,7 +128,7 @@ def _losses(base: Backbone, fast: Backbone, ids: Ragged, labels: torch.Tensor, n
 
 def _kept(base: Backbone, ids: Ragged) -> tuple[probe.Array, Pieces]:
     """Pooled features, and token states at the cut; computed once, then read."""
-    features = trunk_pass(base, ids, depths=[WHOLE], pooling="last", cut=CUT, shelf=shelf_for(base))
+    features = trunk_pass(base, ids, depths=[WHOLE], pooling="last", cut=CUT, store=store_for(base))
     assert features.tokens is not None
     return features.pooled[0].numpy(), features.tokens
 

@@ -168,7 +168,7 @@ def test_whole_mpnet_equals_transformers_on_texts_of_all_lengths(mpnet: Backbone
         torch.testing.assert_close(states, expected, rtol=1e-4, atol=1e-5)
         means = packing.pooled(expected, "mean")
     assert packing.longest > 128 > packing.lengths.min() * 10  # past the farthest bucket of distances
-    rounded = trunk_pass(mpnet.frozen_in(torch.bfloat16), encoded, depths=[12], pooling="mean", cut=None, shelf=None)
+    rounded = trunk_pass(mpnet.frozen_in(torch.bfloat16), encoded, depths=[12], pooling="mean", cut=None, store=None)
     errors = (rounded.pooled[0] - means).norm(dim=1) / means.norm(dim=1)
     assert errors.median() < 0.02
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from rehead.training import cache_room
-from rehead.training.feature_cache import open_shelf
+from rehead.training import feature_cache
+from rehead.training.feature_cache import open_store
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
 Run = Callable[..., tuple[int, str, str]]
@@ -26,7 +26,7 @@ def rehead(in_process: Run) -> Run:
 
 @pytest.fixture
 def cache(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Two shelves, a fetched package and a converted model."""
+    """Two stores, a fetched package and a converted model."""
     monkeypatch.setenv("REHEAD_CACHE_LIMIT", "2GB")
     fill()
     for name, size in (("packages/llm-1.0/weights", 3_000_000), ("converted/abcd/model", 4_500_000)):
@@ -38,12 +38,12 @@ def cache(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def fill() -> None:
     keys = np.arange(1200 * 16, dtype=np.int64).reshape(1200, 16).astype(np.uint8)
     keys[:, :2] = np.arange(1200, dtype=np.uint16)[:, None].view(np.uint8)
-    shelf = open_shelf("aa", {"base": "smollm2", "arithmetic": "bfloat16"})
-    shelf.add(keys, {"pooled.1": torch.ones(1200, 500)}, {})
-    open_shelf("bb", {"base": "my\tmodel"}).add(keys[:1], {"pooled.1": torch.ones(1, 1)}, {})
+    store = open_store("aa", {"base": "smollm2", "arithmetic": "bfloat16"})
+    store.add(keys, {"pooled.1": torch.ones(1200, 500)}, {})
+    open_store("bb", {"base": "my\tmodel"}).add(keys[:1], {"pooled.1": torch.ones(1, 1)}, {})
 
 
-def test_table_shows_each_shelf_and_the_sums(cache: Path, rehead: Run) -> None:
+def test_table_shows_each_store_and_the_sums(cache: Path, rehead: Run) -> None:
     code, out, err = rehead()
     assert (code, err) == (0, "")
     lines = [re.split(r"  +", line) for line in out.splitlines() if line]
@@ -66,18 +66,18 @@ def test_json_is_one_object_with_all_of_it(cache: Path, rehead: Run) -> None:
     by_key = {entry.pop("key"): entry for entry in facts["entries"]}
     assert by_key["aa"]["about"] == {"base": "smollm2", "arithmetic": "bfloat16"}
     assert (by_key["aa"]["texts"], by_key["bb"]["texts"]) == (1200, 1)
-    assert facts["bytes"] == sum(entry["bytes"] for entry in by_key.values()) == cache_room.held() > 2_400_000
+    assert facts["bytes"] == sum(entry["bytes"] for entry in by_key.values()) == feature_cache.held() > 2_400_000
 
 
 def test_clear_removes_the_features_and_nothing_else(cache: Path, rehead: Run) -> None:
     assert rehead("--clear") == (0, "2.4 MB freed\n", "")
     assert [path.name for path in (cache / "features").iterdir()] == []
-    assert cache_room.size_of(cache) == 7_500_000
+    assert feature_cache.size_of(cache) == 7_500_000
     assert json.loads(rehead("--json")[1])["entries"] == []
 
 
 def test_clear_as_json(cache: Path, rehead: Run) -> None:
-    before = cache_room.size_of(cache / "features")
+    before = feature_cache.size_of(cache / "features")
     code, out, _ = rehead("--clear", "--json")
     assert (code, json.loads(out)) == (0, {"freed_bytes": before})
 
@@ -110,7 +110,7 @@ def test_features_that_may_not_be_removed_are_a_mistake(rehead: Run, monkeypatch
         assert (code, out) == (2, "")
         assert err.startswith(f"rehead: 2.4 MB of features are still in {folder / 'features'}: ")
         assert err.count("\n") == 1
-        assert cache_room.held() > 2_400_000
+        assert feature_cache.held() > 2_400_000
 
 
 def test_torch_is_not_waited_for(cache: Path) -> None:

@@ -22,8 +22,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from rehead.models.sequences import Ragged, offsets_of
-from rehead.training import cache_room, cache_segment
-from rehead.training.feature_cache import MemoryShelf, Shelf, open_shelf
+from rehead.runtime.errors import RheadError
+from rehead.training import feature_cache
+from rehead.training.feature_cache import FeatureStore, MemoryStore, open_store
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
 
@@ -56,18 +57,18 @@ def ragged_of(texts: list[int], width: int = 3) -> Ragged:
     return Ragged(values.bfloat16(), offsets_of(lengths))
 
 
-def add(shelf: Shelf, texts: list[int]) -> Path:
+def add(store: FeatureStore, texts: list[int]) -> Path:
     """Writes one segment and returns its file."""
-    before = set(cache_room.folder().glob("*/*.safetensors"))
-    assert shelf.add(keys_of(texts), {"pooled": dense_of(texts)}, {"tokens": ragged_of(texts)})
-    (new,) = set(cache_room.folder().glob("*/*.safetensors")) - before
+    before = set(feature_cache.folder().glob("*/*.safetensors"))
+    assert store.add(keys_of(texts), {"pooled": dense_of(texts)}, {"tokens": ragged_of(texts)})
+    (new,) = set(feature_cache.folder().glob("*/*.safetensors")) - before
     return new
 
 
-def assert_holds(shelf: MemoryShelf, texts: list[int]) -> None:
-    assert not shelf.missing(keys_of(texts), ["pooled", "tokens"]).any()
-    assert torch.equal(shelf.dense(keys_of(texts), "pooled"), dense_of(texts))
-    pieces, expected = shelf.ragged(keys_of(texts), "tokens"), ragged_of(texts)
+def assert_holds(store: MemoryStore, texts: list[int]) -> None:
+    assert not store.missing(keys_of(texts), ["pooled", "tokens"]).any()
+    assert torch.equal(store.dense(keys_of(texts), "pooled"), dense_of(texts))
+    pieces, expected = store.ragged(keys_of(texts), "tokens"), ragged_of(texts)
     assert torch.equal(pieces.lengths, expected.lengths)
     assert torch.equal(pieces.packed(torch.arange(len(texts))), expected.values)
 
@@ -111,23 +112,23 @@ def test_what_is_added_comes_back_bit_for_bit_however_it_is_divided(
 ) -> None:
     texts, segments, wanted = added
     folder = secrets.token_hex(8)
-    shelf: MemoryShelf = open_shelf(folder, {}) if on_disk else MemoryShelf()
+    store: MemoryStore = open_store(folder, {}) if on_disk else MemoryStore()
     keys = np.frombuffer(b"".join(texts), np.uint8).reshape(-1, 16)
     pooled: dict[int, list[int]] = {}
     tokens: dict[int, list[list[int]]] = {}
     for name, rows, seed in segments:
-        before = shelf.missing(keys, ["pooled", "tokens"]).tolist()
+        before = store.missing(keys, ["pooled", "tokens"]).tolist()
         assert before == [not (row in pooled and row in tokens) for row in range(len(texts))]
         if name == "pooled":
             values = any_bits(len(rows), width, seed)
-            shelf.add(keys[rows], {"pooled": values}, {})
+            store.add(keys[rows], {"pooled": values}, {})
             pooled |= dict(zip(rows, bits(values), strict=True))
         else:
             lengths = torch.tensor([(row * 3 + seed) % 4 for row in rows], dtype=torch.int64)
             values = any_bits(int(lengths.sum()), width, seed)
-            shelf.add(keys[rows], {}, {"tokens": Ragged(values, offsets_of(lengths))})
+            store.add(keys[rows], {}, {"tokens": Ragged(values, offsets_of(lengths))})
             tokens |= dict(zip(rows, [bits(part) for part in values.split(lengths.tolist())], strict=True))
-    for reader in [shelf, open_shelf(folder, {})] if on_disk else [shelf]:
+    for reader in [store, open_store(folder, {})] if on_disk else [store]:
         assert not reader.missing(keys[wanted], ["pooled", "tokens"]).any()
         assert reader.missing(keys[wanted], ["pooled", "other"]).all()
         if wanted:
@@ -143,68 +144,68 @@ def test_what_is_added_comes_back_bit_for_bit_however_it_is_divided(
 
 
 def test_texts_that_are_not_there_are_missing_and_an_error_when_read() -> None:
-    shelf = open_shelf("ab", {})
-    assert shelf.missing(keys_of([1, 2]), ["pooled"]).tolist() == [True, True]
-    add(shelf, [1, 3])
-    assert shelf.missing(keys_of([0, 1, 2, 3, 4, 1]), ["pooled"]).tolist() == [True, False, True, False, True, False]
-    assert shelf.missing(keys_of([1]), ["pooled", "other"]).tolist() == [True]
-    for read in (shelf.dense, shelf.ragged):
+    store = open_store("ab", {})
+    assert store.missing(keys_of([1, 2]), ["pooled"]).tolist() == [True, True]
+    add(store, [1, 3])
+    assert store.missing(keys_of([0, 1, 2, 3, 4, 1]), ["pooled"]).tolist() == [True, False, True, False, True, False]
+    assert store.missing(keys_of([1]), ["pooled", "other"]).tolist() == [True]
+    for read in (store.dense, store.ragged):
         with pytest.raises(KeyError, match="1 of 2 texts have no 'pooled'"):
             read(keys_of([1, 2]), "pooled")
 
 
 def test_names_of_one_pass_may_share_their_offsets() -> None:
-    shelf, sequences = open_shelf("ab", {}), ragged_of([4, 2])
-    assert shelf.add(keys_of([4, 2]), {}, {"a": sequences, "b": Ragged(-sequences.values, sequences.offsets)})
-    assert torch.equal(shelf.ragged(keys_of([4, 2]), "b").packed(torch.tensor([0, 1])), -sequences.values)
+    store, sequences = open_store("ab", {}), ragged_of([4, 2])
+    assert store.add(keys_of([4, 2]), {}, {"a": sequences, "b": Ragged(-sequences.values, sequences.offsets)})
+    assert torch.equal(store.ragged(keys_of([4, 2]), "b").packed(torch.tensor([0, 1])), -sequences.values)
 
 
 def test_columns_of_a_wider_tensor_can_be_added() -> None:
-    shelf, wide = open_shelf("ab", {}), torch.randn(2, 3, 4)
-    assert shelf.add(keys_of([1, 2]), {"a": wide[:, 0], "b": wide[:, 2]}, {})
-    assert torch.equal(shelf.dense(keys_of([1, 2]), "b"), wide[:, 2])
+    store, wide = open_store("ab", {}), torch.randn(2, 3, 4)
+    assert store.add(keys_of([1, 2]), {"a": wide[:, 0], "b": wide[:, 2]}, {})
+    assert torch.equal(store.dense(keys_of([1, 2]), "b"), wide[:, 2])
 
 
 def test_keys_that_may_not_be_changed_can_be_added() -> None:
     keys = np.frombuffer(bytes(range(32)), np.uint8).reshape(2, 16)
-    assert open_shelf("ab", {}).add(keys, {"a": torch.ones(2, 1)}, {})
+    assert open_store("ab", {}).add(keys, {"a": torch.ones(2, 1)}, {})
 
 
 def test_what_is_read_is_a_copy() -> None:
-    shelf = open_shelf("ab", {})
-    add(shelf, [4])
-    shelf.dense(keys_of([4]), "pooled").zero_()
-    shelf.ragged(keys_of([4]), "tokens").packed(torch.tensor([0])).zero_()
-    assert_holds(shelf, [4])
+    store = open_store("ab", {})
+    add(store, [4])
+    store.dense(keys_of([4]), "pooled").zero_()
+    store.ragged(keys_of([4]), "tokens").packed(torch.tensor([0])).zero_()
+    assert_holds(store, [4])
 
 
 def test_features_of_a_pass_without_gradients_can_be_trained_on() -> None:
-    shelf = MemoryShelf()
+    store = MemoryStore()
     with torch.inference_mode():
-        shelf.add(keys_of([4, 2]), {"pooled": dense_of([4, 2])}, {"tokens": ragged_of([4, 2])})
+        store.add(keys_of([4, 2]), {"pooled": dense_of([4, 2])}, {"tokens": ragged_of([4, 2])})
     weight = torch.ones(3, requires_grad=True)
-    (shelf.dense(keys_of([2]), "pooled") @ weight).sum().backward()
-    (shelf.ragged(keys_of([2]), "tokens").packed(torch.tensor([0])).float() @ weight).sum().backward()
+    (store.dense(keys_of([2]), "pooled") @ weight).sum().backward()
+    (store.ragged(keys_of([2]), "tokens").packed(torch.tensor([0])).float() @ weight).sum().backward()
     assert weight.grad is not None
     assert weight.grad.abs().sum() > 0
 
 
-def test_shelves_are_kept_apart() -> None:
-    add(open_shelf("ab", {}), [1])
-    assert open_shelf("cd", {}).missing(keys_of([1]), ["pooled"]).all()
+def test_stores_are_kept_apart() -> None:
+    add(open_store("ab", {}), [1])
+    assert open_store("cd", {}).missing(keys_of([1]), ["pooled"]).all()
 
 
-def test_shelf_is_described_for_people() -> None:
-    path = add(open_shelf("ab", {"base": "smöllm2"}), [1])
+def test_store_is_described_for_people() -> None:
+    path = add(open_store("ab", {"base": "smöllm2"}), [1])
     assert json.loads((path.parent / "about.json").read_text()) == {"base": "smöllm2"}
-    assert path.parent == cache_room.folder() / "ab"
+    assert path.parent == feature_cache.folder() / "ab"
 
 
 def test_of_two_copies_the_first_is_read() -> None:
     for value in (1.0, 2.0, 3.0):
         # Each writer has not seen the others.
-        open_shelf("ab", {}).add(keys_of([7]), {"pooled": torch.full((1, 1), value)}, {})
-    assert open_shelf("ab", {}).dense(keys_of([7]), "pooled").item() == 1
+        open_store("ab", {}).add(keys_of([7]), {"pooled": torch.full((1, 1), value)}, {})
+    assert open_store("ab", {}).dense(keys_of([7]), "pooled").item() == 1
 
 
 def resident_bytes() -> int:
@@ -215,14 +216,14 @@ def resident_bytes() -> int:
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells how much memory is in use")
 def test_opening_reads_nothing_of_the_features() -> None:
     texts, width = list(range(100)), 100_000
-    shelf = open_shelf("ab", {})
+    store = open_store("ab", {})
     lengths = torch.full((100,), 2)
-    assert shelf.add(keys_of(texts), {}, {"tokens": Ragged(torch.ones(200, width), offsets_of(lengths))})
+    assert store.add(keys_of(texts), {}, {"tokens": Ragged(torch.ones(200, width), offsets_of(lengths))})
     code = (
         "import torch\n"
-        "from tests.training.test_feature_cache import keys_of, open_shelf, resident_bytes\n"
+        "from tests.training.test_feature_cache import keys_of, open_store, resident_bytes\n"
         "before = resident_bytes()\n"
-        "pieces = open_shelf('ab', {}).ragged(keys_of(list(range(100))), 'tokens')\n"
+        "pieces = open_store('ab', {}).ragged(keys_of(list(range(100))), 'tokens')\n"
         "row = pieces.packed(torch.tensor([50]))\n"
         "print(row.nbytes, resident_bytes() - before)\n"
     )
@@ -234,16 +235,16 @@ def test_opening_reads_nothing_of_the_features() -> None:
 
 def test_hundred_thousand_texts_are_found_in_less_than_a_second() -> None:
     keys = np.random.default_rng(0).integers(0, 256, (100_000, 16), dtype=np.uint8)
-    writer = open_shelf("ab", {})
+    writer = open_store("ab", {})
     names = [f"pooled.{depth}" for depth in range(30)]
     for part in np.array_split(keys, 8):
         writer.add(part, {name: torch.ones(len(part), 2) for name in names}, {})
     wanted = keys[np.random.default_rng(1).permutation(len(keys))]
 
     def seconds() -> float:
-        start, shelf = time.perf_counter(), open_shelf("ab", {})
-        assert not shelf.missing(wanted, names).any()
-        assert shelf.dense(wanted, names[3]).sum() == 2 * len(keys)
+        start, store = time.perf_counter(), open_store("ab", {})
+        assert not store.missing(wanted, names).any()
+        assert store.dense(wanted, names[3]).sum() == 2 * len(keys)
         return time.perf_counter() - start
 
     assert min(seconds() for _ in range(3)) < 1
@@ -287,23 +288,91 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_segment_is_said_once_removed_and_absent(damage: str, said: Callable[[], list[str]]) -> None:
-    whole, damaged = add(open_shelf("ab", {}), [1, 2]), add(open_shelf("ab", {}), [3, 4])
+    whole, damaged = add(open_store("ab", {}), [1, 2]), add(open_store("ab", {}), [3, 4])
     DAMAGES[damage](damaged)
-    shelf = open_shelf("ab", {})
-    assert shelf.missing(keys_of([1, 2, 3, 4]), ["pooled"]).tolist() == [False, False, True, True]
-    assert open_shelf("ab", {}).missing(keys_of([3]), ["pooled"]).all()
+    store = open_store("ab", {})
+    assert store.missing(keys_of([1, 2, 3, 4]), ["pooled"]).tolist() == [False, False, True, True]
+    assert open_store("ab", {}).missing(keys_of([3]), ["pooled"]).all()
     (line,) = said()
     assert f"warning: {damaged} is damaged" in line
     assert whole.exists()
     assert not damaged.exists()
-    add(shelf, [3, 4])
-    assert_holds(shelf, [1, 2, 3, 4, 3])
+    add(store, [3, 4])
+    assert_holds(store, [1, 2, 3, 4, 3])
+
+
+def flip(path: Path, position: int, change: int = 1) -> None:
+    """Change one byte in place, as a failing disk does: the length and the time of the last use stay."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(position)
+        before = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([before ^ change]))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def place_of(path: Path, name: str) -> int:
+    """Where the bytes of a tensor begin in a file."""
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    return 8 + length + json.loads(path.read_bytes()[8 : 8 + length])[name]["data_offsets"][0]
+
+
+def test_flipped_bit_anywhere_never_gives_other_features(said: Callable[[], list[str]]) -> None:
+    path = add(open_store("ab", {}), [3, 4])
+    content, names = path.read_bytes(), ["pooled", "tokens"]
+    noticed = 0
+    for position in range(len(content)):
+        path.write_bytes(content)
+        flip(path, position, 1 << position % 8)
+        store = open_store("ab", {})
+        if store.missing(keys_of([3, 4]), names).any():
+            assert len([line for line in said() if f"warning: {path} is damaged" in line]) == 1
+            assert not path.exists()
+            noticed += 1
+        else:
+            assert_holds(store, [3, 4])
+    assert noticed > 0.95 * len(content)  # not what pads the header
+
+
+def test_flipped_byte_in_the_last_of_many_chunks_is_noticed_and_computed_again(said: Callable[[], list[str]]) -> None:
+    texts, width = list(range(40)), 1000
+    store = open_store("ab", {})
+    for part in (texts[:20], texts[20:]):
+        assert store.add(keys_of(part), {"pooled": dense_of(part, width)}, {"tokens": ragged_of(part, width)})
+    path = max(store._folder.glob("segment-*"))
+    flip(path, place_of(path, "ragged/tokens") + ragged_of(texts[20:], width).values.nbytes - 1)
+    store = open_store("ab", {})
+    assert not store.missing(keys_of(texts), ["pooled"]).any()  # what is not asked for is not read
+    assert store.missing(keys_of(texts), ["tokens"]).tolist() == [False] * 20 + [True] * 20
+    assert store.missing(keys_of(texts), ["pooled"]).tolist() == [False] * 20 + [True] * 20
+    (line,) = said()
+    assert f"warning: {path} is damaged (its checksums do not match)" in line
+    assert store.add(
+        keys_of(texts[20:]), {"pooled": dense_of(texts[20:], width)}, {"tokens": ragged_of(texts[20:], width)}
+    )
+    assert torch.equal(store.dense(keys_of(texts), "pooled"), dense_of(texts, width))
+    packed = store.ragged(keys_of(texts), "tokens").packed(torch.arange(40))
+    assert torch.equal(packed, ragged_of(texts, width).values)
+
+
+@pytest.mark.parametrize("name", ["pooled", "tokens"])
+def test_byte_flipped_while_it_is_in_use_is_an_error_and_no_other_features(name: str) -> None:
+    path = add(open_store("ab", {}), [3, 4])
+    store = open_store("ab", {})
+    pieces = store.ragged(keys_of([3, 4]), "tokens")
+    assert_holds(store, [3, 4])
+    flip(path, place_of(path, "dense/pooled" if name == "pooled" else "ragged/tokens"))
+    with pytest.raises(RheadError, match="was damaged while it was in use; it is removed: start again"):
+        store.dense(keys_of([4]), name) if name == "pooled" else pieces.packed(torch.tensor([0]))
+    assert not path.exists()
+    assert store.missing(keys_of([3, 4]), [name]).all()
 
 
 def test_undamaged_segment_is_not_taken_for_a_damaged_one(said: Callable[[], list[str]]) -> None:
-    path = add(open_shelf("ab", {}), [3, 4])
+    path = add(open_store("ab", {}), [3, 4])
     rewritten(lambda tensors: None)(path)
-    assert_holds(open_shelf("ab", {}), [3, 4])
+    assert_holds(open_store("ab", {}), [3, 4])
     assert said() == []
 
 
@@ -311,7 +380,7 @@ def test_ctrl_c_while_a_segment_is_opened_is_not_taken_for_damage(
     monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[str]]
 ) -> None:
     """Within torch a KeyboardInterrupt became a ValueError: Ctrl-C was lost, and a sound file removed."""
-    path = add(open_shelf("ab", {}), [1, 2])
+    path = add(open_store("ab", {}), [1, 2])
 
     def interrupted_within(*arguments: Any) -> Any:
         try:
@@ -320,11 +389,11 @@ def test_ctrl_c_while_a_segment_is_opened_is_not_taken_for_damage(
             raise ValueError("could not determine the shape of object type") from None
         return safe_open(*arguments)
 
-    monkeypatch.setattr(cache_segment, "safe_open", interrupted_within)
+    monkeypatch.setattr(feature_cache, "safe_open", interrupted_within)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # pytest in the background ignores it
     try:
         with pytest.raises(KeyboardInterrupt):
-            cache_segment.open_segment(path)
+            feature_cache.open_segment(path)
     finally:
         signal.signal(signal.SIGINT, before)
     assert path.exists()
@@ -332,45 +401,45 @@ def test_ctrl_c_while_a_segment_is_opened_is_not_taken_for_damage(
 
 
 def test_segment_removed_under_a_readers_feet_stays_readable() -> None:
-    add(open_shelf("ab", {}), [3, 4])
-    reader = open_shelf("ab", {})
+    add(open_store("ab", {}), [3, 4])
+    reader = open_store("ab", {})
     pieces = reader.ragged(keys_of([3, 4]), "tokens")
-    cache_room.clear()
+    feature_cache.clear()
     assert torch.equal(pieces.packed(torch.tensor([0, 1])), ragged_of([3, 4]).values)
     assert_holds(reader, [3, 4])
-    assert open_shelf("ab", {}).missing(keys_of([3, 4]), ["pooled"]).all()
+    assert open_store("ab", {}).missing(keys_of([3, 4]), ["pooled"]).all()
 
 
 def test_segment_removed_before_it_is_opened_is_absent(
     monkeypatch: pytest.MonkeyPatch, said: Callable[[], list[str]]
 ) -> None:
-    path = add(open_shelf("ab", {}), [3])
-    gone = add(open_shelf("ab", {}), [4])
+    path = add(open_store("ab", {}), [3])
+    gone = add(open_store("ab", {}), [4])
     gone.unlink()
-    monkeypatch.setattr(cache_room, "segments_in", lambda _: [path, gone])
-    assert open_shelf("ab", {}).missing(keys_of([3, 4]), ["pooled"]).tolist() == [False, True]
+    monkeypatch.setattr(feature_cache, "segments_in", lambda _: [path, gone])
+    assert open_store("ab", {}).missing(keys_of([3, 4]), ["pooled"]).tolist() == [False, True]
     assert said() == []
 
 
 def test_writer_goes_on_after_the_cache_was_cleared(said: Callable[[], list[str]]) -> None:
-    shelf = open_shelf("ab", {"base": "smollm2"})
-    add(shelf, [1])
-    cache_room.clear()
-    add(shelf, [2])
-    assert_holds(shelf, [1, 2])
-    assert open_shelf("ab", {}).missing(keys_of([1, 2]), ["pooled"]).tolist() == [True, False]
-    assert cache_room.shelves()[0].about == {"base": "smollm2"}
+    store = open_store("ab", {"base": "smollm2"})
+    add(store, [1])
+    feature_cache.clear()
+    add(store, [2])
+    assert_holds(store, [1, 2])
+    assert open_store("ab", {}).missing(keys_of([1, 2]), ["pooled"]).tolist() == [True, False]
+    assert feature_cache.stores()[0].about == {"base": "smollm2"}
     assert said() == []
 
 
 # Where nothing can be written.
 
 
-def assert_refuses(shelf: Shelf, expected: str, said: Callable[[], list[str]]) -> None:
+def assert_refuses(store: FeatureStore, expected: str, said: Callable[[], list[str]]) -> None:
     """Two attempts are one line, and the features are there all the same."""
     for texts in ([1, 2], [3]):
-        assert not shelf.add(keys_of(texts), {"pooled": dense_of(texts)}, {"tokens": ragged_of(texts)})
-    assert_holds(shelf, [1, 3, 2])
+        assert not store.add(keys_of(texts), {"pooled": dense_of(texts)}, {"tokens": ragged_of(texts)})
+    assert_holds(store, [1, 3, 2])
     lines = said()
     assert [expected in line for line in lines] == [True]
     assert lines[0].startswith("warning: features are not cached: ")
@@ -381,7 +450,7 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A cache with a text in it that may be read only."""
     with folder_for_everyone() as folder:
         monkeypatch.setenv("REHEAD_CACHE", str(folder))
-        add(open_shelf("ab", {}), [9])
+        add(open_store("ab", {}), [9])
         make_read_only(folder)
         try:
             with without_root():
@@ -391,32 +460,32 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_read_only_cache_is_read_and_not_written(read_only: Path, said: Callable[[], list[str]]) -> None:
-    shelf = open_shelf("ab", {})
-    assert_holds(shelf, [9])
-    assert_refuses(shelf, "(Permission denied); free some space or set REHEAD_CACHE", said)
-    assert_holds(shelf, [1, 9])
+    store = open_store("ab", {})
+    assert_holds(store, [9])
+    assert_refuses(store, "(Permission denied); free some space or set REHEAD_CACHE", said)
+    assert_holds(store, [1, 9])
     assert len(list(read_only.rglob("*.safetensors"))) == 1
 
 
 def test_cache_in_a_place_that_is_no_folder_is_not_written(room: Path, said: Callable[[], list[str]]) -> None:
     room.write_text("a file")
-    assert_refuses(open_shelf("ab", {}), "free some space or set REHEAD_CACHE", said)
+    assert_refuses(open_store("ab", {}), "free some space or set REHEAD_CACHE", said)
 
 
 def test_full_disk_leaves_nothing_half_written(said: Callable[[], list[str]]) -> None:
-    path = add(open_shelf("ab", {}), [9])
+    path = add(open_store("ab", {}), [9])
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     texts = list(range(3000))
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        shelf = open_shelf("ab", {})
-        assert not shelf.add(keys_of(texts), {"pooled": dense_of(texts)}, {"tokens": ragged_of(texts)})
+        store = open_store("ab", {})
+        assert not store.add(keys_of(texts), {"pooled": dense_of(texts)}, {"tokens": ragged_of(texts)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     (line,) = said()
     assert "features are not cached: cannot write to" in line
     assert "too large" in line
-    assert_holds(shelf, texts)
+    assert_holds(store, texts)
     assert sorted(file.name for file in path.parent.iterdir()) == ["about.json", path.name]
 
 
@@ -424,7 +493,7 @@ def test_features_larger_than_the_limit_are_not_written(
     monkeypatch: pytest.MonkeyPatch, room: Path, said: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setenv("REHEAD_CACHE_LIMIT", "0.05KB")
-    assert_refuses(open_shelf("ab", {}), "free some space or set REHEAD_CACHE_LIMIT to more", said)
+    assert_refuses(open_store("ab", {}), "free some space or set REHEAD_CACHE_LIMIT to more", said)
     assert not room.exists()
 
 
@@ -432,9 +501,9 @@ def test_user_who_wants_no_cache_is_told_nothing(
     monkeypatch: pytest.MonkeyPatch, room: Path, said: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setenv("REHEAD_CACHE_LIMIT", "0")
-    shelf = open_shelf("ab", {})
-    assert not shelf.add(keys_of([1]), {"pooled": dense_of([1])}, {"tokens": ragged_of([1])})
-    assert_holds(shelf, [1])
+    store = open_store("ab", {})
+    assert not store.add(keys_of([1]), {"pooled": dense_of([1])}, {"tokens": ragged_of([1])})
+    assert_holds(store, [1])
     assert said() == []
     assert not room.exists()
 
@@ -444,15 +513,15 @@ def test_user_who_wants_no_cache_is_told_nothing(
 WRITER = """
 import sys
 from rehead.runtime import progress
-from tests.training.test_feature_cache import dense_of, keys_of, open_shelf, ragged_of
+from tests.training.test_feature_cache import dense_of, keys_of, open_store, ragged_of
 progress.show(True)
 start, stop, step, width = map(int, sys.argv[1:])
-shelf = open_shelf("ab", {})
+store = open_store("ab", {})
 print("ready", flush=True)
 sys.stdin.readline()
 for first in range(start, stop, step):
     texts = list(range(first, first + step))
-    shelf.add(keys_of(texts), {"pooled": dense_of(texts, width)}, {"tokens": ragged_of(texts, width)})
+    store.add(keys_of(texts), {"pooled": dense_of(texts, width)}, {"tokens": ragged_of(texts, width)})
 """
 
 
@@ -494,26 +563,62 @@ def killed_while_writing(folder: Path, first: int, width: int) -> list[Path]:
 
 
 def test_process_killed_while_it_writes_leaves_whole_segments_and_what_is_swept(said: Callable[[], list[str]]) -> None:
-    folder, width = cache_room.folder() / "ab", 500_000  # 10 MB dense and 10 MB ragged a segment
+    folder, width = feature_cache.folder() / "ab", 500_000  # 10 MB dense and 10 MB ragged a segment
     for attempt in range(5):  # the last write may end between our look and the signal
         if halves := killed_while_writing(folder, 100 * attempt, width):
             break
     (half,) = halves
 
-    shelf = open_shelf("ab", {})
-    texts = np.flatnonzero(~shelf.missing(keys_of(list(range(500))), ["pooled", "tokens"])).tolist()
+    store = open_store("ab", {})
+    texts = np.flatnonzero(~store.missing(keys_of(list(range(500))), ["pooled", "tokens"])).tolist()
     assert len(texts) == 5 * len(list(folder.glob("segment-*"))) >= 10
-    assert torch.equal(shelf.dense(keys_of(texts), "pooled"), dense_of(texts, width))
-    packed = shelf.ragged(keys_of(texts), "tokens").packed(torch.arange(len(texts)))
+    assert torch.equal(store.dense(keys_of(texts), "pooled"), dense_of(texts, width))
+    packed = store.ragged(keys_of(texts), "tokens").packed(torch.arange(len(texts)))
     assert torch.equal(packed, ragged_of(texts, width).values)
 
-    add(shelf, [600])
+    add(store, [600])
     assert half.exists()  # it might be a live writer's
     two_hours_ago = time.time() - 7200
     for path in (half, half.parent):
         os.utime(path, (two_hours_ago, two_hours_ago))
-    add(shelf, [601])
+    add(store, [601])
     assert not half.parent.exists()
+    assert said() == []
+
+
+KILLER = """
+import os, random, signal, sys, time
+import torch
+from tests.training.test_feature_cache import dense_of, keys_of, open_store, ragged_of
+torch.set_num_threads(1)
+random.seed(7)
+for attempt in range(10):
+    ready, begun = os.pipe()
+    child = os.fork()
+    if not child:
+        store = open_store("ab", {})
+        for first in range(100 * attempt, 100 * attempt + 100, 5):
+            texts = list(range(first, first + 5))
+            store.add(keys_of(texts), {"pooled": dense_of(texts, 50_000)}, {"tokens": ragged_of(texts, 50_000)})
+            os.write(begun, b"x")
+        signal.pause()
+    os.read(ready, 1)
+    time.sleep(random.uniform(0, 0.1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+"""
+
+
+def test_ten_processes_killed_at_any_moment_leave_whole_segments(said: Callable[[], list[str]]) -> None:
+    subprocess.run([sys.executable, "-c", KILLER], check=True, timeout=120)
+    store = open_store("ab", {})
+    there = np.flatnonzero(~store.missing(keys_of(list(range(1000))), ["pooled", "tokens"])).tolist()
+    assert len(there) == 5 * len(feature_cache.segments_in(feature_cache.folder() / "ab")) >= 50
+    assert {text - text % 5 for text in there} == {first for first in there if first % 5 == 0}
+    assert {text // 100 for text in there} == set(range(10))
+    assert torch.equal(store.dense(keys_of(there), "pooled"), dense_of(there, 50_000))
+    packed = store.ragged(keys_of(there), "tokens").packed(torch.arange(len(there)))
+    assert torch.equal(packed, ragged_of(there, 50_000).values)
     assert said() == []
 
 
@@ -527,13 +632,13 @@ def test_two_processes_write_at_once(limit: str, monkeypatch: pytest.MonkeyPatch
         for process in (first, second):
             assert process.communicate(timeout=60) == ("", "")
             assert process.returncode == 0
-    shelf, texts = open_shelf("ab", {}), list(range(150))
-    there = np.flatnonzero(~shelf.missing(keys_of(texts), ["pooled", "tokens"])).tolist()
+    store, texts = open_store("ab", {}), list(range(150))
+    there = np.flatnonzero(~store.missing(keys_of(texts), ["pooled", "tokens"])).tolist()
     if limit == "1GB":
         assert there == texts
-        assert len(cache_room.segments_in(cache_room.folder() / "ab")) == 100
+        assert len(feature_cache.segments_in(feature_cache.folder() / "ab")) == 100
     else:
         assert 0 < len(there) < 150
-    assert_holds(shelf, there)
-    cache_room.trim()
-    assert cache_room.held() <= cache_room.limit()
+    assert_holds(store, there)
+    feature_cache.trim()
+    assert feature_cache.held() <= feature_cache.limit()

@@ -14,8 +14,8 @@ from rehead.models.loading import load
 from rehead.models.packing import Packing
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware
-from rehead.training import features
-from rehead.training.features import are_kept, shelf_for, trunk_pass
+from rehead.training import feature_cache, features
+from rehead.training.features import are_kept, store_for, trunk_pass
 from tests.tiny_models import CONFIGS, WORDS, save_tiny_model
 
 TEXTS = [" ".join(WORDS[start : start + n]) for start, n in [(0, 3), (2, 9), (5, 1), (0, 3), (7, 9), (1, 14), (4, 2)]]
@@ -82,8 +82,8 @@ def test_cached_features_are_those_that_were_computed(base: Backbone, empty_cach
     ids = encode(base, TEXTS, 64).ids
     arguments = {"depths": [1, 4], "pooling": "both", "cut": 2}
     uncached = trunk_pass(base, ids, **arguments)
-    computed = trunk_pass(base, ids, **arguments, shelf=shelf_for(base))
-    read = trunk_pass(base, ids, **arguments, shelf=shelf_for(base))
+    computed = trunk_pass(base, ids, **arguments, store=store_for(base))
+    read = trunk_pass(base, ids, **arguments, store=store_for(base))
     assert computed.forward_flops > 0
     assert read.forward_flops == 0
     everything = torch.arange(len(TEXTS))
@@ -92,6 +92,22 @@ def test_cached_features_are_those_that_were_computed(base: Backbone, empty_cach
         assert passed.tokens is not None
         assert uncached.tokens is not None
         assert torch.equal(passed.tokens.packed(everything), uncached.tokens.packed(everything))
+
+
+def test_features_with_a_flipped_byte_are_computed_again_with_a_warning(
+    base: Backbone, empty_cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ids, arguments = encode(base, TEXTS, 64).ids, {"depths": [1, 4], "pooling": "both", "cut": 2}
+    computed = trunk_pass(base, ids, **arguments, store=store_for(base))
+    (path,) = feature_cache.folder().glob("*/*.safetensors")
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    again = trunk_pass(base, ids, **arguments, store=store_for(base))
+    assert again.forward_flops == computed.forward_flops > 0
+    assert torch.equal(again.seen, computed.seen)
+    assert [f"{path} is damaged" in message for message in caplog.messages] == [True]
+    assert trunk_pass(base, ids, **arguments, store=store_for(base)).forward_flops == 0
 
 
 def test_pass_that_was_broken_off_goes_on_with_the_same_numbers(
@@ -114,24 +130,24 @@ def test_pass_that_was_broken_off_goes_on_with_the_same_numbers(
     with monkeypatch.context() as patch:
         patch.setattr(features._Pass, "add", broken_off)
         with pytest.raises(KeyboardInterrupt):
-            trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
-    resumed = trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
+            trunk_pass(base, ids, depths=[4], pooling="both", store=store_for(base))
+    resumed = trunk_pass(base, ids, depths=[4], pooling="both", store=store_for(base))
     assert 0 < resumed.forward_flops < undisturbed.forward_flops
     assert torch.equal(resumed.seen, undisturbed.seen)
 
 
-def test_shelf_is_that_of_weights_and_arithmetic(tmp_path: Path, empty_cache: Path) -> None:
+def test_store_is_that_of_weights_and_arithmetic(tmp_path: Path, empty_cache: Path) -> None:
     base = load(str(save_tiny_model(tmp_path / "a", "llama")), 2, seed=0)
     ids = encode(base, TEXTS, 64).ids
-    trunk_pass(base, ids, depths=[4], pooling="both", shelf=shelf_for(base))
+    trunk_pass(base, ids, depths=[4], pooling="both", store=store_for(base))
     shallow = load(str(tmp_path / "a"), 3, seed=1, depth=2)
     copied = load(str(save_tiny_model(tmp_path / "b", "llama")), 2, seed=0)
     other = load(str(save_tiny_model(tmp_path / "c", "qwen3")), 2, seed=0)
     keys = ids.digests()
-    assert not shelf_for(copied).missing(keys, ["mean.4"]).any()
-    assert not shelf_for(shallow).missing(keys, ["mean.4"]).any()
-    assert shelf_for(other).missing(keys, ["mean.4"]).all()
-    assert shelf_for(base.with_products_in(torch.bfloat16)).missing(keys, ["mean.4"]).all()
+    assert not store_for(copied).missing(keys, ["mean.4"]).any()
+    assert not store_for(shallow).missing(keys, ["mean.4"]).any()
+    assert store_for(other).missing(keys, ["mean.4"]).all()
+    assert store_for(base.with_products_in(torch.bfloat16)).missing(keys, ["mean.4"]).all()
 
 
 def test_identical_texts_pass_once(tmp_path: Path) -> None:
@@ -162,20 +178,20 @@ def test_token_states_that_fit_nowhere_are_let_go(
     empty_cache.write_text("a file, so that nothing can be written here")
     expected = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1)
     assert expected.tokens is not None
-    kept = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, shelf=shelf_for(base))
+    kept = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, store=store_for(base))
     assert kept.tokens is not None
     monkeypatch.setattr(hardware, "free_memory", lambda: 0)
-    shelf = shelf_for(base)
-    let_go = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, shelf=shelf)
+    store = store_for(base)
+    let_go = trunk_pass(base, ids, depths=[2], pooling="mean", cut=1, store=store)
     assert let_go.tokens is None
-    assert not are_kept(ids, 1, shelf)
+    assert not are_kept(ids, 1, store)
     assert torch.equal(let_go.seen, expected.seen)
 
 
-def test_token_states_on_the_shelf_are_known_to_be_there(tmp_path: Path, empty_cache: Path) -> None:
+def test_token_states_on_the_store_are_known_to_be_there(tmp_path: Path, empty_cache: Path) -> None:
     base = load(str(save_tiny_model(tmp_path / "model", "llama")), 2, seed=0)
     ids = encode(base, TEXTS, 64).ids
-    trunk_pass(base, ids, depths=[], pooling="mean", cut=1, shelf=shelf_for(base))
-    assert are_kept(ids, 1, shelf_for(base))
-    assert not are_kept(ids, 2, shelf_for(base))
-    assert not are_kept(encode(base, [*TEXTS, "home"], 64).ids, 1, shelf_for(base))
+    trunk_pass(base, ids, depths=[], pooling="mean", cut=1, store=store_for(base))
+    assert are_kept(ids, 1, store_for(base))
+    assert not are_kept(ids, 2, store_for(base))
+    assert not are_kept(encode(base, [*TEXTS, "home"], 64).ids, 1, store_for(base))

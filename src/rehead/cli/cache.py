@@ -19,20 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print what the cache holds, or clear it."""
-    from rehead.training import cache_room
+    from rehead.training import feature_cache
 
-    result = {"freed_bytes": cache_room.clear()} if options.clear else cache_room.overview()
+    result = {"freed_bytes": feature_cache.clear()} if options.clear else feature_cache.overview()
     if options.json:
         print_json(result)
     elif options.clear:
-        print(f"{cache_room.megabytes(result['freed_bytes'])} freed")
+        print(f"{feature_cache.megabytes(result['freed_bytes'])} freed")
     else:
         _print_overview(result)
 
 
 def _print_overview(result: dict[str, Any]) -> None:
     """Print a line for the features of each model and arithmetic, then the sums."""
-    from rehead.training.cache_room import megabytes
+    from rehead.training.feature_cache import megabytes
 
     if result["entries"]:
         print_aligned(

@@ -18,7 +18,7 @@ from rehead.runtime import hardware, progress
 from rehead.training import lora
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.config import trained_layers
-from rehead.training.features import shelf_for, trunk_pass
+from rehead.training.features import store_for, trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import History, Recipe, train
 from rehead.training.resumption import Resumption
@@ -111,7 +111,7 @@ def _entering(base: TextBackbone, tokens: Tokens, cut: int) -> Answers:
     if not cut:
         return Answers(tokens, Computed(base, tokens.ids, 0))
     frozen = base.frozen_in(hardware.native_dtype())
-    states = trunk_pass(frozen, tokens.ids, depths=[], pooling="mean", cut=cut, shelf=shelf_for(frozen)).tokens
+    states = trunk_pass(frozen, tokens.ids, depths=[], pooling="mean", cut=cut, store=store_for(frozen)).tokens
     return Answers(tokens, Computed(frozen, tokens.ids, cut) if states is None else Kept(states))
 
 

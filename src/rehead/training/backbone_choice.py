@@ -18,7 +18,7 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import FetchError
 from rehead.training import depth_search
 from rehead.training.config import TrainingConfig
-from rehead.training.features import forward_flops, shelf_for, trunk_pass
+from rehead.training.features import forward_flops, store_for, trunk_pass
 
 # Of a shared trunk pass over so many examples, cut to so many tokens, each backbone's probe is judged by parts in turn.
 _EXAMPLES, _TOKENS = 400, 96
@@ -134,7 +134,7 @@ def _losses(name: str, some: Examples, train: Examples, config: TrainingConfig) 
         return None
     depth = len(base.layers)
     features = trunk_pass(
-        frozen, encoded.ids, depths=[depth], pooling="mean", shelf=shelf_for(frozen), label=f"trying {name}"
+        frozen, encoded.ids, depths=[depth], pooling="mean", store=store_for(frozen), label=f"trying {name}"
     )
     head = build(base, "mean", len(some.label_names), config.seed)
     divided = depth_search.in_parts(some.labels, _FOLDS, config.seed)

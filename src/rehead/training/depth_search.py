@@ -84,7 +84,7 @@ def pass_rows(
 ) -> Features:
     """Return what `trunk_pass` makes of some rows; of texts in windows, one vector a text."""
     texts = rows_of(data.encoded, rows)
-    result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, shelf=data.shelf, label=label)
+    result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, store=data.store, label=label)
     data.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
     return replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
 

@@ -20,10 +20,10 @@ from rehead.models.model_inputs import encode_inputs as read
 from rehead.models.tokenization import Encoded
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import SettingError
-from rehead.training import cache_room
+from rehead.training import feature_cache
 from rehead.training.config import TrainingConfig, least_depth
-from rehead.training.feature_cache import Shelf
-from rehead.training.features import are_kept, forward_flops, shelf_for
+from rehead.training.feature_cache import FeatureStore
+from rehead.training.features import are_kept, forward_flops, store_for
 
 # Training examples of a class, at most, that are few.
 _FEW = 64
@@ -80,9 +80,9 @@ class EncodedData:
         return self.base.frozen_in(hardware.native_dtype())
 
     @cached_property
-    def shelf(self) -> Shelf:
+    def store(self) -> FeatureStore:
         """Where the features of this backbone are kept."""
-        return shelf_for(self.frozen)
+        return store_for(self.frozen)
 
     @property
     def depths(self) -> list[int]:
@@ -144,8 +144,8 @@ class EncodedData:
         # step for 29 layers on an H200, far more than reading what they would make.
         if hardware.device().type == "cpu" and n_bytes / _READING_SPEED >= computing:
             return False
-        has_room = cache_room.room_for(n_bytes) or n_bytes < hardware.free_memory() / 4
-        return has_room or are_kept(self.encoded.ids, cut, self.shelf)
+        has_room = feature_cache.has_space_for(n_bytes) or n_bytes < hardware.free_memory() / 4
+        return has_room or are_kept(self.encoded.ids, cut, self.store)
 
     def example_weights(self, rows: Index) -> npt.NDArray[np.float64] | None:
         """Return weights of some rows as `probe.solve` takes them, or None where all weigh the same.

@@ -24,12 +24,12 @@ from rehead.models.heads import halves
 from rehead.models.loading import fingerprint
 from rehead.models.sequences import Ragged, Sequences
 from rehead.runtime import hardware, progress
-from rehead.training.feature_cache import MemoryShelf, Pieces, Shelf, open_shelf
+from rehead.training.feature_cache import FeatureStore, MemoryStore, Pieces, open_store
 
 # So much is computed before it is written to the cache as one segment; writing takes as much again.
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
-_FORMAT = 4
+_FORMAT = 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def trunk_pass(
     depths: Sequence[int],
     pooling: str,
     cut: int | None = None,
-    shelf: Shelf | MemoryShelf | None = None,
+    store: FeatureStore | MemoryStore | None = None,
     label: str | None = "trunk pass",
 ) -> Features:
     """Runs texts through blocks [0, max(depths)) in evaluation mode, without gradients.
@@ -75,16 +75,16 @@ def trunk_pass(
         pooling: see `rehead.models.heads`.
         cut: keep all token states after this many blocks, unless the cache cannot be written to and they would take
             more than a quarter of the free memory.
-        shelf: of the cache, made for this base; None keeps everything in memory.
+        store: of the cache, made for this base; None keeps everything in memory.
         label: what the progress bar says; None for no bar.
     """
     prepare(base)
     parts = halves(pooling, base.summary_position)
-    shelf = MemoryShelf() if shelf is None else shelf
+    store = MemoryStore() if store is None else store
     unique, inverse, keys = unique_inputs(ids)
     names = [f"{part}.{depth}" for depth in depths for part in parts]
     wanted = [*names, *([] if cut is None else [_at_cut(cut)])]
-    missing = torch.from_numpy(np.flatnonzero(shelf.missing(keys, wanted)))
+    missing = torch.from_numpy(np.flatnonzero(store.missing(keys, wanted)))
     lengths = ids.lengths[unique]
     order = missing[torch.argsort(lengths[missing], stable=True)]
     portions = batches(lengths[order], token_budget(base))
@@ -96,10 +96,10 @@ def trunk_pass(
     with hardware.exact_convolutions(), progress.bar(label, int(lengths[order].sum())) as advance:
         for rows, values in zip(portions, values_ahead(ids, unique[order], portions), strict=True):
             if not run.has_room_for(len(rows)):
-                run.flush(shelf, keys)
+                run.flush(store, keys)
             run.add(order[rows], values, lengths[order[rows]])
             advance(int(lengths[order[rows]].sum()))
-        run.flush(shelf, keys)
+        run.flush(store, keys)
     cut = run.reading.cut
     seconds = time.perf_counter() - start
     run.dense.clear()
@@ -108,19 +108,19 @@ def trunk_pass(
     pooled = [torch.empty(len(ids), len(parts) * base.width_at(depth)) for depth in depths]
     for depth, whole in zip(depths, pooled, strict=True):
         for part, columns in zip(parts, whole.chunk(len(parts), dim=-1), strict=True):
-            shelf.dense(wide, f"{part}.{depth}", out=columns)
-    tokens = None if cut is None else shelf.ragged(wide, _at_cut(cut))
+            store.dense(wide, f"{part}.{depth}", out=columns)
+    tokens = None if cut is None else store.ragged(wide, _at_cut(cut))
     stop = max([*depths, cut or 0])
     return Features(pooled, tokens, forward_flops(base, int(lengths[order].sum()), 0, stop), seconds, cut)
 
 
-def are_kept(ids: Sequences, cut: int, shelf: MemoryShelf) -> bool:
-    """Whether a shelf has the token states of all n texts at the cut."""
-    return not shelf.missing(unique_inputs(ids)[2], [_at_cut(cut)]).any()
+def are_kept(ids: Sequences, cut: int, store: MemoryStore) -> bool:
+    """Whether a store has the token states of all n texts at the cut."""
+    return not store.missing(unique_inputs(ids)[2], [_at_cut(cut)]).any()
 
 
-def shelf_for(base: Backbone) -> Shelf:
-    """The cache's shelf for features of this base in its arithmetic, with the libraries that are installed."""
+def store_for(base: Backbone) -> FeatureStore:
+    """The cache's store for features of this base in its arithmetic, with the libraries that are installed."""
     arithmetic = "bfloat16" if base.products_in_bf16 else "float32"
     decides = [
         fingerprint(base.folder),
@@ -132,7 +132,7 @@ def shelf_for(base: Backbone) -> Shelf:
         _FORMAT,
     ]
     key = hashlib.sha256("\n".join(map(str, decides)).encode()).hexdigest()[:32]
-    return open_shelf(key, {"base": base.name, "arithmetic": arithmetic})
+    return open_store(key, {"base": base.name, "arithmetic": arithmetic})
 
 
 def forward_flops(base: Backbone, tokens: int, start: int, stop: int) -> float:
@@ -185,7 +185,7 @@ class _Pass:
         self.rows.append(rows)
         self.n += len(rows)
 
-    def flush(self, shelf: Shelf | MemoryShelf, keys: npt.NDArray[np.uint8]) -> None:
+    def flush(self, store: FeatureStore | MemoryStore, keys: npt.NDArray[np.uint8]) -> None:
         if not self.rows:
             return
         dense = {name: values[: self.n] for name, values in self.dense.items()}
@@ -193,13 +193,13 @@ class _Pass:
         cut = self.reading.cut
         if cut is not None:
             ragged[_at_cut(cut)] = Ragged.concatenate(self.tokens)
-        written = shelf.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
-        if shelf.on_disk and cut is not None and not written:
+        written = store.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
+        if store.on_disk and cut is not None and not written:
             self.tokens_in_memory += sum(states.values.nbytes for states in self.tokens)
             if self.tokens_in_memory > hardware.free_memory() / 4:
-                shelf.forget(_at_cut(cut))
+                store.forget(_at_cut(cut))
                 self.reading = replace(self.reading, cut=None)
-        # A shelf in memory holds what it was given.
+        # A store in memory holds what it was given.
         self.dense = {name: torch.empty_like(values) for name, values in self.dense.items()}
         self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
 

@@ -26,7 +26,7 @@ from rehead.models.ngrams import Ngrams
 from rehead.models.registry import TFIDF
 from rehead.runtime import hardware
 from rehead.training import depth_search, probe
-from rehead.training.features import shelf_for, trunk_pass
+from rehead.training.features import store_for, trunk_pass
 
 _FOLDS = 5
 # The smallest number of examples that a curve begins with; each further one is twice as large.
@@ -156,6 +156,6 @@ def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
     trunk = loaded.frozen_in(hardware.native_dtype())
     texts = encode_inputs(loaded, examples.inputs, told["max_length"], told["long"])
     head = build(loaded, pooling, len(examples.label_names), seed)
-    features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, shelf=shelf_for(trunk))
+    features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, store=store_for(trunk))
     loaded.model.to("cpu")
     return FrozenLayers(examples.labels, len(examples.label_names), head, texts.by_text(features.seen))
