@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rehead.batch.portions import Portion, Row, portioned
-from rehead.data.cells import Table, as_text
-from rehead.data.lines import SURROGATE
+from rehead.data.columns import SURROGATE, Table, as_text
 from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, SettingError, first_line
 
