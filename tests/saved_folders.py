@@ -19,7 +19,8 @@ def describe(folder: Path, **changes: Any) -> None:
 def configure(folder: Path, name: str = "config.json", **changes: Any) -> None:
     """Change entries of another JSON file."""
     (folder / name).write_text(json.dumps(json.loads((folder / name).read_text()) | changes))
-    seal(folder)
+    if (folder / MANIFEST).exists():  # a pretrained model has none
+        seal(folder)
 
 
 def seal(folder: Path) -> None:

@@ -134,7 +134,7 @@ def test_memory_of_freed_tensors_is_used_again(megabytes: int, asked: str) -> No
     # In a process of its own: the setting stays for the rest of one.
     script = f"""
 import resource, torch
-from rehead import hardware
+from rehead.runtime import hardware
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):

@@ -30,11 +30,6 @@ WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(scope="module")
-def replace_by_device(folder: Path, name: str) -> None:
-    (folder / name).unlink()
-    (folder / name).symlink_to("/dev/zero")
-
-
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
     base = save_tiny_model(folder / "base", "llama")
@@ -45,6 +40,11 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def replace_by_device(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
 
 
 class Runs:

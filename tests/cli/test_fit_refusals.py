@@ -229,7 +229,7 @@ def test_an_interrupted_fit_leaves_nothing_but_its_state(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rehead.artifact.artifact._verify", interrupt)
+    monkeypatch.setattr("rehead.artifact.saving._verify", interrupt)
     finished = rehead(*FIT, place.data, "--model", place.base, "-o", place.output)
     assert (finished.code, finished.said) == (
         130,

@@ -63,7 +63,7 @@ def classifiers(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def encode(self: Any, train: Any, validation: Any) -> Any:
         tokens = torch.ones(len(train) + len(validation), dtype=torch.int64)
-        return SimpleNamespace(base=SimpleNamespace(blocks=[None]), encoded=SimpleNamespace(tokens=tokens))
+        return SimpleNamespace(base=SimpleNamespace(layers=[None]), encoded=SimpleNamespace(tokens=tokens))
 
     def fit_encoded(self: Any, data: Any, baseline: Any, limits: Any) -> Any:
         self.afterwards = limits.afterwards * TRUNK

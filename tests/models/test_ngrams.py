@@ -57,7 +57,7 @@ def kind(character: str) -> str:
     code = ord(character)
     if character.isspace():
         return "space"
-    if any(low <= code <= high for low, high in ngram_hashes._IDEOGRAPHS):
+    if any(low <= code <= high for low, high in ngram_hashes.IDEOGRAPHS):
         return "ideograph"
     return "word" if unicodedata.category(character)[0] in "LNM" or character == "_" else "other"
 

@@ -86,7 +86,8 @@ def test_explanation_is_that_of_the_command(client: httpx2.Client, spam: Path) -
     expected = explain(spam, text)
     assert [(piece["start"], piece["end"]) for piece in answer["pieces"]] == [(0, 3), (4, 8), (9, 10), (11, 16)]
     weights = [piece.weight for piece in expected.pieces]
-    assert [piece["weight"] for piece in answer["pieces"]] == pytest.approx(weights, abs=0.05)
+    # A server may compute in bfloat16 where the command does not.
+    assert [piece["weight"] for piece in answer["pieces"]] == pytest.approx(weights, abs=0.1)
 
 
 def test_what_the_model_did_not_see_is_told(client: httpx2.Client) -> None:

@@ -125,7 +125,9 @@ def test_rows_that_cannot_be_read_can_be_downloaded(page: Page) -> None:
 
 
 def test_file_that_cannot_be_scored_says_why(page: Page) -> None:
-    page.locator("#file").set_input_files({"name": "a.csv", "mimeType": "text/csv", "buffer": b"\x00" * 50})
+    page.locator("#file").set_input_files(
+        {"name": "a.csv", "mimeType": "text/csv", "buffer": b"\x89PNG\r\n\x1a\n" + b"\x00\x01" * 50}
+    )
     expect(page.locator("#job-said")).to_contain_text("a.csv", timeout=30_000)
     expect(page.locator("#job-said")).to_contain_text("binary")
 

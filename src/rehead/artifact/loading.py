@@ -10,7 +10,7 @@ from torch import nn
 
 from rehead.artifact.artifact import HEAD_PREFIX, REFERENCE, Artifact, NetworkArtifact, NgramArtifact, Reference
 from rehead.artifact.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, require_unchanged
-from rehead.models.config_checks import read_json, require_harmless
+from rehead.models.config_checks import read_json, require_harmless, require_modest
 from rehead.models.heads import Head, build, is_family_head, set_linear
 from rehead.models.loading import load_folder, load_for_inference
 from rehead.runtime import files
@@ -39,6 +39,7 @@ def load_artifact(folder: Path, *, with_transformers: bool = False) -> Artifact:
     try:
         require_harmless(folder)
         require_unchanged(folder, manifest.weights_sha256, manifest.files, without=SIDECARS)
+        require_modest(folder)
         load = _load_network if manifest.has_network else _load_ngrams
         loaded = load(folder, manifest, with_transformers)
         _ = loaded.rule, loaded.beside

@@ -209,8 +209,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write rehead.json last: with checksums of the weights and of every file that lies in the folder by now."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST)
+    """Write rehead.json last: with checksums of the weights and of every file that lies in the folder by now.
+
+    Documents for people have none: they may be edited, and a report says how long the fit took, so that the same fit
+    would not give the same rehead.json.
+    """
+    others = (path for path in folder.rglob("*") if path.is_file() and path.suffix not in _PROSE)
+    paths = sorted(path for path in others if path != folder / MANIFEST)
     hashes = {path.relative_to(folder).as_posix(): files.sha256_of(path) for path in paths}
     whole = {**content, "weights_sha256": hashes[WEIGHTS], "files": hashes}
     (folder / MANIFEST).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

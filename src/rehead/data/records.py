@@ -280,6 +280,8 @@ HEAD_BYTES = 4 * 2**20
 UNDECODED = 0xDC00
 # The name of the handler that keeps bytes that cannot be decoded.
 KEPT = "rehead.kept"
+# What most letters of most texts are.
+_PRINTED = b"\t\r\n" + bytes(range(32, 127))
 # Lines, tabs, form feeds and separators are no sign of a binary file.
 _HARMLESS = "\t\n\r\f\v\x1c\x1d\x1e\x1f"
 _CONTROLS = "".join(chr(code) for code in range(32) if chr(code) not in _HARMLESS)
@@ -413,7 +415,8 @@ def _encodings(content: bytes, path: Path) -> list[str]:
     if at := content.find(b"\0") + 1:
         number = content[:at].count(b"\n") + 1
         for offset, name in ((1, "UTF-16-LE"), (0, "UTF-16-BE")):
-            if content[offset:4000:2].count(0) > 0.7 * len(content[offset:4000:2]):
+            zeros, others = content[offset:4000:2], content[1 - offset : 4000 : 2]
+            if zeros.count(0) > 0.7 * len(zeros) and sum(map(others.count, _PRINTED)) > 0.9 * len(others):
                 raise DataError(f"{path} is {name} without a byte order mark; convert it to UTF-8")
         text = content.decode("utf-8", "replace")
         lacks_text = text.count("\ufffd") + sum(map(text.count, _CONTROLS)) > len(text) / 20
