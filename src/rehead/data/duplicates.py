@@ -108,7 +108,7 @@ def look_alike(images: Sequence[ImageInput]) -> Index:
     return _by_first_appearance(groups)
 
 
-def _by_first_appearance(groups: Index) -> Index:
+def _by_first_appearance(groups: npt.NDArray[np.integer]) -> Index:
     """Return the same groups, numbered from 0 in the order in which they come up."""
     _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
     return np.asarray(np.argsort(np.argsort(first))[numbers.reshape(-1)], dtype=np.int64)
