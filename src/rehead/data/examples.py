@@ -1,4 +1,4 @@
-"""The dataclasses that carry data through a fit: a table as read, and labelled examples made from it."""
+"""Labelled examples, as a fit carries them, and how they are made from a table."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
 
 
 def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits:
-    """Read all config, audits them, drops duplicates and divides.
+    """Read all sources, audit them, drop duplicates and divide.
 
     A text of the training part is never in a validation part, and not in a test part that is divided off
     here; nor is one that is nearly the same, unless the split is by time. A test set of its own is measured as it
