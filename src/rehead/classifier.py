@@ -22,11 +22,11 @@ from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, R
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import Manifest
 from rehead.artifact.saving import Sidecar, save_artifact
+from rehead.data.columns import SURROGATE
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable, without_empty
 from rehead.data.images import ImageInput, as_image_input, require_usable
 from rehead.data.labels import classes_among, restored, strata
-from rehead.data.lines import SURROGATE
 from rehead.data.splits import stratified
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rehead.batch import sources
-from rehead.data import lines, tables
-from rehead.data.cells import as_text
+from rehead.data import records, tables
+from rehead.data.columns import as_text
 from rehead.data.records import BadRow
 from rehead.runtime.errors import DataError
 
@@ -49,7 +49,7 @@ def write(folder: Path, content: str | bytes, name: str = "data.csv") -> Path:
 def _head(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """How much of a file is looked at before it is read: the whole of these, or a few rows."""
     if request.param:
-        monkeypatch.setattr(lines, "HEAD_BYTES", request.param)
+        monkeypatch.setattr(records, "HEAD_BYTES", request.param)
 
 
 @pytest.mark.usefixtures("_head")
@@ -141,7 +141,7 @@ def test_json_keeps_its_values_where_json_has_them(tmp_path: Path) -> None:
     assert found == [["a", 1.5, [1, {"b": None}], None, "inf"]]
 
 
-LONG = "x" * (lines.MAX_FIELD_CHARACTERS + 1)
+LONG = "x" * (records.MAX_FIELD_CHARACTERS + 1)
 CSV_START = b"id,text\n1,one\n2,two\n"
 JSON_START = b'{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n'
 # The name, what stands between good rows, how many rows that is and where; the reason, and what is shown of it.

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from rehead.data.audit import audit, class_counts, cut_off, length_histogram
+from rehead.data.audit import Finding, audit, class_counts, cut_off, length_histogram
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Dropped, Examples
-from rehead.data.findings import Finding
 
 SUBJECTS = ("the meeting", "our invoice", "a parcel", "your order", "the train", "my garden", "this recipe", "the game")
 VERBS = ("starts", "arrives", "was late", "looks fine", "needs work", "got lost", "comes back", "went well")

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from rehead.data import tables
-from rehead.data.cells import Table
-from rehead.data.columns import infer_columns, infer_text_column, text_column_of
+from rehead.data.columns import Table, infer_columns, infer_text_column, text_column_of
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehead.data.cells import Table
+from rehead.data.columns import Table
 from rehead.data.duplicates import drop_duplicates, fingerprint, fingerprints, seen_before
 from rehead.data.examples import MAX_CLASSES, Examples, from_table, in_order, require_learnable
 from rehead.data.splits import stratified

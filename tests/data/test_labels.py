@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehead.data import labels as of_labels
-from rehead.data.cells import Table
+from rehead.data.columns import Table
 from rehead.data.examples import NO_LABEL, from_table, require_learnable
-from rehead.data.label_cells import label_lists, labels_in, separator_of
+from rehead.data.labels import label_lists, labels_in, separator_of
 from rehead.runtime.errors import DataError
 
 ONE = np.array([0, 2, 2, 1, 2])

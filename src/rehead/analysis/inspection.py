@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.audit import class_counts, cut_off, length_histogram
+from rehead.data.audit import Finding, class_counts, cut_off, in_order, length_histogram
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
-from rehead.data.findings import Finding, in_order
 from rehead.data.preparation import DataConfig, gather, with_own_parts
 from rehead.models import loading
 from rehead.models.model_inputs import encode_inputs

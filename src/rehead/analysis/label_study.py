@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rehead.artifact.loading import load_artifact
-from rehead.data import writing
+from rehead.data import tables
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
 from rehead.data.examples import Examples, named, require_learnable
 from rehead.data.preparation import Columns, DataConfig, read_examples
@@ -128,11 +128,11 @@ def label_errors(folder: str | Path, sources: DataConfig | str, output: str | Pa
         RheadError: a child of it, for whatever the user can mend.
     """
     if output is not None:
-        writing.require_writable(Path(output))
+        tables.require_writable(Path(output))
     examples, frozen, seed = _of_model(folder, sources)
     labels = ranked(examples, frozen, seed)
     if output is not None:
-        writing.write(Path(output), [asdict(label) for label in labels])
+        tables.write(Path(output), [asdict(label) for label in labels])
         progress.say(f"{len(labels):,} rows, the most suspicious first, written to {output}")
     return ModelLabelErrors(str(Path(folder).resolve()), examples.source, LabelErrors.among(labels))
 

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rehead.batch.portions import Portion, Row, portioned
-from rehead.data.cells import Table, as_text
-from rehead.data.lines import SURROGATE
+from rehead.data.columns import SURROGATE, Table, as_text
 from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, SettingError, first_line
 
@@ -88,14 +87,12 @@ class Query:
     def _checked(self, number: int, values: list[Any], at: int) -> Row | BadRow:
         problem = None
         for name, value in zip(self.columns, values, strict=True):
-            if not isinstance(value, str):
-                continue
-            problem = problem or problem_of_length(name, len(value))
-            if not value.isascii() and SURROGATE.search(value):
-                problem = problem or f"column {name!r} cannot be decoded"
+            if isinstance(value, str):
+                problem = problem or problem_of_length(name, len(value))
+                if not value.isascii() and SURROGATE.search(value):
+                    problem = problem or f"column {name!r} cannot be decoded"
         if problem:
-            cells = zip(self.columns, map(as_text, values), strict=True)
-            content = ", ".join(f"{name}: {cell}" for name, cell in cells)
+            content = ", ".join(f"{name}: {as_text(cell)}" for name, cell in zip(self.columns, values, strict=True))
             return BadRow(self._name, number, problem, content)
         return Row(self._name, number, as_text(values[at]) or "", values)
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow
 import pyarrow.compute
@@ -15,10 +15,10 @@ from pyarrow import RecordBatch
 
 from rehead.batch.portions import PORTION_CHARACTERS, Portion, rows_at_once
 from rehead.batch.text_files import different_columns, stamp_of
-from rehead.data.cells import Table, as_text
+from rehead.data.columns import MAX_FIELD_CHARACTERS, Table, as_text
 from rehead.data.dialects import PARQUET, require_different, require_kind, require_width
-from rehead.data.lines import MAX_FIELD_CHARACTERS, read_head
-from rehead.data.records import BadRow, problem_of_length
+from rehead.data.records import BadRow, problem_of_length, read_head
+from rehead.data.tables import as_texts
 from rehead.runtime.errors import DataError, first_line
 
 # Columns are read from the disk by this number of bytes, and not a row group of a million rows at once.
@@ -55,7 +55,9 @@ class ParquetFiles:
             require_kind(read_head(path), PARQUET, files[0][0])
             with _opened(path) as file:
                 require_width(file.metadata.num_columns, path)
-                schema = schema or _checked(file.schema_arrow, path)
+                if schema is None:
+                    schema = file.schema_arrow
+                    require_different(schema.names, str(path))
                 _require_same(file.schema_arrow, path, schema, files[0][0])
                 self.total += file.metadata.num_rows
                 if sample is None and file.metadata.num_rows:
@@ -65,7 +67,9 @@ class ParquetFiles:
         self.sample = sample
         self.schema = schema.append(pyarrow.field(file_column, pyarrow.string())) if file_column else schema
         self.columns = list(self.schema.names)
-        self._plain_schema = _without_dictionaries(self.schema)
+        is_dictionary = pyarrow.types.is_dictionary
+        plain = [each.with_type(each.type.value_type) if is_dictionary(each.type) else each for each in self.schema]
+        self._plain_schema = pyarrow.schema(plain)
 
     def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
         """Yield all rows; a portion ends with each piece that the file comes in, and where texts are long, before."""
@@ -80,20 +84,11 @@ class ParquetFiles:
 
     def _plain(self, batch: RecordBatch, name: str) -> RecordBatch:
         """Return a batch with the file's name, and without dictionaries: each would be written with every portion."""
-        columns = [
-            column.dictionary_decode() if pyarrow.types.is_dictionary(column.type) else column
-            for column in batch.columns
-        ]
+        is_dictionary = pyarrow.types.is_dictionary
+        columns = [each.dictionary_decode() if is_dictionary(each.type) else each for each in batch.columns]
         if self._file_column:
             columns.append(pyarrow.array([name] * len(batch), pyarrow.string()))
         return RecordBatch.from_arrays(columns, schema=self._plain_schema)
-
-
-def _without_dictionaries(schema: pyarrow.Schema) -> pyarrow.Schema:
-    fields = [
-        field.with_type(field.type.value_type) if pyarrow.types.is_dictionary(field.type) else field for field in schema
-    ]
-    return pyarrow.schema(fields)
 
 
 def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: int) -> Iterator[Portion]:
@@ -135,26 +130,16 @@ def _problems(batch: RecordBatch) -> dict[int, str]:
                 batch.slice(row, 1).validate(full=True)
             except pyarrow.ArrowInvalid as error:
                 problems[row] = first_line(error)
+    types = pyarrow.types
+    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        if not _is_text(column.type):
+        if not any(is_of(column.type) for is_of in texts):
             continue
         too_long = pyarrow.compute.greater(pyarrow.compute.binary_length(column), MAX_FIELD_CHARACTERS)
         for row in pyarrow.compute.indices_nonzero(too_long).to_pylist():
             if row not in problems and (problem := problem_of_length(name, len(as_text(column[row].as_py()) or ""))):
                 problems[row] = problem
     return problems
-
-
-def _is_text(kind: pyarrow.DataType) -> bool:
-    return any(
-        of_kind(kind)
-        for of_kind in (
-            pyarrow.types.is_string,
-            pyarrow.types.is_large_string,
-            pyarrow.types.is_binary,
-            pyarrow.types.is_large_binary,
-        )
-    )
 
 
 def _shown(row: RecordBatch) -> str:
@@ -173,7 +158,6 @@ def _shown(row: RecordBatch) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[pyarrow.parquet.ParquetFile]:
     """Yield the file; what Arrow cannot read in it is a DataError."""
-    raw: BinaryIO
     # Through an open file: pyarrow takes a path with a colon in it for an address.
     with path.open("rb") as raw:
         try:
@@ -186,14 +170,9 @@ def _sample(file: pyarrow.parquet.ParquetFile, path: Path) -> Table:
     batch = next(file.iter_batches(batch_size=rows_at_once(_SAMPLE, file.metadata.num_columns)))
     bad = _problems(batch)
     good = batch.take(pyarrow.array([row for row in range(len(batch)) if row not in bad], pyarrow.int64()))
-    columns = [[as_text(cell) for cell in column.to_pylist()] for column in good.columns]
+    columns = [as_texts(column, None) for column in good.columns]
     rows = [list(row) for row in zip(*columns, strict=True)]
     return Table(str(path), list(batch.schema.names), rows, list(range(1, len(rows) + 1)))
-
-
-def _checked(schema: pyarrow.Schema, path: Path) -> pyarrow.Schema:
-    require_different(schema.names, str(path))
-    return schema
 
 
 def _require_same(schema: pyarrow.Schema, path: Path, expected: pyarrow.Schema, first: Path) -> None:

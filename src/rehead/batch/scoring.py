@@ -18,7 +18,7 @@ from rehead.batch.journal import Counts, Journal, identity_of
 from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead, rows_at_once
 from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import Source
-from rehead.data import writing
+from rehead.data import tables
 from rehead.data.columns import text_column_of
 from rehead.runtime import progress
 
@@ -68,7 +68,7 @@ def score_table(
         Interrupted: `stop` was set, or Ctrl-C pressed; what is done is kept.
     """
     begun = time.perf_counter()
-    writing.require_writable(output)
+    tables.require_writable(output)
     trained_on = model.entries.get("text_column")
     names = [name for name in (text_column, trained_on, model.entries.get("label_column")) if name]
     with sources.opened(source, query, output, names) as opened:
@@ -102,10 +102,7 @@ def score_table(
         "rows": counts.rows,
         "bad_rows": counts.bad,
         "bad_rows_file": str(sources.bad_rows_file(output)) if counts.bad else None,
-        "empty": counts.empty,
-        "first_empty": counts.first_empty,
-        "cut": counts.cut,
-        "abstained": counts.abstained,
+        **{name: getattr(counts, name) for name in ("empty", "first_empty", "cut", "abstained")},
         "output": str(output),
         "resumed_rows": resumed,
         "seconds": seconds,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from rehead.batch.portions import Portion
-from rehead.data.cells import as_text
+from rehead.data.columns import as_text
 
 if TYPE_CHECKING:
     import pyarrow

@@ -10,12 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from rehead.batch import databases
 from rehead.batch.portions import Portion
-from rehead.data.cells import Table
+from rehead.data.columns import Table
 from rehead.data.dialects import ARROW, DELIMITED, IN_PORTIONS, PARQUET, kind_of
-from rehead.data.documents import is_saved_data_set
-from rehead.data.lines import read_head
-from rehead.data.tables import is_named_as_table
-from rehead.data.writing import FORMATS
+from rehead.data.records import read_head
+from rehead.data.tables import FORMATS, is_named_as_table, is_saved_data_set
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
 
 from rehead.batch.portions import Portion, Row, portioned
-from rehead.data import lines, records, tables
-from rehead.data.cells import Table, as_text
-from rehead.data.dialects import JSON_LINES, Dialect, dialect_of, require_kind, require_width
-from rehead.data.lines import Line, read_head
-from rehead.data.records import BadRow
+from rehead.data import records, tables
+from rehead.data.columns import Table, as_text
+from rehead.data.dialects import JSON_LINES, Dialect, dialect_of, require_kind, require_width, rows_below
+from rehead.data.records import BadRow, Line, read_head
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -23,12 +20,7 @@ _OFTEN = 4096
 
 @dataclass(frozen=True)
 class TextFile:
-    """One of them.
-
-    Attributes:
-        name: what it is called in results.
-        size: in bytes.
-    """
+    """One of them, its name in results and its size in bytes."""
 
     path: Path
     name: str
@@ -80,11 +72,15 @@ class TextFiles:
             what = "has a header line and no rows" if self._files else "is empty"
             raise DataError(f"{files[0][0]} {what}; give a file with one example a row")
         if self._json:
-            self._own_columns = list(dict.fromkeys(key for file in self._files for key in file.dialect.columns))
-            self._own_columns = list(dict.fromkeys([*self._own_columns, *late_keys]))
+            early_keys = (key for file in self._files for key in file.dialect.columns)
+            self._own_columns = list(dict.fromkeys([*early_keys, *late_keys]))
             require_width(len(self._own_columns), files[0][0])
         else:
-            self._own_columns = _agreed(self._files)
+            first = self._files[0]
+            self._own_columns = first.dialect.columns
+            for other in self._files[1:]:
+                if other.dialect.columns != self._own_columns:
+                    raise different_columns(other.path, other.dialect.columns, first.path, self._own_columns)
         self.columns = [*self._own_columns, *([file_column] if file_column else [])]
         self.total = sum(file.size for file in self._files)
         self.identity = "".join(stamp_of(path) for path, _ in files)
@@ -98,7 +94,7 @@ class TextFiles:
         def rows() -> Iterator[Row | BadRow]:
             nonlocal before, being_read
             for file in self._files:
-                with _opened(file) as (being_read, coming):
+                with records.opened(file.path, file.dialect.form) as (being_read, coming):
                     yield from self._rows_of(file, coming, at)
                 before, being_read = before + file.size, None
 
@@ -109,8 +105,6 @@ class TextFiles:
 
     def _rows_of(self, file: TextFile, coming: Iterator[Line], at: int) -> Iterator[Row | BadRow]:
         added = [file.name] if self._file_column else []
-        width = len(self._own_columns)
-        form = file.dialect.form
         if self._json:
             for found in records.objects(coming, file.name):
                 if isinstance(found, BadRow):
@@ -120,18 +114,8 @@ class TextFiles:
                 values = [record.get(name) for name in self._own_columns]
                 yield Row(file.name, number, as_text(values[at]) or "", values + added)
             return
-        header = file.dialect.header
-        for read in records.rows(coming, form, file.name):
-            if isinstance(read, BadRow):
-                yield read
-            elif header:
-                header = False
-            elif len(read[1]) == width:
-                yield Row(file.name, read[0], read[1][at], read[1] + added)
-            else:
-                expected = ", ".join(self._own_columns[:6])
-                reason = f"{len(read[1])} fields, expected {width} ({expected})"
-                yield BadRow(file.name, read[0], reason, form.delimiter.join(read[1]))
+        for read in rows_below(coming, file.dialect, file.name):
+            yield read if isinstance(read, BadRow) else Row(file.name, read[0], read[1][at], read[1] + added)
 
 
 class WholeFiles:
@@ -180,14 +164,6 @@ class WholeFiles:
         return portioned(rows(), n_rows, lambda: done)
 
 
-def _opened(file: TextFile) -> AbstractContextManager[tuple[BinaryIO, Iterator[Line]]]:
-    """Yield the file, whose position says how far it has been read, and its lines."""
-    form = file.dialect.form
-    # JSON's lines end with a line feed alone.
-    newline = "\n" if form.how == records.JSON else None
-    return lines.opened(file.path, form.encoding, form.longest_line, newline)
-
-
 def stamp_of(path: Path) -> str:
     """Return what changes when a file does: where it lies, its size, and when it was written."""
     status = path.stat()
@@ -202,14 +178,6 @@ def _as_table(source: str, dialect: Dialect, columns: list[str]) -> Table:
     return Table(source, columns, rows, [number for number, _ in dialect.sample], header)
 
 
-def _agreed(files: list[TextFile]) -> list[str]:
-    first = files[0]
-    for other in files[1:]:
-        if other.dialect.columns != first.dialect.columns:
-            raise different_columns(other.path, other.dialect.columns, first.path, first.dialect.columns)
-    return first.dialect.columns
-
-
 def different_columns(path: Path, columns: list[str], first: Path, expected: list[str]) -> DataError:
     """Return what to say where two files that are read as one table are not."""
     ours, theirs = ", ".join(columns)[:200], ", ".join(expected)[:200]
@@ -219,7 +187,10 @@ def different_columns(path: Path, columns: list[str], first: Path, expected: lis
 def _keys_of(file: TextFile) -> dict[str, None]:
     """Return all keys of JSON Lines, for which they have to be read once more: some may come up late."""
     keys: dict[str, None] = {}
-    with _opened(file) as (raw, coming), progress.bar(f"columns of {file.name}", file.size) as advance:
+    with (
+        records.opened(file.path, file.dialect.form) as (raw, coming),
+        progress.bar(f"columns of {file.name}", file.size) as advance,
+    ):
         shown = 0
         for number, found in enumerate(records.objects(coming, file.name)):
             if not isinstance(found, BadRow) and not found[1].keys() <= keys.keys():

@@ -72,7 +72,8 @@ def _lines_of_stdin() -> list[str]:
 
 def _checked(text: str, where: str) -> str:
     """Return the text; raise DataError where a byte of it is not UTF-8."""
-    from rehead.data.lines import SURROGATE, UNDECODED
+    from rehead.data.columns import SURROGATE
+    from rehead.data.records import UNDECODED
 
     if not text.isascii() and (found := SURROGATE.search(text)):
         byte = ord(found[0]) - UNDECODED

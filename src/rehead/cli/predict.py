@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Classify; a table that is written passes in portions, everything else at once."""
     from rehead.batch import databases, sources
-    from rehead.data import writing
+    from rehead.data import tables
 
     output = Path(options.output) if options.output else None
     if output:
-        writing.require_writable(output)
+        tables.require_writable(output)
     elif databases.is_database(options.input):
         raise SettingError("the rows of a database are written to a file; give one with -o")
     elif options.query is not None:
@@ -87,7 +87,7 @@ def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: A
     """Classify a text, lines of stdin, images, or a table that is printed."""
     from rehead.artifact.loading import load_artifact
     from rehead.batch import answers
-    from rehead.data import writing
+    from rehead.data import tables
 
     rows, inputs, column = read_input(options.input, options.text_column, Path(options.model))
     if not inputs:
@@ -99,7 +99,7 @@ def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: A
     if output:
         answers.require_free(list(rows[0]), answers.names_of(loaded), options.input)
         results = [row | answers.as_columns(each) for row, each in zip(rows, predictions, strict=True)]
-        writing.write(output, results)
+        tables.write(output, results)
         progress.say(f"{counted(len(rows), 'prediction')} written to {output}")
     elif options.json:
         for prediction in predictions:

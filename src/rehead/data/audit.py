@@ -1,28 +1,31 @@
 """What is wrong with labelled data, or could be, before anything is trained on it: findings, each with its cure.
 
-Looks at texts, labels and, where a base has been loaded, at the number of their tokens.
+Looks at texts or images, labels and, where a base has been loaded, at the number of their tokens.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from ftfy.badness import is_bad
+from scipy.sparse import csc_array
+from sklearn.feature_extraction.text import CountVectorizer
 
 from rehead.data import labels as of_labels
-from rehead.data import languages
+from rehead.data.columns import is_number
 from rehead.data.duplicates import fingerprints, near_of, seen_before
-from rehead.data.examples import Dropped, Examples, Index
-from rehead.data.findings import SHOWN, Finding, in_order, shown
-from rehead.data.headers import is_number
-from rehead.data.image_audit import image_findings
-from rehead.data.label_cells import same_value
-from rehead.data.shortcuts import shortcuts
+from rehead.data.examples import Dropped, Examples, Index, languages_of
+from rehead.data.labels import same_value
 
+# Examples that are shown of each finding, and characters of each.
+SHOWN, SHOWN_CHARACTERS = 5, 120
+GRADES = ("error", "warning", "note")
 # A share of contradictions among the labels from which on they limit what any classifier can reach.
 _MANY_CONTRADICTIONS = 0.01
 # The largest class has this many times the examples of the smallest.
@@ -39,7 +42,6 @@ _BINARY = 0.05
 _FEW_WITH_LINE_BREAKS = 0.01
 # Languages are named from this share of the texts on.
 _LANGUAGE_SHARE = 0.05
-
 # What stands in the place of bytes that are not UTF-8.
 _LOST = "\ufffd"
 # Punctuation and spaces that make no other label: not between digits, and hyphens and the like between letters alone.
@@ -47,11 +49,30 @@ _SPACING = re.compile(r"[\s_'\"()\[\]:;!?]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
-def audit(
-    examples: Examples,
-    dropped: Dropped,
-    test: Examples | None = None,
-) -> list[Finding]:
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found.
+
+    Attributes:
+        grade: `error`: the numbers would lie; `warning`: the classifier will likely be worse for it; `note`: good to
+            know.
+        kind: what it is, in two or three words.
+        count: how many rows, or classes, it concerns.
+        examples: some of them, each with `row` and `text`, or what else is to be said of it.
+        advice: what to do about it.
+    """
+
+    grade: str
+    kind: str
+    count: int
+    examples: list[dict[str, Any]]
+    advice: str
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def audit(examples: Examples, dropped: Dropped, test: Examples | None = None) -> list[Finding]:
     """Return all findings, the gravest first.
 
     Args:
@@ -67,15 +88,33 @@ def audit(
         *(_leaked(examples, exact, test) if test is not None else ()),
         *_spellings(examples),
         *_class_sizes(examples),
-        *(_of_texts(examples) if examples.images is None else image_findings(examples)),
     ]
+    if examples.images is None:
+        findings += [*_odd_texts(examples), *_languages(examples), *_shortcuts(examples)]
+    else:
+        findings += [*_odd_images(examples), *_telltale_sizes(examples)]
     return in_order(findings)
 
 
-def _of_texts(examples: Examples) -> Iterator[Finding]:
-    yield from _odd_texts(examples)
-    yield from _languages(examples)
-    yield from _shortcuts(examples)
+def in_order(findings: list[Finding]) -> list[Finding]:
+    """Return the gravest first."""
+    return sorted(findings, key=lambda finding: GRADES.index(finding.grade))
+
+
+def _of_rows(grade: str, kind: str, examples: Examples, rows: Index, advice: str) -> Iterator[Finding]:
+    """Yield a finding about these rows, of which the first few are shown; nothing where there are none."""
+    if len(rows):
+        yield Finding(grade, kind, len(rows), _shown(examples, rows), advice)
+
+
+def _shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
+    """Return the first few of these rows, the beginning of each text in one line."""
+    shown = []
+    for i in rows[:SHOWN]:
+        text = " ".join(examples.texts[i][: 4 * SHOWN_CHARACTERS].split())
+        text = text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
+        shown.append({"row": int(examples.lines[i]), "label": examples.named(i), "text": text})
+    return shown
 
 
 def class_counts(examples: Examples) -> dict[str, int]:
@@ -99,28 +138,23 @@ def _unusable(dropped: Dropped) -> Iterator[Finding]:
 
 def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:
     """Yield the same text, or nearly the same, with different labels."""
-    n = len(examples)
     labels = of_labels.combinations(examples.labels)
     same = _of_several_labels(exact, labels)
-    if len(same):
-        grade = "error" if len(same) > _MANY_CONTRADICTIONS * n else "warning"
-        yield Finding(
-            grade,
-            "contradicting labels",
-            len(same),
-            shown(examples, same),
-            "the same text has several labels, so one of them is wrong; correct them (the first is kept, the others "
-            "are left out)",
-        )
-    near = np.setdiff1d(_of_several_labels(near_of(examples), labels), same)
-    if len(near):
-        yield Finding(
-            "warning",
-            "near duplicates with contradicting labels",
-            len(near),
-            shown(examples, near),
-            "texts that are nearly the same have different labels; look whether the difference accounts for it",
-        )
+    yield from _of_rows(
+        "error" if len(same) > _MANY_CONTRADICTIONS * len(examples) else "warning",
+        "contradicting labels",
+        examples,
+        same,
+        "the same text has several labels, so one of them is wrong; correct them (the first is kept, the others "
+        "are left out)",
+    )
+    yield from _of_rows(
+        "warning",
+        "near duplicates with contradicting labels",
+        examples,
+        np.setdiff1d(_of_several_labels(near_of(examples), labels), same),
+        "texts that are nearly the same have different labels; look whether the difference accounts for it",
+    )
 
 
 def _of_several_labels(groups: Index, labels: Index) -> Index:
@@ -133,23 +167,11 @@ def _of_several_labels(groups: Index, labels: Index) -> Index:
 
 def _repeated(examples: Examples, exact: Index) -> Iterator[Finding]:
     same = _repeats(exact)
-    if len(same):
-        yield Finding(
-            "note",
-            "duplicates",
-            len(same),
-            shown(examples, same),
-            "texts that differ in white space and case alone; each is used once",
-        )
+    advice = "texts that differ in white space and case alone; each is used once"
+    yield from _of_rows("note", "duplicates", examples, same, advice)
     near = np.setdiff1d(_repeats(near_of(examples)), same)
-    if len(near):
-        yield Finding(
-            "note",
-            "near duplicates",
-            len(near),
-            shown(examples, near),
-            "texts that are nearly the same as an earlier one; they are kept in the same part of the split",
-        )
+    advice = "texts that are nearly the same as an earlier one; they are kept in the same part of the split"
+    yield from _of_rows("note", "near duplicates", examples, near, advice)
 
 
 def _repeats(groups: Index) -> Index:
@@ -161,18 +183,9 @@ def _repeats(groups: Index) -> Index:
 def _leaked(examples: Examples, exact: Index, test: Examples) -> Iterator[Finding]:
     known = seen_before(test.inputs, exact)
     near = np.isin(near_of(test), near_of(examples)) & ~known
-    for kind, found in (
-        (f"test {test.what} in the training data", known),
-        (f"test {test.what} nearly in the training data", near),
-    ):
-        if found.any():
-            yield Finding(
-                "error",
-                kind,
-                int(found.sum()),
-                shown(test, np.flatnonzero(found)),
-                "the test flatters; remove them from one of the two (accuracy without them is reported, too)",
-            )
+    advice = "the test flatters; remove them from one of the two (accuracy without them is reported, too)"
+    for how, found in (("in", known), ("nearly in", near)):
+        yield from _of_rows("error", f"test {test.what} {how} the training data", test, np.flatnonzero(found), advice)
 
 
 def _spellings(examples: Examples) -> Iterator[Finding]:
@@ -180,11 +193,10 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
     same: dict[str, list[str]] = {}
     for name in counts:
         same.setdefault(_spelled(name), []).append(name)
-    for names in same.values():
-        if len(names) > 1:
-            yield _spelling("error", names, counts)
+    spellings = [names for names in same.values() if len(names) > 1]
+    alike = [("error", names) for names in spellings]
     forms = {name: " ".join(name.split()).casefold() for name in counts}
-    listed = {name for names in same.values() if len(names) > 1 for name in names}
+    listed = {name for names in spellings for name in names}
     for rare in counts:
         for common in counts:
             if (
@@ -194,7 +206,10 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
                 and not re.sub(r"\D", "", rare + common)
                 and SequenceMatcher(None, forms[rare], forms[common]).ratio() >= _SPELLED_ALIKE
             ):
-                yield _spelling("warning", [common, rare], counts)
+                alike.append(("warning", [common, rare]))
+    for grade, names in alike:
+        rows = [{"label": name, "rows": counts[name]} for name in names]
+        yield Finding(grade, "labels spelled alike", len(names), rows, "probably one class; give them one spelling")
 
 
 def _spelled(name: str) -> str:
@@ -206,75 +221,52 @@ def _spelled(name: str) -> str:
     return form if is_number(form) else _SPACING.sub("", form) or form
 
 
-def _spelling(grade: str, names: list[str], counts: dict[str, int]) -> Finding:
-    return Finding(
-        grade,
-        "labels spelled alike",
-        len(names),
-        [{"label": name, "rows": counts[name]} for name in names],
-        "probably one class; give them one spelling",
-    )
-
-
 def _class_sizes(examples: Examples) -> Iterator[Finding]:
     counts = class_counts(examples)
-    few = {name: count for name, count in counts.items() if count < _FEW_EXAMPLES}
-    if few:
+    sizes = [{"label": name, "rows": count} for name, count in counts.items()]
+    if few := [size for size, count in zip(sizes, counts.values(), strict=True) if count < _FEW_EXAMPLES]:
         yield Finding(
             "warning",
             "classes with few examples",
             len(few),
-            [{"label": name, "rows": count} for name, count in list(few.items())[:SHOWN]],
+            few[:SHOWN],
             f"what is measured on a class with fewer than {_FEW_EXAMPLES} examples is mostly chance; add examples or "
             "merge classes",
         )
-    largest, smallest = next(iter(counts)), list(counts)[-1]
-    if counts[largest] >= _IMBALANCED * counts[smallest]:
+    if max(counts.values()) >= _IMBALANCED * min(counts.values()):
         yield Finding(
             "note",
             "imbalanced classes",
             len(counts),
-            [{"label": name, "rows": counts[name]} for name in (largest, smallest)],
+            [sizes[0], sizes[-1]],
             "look at macro F1 and at the classes one by one rather than at accuracy; --class-weight balanced lets rare "
             "classes weigh as much as frequent ones",
         )
 
 
+# The kinds of odd texts: their name, which texts are of it, and the cure.
+_ODD: list[tuple[str, Callable[[str], bool], str]] = [
+    ("huge texts", lambda text: len(text) > _HUGE, "only their beginning is read; split or shorten them"),
+    (
+        "binary texts",
+        lambda text: len(_CONTROL.findall(text)) > _BINARY * len(text),
+        "they hold control characters; look whether the file or the column is the right one",
+    ),
+    (
+        "wrongly decoded texts",
+        lambda text: is_bad(text) or _LOST in text,
+        "they were read in another encoding than they were written in; convert the file to UTF-8 from its source",
+    ),
+]
+
+
 def _odd_texts(examples: Examples) -> Iterator[Finding]:
-    texts = examples.texts
-    breaks = np.array(["\n" in text.strip() for text in texts])
-    tests: list[tuple[str, str, Callable[[str], bool], str]] = [
-        (
-            "warning",
-            "huge texts",
-            lambda text: len(text) > _HUGE,
-            "only their beginning is read; split or shorten them",
-        ),
-        (
-            "warning",
-            "binary texts",
-            lambda text: len(_CONTROL.findall(text)) > _BINARY * len(text),
-            "they hold control characters; look whether the file or the column is the right one",
-        ),
-        (
-            "warning",
-            "wrongly decoded texts",
-            lambda text: is_bad(text) or _LOST in text,
-            "they were read in another encoding than they were written in; convert the file to UTF-8 from its source",
-        ),
-    ]
-    for grade, kind, is_odd, advice in tests:
-        rows = np.array([i for i, text in enumerate(texts) if is_odd(text)], dtype=np.int64)
-        if len(rows):
-            yield Finding(grade, kind, len(rows), shown(examples, rows), advice)
-    if breaks.any() and breaks.sum() <= max(1, _FEW_WITH_LINE_BREAKS * len(texts)):
-        yield Finding(
-            "note",
-            "texts with line breaks",
-            int(breaks.sum()),
-            shown(examples, np.flatnonzero(breaks)),
-            "few texts have them, so these rows may have been broken on the way; compare them with their source",
-        )
+    for kind, is_odd, advice in _ODD:
+        yield from _of_rows("warning", kind, examples, np.flatnonzero([is_odd(t) for t in examples.texts]), advice)
+    breaks = np.flatnonzero(["\n" in text.strip() for text in examples.texts])
+    if len(breaks) <= max(1, _FEW_WITH_LINE_BREAKS * len(examples)):
+        advice = "few texts have them, so these rows may have been broken on the way; compare them with their source"
+        yield from _of_rows("note", "texts with line breaks", examples, breaks, advice)
 
 
 def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[np.int64]) -> Iterator[Finding]:
@@ -297,42 +289,145 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
         "warning" if share > _MANY_CONTRADICTIONS else "note",
         "texts that are cut off",
         len(rows),
-        [*by_class[:SHOWN], *shown(examples, rows[np.argsort(-lost[rows])])],
+        [*by_class[:SHOWN], *_shown(examples, rows[np.argsort(-lost[rows])])],
         f"{share:.1%} of all tokens are lost; raise --max-length if the base can take more, or use --long head-tail or "
         "--long windows",
     )
 
 
 def _languages(examples: Examples) -> Iterator[Finding]:
-    by_row = languages.of_some(examples.texts, seed=0)
+    by_row = languages_of(examples.texts, seed=0)
     rows_of: dict[str, list[int]] = {}
     for row, language in by_row.items():
         rows_of.setdefault(language, []).append(row)
     shares = {language: len(rows) / len(by_row) for language, rows in rows_of.items()}
     named = sorted((name for name, share in shares.items() if share >= _LANGUAGE_SHARE), key=lambda name: -shares[name])
     if len(named) > 1 or (named and named[0] != "en"):
-        n_named, named = len(named), named[:SHOWN]
-        rows = [rows_of[language][0] for language in named]
-        yield Finding(
-            "note",
-            "languages",
-            n_named,
-            [
-                {"language": language, "share": f"{shares[language]:.0%}", **shown}
-                for language, shown in zip(named, shown(examples, np.array(rows)), strict=True)
-            ],
-            "a guess, from the letters; take a base that was trained on these languages",
-        )
+        rows = _shown(examples, np.array([rows_of[name][0] for name in named]))
+        shown = zip(named, rows, strict=False)
+        of_each = [{"language": name, "share": f"{shares[name]:.0%}", **row} for name, row in shown]
+        advice = "a guess, from the letters; take a base that was trained on these languages"
+        yield Finding("note", "languages", len(named), of_each, advice)
+
+
+# Features of a text that give its label away by themselves: an address, a number, a single word. A classifier that
+# learns such a shortcut looks perfect on data gathered in the same way and fails elsewhere (Geirhos et al., Nature
+# Machine Intelligence 2, 2020).
+
+_PATTERNS = {
+    "a web address": re.compile(r"https?://|\bwww\.\w", re.IGNORECASE),
+    "an e-mail address": re.compile(r"[\w.+-]+@[\w-]+\.\w"),
+    "a phone number": re.compile(r"(?<!\d)\+?\d[\d ()/-]{6,}\d(?!\d)"),
+}
+# The share of the texts with a feature that have the label, and of those with the label that have the feature.
+_PURE, _FAR_REACHING = 0.95, 0.3
+# From here on the feature nearly is the label.
+_GIVES_AWAY = 0.8
+# A feature of fewer texts proves nothing.
+_LEAST = 20
+# Words are the largest number of features; these are the most frequent ones, and the farthest-reaching are listed.
+_WORDS, _LISTED_WORDS = 20_000, 3
 
 
 def _shortcuts(examples: Examples) -> Iterator[Finding]:
-    for found in shortcuts(examples.texts, examples.labels, len(examples.label_names)):
-        name = examples.label_names[found.label]
-        yield Finding(
-            "warning" if found.gives_away else "note",
+    """Yield patterns and words that predict a label far better than its frequency, the farthest-reaching first."""
+    targets = of_labels.as_indicator(examples.labels, len(examples.label_names))
+    occurs = [np.array([[p.search(text) is not None] for text in examples.texts], np.int64) for p in _PATTERNS.values()]
+    found = _revealing([*_PATTERNS], csc_array(np.hstack(occurs)), targets)
+    vectorizer = CountVectorizer(binary=True, max_features=_WORDS, min_df=_LEAST)
+    try:
+        words = csc_array(vectorizer.fit_transform(examples.texts))
+    except ValueError:  # no word is in twenty texts
+        pass
+    else:
+        names = [f"the word {word!r}" for word in vectorizer.get_feature_names_out()]
+        found = sorted([*found, *_revealing(names, words, targets)[:_LISTED_WORDS]], key=lambda each: -each.reach)
+    for shortcut in found:
+        name, feature = examples.label_names[shortcut.label], shortcut.feature
+        yield from _of_rows(
+            "warning" if shortcut.reach >= _GIVES_AWAY else "note",
             "shortcut",
-            len(found.rows),
-            shown(examples, found.rows),
-            f"{found.purity:.0%} of the texts with {found.feature} are {name!r}, which are {found.reach:.0%} of that "
-            f"class, so {found.feature} alone reveals it; make sure that this holds where the classifier will be used",
+            examples,
+            shortcut.rows,
+            f"{shortcut.purity:.0%} of the texts with {feature} are {name!r}, which are {shortcut.reach:.0%} of that "
+            f"class, so {feature} alone reveals it; make sure that this holds where the classifier will be used",
         )
+
+
+@dataclass(frozen=True)
+class _Shortcut:
+    """A feature that gives a label away.
+
+    Attributes:
+        feature: in words.
+        label: class id.
+        rows: positions of the texts that have it.
+        purity: share of these that have the label.
+        reach: share of the label's texts that have the feature.
+    """
+
+    feature: str
+    label: int
+    rows: Index
+    purity: float
+    reach: float
+
+
+def _revealing(names: list[str], occurs: csc_array, targets: npt.NDArray[np.float64]) -> list[_Shortcut]:
+    """Return the features that give a class away, the farthest-reaching first.
+
+    Args:
+        names: of the features, in words.
+        occurs: (n, n_features) of 0 and 1.
+        targets: (n, n_classes) of 0 and 1.
+    """
+    counts = np.asarray(occurs.T @ targets)
+    n = np.asarray(occurs.sum(0)).reshape(-1, 1)
+    totals = targets.sum(0)
+    purity, reach = counts / np.maximum(n, 1), counts / np.maximum(totals, 1)
+    # A class that nearly all texts have is predicted by anything, so purity has to halve the error of naming it always.
+    prior = totals / len(targets)
+    needed = np.maximum(_PURE, 1 - (1 - prior) / 2)
+    reveals = np.argwhere((n >= _LEAST) & (purity >= needed) & (reach >= _FAR_REACHING))
+    found = [
+        _Shortcut(names[i], label, np.sort(occurs[:, [i]].indices).astype(np.int64), purity[i, label], reach[i, label])
+        for i, label in reveals.tolist()
+    ]
+    return sorted(found, key=lambda shortcut: -shortcut.reach)
+
+
+# Images. Shorter sides of fewer pixels hold little for a model that was trained on photographs.
+_SMALL = 32
+# A size gives the class away where this share of the images has it, and this share of those is of one class.
+_COMMON, _SURE = 0.05, 0.95
+
+
+def _odd_images(examples: Examples) -> Iterator[Finding]:
+    """Yield what a first look at the images (`ImageInput.look`) has put right, and which are small."""
+    looks = [image.look for image in examples.images or []]
+    for oddity in dict.fromkeys(oddity for look in looks for oddity in look.oddities):
+        rows = np.flatnonzero([oddity in look.oddities for look in looks])
+        yield from _of_rows("note", f"images {oddity}", examples, rows, "nothing to do, if that is right")
+    small = np.flatnonzero([min(look.width, look.height) < _SMALL for look in looks])
+    advice = f"their shorter side has fewer than {_SMALL} pixels; use larger ones where there are any"
+    yield from _of_rows("warning", "small images", examples, small, advice)
+
+
+def _telltale_sizes(examples: Examples) -> Iterator[Finding]:
+    """Yield sizes that one class alone has: a sign that it comes from another source."""
+    sizes = np.array([(image.look.width, image.look.height) for image in examples.images or []])
+    different, which = np.unique(sizes, axis=0, return_inverse=True)
+    for number, (width, height) in enumerate(different.tolist()):
+        rows = np.flatnonzero(which.ravel() == number)
+        counts = np.bincount(examples.labels[rows], minlength=len(examples.label_names))
+        label = int(counts.argmax())
+        purity, usual = counts[label] / len(rows), of_labels.of_class(examples.labels, label).mean()
+        if len(rows) >= max(_COMMON * len(examples), 5) and purity >= _SURE > usual + 0.2:
+            yield from _of_rows(
+                "warning",
+                "size that tells the class",
+                examples,
+                rows,
+                f"{purity:.0%} of the images of {width} × {height} pixels are {examples.label_names[label]!r}, so they "
+                "may come from another source; a model can learn the source instead of the class",
+            )

@@ -1,14 +1,39 @@
-"""Which columns of a table hold texts and labels: what is known decides, and a guess is said with its rivals."""
+"""A table of text cells: whether its first row names the columns, and which of them hold texts and labels.
+
+What is known decides; a guess is said with its rivals.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
-from rehead.data.cells import Table
-from rehead.data.headers import LABEL_NAMES, TEXT_NAMES, is_number
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
+# The longest field that can be a text to classify; a longer one is a binary or a file without line breaks.
+MAX_FIELD_CHARACTERS = 1_000_000
+# JSON can spell half a character, which no encoding can write.
+SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Names that people give to the two columns; the first that a table has is taken.
+TEXT_NAMES = (
+    *("text", "message", "sentence", "content", "body", "review", "document", "article", "tweet", "sms"),
+    *("utterance", "comment", "question", "description", "title", "v2"),
+)
+LABEL_NAMES = (
+    *("label", "labels", "class", "category", "target", "topic", "intent", "sentiment", "y", "tag"),
+    *("stars", "rating", "v1"),
+)
+# The share of the cells below a name that are of another kind than it.
+_MOSTLY = 0.95
+# Fewer rows say nothing about what is usual in a column.
+_FEW = 3
+_NAME = re.compile(r"[^\W\d]\w*([ ._-]?\w+){0,2}")
+_WORD = re.compile(r"[a-z]\w*|[A-Z][A-Z_]+|\w+_\w+")
 # Of the known names of a text column, these often stand above a short text beside the long one.
 _WEAK_NAMES = ("question", "description", "title", "comment", "v2")
 # Texts that are longer than another column's by this factor are the likelier ones.
@@ -22,6 +47,83 @@ _WORDS = 3.0
 # Rivals that are named in a warning.
 _NAMED = 5
 _NUMBERED = re.compile(r"column \d+")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it stands in a file: every cell is text, None where there is no value.
+
+    Attributes:
+        source: where it came from, for messages.
+        columns: names of the columns.
+        rows: one list of cells a row, as many as there are columns.
+        lines: the line in the file at which each row begins, from 1 (the row's number, where there are no lines).
+        header: whether the names stand in the file.
+    """
+
+    source: str
+    columns: list[str]
+    rows: list[list[str | None]]
+    lines: list[int]
+    header: bool = True
+
+    def column(self, name: str) -> list[str | None]:
+        position = self.columns.index(name)
+        return [row[position] for row in self.rows]
+
+
+def as_text(cell: object) -> str | None:
+    """Return a value as the text of a cell; None for none, and for what is not a number."""
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return None
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", errors="replace")
+    if isinstance(cell, list | tuple | dict):
+        return json.dumps(cell, ensure_ascii=False, default=str)
+    return str(cell)
+
+
+def header_of(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Collection[str] = ()) -> tuple[bool, bool]:
+    """Return whether the first row names the columns, and whether it could as well be an example.
+
+    One of the `names` that are expected does, and so do two known ones. A known name that does not come up again in its
+    column does, too, and one above numbers. Otherwise a first cell that comes up again is a value, unless it stands
+    beside a name above sentences. A first row with nothing of this is a header only where labels are expected, which
+    would come up again.
+    """
+    cells = [(cell or "").strip() for cell in rows[0]]
+    first = [cell.lower() for cell in cells]
+    if set(first) & {name.lower() for name in names}:
+        return True, False
+    known = [cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first]
+    below = [[(row[i] or "").strip() for row in rows[1:] if len(row) > i] for i in range(len(first))]
+    again = [cell in map(str.lower, column) for cell, column in zip(first, below, strict=True)]
+    if sum(known) >= 2 or any(is_known and not comes_again for is_known, comes_again in zip(known, again, strict=True)):
+        return True, False
+    if any(_NAME.fullmatch(cell) and _mostly(is_number, column) for cell, column in zip(cells, below, strict=True)):
+        return True, False
+    # A single word in the form of a name above texts of several words.
+    if any(_WORD.fullmatch(cell) and _mostly(_is_sentence, column) for cell, column in zip(cells, below, strict=True)):
+        return True, unlabelled or any(again)
+    return not any(again) and not unlabelled and all(first) and len(set(first)) == len(first), False
+
+
+def _mostly(is_kind: Callable[[str], bool], column: list[str]) -> bool:
+    """Return whether nearly all of a column's cells are of a kind; of few cells nothing can be said."""
+    filled = [cell for cell in column if cell]
+    return len(filled) >= _FEW and sum(map(is_kind, filled)) >= _MOSTLY * len(filled)
+
+
+def is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_sentence(text: str) -> bool:
+    return len(text.split()) >= 4
 
 
 def infer_columns(table: Table, text_column: str | None, label_column: str | None) -> tuple[str, str]:
@@ -103,7 +205,7 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
     others = [name for name in table.columns if name != label_column]
     if not others:
         raise DataError(f"{table.source} has no column beside {label_column!r}; give a file with texts and labels")
-    lengths = {name: _mean_length(table, name) for name in others}
+    lengths = {name: _mean(len, table, name) for name in others}
     longest = max(others, key=lambda name: lengths[name])
     by_name = _by_name(others, TEXT_NAMES)
     chosen = by_name or longest
@@ -130,14 +232,16 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
     values = {name: _values(table, name) for name in others}
     n = len(table.rows)
     sensible = [name for name in others if len(values[name]) >= 2 and (len(values[name]) < n or n < _FEW_ROWS)]
-    listed = [name for name in others if _is_of_lists(values[name])]
+    # Several labels together may be all different and yet be labels.
+    listed = [name for name in others if values[name] and all(v[0] in "[(" or ";" in v for v in values[name])]
     by_name = _by_name([name for name in others if name in sensible or name in listed], LABEL_NAMES)
     most = max(_MOST_VALUES, n / _ROWS_A_VALUE)
     repeated = [name for name in sensible if len(values[name]) <= most and len(values[name]) < n]
     # A text column in which much comes up again is no column of labels beside one of short values.
     short = [name for name in repeated if _words(table, name) < _WORDS] or repeated
     candidates = [name for name in short if not _is_measure(values[name])] or short
-    flags = [name for name in candidates if values[name] <= {"0", "1"} or _lowered(values[name]) <= {"true", "false"}]
+    truths = ({"0", "1"}, {"true", "false"})
+    flags = [name for name in candidates if any({*map(str.lower, values[name])} <= pair for pair in truths)]
     if by_name is None and candidates and len(flags) == len(candidates) > 1:
         raise DataError(
             f"{table.source}: {', '.join(flags[:_NAMED])} hold 0 and 1 each, a column for each label; name one with "
@@ -193,23 +297,15 @@ def _values(table: Table, name: str) -> set[str]:
     return {cell.strip() for cell in table.column(name) if cell and cell.strip()}
 
 
-def _lowered(values: set[str]) -> set[str]:
-    return {value.lower() for value in values}
-
-
-def _is_of_lists(values: set[str]) -> bool:
-    """Return whether every value is a list, so that several together may be all different and yet be labels."""
-    return bool(values) and all(value[0] in "[(" or ";" in value for value in values)
-
-
 def _is_measure(values: set[str]) -> bool:
     """Return whether the values are many numbers, as of a price or a date, rather than names of classes."""
     return len(values) > 2 * _FEW_ROWS and all(map(is_number, values))
 
 
-def _mean_length(table: Table, name: str) -> float:
-    return sum(len(cell or "") for cell in table.column(name)) / max(1, len(table.rows))
+def _mean(measure: Callable[[str], int], table: Table, name: str) -> float:
+    """Return the mean over a column's cells of what is measured of each."""
+    return sum(measure(cell or "") for cell in table.column(name)) / max(1, len(table.rows))
 
 
 def _words(table: Table, name: str) -> float:
-    return sum(len((cell or "").split()) for cell in table.column(name)) / max(1, len(table.rows))
+    return _mean(lambda cell: len(cell.split()), table, name)

@@ -7,15 +7,14 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rehead.data import lines, records
-from rehead.data.headers import TEXT_NAMES, header_of
-from rehead.data.lines import MAX_FIELD_CHARACTERS, Head, lines_of
-from rehead.data.records import BadRow, Form
+from rehead.data import records
+from rehead.data.columns import MAX_FIELD_CHARACTERS, TEXT_NAMES, header_of
+from rehead.data.records import BadRow, Cells, Form, Head, Line, lines_of
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -61,50 +60,43 @@ def kind_of(head: Head) -> str:
         return PACKED_PARQUET if head.packed else PARQUET
     if head.encoding is None:
         return WORKBOOK if head.content.startswith(b"PK") else ARROW
-    begins = head.text.lstrip()[:1]
-    if begins == "[" and _is_array(head):
+    text, suffix = head.text.lstrip(), head.path.suffix
+    first, _, rest = text.partition("\n")
+    if text.startswith("[") and (
+        suffix == ".json"
+        or re.match(r'\[\s*\{\s*"', text)
+        or (head.whole and _parses(json.loads, text))
+        or _parses(json.loads, first)
+    ):
         return JSON
-    if begins == "{" and head.path.suffix != ".jsonl" and _is_document(head.text.lstrip(), head.whole):
-        return JSON
+    if text.startswith("{") and suffix != ".jsonl":
+        # One object of many lines, or one that holds a table, rather than being a row.
+        if not _parses(json.loads, first):
+            if first.strip() == "{" or _parses(json.JSONDecoder().raw_decode, text):
+                return JSON
+        elif head.whole and not rest.strip() and _holds_table(json.loads(first)):
+            return JSON
     # Its first row may be one that cannot be read.
-    if begins == "{" or (head.path.suffix == ".jsonl" and re.search(r"^\s*\{", head.text, re.MULTILINE)):
+    if text.startswith("{") or (suffix == ".jsonl" and re.search(r"^\s*\{", text, re.MULTILINE)):
         return JSON_LINES
     return DELIMITED
 
 
-def _is_array(head: Head) -> bool:
-    text = head.text.lstrip()
-    if head.path.suffix == ".json" or re.match(r'\[\s*\{\s*"', text):
-        return True
-    return _is_json(text if head.whole else "") or _is_json(text.split("\n")[0])
-
-
-def _is_json(text: str) -> bool:
+def _parses(parse: Callable[[str], object], text: str) -> bool:
     try:
-        json.loads(text)
+        parse(text)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _is_document(text: str, whole: bool) -> bool:
-    """Return whether what begins with an object is one of many lines, or holds a table, rather than being a row."""
-    first, *rest = text.split("\n", 1)
-    try:
-        record = json.loads(first)
-    except (ValueError, RecursionError):
-        if first.strip() == "{":
-            return True
-        try:
-            json.JSONDecoder().raw_decode(text)
-        except (ValueError, RecursionError):
-            return False
-        return True
-    if "".join(rest).strip() or not whole or not isinstance(record, dict) or not record:
-        return False
+def _holds_table(record: dict[str, Any]) -> bool:
     values = list(record.values())
-    is_table = all(isinstance(value, dict) for value in values) or all(isinstance(value, list) for value in values)
-    return is_table or ("data" in record and isinstance(record["data"], list))
+    return bool(values) and (
+        all(isinstance(value, dict) for value in values)
+        or all(isinstance(value, list) for value in values)
+        or isinstance(record.get("data"), list)
+    )
 
 
 def require_kind(head: Head, kind: str, first: Path) -> None:
@@ -130,18 +122,22 @@ def dialect_of(
     csv.field_size_limit(_CSV_LIMIT)
     if kind_of(head) == JSON_LINES:
         return _of_json_lines(head)
-    text, skipped, delimiter = _without_sep_line(_whole_records(head))
-    if unlabelled and delimiter is None and holds_lines(text, head.path):
-        how = records.QUOTED if _are_lines_quoted(_with_marks(text, head), head.path) else records.LINES
+    text, skipped, delimiter = _whole_records(head), 0, None
+    if named := _SEP.match(text):
+        text, skipped, delimiter = text[named.end() :], 1, named[1]
+    is_line_a_text = head.path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in DELIMITERS)
+    if unlabelled and not named and is_line_a_text:
+        # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
+        marks = DELIMITERS if head.path.suffix.lower() in (".csv", ".tsv") else "\t"
+        how = records.QUOTED if is_quoted(_with_marks(text, head), "\t", marks) else records.LINES
         form = Form(head.encoding, how, "\t", skipped=skipped)
         rows = _rows(text, form, head)
         name = rows[0][1][0].strip()
         header, columns = name.lower() in {*TEXT_NAMES, *map(str.lower, names)}, ["text"]
     else:
-        is_named = delimiter is not None
         delimiter = delimiter or delimiter_of(text, head.path, names)
         # What is separated by commas is quoted as soon as there is a mark, and so is what a spreadsheet has written.
-        quoted = is_named or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
+        quoted = bool(named) or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
         form = Form(head.encoding, records.QUOTED if quoted else records.PLAIN, delimiter, skipped=skipped)
         if quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE):
             form = _spaced_if_better(form, text, head)
@@ -163,7 +159,12 @@ def dialect_of(
             )
     if header:
         columns = column_names(rows[0][1])
-        _require_ends_alike(rows, columns, head)
+        longer = [cells for _, cells in rows[1:] if len(cells) == len(columns) + 1 and not cells[-1].strip()]
+        if longer and len(longer) == len(rows) - 1:
+            raise DataError(
+                f"{head.path} row {rows[1][0]}: every row ends with a delimiter, and the row of names does not; remove "
+                "these, or add one to the names"
+            )
     require_different(columns, f"{head.path} row {rows[0][0]}")
     sample = [row for row in rows[header:] if len(row[1]) == len(columns)]
     if rows[header:] and not sample:
@@ -174,6 +175,25 @@ def dialect_of(
             "correct the first row"
         )
     return Dialect(form, columns, header, sample[:_SAMPLE])
+
+
+class BadWidth(BadRow):
+    """A row with more or fewer fields than there are columns."""
+
+
+def rows_below(lines: Iterator[Line], dialect: Dialect, source: str) -> Iterator[Cells | BadRow]:
+    """Yield the rows of a delimited file below its header, all of one width."""
+    header, columns = dialect.header, dialect.columns
+    for row in records.rows(lines, dialect.form, source):
+        if isinstance(row, BadRow):
+            yield row
+        elif header:
+            header = False
+        elif len(row[1]) == len(columns):
+            yield row
+        else:
+            reason = f"{len(row[1])} fields, expected {len(columns)} ({', '.join(columns[:6])})"
+            yield BadWidth(source, row[0], reason, dialect.form.delimiter.join(row[1]))
 
 
 def require_width(columns: int, source: object) -> None:
@@ -195,53 +215,28 @@ def column_names(header: list[str]) -> list[str]:
     return [cell.strip() or f"column {i + 1}" for i, cell in enumerate(header)]
 
 
-def _require_ends_alike(rows: list[tuple[int, list[str]]], columns: list[str], head: Head) -> None:
-    longer = [cells for _, cells in rows[1:] if len(cells) == len(columns) + 1 and not cells[-1].strip()]
-    if longer and len(longer) == len(rows) - 1:
-        raise DataError(
-            f"{head.path} row {rows[1][0]}: every row ends with a delimiter, and the row of names does not; remove "
-            "these, or add one to the names"
-        )
-
-
 def _of_json_lines(head: Head) -> Dialect:
     assert head.encoding is not None
     form = Form(head.encoding, records.JSON)
-    found = records.objects(lines_of(_as_file(head), records.LONGEST_JSON), str(head.path))
-    objects = list(_good(found, head))
+    end = len(head.text) if head.whole else head.text.rfind("\n") + 1
+    lines = lines_of(io.StringIO(head.text[:end], newline="\n"), records.LONGEST_JSON)
+    objects = list(_good(records.objects(lines, str(head.path)), head))
     columns = list(dict.fromkeys(key for _, record in objects for key in record))
     require_width(len(columns), head.path)
     sample = [(number, [record.get(name) for name in columns]) for number, record in objects[:_SAMPLE]]
     return Dialect(form, columns, False, sample)
 
 
-def _without_sep_line(text: str) -> tuple[str, int, str | None]:
-    """Return the text without a first line that names the delimiter, the lines left out, and the delimiter."""
-    found = _SEP.match(text)
-    return (text[found.end() :], 1, found[1]) if found else (text, 0, None)
-
-
 def _spaced_if_better(form: Form, text: str, head: Head) -> Form:
     """Return the form with spaces before quotation marks left out, where more rows have one width then."""
 
     def agreeing(tried: Form) -> int:
-        found = list(records.rows(_lines(text), tried, str(head.path)))
+        found = list(_rows_or_bad(text, tried, head))
         widths = Counter(len(row[1]) for row in found if not isinstance(row, BadRow))
         return max(widths.values(), default=0) - sum(isinstance(row, BadRow) for row in found)
 
-    spaced = replace(form, spaced=True, skipped=0)
-    return replace(form, spaced=True) if agreeing(spaced) >= agreeing(replace(form, skipped=0)) else form
-
-
-def holds_lines(text: str, path: Path) -> bool:
-    """Return whether each line is a text, rather than a row with more columns."""
-    return path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in DELIMITERS)
-
-
-def _are_lines_quoted(text: str, path: Path) -> bool:
-    """Return whether texts that are the only column are enclosed, where what a writer would enclose is in them."""
-    # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
-    return is_quoted(text, "\t", DELIMITERS if path.suffix.lower() in (".csv", ".tsv") else "\t")
+    spaced = replace(form, spaced=True)
+    return spaced if agreeing(spaced) >= agreeing(form) else form
 
 
 @dataclass(frozen=True)
@@ -250,7 +245,6 @@ class _Cut:
 
     Attributes:
         share: of the lines that have as many fields as the first.
-        left: whether another delimiter is left in the fields of the first line that divides the lines as evenly.
         prose: share of the fields behind the first that begin with a space.
         repeats: whether the values of some column come up again.
     """
@@ -326,9 +320,7 @@ def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     behind = [line[at + 1 : at + 2] for line in tried for at, mark in enumerate(line) if mark == delimiter]
     columns = list(zip(*even, strict=True))
     repeats = any(1 < len(set(column)) <= max(2, len(column) / 2) for column in columns)
-    return _Cut(
-        divided[0], len(even) / len(divided), sum(mark == " " for mark in behind) / max(1, len(behind)), repeats
-    )
+    return _Cut(divided[0], len(even) / len(divided), behind.count(" ") / max(1, len(behind)), repeats)
 
 
 def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
@@ -364,12 +356,6 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
     return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
 
 
-def _as_file(head: Head) -> io.StringIO:
-    """Return the whole lines of a beginning."""
-    end = len(head.text) if head.whole else head.text.rfind("\n") + 1
-    return io.StringIO(head.text[:end], newline="\n")
-
-
 def _with_marks(text: str, head: Head) -> str:
     """Return the beginning, or where it has no quotation mark, as much from the first line on that has one.
 
@@ -380,8 +366,8 @@ def _with_marks(text: str, head: Head) -> str:
     assert head.encoding is not None
     found: list[str] = []
     size = 0
-    with lines.opened(head.path, head.encoding, MAX_FIELD_CHARACTERS, None) as (_, coming):
-        for line in coming:
+    with records.opened(head.path, Form(head.encoding, records.PLAIN)) as (_, lines):
+        for line in lines:
             if not line.too_long and (found or '"' in line.text):
                 found.append(line.text)
                 size += len(line.text)
@@ -412,22 +398,22 @@ def _whole_records(head: Head) -> str:
         text = _up_to_whole_record(text)
     if not text.strip():
         assert head.encoding is not None
-        with lines.opened(head.path, head.encoding, MAX_FIELD_CHARACTERS, None) as (_, coming):
-            first = next(line for line in coming if line.text.strip())
+        with records.opened(head.path, Form(head.encoding, records.PLAIN)) as (_, lines):
+            first = next(line for line in lines if line.text.strip())
         raise DataError(
             f"{head.path} row {first.number}: {first.problem}; break the file into one example a line, or shorten it"
         )
     return text
 
 
-def _lines(text: str) -> Iterator[lines.Line]:
-    return lines_of(io.StringIO(text, newline="\n"), MAX_FIELD_CHARACTERS)
-
-
 def _rows(text: str, form: Form, head: Head) -> list[tuple[int, list[Any]]]:
     """Return the rows of a beginning, from which the line that names the delimiter is left out already."""
-    found = records.rows(_lines(text), replace(form, skipped=0), str(head.path))
-    return [(number + form.skipped, cells) for number, cells in _good(found, head)]
+    return [(number + form.skipped, cells) for number, cells in _good(_rows_or_bad(text, form, head), head)]
+
+
+def _rows_or_bad(text: str, form: Form, head: Head) -> Iterator[Cells | BadRow]:
+    lines = lines_of(io.StringIO(text, newline="\n"), MAX_FIELD_CHARACTERS)
+    return records.rows(lines, replace(form, skipped=0), str(head.path))
 
 
 def _good(found: Iterator[Any], head: Head) -> Iterator[Any]:

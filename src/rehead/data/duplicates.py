@@ -81,8 +81,7 @@ def near_groups(texts: list[str]) -> Index:
     left, right = suspected[pairs[:, 0]], suspected[pairs[:, 1]]
     graph = coo_array((np.ones(len(pairs)), (left, right)), shape=(len(different), len(different)))
     _, groups = connected_components(graph, directed=False)
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(int(groups[i]), len(numbers)) for i in of_form], dtype=np.int64)
+    return _by_first_appearance(groups[of_form])
 
 
 def look_alike(images: Sequence[ImageInput]) -> Index:
@@ -106,8 +105,13 @@ def look_alike(images: Sequence[ImageInput]) -> Index:
         graph = coo_array((np.ones(len(pairs[0]), dtype=np.uint8), pairs), shape=(len(hashes), len(hashes)))
         _, linked = connected_components(graph, directed=False)
         groups = np.unique(linked, return_index=True)[1][linked]  # each named by its first member
-    numbers: dict[int, int] = {}
-    return np.array([numbers.setdefault(int(group), len(numbers)) for group in groups], dtype=np.int64)
+    return _by_first_appearance(groups)
+
+
+def _by_first_appearance(groups: npt.NDArray[np.integer]) -> Index:
+    """Return the same groups, numbered from 0 in the order in which they come up."""
+    _, first, numbers = np.unique(groups, return_index=True, return_inverse=True)
+    return np.asarray(np.argsort(np.argsort(first))[numbers.reshape(-1)], dtype=np.int64)
 
 
 def with_near(*parts: Examples) -> list[Examples]:
@@ -147,9 +151,7 @@ def _share_a_band(forms: list[bytes]) -> npt.NDArray[np.bool_]:
         index.insert_matrix(matrix, start)
         matrices.append(matrix)
     # Each text finds itself, and has a duplicate only where it finds another.
-    return np.array(
-        [flag for matrix in matrices for flag in index.query_duplicate_flags_matrix(matrix)], dtype=np.bool_
-    )
+    return np.array([flag for each in matrices for flag in index.query_duplicate_flags_matrix(each)], dtype=np.bool_)
 
 
 def _hashed_shingles(form: bytes) -> npt.NDArray[np.uint64]:

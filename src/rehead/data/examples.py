@@ -1,9 +1,10 @@
-"""The dataclasses that carry data through a fit: a table as read, and labelled examples made from it."""
+"""Labelled examples, as a fit carries them, and how they are made from a table."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,15 +12,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.cells import Table
-from rehead.data.columns import require_column
+from rehead.data.columns import Table, require_column
 from rehead.data.images import ImageInput
-from rehead.data.label_cells import SEPARATOR, is_missing, label_lists, same_value
-from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
+from rehead.data.labels import (
+    SEPARATOR,
+    Labels,
+    class_counts,
+    is_missing,
+    is_multilabel,
+    label_lists,
+    of_class,
+    same_value,
+)
 from rehead.runtime.errors import DataError
 
 Index = npt.NDArray[np.int64]
 
+# The attributes of examples that are arrays with a row for each of them.
+_ARRAYS = ("labels", "lines", "groups", "times", "near")
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
 
@@ -76,36 +86,19 @@ class Examples:
 
     def take(self, index: Index) -> Examples:
         """Return the examples at the given positions, in that order."""
-        return Examples(
-            texts=[self.texts[i] for i in index],
-            labels=self.labels[index],
-            label_names=self.label_names,
-            lines=self.lines[index],
-            source=self.source,
-            groups=None if self.groups is None else self.groups[index],
-            times=None if self.times is None else self.times[index],
-            near=None if self.near is None else self.near[index],
-            images=None if self.images is None else [self.images[i] for i in index],
-        )
+        changes: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
+        changes = {name: None if array is None else array[index] for name, array in changes.items()}
+        images = None if self.images is None else [self.images[i] for i in index]
+        return replace(self, texts=[self.texts[i] for i in index], images=images, **changes)
 
     def followed_by(self, other: Examples) -> Examples:
         """Return these examples and then those of another part of the same fit."""
 
-        def joined(name: str) -> Any:
-            first, second = getattr(self, name), getattr(other, name)
-            return None if first is None or second is None else np.concatenate([first, second])
-
-        return Examples(
-            texts=[*self.texts, *other.texts],
-            labels=joined("labels"),
-            label_names=self.label_names,
-            lines=joined("lines"),
-            source=self.source,
-            groups=joined("groups"),
-            times=joined("times"),
-            near=joined("near"),
-            images=None if self.images is None or other.images is None else [*self.images, *other.images],
-        )
+        changes: dict[str, Any] = {name: (getattr(self, name), getattr(other, name)) for name in _ARRAYS}
+        for name, (first, second) in changes.items():
+            changes[name] = None if first is None or second is None else np.concatenate([first, second])
+        images = None if self.images is None or other.images is None else [*self.images, *other.images]
+        return replace(self, texts=[*self.texts, *other.texts], images=images, **changes)
 
 
 def named(labels: Any, label_names: tuple[str, ...]) -> str:
@@ -144,8 +137,7 @@ def from_table(
     texts: list[str] = []
     cells: list[str] = []
     lines: list[int] = []
-    columns = zip(table.column(text_column), table.column(label_column), table.lines, strict=True)
-    for text, label, line in columns:
+    for text, label, line in zip(table.column(text_column), table.column(label_column), table.lines, strict=True):
         if not (text and text.strip()):
             dropped.setdefault("no text", []).append(line)
         elif not (label and label.strip()):
@@ -233,8 +225,6 @@ def _as_time(cell: str | None, table: Table, line: int, column: str) -> float:
         try:
             moment = datetime.fromisoformat(text)
         except ValueError:
-            moment = None
-        if moment is None:
             raise DataError(
                 f"{table.source} row {line}: {text[:40]!r} in column {column!r} is not a time; write it as "
                 "2026-01-31, 2026-01-31T12:30 or a number"
@@ -280,3 +270,23 @@ def require_learnable(examples: Examples, least: int = 2) -> None:
                 f"{examples.source} row {line}: class {examples.label_names[label]!r} has one example, too few to "
                 "train and to test on; add examples, merge it into another class or drop the row"
             )
+
+
+# Texts that are looked at, the letters that each has at least, and the characters that are read of it.
+_SAMPLE, _LEAST_LETTERS, _CHARACTERS = 400, 20, 1000
+
+
+def languages_of(texts: Sequence[str], seed: int) -> dict[int, str]:
+    """Return the language of some of the texts by their row, as a code of two letters; none of what is too short."""
+    from py3langid.langid import classify
+
+    generator = np.random.default_rng(seed)
+    readable = [row for row, text in enumerate(texts) if sum(map(str.isalpha, text)) >= _LEAST_LETTERS]
+    sample = generator.permutation(readable)[:_SAMPLE].astype(int).tolist()
+    return {row: classify(texts[row][:_CHARACTERS])[0] for row in sample}
+
+
+def share_of_english(texts: Sequence[str], seed: int) -> float:
+    """Return the share of the texts that are English; 1 where none is long enough for a guess."""
+    languages = list(languages_of(texts, seed).values())
+    return languages.count("en") / len(languages) if languages else 1.0

@@ -20,8 +20,7 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from rehead.data import tables
-from rehead.data.cells import Table, as_text, named_classes, with_names
-from rehead.data.columns import require_column
+from rehead.data.columns import Table, require_column
 from rehead.data.images import FORMATS, ImageInput, shown
 from rehead.data.splits import part_named
 from rehead.runtime import progress
@@ -62,10 +61,6 @@ class ImageTable:
     image_column: str
     label_column: str
     images: list[ImageInput]
-
-    def image_at(self) -> dict[int, ImageInput]:
-        """Return the image of each line of the table."""
-        return dict(zip(self.table.lines, self.images, strict=True))
 
 
 # Images that come with scikit-learn, so that there is something to try without any file.
@@ -175,22 +170,13 @@ def read(
         if parts := parts_of(data):
             raise DataError(f"{data} has the parts {', '.join(parts)}; give one of them, such as {parts['train']}")
         path = _unwrapped(path)
-        if metadata := _metadata_of(path):
-            return _by_table(metadata, image_column or _FILE_NAME, None, label_column, known)
+        metadata = _metadata_of(path)
+        if metadata is None:
+            return _by_folder(data, _images_in(path))
+        path, image_column, known = metadata, image_column or _FILE_NAME, (None, known[1])
+    elif path.suffix.lower() == ".zip":
         return _by_folder(data, _images_in(path))
-    if path.suffix.lower() == ".zip":
-        return _by_folder(data, _images_in(path))
-    return _by_table(path, image_column, known[0], label_column, known)
-
-
-def _by_table(
-    path: Path,
-    image_column: str | None,
-    known_image: str | None,
-    label_column: str | None,
-    known: tuple[str | None, str | None],
-) -> ImageTable:
-    table, image_column, images = _from_table_or_parquet(path, image_column, known_image)
+    table, image_column, images = _from_table_or_parquet(path, image_column, known[0])
     require_column(table, label_column, "`label_column`")
     if label_column is None and known[1] in table.columns:
         label_column = known[1]
@@ -279,11 +265,9 @@ def _files_of(folder: Path) -> Files:
         visited.add(here.resolve())
         folders[:] = [each for each in folders if _is_ours(each)]
         found += [here / each for each in files if _is_ours(each) and each not in _METADATA]
-    found.sort()
-    named = [file for file in found if file.suffix.lower() in FORMATS]
-    others = [file for file in found if file.suffix.lower() not in FORMATS]
-    images = [file for file in named if file.is_file()]
-    return Files(images, [file for file in named if not file.exists()], others)
+    named = [file for file in sorted(found) if file.suffix.lower() in FORMATS]
+    others = [file for file in sorted(found) if file.suffix.lower() not in FORMATS]
+    return Files([file for file in named if file.is_file()], [file for file in named if not file.exists()], others)
 
 
 def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
@@ -295,14 +279,12 @@ def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
             names = [name for name in opened.namelist() if not name.endswith("/")]
     except (OSError, zipfile.BadZipFile) as error:
         raise DataError(f"{archive} is not a zip file ({error}); make it anew") from error
-    names = [
-        name for name in names if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(name).parts)
-    ]
-    images = sorted(name for name in names if PurePosixPath(name).suffix.lower() in FORMATS)
-    others = [name for name in names if PurePosixPath(name).suffix.lower() not in FORMATS]
-    tops = {PurePosixPath(name).parts[0] for name in images}
-    nested = len(tops) == 1 and all(len(PurePosixPath(name).parts) > 2 for name in images)
-    return [("/".join(PurePosixPath(name).parts[1:]) if nested else name, name) for name in images], others
+    paths = {name: PurePosixPath(name) for name in names}
+    ours = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in paths[name].parts)]
+    images = sorted(name for name in ours if paths[name].suffix.lower() in FORMATS)
+    others = [name for name in ours if paths[name].suffix.lower() not in FORMATS]
+    nested = len({paths[name].parts[0] for name in images}) == 1 and all(len(paths[name].parts) > 2 for name in images)
+    return [("/".join(paths[name].parts[1:]) if nested else name, name) for name in images], others
 
 
 def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
@@ -385,14 +367,8 @@ def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, lis
     for number, cell in enumerate(content.column(image_column).to_pylist(), start=1):
         data, name = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
         images.append(ImageInput(shown(name or f"row {number}"), content=data or b""))
-    classes = named_classes(content.schema.metadata)
-    columns = [
-        [
-            as_text(with_names(cell, classes[name]) if name in classes else cell)
-            for cell in content.column(name).to_pylist()
-        ]
-        for name in others
-    ]
+    classes = tables.named_classes(content.schema.metadata)
+    columns = [tables.as_texts(content.column(name), classes.get(name)) for name in others]
     rows = [[image.name, *cells] for image, *cells in zip(images, *columns, strict=True)]
     table = Table(str(path), [image_column, *others], rows, list(range(1, len(rows) + 1)))
     return table, image_column, images
@@ -456,12 +432,8 @@ def _read_table(path: Path, names: Sequence[str] = ()) -> Table:
     first, rest = table.rows[0], table.rows[1:]
     if table.header or not rest:
         return table
-    above = any(
-        Path(cell or "").suffix.lower() not in FORMATS and _names_images([row[i] for row in rest])
-        for i, cell in enumerate(first)
-    )
-    header = [cell or "" for cell in first]
-    return Table(table.source, header, rest, table.lines[1:]) if above else table
+    above = any(not _names_images([cell]) and _names_images([row[i] for row in rest]) for i, cell in enumerate(first))
+    return Table(table.source, [cell or "" for cell in first], rest, table.lines[1:]) if above else table
 
 
 def _names_images(cells: list[str | None]) -> bool:

@@ -244,9 +244,8 @@ def _top_of(largest: float, mode: str) -> float:
 
 def _small_copies(image: Image.Image) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.float32]]:
     """Return where it grows brighter to the right, 256 bits (Krawetz's dHash, on a finer grid); its shades."""
-    small = np.asarray(image.convert("L").resize((_HASHED_SIDE + 1, _HASHED_SIDE), Image.Resampling.BILINEAR)).astype(
-        int
-    )
+    size = (_HASHED_SIDE + 1, _HASHED_SIDE)
+    small = np.asarray(image.convert("L").resize(size, Image.Resampling.BILINEAR)).astype(int)
     bits = np.packbits((small[:, 1:] > small[:, :-1]).ravel())
     shades = small.astype(np.float32).ravel()
     shades -= shades.mean()

@@ -11,17 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data import image_folders, samples
-from rehead.data.audit import audit
-from rehead.data.cells import Table
+from rehead.data.audit import Finding, audit
 from rehead.data.columns import infer_columns, known_column, require_column
-from rehead.data.documents import saved_parts
 from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
-from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
-from rehead.data.findings import Finding
+from rehead.data.examples import Dropped, Examples, Index, from_table, require_learnable, with_groups_and_times
 from rehead.data.images import warn_of_unusable
-from rehead.data.label_cells import SEPARATOR, separator_of
-from rehead.data.labels import strata
+from rehead.data.labels import SEPARATOR, separator_of, strata
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, part_named, stratified
+from rehead.data.tables import saved_parts
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -104,13 +101,7 @@ class DataSplits:
 
 @dataclass(frozen=True)
 class AuditedData:
-    """All examples as they were read, duplicates included, and what is to be said of them.
-
-    Attributes:
-        validation, test: None where there is none.
-        columns, rows_read, dropped: see `DataSplits`.
-        findings: of the audit.
-    """
+    """All examples as they were read, duplicates included, and what is to be said of them; see `DataSplits`."""
 
     pool: Examples
     validation: Examples | None
@@ -156,7 +147,7 @@ def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
 
 
 def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits:
-    """Read all config, audits them, drops duplicates and divides.
+    """Read all sources, audit them, drop duplicates and divide.
 
     A text of the training part is never in a validation part, and not in a test part that is divided off
     here; nor is one that is nearly the same, unless the split is by time. A test set of its own is measured as it
@@ -190,34 +181,25 @@ def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits
         )
     in_training = seen_before(test.inputs, fingerprints([*train.inputs, *validation.inputs]))
     near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
-    return DataSplits(
-        pool,
-        train,
-        validation,
-        test,
-        material.columns,
-        material.rows_read,
-        dropped,
-        in_training,
-        near_training,
-        material.findings,
-        how,
-    )
+    columns, rows_read, findings = material.columns, material.rows_read, material.findings
+    parts = (pool, train, validation, test)
+    return DataSplits(*parts, columns, rows_read, dropped, in_training, near_training, findings, how)
 
 
 def _too_few(pool: Examples) -> str:
     """Return what there is too little of to be divided, and the cure."""
-    n_groups = len(np.unique(near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)))
-    if n_groups < len(pool):
-        kept = "of near duplicates" if pool.groups is None else "of `group_column` and near duplicates"
-        return (
-            f"{n_groups} groups {kept} are too few to divide into training, validation and test without parting one; "
-            + ("give more different texts" if pool.groups is None else "leave `group_column` out, or give more groups")
-        )
-    return (
-        f"{len(pool)} different {pool.what} are too few to divide into training, validation and test; "
-        "give 10 or more a class"
-    )
+    cures = ("of near duplicates", "give more different texts")
+    if pool.groups is not None:
+        cures = ("of `group_column` and near duplicates", "leave `group_column` out, or give more groups")
+    few = "are too few to divide into training, validation and test"
+    if (n_groups := len(np.unique(_together(pool)))) < len(pool):
+        return f"{n_groups} groups {cures[0]} {few} without parting one; {cures[1]}"
+    return f"{len(pool)} different {pool.what} {few}; give 10 or more a class"
+
+
+def _together(pool: Examples) -> Index:
+    """Return (n,) groups that must not be parted: near duplicates, and what the user wants together."""
+    return near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)
 
 
 def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]:
@@ -226,12 +208,9 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
         if not len(split.train):
             raise DataError(f"{pool.source}: too many rows have the same time to divide by it; leave `time_column` out")
         return split, "by time, the newest for the test"
-    near = near_of(pool)
-    groups = near if pool.groups is None else joined(near, pool.groups)
-    how = f"stratified at random with seed {seed}, texts that are nearly the same kept together"
-    return stratified(strata(pool.labels), seed, fractions, groups), how + (
-        " and groups too" if pool.groups is not None else ""
-    )
+    groups_too = "" if pool.groups is None else " and groups too"
+    how = f"stratified at random with seed {seed}, texts that are nearly the same kept together{groups_too}"
+    return stratified(strata(pool.labels), seed, fractions, _together(pool)), how
 
 
 def read_examples(
@@ -246,7 +225,12 @@ def read_examples(
         return _read_images(data, config, label_names, known)
     asked = (config.text_column, config.label_column, config.group_column, config.time_column)
     table = samples.read_any(data, names=[name for name in (*asked, *known[:2]) if name])
-    text, label = _columns_of(table, config, known)
+    # Columns that are named, else those that are known, else those found.
+    require_column(table, config.text_column, "`text_column`")
+    require_column(table, config.label_column, "`label_column`")
+    text = config.text_column or known_column(table, known.text, "`text_column`")
+    label = config.label_column or known_column(table, known.label, "`label_column`")
+    text, label = infer_columns(table, text, label)
     separator = known.separator
     if label_names is None:
         asked_separator = config.label_separator
@@ -257,15 +241,6 @@ def read_examples(
     if data == config.data:
         examples = with_groups_and_times(examples, table, config.group_column, config.time_column)
     return examples, dropped, Columns(text, label, separator), len(table.rows)
-
-
-def _columns_of(table: Table, config: DataConfig, known: Columns) -> tuple[str, str]:
-    """Return the columns of texts and labels: those that are named, else those that are known, else those found."""
-    require_column(table, config.text_column, "`text_column`")
-    require_column(table, config.label_column, "`label_column`")
-    text = config.text_column or known_column(table, known.text, "`text_column`")
-    label = config.label_column or known_column(table, known.label, "`label_column`")
-    return infer_columns(table, text, label)
 
 
 def _read_images(
@@ -280,7 +255,7 @@ def _read_images(
     examples, dropped = from_table(table, gallery.image_column, gallery.label_column, label_names)
     if data == config.data:
         examples = with_groups_and_times(examples, table, config.group_column, config.time_column)
-    at = gallery.image_at()
+    at = dict(zip(table.lines, gallery.images, strict=True))
     examples = replace(examples, images=[at[line] for line in examples.lines.tolist()])
     usable = np.array(warn_of_unusable(examples.images or [], "it is not used"), dtype=np.int64)
     if unusable := np.delete(examples.lines, usable).tolist():

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rehead.data import image_folders, tables
-from rehead.data.cells import Table
+from rehead.data.columns import Table
 from rehead.runtime.downloads import Package, fetch
 from rehead.runtime.errors import DataError
 

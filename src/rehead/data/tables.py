@@ -1,25 +1,47 @@
-"""Reads a table from a file: CSV, TSV and their kin, JSON Lines, Parquet, and what `rehead.data.documents` reads.
+"""Tables in files: CSV, TSV and their kin, JSON, JSON Lines, Parquet, Arrow, Excel workbooks, saved data sets.
 
-The kind is found out from the content, not from the file's name. What stands in the file is what is read: a
-quotation mark in a file that does not use quoting is text, and no row is skipped.
+The kind is found out from the content, not from the file's name. What stands in the file is what is read: a quotation
+mark in a file that does not use quoting is text, and no row is skipped. Predictions are written to the plainer kinds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any
 
-from rehead.data import dialects, documents, lines, records
-from rehead.data.cells import Table, as_text
-from rehead.data.dialects import DELIMITED, JSON_LINES, Dialect
-from rehead.data.lines import Head, read_head
-from rehead.data.records import BadRow
-from rehead.runtime.errors import DataError
+from rehead.data import dialects, records
+from rehead.data.columns import LABEL_NAMES, SURROGATE, TEXT_NAMES, Table, as_text, header_of
+from rehead.data.dialects import (
+    ARROW,
+    DELIMITED,
+    JSON,
+    JSON_LINES,
+    PARQUET,
+    WORKBOOK,
+    Dialect,
+    column_names,
+    require_different,
+    require_width,
+)
+from rehead.data.records import BadRow, Head
+from rehead.runtime import files, progress
+from rehead.runtime.errors import DataError, first_line
 
-_Found = TypeVar("_Found")
-# What the names of files with tables end with.
+if TYPE_CHECKING:
+    import pyarrow
+
+# What the names of files with tables end with; and those that tables are written to.
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".gz", ".bz2", ".xz", ".xlsx", ".arrow", ".feather")
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+# Bytes of a file that is read as a whole, unpacked, and of what becomes of it in memory; and cells of its table.
+MAX_BYTES, MAX_CELLS = 2 * 2**30, 50_000_000
+# Rows of an Arrow table that are looked at together.
+_ROWS_AT_A_TIME = 512
 
 
 def is_named_as_table(name: str) -> bool:
@@ -35,57 +57,392 @@ def read(path: Path, *, unlabelled: bool = False, names: Collection[str] = ()) -
         names: of columns that are looked for; a first row with one of them is a header.
 
     Raises:
-        DataError: the file is missing, empty, not a table, or malformed (with the row).
+        DataError: the file is missing, empty, not a table, too large, or malformed (with the row).
     """
-    if path.is_dir() and documents.is_saved_data_set(path):
-        return documents.read_saved_data_set(path)
-    head = read_head(path)
+    if path.is_dir() and is_saved_data_set(path):
+        return _read_saved_data_set(path)
+    head = records.read_head(path)
     if head.is_empty:
         raise DataError(f"{path} is empty; give a file with one example a row")
     kind = dialects.kind_of(head)
     if kind not in (DELIMITED, JSON_LINES):
-        return documents.read(path, kind, names)
+        return _read_document(path, kind, names)
     dialect = dialects.dialect_of(head, unlabelled=unlabelled, names=names)
     return _read_objects(head, dialect) if kind == JSON_LINES else _read_rows(head, dialect)
 
 
 def _read_objects(head: Head, dialect: Dialect) -> Table:
     numbers, objects = [], []
-    with lines.opened(head.path, dialect.form.encoding, dialect.form.longest_line, "\n") as (_, coming):
-        for found in records.objects(coming, str(head.path)):
-            number, record = _whole(found, head.path, "correct or remove it")
-            numbers.append(number)
-            objects.append(record)
+    with records.opened(head.path, dialect.form) as (_, lines):
+        for found in records.objects(lines, str(head.path)):
+            if isinstance(found, BadRow):
+                raise DataError(f"{head.path} row {found.number}: {found.reason}; correct or remove it")
+            numbers.append(found[0])
+            objects.append(found[1])
+    require_width(len({key for record in objects for key in record}), head.path)
+    return _of_objects(objects, numbers, head.path)
+
+
+def _of_objects(objects: list[dict[str, Any]], numbers: list[int], path: Path) -> Table:
     columns = list(dict.fromkeys(key for record in objects for key in record))
-    dialects.require_width(len(columns), head.path)
     rows = [[as_text(record.get(name)) for name in columns] for record in objects]
-    return Table(str(head.path), columns, rows, numbers)
+    return Table(str(path), columns, rows, numbers)
 
 
 def _read_rows(head: Head, dialect: Dialect) -> Table:
-    path, columns = head.path, dialect.columns
     rows: list[list[str | None]] = []
     numbers: list[int] = []
-    header = dialect.header
-    with lines.opened(path, dialect.form.encoding, dialect.form.longest_line, None) as (_, coming):
-        for found in records.rows(coming, dialect.form, str(path)):
-            number, cells = _whole(found, path, "correct that row")
-            if header:
-                header = False
-                continue
-            if len(cells) != len(columns):
-                raise DataError(
-                    f"{path} row {number}: {len(cells)} fields, expected {len(columns)} ({', '.join(columns[:6])}); "
-                    "put quotation marks around a text that holds the delimiter or a line break"
-                )
-            rows.append([*cells])
-            numbers.append(number)
+    with records.opened(head.path, dialect.form) as (_, lines):
+        for found in dialects.rows_below(lines, dialect, str(head.path)):
+            if isinstance(found, BadRow):
+                quote = "put quotation marks around a text that holds the delimiter or a line break"
+                cure = quote if isinstance(found, dialects.BadWidth) else "correct that row"
+                raise DataError(f"{head.path} row {found.number}: {found.reason}; {cure}")
+            numbers.append(found[0])
+            rows.append([*found[1]])
     if not rows:
-        raise DataError(f"{path} has a header line and no rows; give one example a row")
-    return Table(str(path), columns, rows, numbers, dialect.header)
+        raise DataError(f"{head.path} has a header line and no rows; give one example a row")
+    return Table(str(head.path), dialect.columns, rows, numbers, dialect.header)
 
 
-def _whole(found: _Found | BadRow, path: Path, cure: str) -> _Found:
-    if isinstance(found, BadRow):
-        raise DataError(f"{path} row {found.number}: {found.reason}; {cure}")
-    return found
+# Files that are read as a whole: their sizes are bounded before anything is made of them
+
+
+def _read_document(path: Path, kind: str, names: Collection[str] = ()) -> Table:
+    """Read a file of a kind that is not read line by line."""
+    if kind == JSON:
+        table = _read_json(path)
+    elif kind == WORKBOOK:
+        table = _read_workbook(path, names)
+    else:
+        table = _read_arrow(path, kind)
+    if not table.rows:
+        raise DataError(f"{path} has no rows; give a file with one example a row")
+    for row, number in zip(table.rows, table.lines, strict=True):
+        for name, cell in zip(table.columns, row, strict=True):
+            if cell and (problem := records.problem_of_length(name, len(cell))):
+                raise DataError(f"{path} row {number}: {problem}; split or shorten the text")
+            if cell and not cell.isascii() and SURROGATE.search(cell):
+                raise DataError(f"{path} row {number}: column {name!r} holds half a surrogate pair; remove it")
+    return table
+
+
+def _content(path: Path) -> bytes:
+    """Return all of a file's bytes, unpacked."""
+    with records.unpacked(path) as (_, file):
+        content = file.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise DataError(f"{path} has more than {MAX_BYTES / 2**30:.0f} GiB; write it as JSON Lines, CSV or Parquet")
+    return content
+
+
+def _require_cells(n: int, path: Path) -> None:
+    """Raise DataError where a table would have too many cells."""
+    if n > MAX_CELLS:
+        raise DataError(f"{path} holds {n:,} cells or more, the limit is {MAX_CELLS:,}; leave rows or columns out")
+
+
+# Parquet and Arrow
+
+
+def _read_arrow(path: Path, kind: str) -> Table:
+    import pyarrow
+
+    try:
+        if kind == ARROW:
+            return _of_batches(_arrow_batches(_content(path)), path)
+        # Through an open file: pyarrow takes a path with a colon in it for an address.
+        with path.open("rb") if kind == PARQUET else io.BytesIO(_content(path)) as file:
+            return _of_batches(_parquet_batches(file, path), path)
+    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        what = ARROW if kind == ARROW else "Parquet"
+        raise DataError(f"{path} is not a readable {what} file ({first_line(error)}); write it again") from error
+
+
+def _parquet_batches(file: Any, path: Path) -> Iterable[pyarrow.RecordBatch]:
+    import pyarrow
+    import pyarrow.parquet
+
+    opened = pyarrow.parquet.ParquetFile(file)
+    _require_cells(opened.metadata.num_rows * max(1, opened.metadata.num_columns), path)
+    yield pyarrow.RecordBatch.from_pylist([], schema=opened.schema_arrow)
+    yield from opened.iter_batches(batch_size=_ROWS_AT_A_TIME)
+
+
+def _arrow_batches(content: bytes) -> Iterable[pyarrow.RecordBatch]:
+    import pyarrow
+
+    is_file = content.startswith(b"ARROW1")
+    opened = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(pyarrow.BufferReader(content))
+    yield pyarrow.RecordBatch.from_pylist([], schema=opened.schema)
+    yield from map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
+
+
+def _of_batches(batches: Iterable[pyarrow.RecordBatch], path: Path) -> Table:
+    """Make a table of batches, the first of which has no rows; ids of classes become their names."""
+    rows: list[list[str | None]] = []
+    columns: list[str] = []
+    names: dict[str, list[str]] = {}
+    size = 0
+    for batch in batches:
+        if not columns:
+            columns, names = list(batch.schema.names), named_classes(batch.schema.metadata)
+            require_different(columns, str(path))
+        size += batch.nbytes
+        if size > MAX_BYTES or (len(rows) + batch.num_rows) * len(columns) > MAX_CELLS:
+            limit = f"{MAX_BYTES / 2**30:.0f} GiB or {MAX_CELLS:,} cells"
+            raise DataError(f"{path} unpacks to more than {limit}; leave rows or columns out")
+        batch.validate(full=True)
+        cells = [as_texts(column, names.get(name)) for name, column in zip(columns, batch.columns, strict=True)]
+        rows += map(list, zip(*cells, strict=True))
+    return Table(str(path), columns, rows, list(range(1, len(rows) + 1)))
+
+
+def named_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
+    """Return the names of the classes of each column, as the datasets library keeps them in a schema."""
+    try:
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
+    except (KeyError, TypeError, ValueError):
+        return {}
+    found = {column: _names_in(feature) for column, feature in features.items()}
+    return {column: names for column, names in found.items() if names}
+
+
+def _names_in(feature: Any) -> list[str]:
+    """Return the names of a feature's classes, or of those in its lists; none of any other."""
+    if isinstance(feature, list):
+        return _names_in(feature[0]) if feature else []
+    if not isinstance(feature, dict):
+        return []
+    if feature.get("_type") == "ClassLabel":
+        return [str(name) for name in feature.get("names") or []]
+    return _names_in(feature.get("feature"))
+
+
+def as_texts(column: Any, names: list[str] | None) -> list[str | None]:
+    """Return the cells of an Arrow column as text; ids of classes with these names become the names."""
+    return [as_text(cell if names is None else _with_names(cell, names)) for cell in column.to_pylist()]
+
+
+def _with_names(cell: object, names: list[str]) -> object:
+    """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
+    if isinstance(cell, list):
+        return [_with_names(each, names) for each in cell]
+    if isinstance(cell, int) and cell < 0:
+        return None
+    return names[cell] if isinstance(cell, int) and cell < len(names) else cell
+
+
+# Folders that the datasets library of Hugging Face writes with save_to_disk
+
+_PARTS_FILE, _STATE_FILE = "dataset_dict.json", "state.json"
+
+
+def is_saved_data_set(folder: Path) -> bool:
+    """Return whether a folder holds one saved data set, rather than a dictionary of them."""
+    return (folder / _STATE_FILE).is_file()
+
+
+def saved_parts(folder: Path) -> list[str]:
+    """Return the names of the data sets in a saved dictionary of them; none if it is no such folder."""
+    try:
+        parts = json.loads((folder / _PARTS_FILE).read_text(encoding="utf-8"))["splits"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [part for part in map(str, parts) if "/" not in part and is_saved_data_set(folder / part)]
+
+
+def _read_saved_data_set(folder: Path) -> Table:
+    """Read the Arrow files that a saved data set names.
+
+    Raises:
+        DataError: it is damaged or too large.
+    """
+    try:
+        listed = json.loads((folder / _STATE_FILE).read_text(encoding="utf-8"))["_data_files"]
+        paths = [folder / Path(file["filename"]).name for file in listed]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{folder} is a saved data set whose {_STATE_FILE} cannot be read; save it again") from error
+    tables = [_read_document(path, ARROW) for path in paths]
+    if not tables:
+        raise DataError(f"{folder} has no rows; give a data set with one example a row")
+    rows = [row for table in tables for row in table.rows]
+    return Table(str(folder), tables[0].columns, rows, list(range(1, len(rows) + 1)))
+
+
+# JSON
+
+_SHAPES = "write it as JSON Lines, one object a line, such as pandas' to_json(orient='records', lines=True)"
+
+
+def _read_json(path: Path) -> Table:
+    """Read an array of objects, objects one behind the other, or one of the shapes that pandas writes."""
+    text = records.decode(_content(path), path).lstrip()
+    decoder = json.JSONDecoder(parse_constant=records.CONSTANTS.get)
+    values, lines, at, line = [], [], 0, 1
+    while at < len(text):
+        try:
+            value, end = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path} row {line}: not JSON ({first_line(error)}); correct it") from None
+        values.append(value)
+        lines.append(line)
+        following = len(text) - len(text[end:].lstrip(" \t\r\n"))
+        line += text.count("\n", at, following)
+        at = following
+    if len(values) == 1:
+        found = _records_of(values[0], path)
+        return _of_records(found, list(range(1, len(found) + 1)), path)
+    return _of_records(values, lines, path)
+
+
+def _of_records(found: list[Any], lines: list[int], path: Path) -> Table:
+    for number, record in zip(lines, found, strict=True):
+        if not isinstance(record, dict):
+            raise DataError(f"{path} row {number}: not a JSON object but {as_text(record)!s:.40}; {_SHAPES}")
+    _require_cells(len({key for record in found for key in record}) * len(found), path)
+    return _of_objects(found, lines, path)
+
+
+def _records_of(document: Any, path: Path) -> list[Any]:
+    """Return the rows of a document as objects, whichever shape it has."""
+    if isinstance(document, list):
+        return document
+    columns, data = document.get("columns"), document.get("data")
+    if isinstance(columns, list) and isinstance(data, list):  # orient="split"
+        names = [str(name) for name in columns]
+        for number, row in enumerate(data, start=1):
+            if not isinstance(row, list) or len(row) != len(names):
+                raise DataError(f"{path} row {number}: not {len(names)} values ({', '.join(names)}); correct it")
+        return [dict(zip(names, row, strict=True)) for row in data]
+    values = list(document.values())
+    if isinstance(document.get("schema"), dict) and isinstance(data, list):  # orient="table"
+        return [{key: value for key, value in row.items() if key != "index"} for row in data if isinstance(row, dict)]
+    if len(values) == 1 and isinstance(values[0], list) and all(isinstance(each, dict) for each in values[0]):
+        return values[0]
+    if values and all(isinstance(value, list) for value in values):  # DataFrame.to_dict("list")
+        if len(set(map(len, values))) > 1:
+            raise DataError(f"{path}: its columns {', '.join(document)} have different lengths; {_SHAPES}")
+        return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
+    if values and all(isinstance(value, dict) for value in values):
+        return values if _is_by_row(document) else _by_column(document, path)
+    if values and not any(isinstance(value, dict | list) for value in values):
+        return [document]
+    keys = ", ".join(map(str, document))
+    raise DataError(f"{path} is one JSON object with {keys[:100]}, not a table; {_SHAPES}")
+
+
+def _is_by_row(document: dict[str, dict[str, Any]]) -> bool:
+    """Return whether the keys of an object of objects are those of rows (orient="index"), and not names of columns."""
+    known = {*TEXT_NAMES, *LABEL_NAMES}
+    outer, inner = list(document), list(next(iter(document.values())))
+    if any(key.lower() in known for key in outer) or all(key.isdigit() for key in inner):
+        return False
+    return any(key.lower() in known for key in inner) or all(key.isdigit() for key in outer) or len(outer) > len(inner)
+
+
+def _by_column(document: dict[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    keys = dict.fromkeys(key for column in document.values() for key in column)
+    _require_cells(len(keys) * len(document), path)
+    return [{name: column.get(key) for name, column in document.items()} for key in keys]
+
+
+# Excel
+
+
+def _read_workbook(path: Path, names: Collection[str]) -> Table:
+    """Read the first sheet of a workbook that holds anything."""
+    try:
+        import openpyxl
+    except ImportError:
+        cure = "pip install 'rehead[excel]' to read it, or save it as CSV"
+        raise DataError(f"{path} is an Excel workbook; {cure}") from None
+    content = io.BytesIO(_content(path))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+                raise DataError(f"{path} unpacks to more than {MAX_BYTES / 2**30:.0f} GiB; save it as CSV")
+            if "xl/workbook.xml" not in archive.namelist():
+                raise DataError(f"{path} is an office document and no Excel workbook; save the table as CSV")
+        book = openpyxl.load_workbook(content, read_only=True, data_only=True)
+        sheets = {sheet.title: rows for sheet in book.worksheets if (rows := _rows_of(sheet, path))}
+        book.close()
+    except DataError:
+        raise
+    except Exception as error:  # openpyxl raises whatever its parsers do
+        raise DataError(f"{path} is not a readable workbook ({first_line(error)}); save it again or as CSV") from error
+    if not sheets:
+        return Table(str(path), [], [], [])
+    title, rows = next(iter(sheets.items()))
+    if len(sheets) > 1:
+        others = ", ".join(list(sheets)[1:6])
+        progress.warn(f"{path}: sheet {title!r} is read, and {others} are not; save another one as CSV to use it")
+    cells = [[cell or "" for cell in row] for _, row in rows]
+    header, _ = header_of(cells, unlabelled=False, names=names)
+    columns = column_names(cells[0]) if header else [f"column {i + 1}" for i in range(len(cells[0]))]
+    require_different(columns, f"{path} row {rows[0][0]}")
+    below = rows[header:]
+    return Table(str(path), columns, [row for _, row in below], [number for number, _ in below], header)
+
+
+def _rows_of(sheet: Any, path: Path) -> list[tuple[int, list[str | None]]]:
+    """Return the rows of a sheet that hold anything, all as wide as the widest."""
+    rows: list[tuple[int, list[str | None]]] = []
+    cells = 0
+    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
+        row = [as_text(value) for value in values]
+        while row and not (row[-1] or "").strip():
+            row.pop()
+        cells += len(values)
+        _require_cells(cells, path)
+        if row:
+            rows.append((number, row))
+    width = max((len(row) for _, row in rows), default=0)
+    _require_cells(width * len(rows), path)
+    return [(number, [*row, *[None] * (width - len(row))]) for number, row in rows]
+
+
+# Tables of predictions
+
+
+def require_writable(path: Path) -> None:
+    """Check, before any work is done, that `write` can write there.
+
+    Raises:
+        DataError: the format is unknown or the folder is missing.
+    """
+    if path.suffix not in FORMATS:
+        raise DataError(f"{path}: tables are written as {', '.join(FORMATS)}; give a file name that ends so")
+    if not path.parent.is_dir():
+        raise DataError(f"{path}: the folder {path.parent} does not exist; make it or give another")
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows that all have the same keys, whole or not at all.
+
+    Raises:
+        DataError: the file cannot be written.
+    """
+    require_writable(path)
+    try:
+        files.write_file(path, _encode(path.suffix, rows))
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror or error}); give another file with -o") from error
+
+
+def _encode(suffix: str, rows: list[dict[str, Any]]) -> bytes:
+    if suffix == ".jsonl":
+        return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+    if suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        sink = pyarrow.BufferOutputStream()
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
+        content: bytes = sink.getvalue().to_pybytes()
+        return content
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()

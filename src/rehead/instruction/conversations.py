@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rehead.data.lines import decode
+from rehead.data.records import decode
 from rehead.runtime.errors import DataError, first_line
 
 USER, ASSISTANT = "user", "assistant"

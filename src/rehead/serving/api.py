@@ -23,8 +23,8 @@ from starlette.requests import ClientDisconnect
 from rehead.analysis.explanation import contributions
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.batch.answers import answers_of
+from rehead.data.columns import SURROGATE
 from rehead.data.images import ImageInput, looked_at
-from rehead.data.lines import SURROGATE
 from rehead.runtime.errors import RheadError
 from rehead.serving import logs, wire
 from rehead.serving.batching import FromThread

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.examples import Examples, Index
+from rehead.data.examples import Examples, Index, share_of_english
 from rehead.data.labels import strata
-from rehead.data.languages import share_of_english
 from rehead.data.splits import stratified
 from rehead.models import loading
 from rehead.models.heads import build

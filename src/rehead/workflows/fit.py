@@ -15,7 +15,7 @@ import numpy as np
 from rehead.analysis.label_study import study_training
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
-from rehead.data.findings import in_order
+from rehead.data.audit import in_order
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from rehead.data.audit import cut_off
+from rehead.data.audit import Finding, cut_off
 from rehead.data.examples import Dropped
-from rehead.data.findings import Finding
 from rehead.data.preparation import DataSplits
 from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT

@@ -9,8 +9,8 @@ from typing import Any
 
 from rehead.analysis.label_study import LabelStudy
 from rehead.classifier import Classifier
+from rehead.data.audit import Finding
 from rehead.data.examples import Dropped, Examples
-from rehead.data.findings import Finding
 from rehead.data.preparation import Columns, DataSplits
 from rehead.evaluation import likelihood
 from rehead.evaluation.evaluation import CalibrationEffect, Evaluation

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rehead.batch import sources
-from rehead.data import documents, packing, tables
+from rehead.data import records, tables
 from rehead.data.examples import from_table
 from rehead.data.preparation import DataConfig, with_own_parts
 from rehead.runtime.errors import DataError
@@ -69,7 +69,7 @@ def test_packed_parquet_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", PACKED)
 def test_what_unpacks_to_too_much_is_refused(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "MAX_UNPACKED_BYTES", 20)
+    monkeypatch.setattr(records, "MAX_UNPACKED_BYTES", 20)
     with pytest.raises(DataError, match="unpacks to more than"):
         tables.read(write(tmp_path, PACKED[name], name))
 
@@ -216,7 +216,7 @@ def test_spaces_before_quotation_marks_are_no_text(tmp_path: Path) -> None:
 
 
 def test_sizes_are_bounded_before_anything_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(documents, "MAX_CELLS", 100)
+    monkeypatch.setattr(tables, "MAX_CELLS", 100)
     pq.write_table(pa.table({"text": ["x"] * 60, "label": ["y"] * 60}), tmp_path / "rows.parquet")
     (tmp_path / "wide.json").write_text(json.dumps({f"c{i}": {"0": "x", "1": "y"} for i in range(60)}))
     for name in ("rows.parquet", "wide.json"):
