@@ -34,6 +34,7 @@ def a_terminal(monkeypatch: pytest.MonkeyPatch, *, shown: bool = True) -> Iterat
 
 
 def test_library_logs_warnings_and_messages_only_where_asked(caplog: pytest.LogCaptureFixture) -> None:
+    progress.show(False)  # whatever ran before in this process
     progress.say("training")
     progress.warn("3 rows not used")
     assert caplog.record_tuples == [("rehead", logging.WARNING, "3 rows not used")]
