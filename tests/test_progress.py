@@ -64,6 +64,18 @@ def test_shown_lines_come_once_and_stop(capsys: pytest.CaptureFixture[str]) -> N
     ]
 
 
+def test_shown_lines_are_not_said_again_by_a_handler_of_another_library(capsys: pytest.CaptureFixture[str]) -> None:
+    handler = logging.StreamHandler()
+    logging.getLogger().addHandler(handler)
+    try:
+        progress.show(True)
+        progress.warn("3 rows not used")
+    finally:
+        progress.show(False)
+        logging.getLogger().removeHandler(handler)
+    assert capsys.readouterr().err == "warning: 3 rows not used\n"
+
+
 def test_no_bar_is_drawn_where_stderr_is_no_terminal(shown: None, capsys: pytest.CaptureFixture[str]) -> None:
     with progress.bar("trunk pass", 2) as advance:
         advance(2)

@@ -44,6 +44,8 @@ def show(on: bool, words: Callable[[str], str] = str) -> None:
     if on:
         _logger.addHandler(_shown)
     _logger.setLevel(logging.INFO if on else logging.NOTSET)
+    # Some libraries give the root logger a handler when they first log, which would say each line again.
+    _logger.propagate = not on
 
 
 class _ShownOnStderr(logging.Handler):
