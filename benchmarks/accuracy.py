@@ -188,7 +188,7 @@ def _measured(
         "versions": {package: version(package) for package in PACKAGES},
     }
     try:
-        files = _files(name, folder, options.texts)
+        files = files_of(name, folder, options.texts)
         train, validation, test = (files[each] for each in ("train", "validation", "test"))
         if which["shots"]:
             train, validation = _drawn(files, which["shots"], which["seed"]), None
@@ -207,7 +207,7 @@ def _measured(
                 options.row_timeout,
             )
             outcome = method.run(job)
-        row = {"status": "ok", **about, **_scored(outcome, job)}
+        row = {"status": "ok", **about, **scored(outcome, job)}
         if method.based:
             row["facts"].setdefault("base", job.base)
         return row
@@ -221,7 +221,8 @@ def _measured(
         return {"status": "failed", "reason": f"{type(failure).__name__}: {failure}", **about}
 
 
-def _scored(outcome: Outcome, job: Job) -> dict[str, Any]:
+def scored(outcome: Outcome, job: Job) -> dict[str, Any]:
+    """Returns what a row says of an outcome."""
     multilabel, labels = job.data.multilabel, _labels(job.test, job.data)
     parts = [_labels(file, job.data) for file in (job.train, job.validation) if file]
     if len(outcome.predicted) != len(labels):
@@ -304,6 +305,12 @@ def _finetuned(job: Job) -> Outcome:
     return _script("peer_finetuned.py", *arguments)(job)
 
 
+def plain_probe(job: Job) -> Outcome:
+    """Solves a head on the base's frozen features with Transformers and scikit-learn."""
+    arguments = ["--model", str(rehead_runs.base_folder(job.base)), *(["--bf16"] if rehead_runs.has_bf16() else [])]
+    return _script("peer_probe.py", *arguments)(job)
+
+
 def _image_loop(job: Job) -> Outcome:
     """Trains all weights of the published package's network with a plain loop."""
     script = (
@@ -354,7 +361,7 @@ def _base(which: dict[str, Any], known: list[dict[str, Any]]) -> str | None:
     return chosen[-1]
 
 
-def _files(name: str, folder: Path, texts: int | None) -> dict[str, Path | None]:
+def files_of(name: str, folder: Path, texts: int | None) -> dict[str, Path | None]:
     """Returns where the parts of a set lie, which are written first where they are not there."""
     if not (folder / "set.json").is_file():
         command = [sys.executable, HERE / "accuracy_sets.py", name, folder, *(["--texts", str(texts)] if texts else [])]
