@@ -181,8 +181,8 @@ def test_report_and_card_speak_of_no_network(model: Path) -> None:
         assert "None" not in text.replace("None: every test text", "")
         assert "layers" not in text
     assert "no pretrained model" in page
-    assert "What the n-grams bought" in page
-    assert "How many labels more?" in page
+    assert "Comparison with the baselines" in page
+    assert "Learning curve" in page
     assert "without a pretrained model" in card
     assert "library_name: rehead" in card
 

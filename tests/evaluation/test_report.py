@@ -1,5 +1,8 @@
 """The HTML report and the model card show what was measured, and nothing that a text smuggles in."""
 
+import base64
+import csv
+import hashlib
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -25,7 +28,15 @@ from tests.tiny_texts import messages, write_csv
 SCRIPT = "<script>alert('spam & co')</script>"
 NAMES = {"spam": SCRIPT, "ham": 'ham | "eggs": {{ 7 * 7 }}'}
 SCALE = {name: [0.5] for name in ("threshold", "precision", "recall", "predicted")}
-DRAWN = Figures("<svg></svg>", "<svg></svg>", None, None, {f"{SCRIPT} \"'": SCALE})
+DRAWN = Figures(
+    reliability="<svg></svg>",
+    curves="<svg></svg>",
+    depth_profile=None,
+    training_curve=None,
+    learning_curve=None,
+    thresholds={f"{SCRIPT} \"'": SCALE},
+    predictions=None,
+)
 MISTAKE = Mistake(line=17, text=f"win {SCRIPT} now", label=SCRIPT, predicted=NAMES["ham"], probability=0.9876)
 
 
@@ -94,14 +105,46 @@ def test_report_escapes_markup_in_texts_labels_and_file_names(result: FitResult)
 
 def test_report_needs_nothing_from_outside(result: FitResult) -> None:
     page = render_html(result, [MISTAKE], DRAWN)
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert not re.search(r"@import|url\(|//\w", page)
-    assert Elements(page).addresses == []
+    assert all(address.startswith("#section-") for address in Elements(page).addresses)
+
+
+def test_report_runs_its_own_script_and_no_other(result: FitResult) -> None:
+    page = render_html(result, [MISTAKE], DRAWN)
+    (policy,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)">', page)
+    (script,) = re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert policy == f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{digest}'"
+
+
+def test_contents_of_the_report_lead_to_its_sections(result: FitResult) -> None:
+    page = render_html(result, [MISTAKE], DRAWN)
+    linked = dict(re.findall(r'<a href="#(section-\d+)">([^<]*)</a>', page))
+    there = dict(re.findall(r'<section id="(section-\d+)"[^>]*>\s*<h2>([^<]*)</h2>', page))
+    assert linked == there
+    assert {"Metrics", "Calibration", "Per class", "Most confident mistakes", "Provenance"} <= set(there.values())
+
+
+def test_predictions_of_the_test_can_be_had_from_the_page_and_are_no_formulas() -> None:
+    names = ("=1+1", "spam")
+    test = Examples(["a", "b"], np.array([1, 1]), names, np.array([7, 9]), "test")
+    drawn = figures(np.array([[0.75, 0.25], [0.2, 0.8]]), test, {}, depth=None)
+    assert drawn.predictions is not None
+    kind, content = drawn.predictions.split(",")
+    assert kind == "data:text/csv;base64"
+    rows = list(csv.reader(base64.b64decode(content).decode().splitlines()))
+    assert rows == [
+        ["row", "true", "predicted", "probability"],
+        ["7", "spam", "'=1+1", "0.75"],
+        ["9", "spam", "spam", "0.8"],
+    ]
 
 
 def test_report_lists_the_mistakes_given(result: FitResult) -> None:
     page = render_html(result, [MISTAKE], DRAWN)
-    assert '<td class="number">17</td>' in page
+    assert '<td class="number" data-title="row">17</td>' in page
     assert "0.9876" in page
 
 
@@ -150,8 +193,9 @@ def test_depths_at_which_a_pooling_was_not_measured_stay_empty(result: FitResult
 def test_report_draws_what_was_measured(result: FitResult) -> None:
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6]])
     test = Examples(["a", "b", "c"], np.array([0, 1, 0]), ("ham", "spam"), np.arange(3), "test")
-    page = render_html(result, [], figures(probabilities, test, {"last": {1: 0.5, 2: 0.4}}, depth=2))
-    assert page.count("<svg") == 3
+    drawn = figures(probabilities, test, {"last": {1: 0.5, 2: 0.4}}, depth=2, epochs={"last-1": [0.6, 0.5, 0.4]})
+    page = render_html(result, [], drawn)
+    assert page.count("<svg") == 5  # calibration, two kinds of curves, depth, training
     assert "0.8" in page
 
 
@@ -169,7 +213,7 @@ def test_full_report_has_suspects_a_curve_and_explained_mistakes(base: str, tmp_
     assert result.rows.train is not None
     page = Path(result.report).read_text()
     assert result.label_study.errors.examined == result.rows.train + (result.rows.validation or 0)
-    assert "How many labels more?" in page
+    assert "Learning curve" in page
     assert "Labels that may be wrong" in page
     assert re.search(r'<span style="background: rgba\((46, 160, 67|248, 81, 73), 0\.\d\d\)[^"]*">\w+</span>', page)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from rehead.batch.portions import Portion
 from rehead.data.columns import as_text
+from rehead.runtime.wording import no_formula
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 # A row group of the finished Parquet file: it is in memory as a whole when it is written.
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 64 * 2**20
-# Source: OWASP, "CSV injection".
-_BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 class Sink(Protocol):
@@ -83,20 +82,9 @@ class DelimitedSink:
     def _lines(self, rows: Any) -> bytes:
         text = io.StringIO(newline="")
         if self._escape_formulas:
-            rows = ([_escaped(cell) for cell in row] for row in rows)
+            rows = ([no_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
         csv.writer(text, delimiter=self._delimiter, lineterminator="\n").writerows(rows)
         return text.getvalue().encode()
-
-
-def _escaped(cell: Any) -> Any:
-    """Return the cell with an apostrophe before what begins as a formula does, and is no number."""
-    if not isinstance(cell, str) or not cell.lstrip(" ").startswith(_BEGIN_FORMULAS):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 class JsonSink:

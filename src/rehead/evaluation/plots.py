@@ -13,7 +13,7 @@ import numpy.typing as npt
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
@@ -22,7 +22,14 @@ from rehead.runtime.interrupts import deferred
 
 # Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
 _INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"
-_VARIABLES = {_INK: "var(--ink)", _SOFT: "var(--soft)", _ACCENT: "var(--accent)"}
+# Six hues that those who do not see all colours tell apart (Okabe and Ito, "Color universal design", 2008), darkened
+# where they would be too pale on paper.
+_SERIES = tuple(f"#0a0b{number:02x}" for number in range(1, 7))
+_VARIABLES = {_INK: "var(--ink)", _SOFT: "var(--soft)", _ACCENT: "var(--accent)"} | {
+    color: f"var(--series-{number})" for number, color in enumerate(_SERIES, start=1)
+}
+# A second difference beside the hue.
+_LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "rehead",  # the same figure is the same text each time
@@ -66,8 +73,7 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
     there = np.flatnonzero(counts)
     means = np.bincount(bins, confidence, minlength=_BINS)[there] / counts[there]
     accuracies = np.bincount(bins, right, minlength=_BINS)[there] / counts[there]
-    with _figure(1) as (axes, drawn):
-        (plot,) = axes
+    with _figure() as (plot, drawn):
         plot.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", linewidth=1)
         plot.scatter(means, accuracies, s=12 + 120 * counts[there] / counts.max(), color=_ACCENT)
         for mean, accuracy, count in zip(means, accuracies, counts[there], strict=True):
@@ -86,50 +92,64 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
     shown = [i for i in np.argsort(-counts, kind="stable")[:_CURVES] if 0 < counts[i] < len(labels)]
     if len(label_names) == 2 and not is_multilabel(labels):
         shown = shown[-1:]  # the rarer of two: the other's curve is the same one mirrored
-    styles = ["-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3))]
-    with _figure(2) as (axes, drawn):
-        for label, style in zip(shown, styles, strict=False):
+    with _figure() as (roc, drawn), _figure() as (precise, drawn_beside):
+        for label, color, style in zip(shown, _SERIES, _LINES, strict=False):
+            look: Any = {"color": color, "linestyle": style, "label": label_names[label]}
             is_label = of_class(labels, label)
             false_rate, true_rate, _ = roc_curve(is_label, probabilities[:, label])
             precision, recall, _ = precision_recall_curve(is_label, probabilities[:, label])
-            axes[0].plot(*_thinned(false_rate, true_rate), color=_ACCENT, linestyle=style, label=label_names[label])
-            axes[1].plot(*_thinned(recall, precision), color=_ACCENT, linestyle=style, label=label_names[label])
-        axes[0].set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-        axes[1].set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(-0.03, 1.05))
-        if shown:
-            axes[0].legend(loc="lower right")
-    return drawn[0]
+            roc.plot(*_thinned(false_rate, true_rate), **look)
+            precise.plot(*_thinned(recall, precision), **look)
+        roc.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", linewidth=1)
+        roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
+        precise.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(-0.03, 1.05))
+        for plot, place in ((roc, "lower right"), (precise, "lower left")):
+            if shown:
+                plot.legend(loc=place)
+    return drawn[0] + drawn_beside[0]
 
 
 def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
     """Draw the validation log loss of a probe after each layer, by pooling."""
-    with _figure(1) as (axes, drawn):
-        for (pooling, losses), style in zip(profile.items(), ["-", "--", ":", "-."], strict=False):
-            axes[0].plot(list(losses), list(losses.values()), color=_ACCENT, linestyle=style, label=pooling)
-        axes[0].axvline(depth, color=_SOFT, linewidth=1)
-        axes[0].set(xlabel="layers", ylabel="validation log loss", ylim=(0, None))
-        axes[0].legend()
+    with _figure() as (plot, drawn):
+        for (pooling, losses), color, style in zip(profile.items(), _SERIES, _LINES, strict=False):
+            plot.plot(list(losses), list(losses.values()), color=color, linestyle=style, label=pooling)
+        plot.axvline(depth, color=_SOFT, linewidth=1)
+        plot.set(xlabel="layers", ylabel="validation log loss", ylim=(0, None))
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plot.legend()
+    return drawn[0]
+
+
+def training_curve(losses: dict[str, list[float]]) -> str:
+    """Draw the validation log loss of each strategy that trained layers, before its first epoch and after each."""
+    with _figure() as (plot, drawn):
+        for (strategy, by_epoch), color, style in zip(losses.items(), _SERIES, _LINES, strict=False):
+            plot.plot(by_epoch, color=color, linestyle=style, marker="o", markersize=4, label=strategy)
+        plot.set(xlabel="epoch", ylabel="validation log loss", ylim=(0, None))
+        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
+        plot.legend()
     return drawn[0]
 
 
 def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     """Draw the share of wrong predictions by number of labels, each repetition a point."""
-    with _figure(1) as (axes, drawn):
-        axes[0].plot(sizes, [sum(values) / len(values) for values in errors], color=_ACCENT)
+    with _figure() as (plot, drawn):
+        plot.plot(sizes, [sum(values) / len(values) for values in errors], color=_ACCENT)
         for size, values in zip(sizes, errors, strict=True):
-            axes[0].scatter([size] * len(values), values, color=_SOFT, s=8)
-        axes[0].set(xlabel="labels", ylabel="share of wrong predictions", xscale="log", ylim=(0, None))
-        axes[0].set_xticks(sizes, [f"{size:,}" for size in sizes])
-        axes[0].minorticks_off()
+            plot.scatter([size] * len(values), values, color=_SOFT, s=8)
+        plot.set(xlabel="labels", ylabel="share of wrong predictions", xscale="log", ylim=(0, None))
+        plot.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        plot.minorticks_off()
     return drawn[0]
 
 
 def by_compute(approaches: list[dict[str, Any]]) -> str:
     """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
-    with _figure(1, width=6.5) as (axes, drawn):
+    with _figure(width=6.5) as (plot, drawn):
         for row, marker in zip(approaches, _MARKERS * len(approaches), strict=False):
             seconds = max(_SHORTEST, row["seconds"] + row["cached_seconds"])
-            axes[0].errorbar(
+            plot.errorbar(
                 seconds,
                 row["accuracy"],
                 yerr=[[row["accuracy"] - row["accuracy_ci"][0]], [row["accuracy_ci"][1] - row["accuracy"]]],
@@ -139,27 +159,27 @@ def by_compute(approaches: list[dict[str, Any]]) -> str:
                 linestyle="",
                 label=row["title"],
             )
-        axes[0].set(xlabel="seconds of learning", ylabel="test accuracy")
-        _by_tenfold(axes[0])
+        plot.set(xlabel="seconds of learning", ylabel="test accuracy")
+        _by_tenfold(plot)
     return drawn[0]
 
 
 def by_examples(comparison: dict[str, Any]) -> str:
     """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
     styles = ["-", "--", "-.", ":"]
-    with _figure(1, width=6.5) as (axes, drawn):
+    with _figure(width=6.5) as (plot, drawn):
         curved = [row for row in comparison["approaches"] if row["curve"]]
         for row, style in zip(curved, styles * len(curved), strict=False):
-            axes[0].plot(comparison["curve_sizes"], row["curve"], color=_ACCENT, linestyle=style, label=row["title"])
+            plot.plot(comparison["curve_sizes"], row["curve"], color=_ACCENT, linestyle=style, label=row["title"])
         others = [row for row in comparison["approaches"] if row["curve"] is None]
         for row, marker in zip(others, _MARKERS * len(others), strict=False):
             if row["n_learned"]:
                 place = [row["n_learned"]], [row["accuracy"]]
-                axes[0].plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row["title"])
+                plot.plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row["title"])
             else:
-                axes[0].axhline(row["accuracy"], color=_SOFT, linestyle=":", linewidth=1, label=row["title"])
-        axes[0].set(xlabel="labelled examples", ylabel="accuracy")
-        _by_tenfold(axes[0])
+                plot.axhline(row["accuracy"], color=_SOFT, linestyle=":", linewidth=1, label=row["title"])
+        plot.set(xlabel="labelled examples", ylabel="accuracy")
+        _by_tenfold(plot)
     return drawn[0]
 
 
@@ -185,16 +205,15 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
 
 
 @contextmanager
-def _figure(n: int, width: float = 3.6) -> Iterator[tuple[list[Axes], list[str]]]:
-    """Yield `n` plots side by side, each `width` inches wide; the list with them holds the drawing afterwards.
+def _figure(width: float = 4.8) -> Iterator[tuple[Axes, list[str]]]:
+    """Yield a plot of so many inches, and a list that holds the drawing afterwards.
 
     Ctrl-C is raised after it: matplotlib looks after weak references all the time, and what is raised there is ignored.
     """
     drawn: list[str] = []
     with deferred(), rc_context(_STYLE):
-        figure = Figure(figsize=(width * n, 2.9), layout="constrained")
-        axes: Any = figure.subplots(1, n, squeeze=False)[0]
-        yield list(axes), drawn
+        figure = Figure(figsize=(width, 3.2), layout="constrained")
+        yield figure.subplots(), drawn
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn.append(_as_part_of_a_page(file.getvalue()))

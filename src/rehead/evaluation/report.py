@@ -1,6 +1,8 @@
 """Render the result of a fit or an evaluation: one HTML file that needs no network, and a model card."""
 
 import base64
+import csv
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +21,17 @@ from rehead.evaluation.learning_curve import Curve
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
 from rehead.runtime.results import Result
+from rehead.runtime.wording import no_formula
 
 _SHOWN_MISTAKES = 20
 # Pixels of the longer side of a mistake's picture.
 _THUMBNAIL = 160
 # Classes that a threshold can be chosen for on the page: those with the most examples.
 _CHOOSABLE = 30
+# Test examples whose predictions can be had from the page: more would make it megabytes.
+_DOWNLOADABLE = 20_000
+# Of the report's page.
+_SCRIPT = Path(__file__).parent / "templates" / "report.js"
 
 
 @dataclass(frozen=True)
@@ -87,13 +94,19 @@ def thumbnail(image: Image.Image) -> str:
 
 @dataclass(frozen=True)
 class Figures:
-    """What a report shows beside numbers: drawings as SVG, and the thresholds of each class (see `plots`)."""
+    """What a report shows beside numbers: drawings as SVG, and the thresholds of each class (see `plots`).
+
+    Attributes:
+        predictions: of all test examples, as a data URL of CSV; None where it would make a page of megabytes.
+    """
 
     reliability: str
     curves: str
     depth_profile: str | None
+    training_curve: str | None
     learning_curve: str | None
     thresholds: dict[str, dict[str, list[float]]]
+    predictions: str | None
 
 
 def figures(
@@ -101,6 +114,7 @@ def figures(
     test: Examples,
     profile: dict[str, dict[int, float]],
     depth: int | None,
+    epochs: dict[str, list[float]] | None = None,
     curve: Curve | None = None,
 ) -> Figures:
     """Draw what a report shows of a fit or an evaluation.
@@ -110,6 +124,7 @@ def figures(
         test: n examples.
         profile: validation log loss by pooling and depth; empty where none was measured.
         depth: that was kept.
+        epochs: validation log losses by epoch, of each strategy that trained layers.
         curve: the learning curve; None where none was measured.
     """
     from rehead.evaluation import plots  # here, because matplotlib takes its time to be imported
@@ -121,18 +136,48 @@ def figures(
         depth_profile=plots.depth_profile(profile, depth)
         if depth is not None and len(next(iter(profile.values()), {})) > 1
         else None,
+        training_curve=plots.training_curve(epochs) if epochs else None,
         learning_curve=None if curve is None else plots.learning_curve(curve.sizes, curve.errors),
         thresholds={
             test.label_names[label]: plots.thresholds(probabilities, test.labels, label)
             for label in np.argsort(counts, kind="stable")[-_CHOOSABLE:].tolist()
             if counts[label]
         },
+        predictions=_as_csv(probabilities, test) if len(test) <= _DOWNLOADABLE else None,
     )
+
+
+def _as_csv(probabilities: npt.NDArray[np.float64], test: Examples) -> str:
+    """Return each test example's row, classes and probability of what was predicted, as a data URL."""
+    predicted = most_probable(probabilities, test.multilabel)
+    surest = (
+        np.where(predicted > 0, probabilities, 1 - probabilities).min(1) if test.multilabel else probabilities.max(1)
+    )
+    file = io.StringIO()
+    rows = csv.writer(file, lineterminator="\n")
+    rows.writerow(["row", "true", "predicted", "probability"])
+    for i, probability in enumerate(surest.tolist()):
+        names = (no_formula(name) for name in (test.named(i), named(predicted[i], test.label_names)))
+        rows.writerow([int(test.lines[i]), *names, round(probability, 6)])
+    return "data:text/csv;base64," + base64.b64encode(file.getvalue().encode()).decode()
 
 
 def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
     """Return the report of a fit or an evaluation."""
-    return render("report.html.jinja", result=result.to_json(), mistakes=mistakes, drawn=drawn)
+    values, script = result.to_json(), _SCRIPT.read_text(encoding="utf-8")
+    # The page runs this script and no other, whatever a text smuggles in.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    title = Path(values["data"]).name or values["data"]
+    script_hash = f"sha256-{digest}"
+    return render(
+        "report.html.jinja",
+        result=values,
+        mistakes=mistakes,
+        drawn=drawn,
+        title=title,
+        script=script,
+        script_hash=script_hash,
+    )
 
 
 def render_model_card(result: Result) -> str:

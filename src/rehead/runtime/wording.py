@@ -7,6 +7,8 @@ import unicodedata
 _UNSHOWN = ("Cc", "Cf", "Zl", "Zp", "Cs")
 # Of those, what joins and separates letters and emoji in ordinary texts.
 _HARMLESS = "\u200c\u200d\u00ad"
+# What a spreadsheet takes for the beginning of a formula. Source: OWASP, "CSV injection".
+_BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def counted(n: int, noun: str, plural: str | None = None) -> str:
@@ -28,3 +30,14 @@ def escaped(text: str, keep: str = "") -> str:
         else character.encode("unicode_escape").decode("ascii")
         for character in text
     )
+
+
+def no_formula(cell: str) -> str:
+    """Return a cell for a spreadsheet: with an apostrophe before what begins as a formula does, and is no number."""
+    if not cell.lstrip(" ").startswith(_BEGIN_FORMULAS):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell

@@ -27,9 +27,11 @@ def draw_report(
         explained_by: the classifier that the first mistakes are explained by; None to explain none.
     """
     profile = result.training.profile if isinstance(result, FitResult) else result.profile
+    stages = result.training.stages if isinstance(result, FitResult) else []
+    epochs = {stage.tune: stage.epochs.validation_losses for stage in stages if stage.epochs}
     curve = result.label_study.curve if isinstance(result, FitResult) and result.label_study else None
     probabilities, test = predictions.probabilities, predictions.test
-    drawn = report.figures(probabilities, test, profile, result.settings.depth, curve)
+    drawn = report.figures(probabilities, test, profile, result.settings.depth, epochs, curve)
     mistakes = report.mistakes(probabilities, test)
     if explained_by is not None:
         explain = _with_words if test.images is None else _with_heat_maps
