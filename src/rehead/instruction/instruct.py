@@ -238,8 +238,8 @@ def _saved(result: InstructionResult, output: Path) -> InstructionResult:
     result = replace(result, folder=str(output.resolve()))
     values = result.to_json()
     documents = {
-        "report.html": report.render("instruction.html.jinja", facts=values),
-        "README.md": report.render("instruction_card.md.jinja", facts=values),
+        "report.html": report.render("instruction.html.jinja", result=values),
+        "README.md": report.render("instruction_card.md.jinja", result=values),
     }
     result.writer.save(output, documents)
     return replace(result, report=str(output.resolve() / "report.html"))

@@ -26,31 +26,30 @@ class Checkpoint:
 
     Attributes:
         folder: of the run; made when something is written.
-        way: of tuning, in the file's name.
+        tune: the strategy, in the file's name.
         begun_with: a digest of all that decides the run's result: settings, data, versions. It is in the file's name
             too, so that another run to the same output leaves this one's state alone.
         resume: whether to go on from what lies there, if anything does.
     """
 
     folder: Path
-    way: str
+    tune: str
     begun_with: str
     resume: bool
 
     @property
     def file(self) -> Path:
-        return self.folder / f"{self.way}-{self.begun_with[:16]}.safetensors"
+        return self.folder / f"{self.tune}-{self.begun_with[:16]}.safetensors"
 
     def write(self, tensors: Mapping[str, Tensor], progress: Mapping[str, Any]) -> None:
-        """Replaces the state on disk; until the last moment the one before it stays."""
-        told = {"progress": json.dumps(progress)}
+        """Replace the state on disk; until the last moment the one before it stays."""
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.new_file(self.file) as partial:
-            save_file(contiguous, partial, metadata=told)
+            save_file(contiguous, partial, metadata={"progress": json.dumps(progress)})
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Tensors and progress of the state on disk, or None where there is none, or none is wanted.
+        """Return tensors and progress of the state on disk, or None where there is none, or none is wanted.
 
         Raises:
             SettingError: only runs that were begun with something else are there.
@@ -58,7 +57,7 @@ class Checkpoint:
         if not self.resume:
             return None
         if not self.file.is_file():
-            if any(self.folder.glob(f"{self.way}-*.safetensors")):
+            if any(self.folder.glob(f"{self.tune}-*.safetensors")):
                 raise SettingError(
                     f"`resume=True`: the run in {self.folder} was begun with other settings, data or versions; "
                     "give the same ones, or run without `resume=True`"
@@ -66,9 +65,9 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.file, framework="pt") as file:
-                told = file.metadata()
+                metadata = file.metadata()
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
-                progress = json.loads(told["progress"])
+                progress = json.loads(metadata["progress"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise SettingError(f"`resume=True`: {self.file} is damaged; run again without `resume=True`") from error
         return tensors, progress

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rehead.evaluation.baselines import Baselines
 from rehead.models.adapters import Adapters
 from rehead.models.backbone import Backbone
 from rehead.models.heads import (
-    Beside,
     Head,
     MeansAtOneLength,
     build,
@@ -38,7 +38,7 @@ from rehead.training.features import Features, forward_flops
 from rehead.training.loop import History, Watch
 from rehead.training.probe import Probe
 from rehead.training.resumption import Resumption
-from rehead.training.strategies import Candidate, cut_for, cut_of
+from rehead.training.strategies import Attempt, Candidate, cut_for, cut_of
 
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
@@ -57,7 +57,7 @@ class TrainedClassifier(ABC):
             these examples.
         refitted: whether what was kept has then learned from the validation examples, too.
         truncated: how many texts of training and validation were too long.
-        profile: calibrated validation log loss of the probe by pooling and depth; empty where both were given.
+        profile: calibrated validation log loss of the probe by pooling and depth; empty where both were set.
         candidates: what was tried, in order; the probe first.
         stopped: why `auto` went no further, or None.
         replaced: the line that says what was replaced.
@@ -148,7 +148,7 @@ class Limits:
 
 def finetune(
     data: EncodedData,
-    baseline: Beside | None = None,
+    baseline: Baselines | None = None,
     limits: Limits | None = None,
     resumption: Resumption | None = None,
     watch: Watch | None = None,
@@ -185,7 +185,8 @@ def finetune(
             data, head, features, first, beside, deadline, resumption, watch
         )
     best = _best_of(data, candidates)
-    refitted, final = False, best
+    final: Attempt = best
+    refitted = False
     if refits and not interrupted and _refits(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
@@ -238,8 +239,8 @@ def _trunk_features(data: EncodedData, head: Head, cut: int | None) -> Features:
     return pass_rows(data, np.arange(len(data.labels)), head.reads, head.pooling, "trunk pass", cut)
 
 
-def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Probe, Candidate]:
-    """Write the solved linear layer into the head, and return it as the first candidate."""
+def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Probe, Attempt]:
+    """Write the solved linear layer into the head, and return it as the first attempt."""
     begun = time.perf_counter()
     weights = data.example_weights(np.arange(data.n_train))
     solved = depth_search.solve(head, features.seen, data.labels, data.n_train, probe.CONVERGED, weights)
@@ -247,7 +248,7 @@ def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Pro
     with torch.inference_mode():
         logits: npt.NDArray[np.float32] = head(features.seen[data.n_train :]).numpy()
     trainable = sum(weight.numel() for weight in head.linear.parameters())
-    return solved, Candidate("head", logits, solved.losses, time.perf_counter() - begun, trainable)
+    return solved, Attempt("head", logits, time.perf_counter() - begun, trainable)
 
 
 def _train_further(
@@ -322,7 +323,7 @@ def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
     return deadline is None or time.perf_counter() + seconds < deadline
 
 
-def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Candidate) -> Candidate:
+def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Attempt) -> Attempt:
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
     if best.parts:
         first, second = (_refit(data, head, features, solved, part) for part in best.parts)

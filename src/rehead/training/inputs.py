@@ -29,7 +29,7 @@ class Inputs(Protocol):
         ...
 
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
-        """States at the cut of the given texts, packed: (T, hidden_size) float32 on the device."""
+        """Return the states of these texts at the cut, packed: (T, hidden_size) float32 on the device."""
         ...
 
 

@@ -29,7 +29,7 @@ class Resumption:
     @classmethod
     @contextmanager
     def beside(cls, output: Path, resume: bool) -> Iterator[Resumption]:
-        """State beside the output folder, which itself appears whole or not at all.
+        """Keep state beside the output folder, which itself appears whole or not at all.
 
         The folder is there from the beginning, so that `resume` finds it, whatever kills the block. When the block
         ends, it goes; where an error of the user's ended it, only if it was not there before.
@@ -65,7 +65,7 @@ class Resumption:
 
 @contextmanager
 def _alone(folder: Path, output: Path) -> Iterator[None]:
-    """Makes the folder, and holds its lock."""
+    """Make the folder, and hold its lock."""
     lock = FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
