@@ -254,7 +254,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
         validation = data.validation
         self.classes_ = np.array(data.train.label_names)
-        self.depth_, self.pool_ = result.structure["depth"], result.structure["pool"]
+        self.depth_, self.pool_ = result.structure.depth, result.structure.pool
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
         seen = fingerprints([*data.train.inputs, *validation.inputs])
         manifest = self._manifest(result, data)
@@ -395,7 +395,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         import torch
         import transformers
 
-        config = data.config
+        config, has_network = data.config, isinstance(data, EncodedData)
         return Manifest(
             base=config.base,
             tune=result.tune,
@@ -421,7 +421,10 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
             },
-            **{"max_length": config.max_length, "long": config.long, "views": config.views, **result.structure},
+            max_length=config.max_length if has_network else None,
+            long=config.long if has_network else None,
+            views=config.views if has_network else None,
+            **vars(result.structure),
         )
 
 

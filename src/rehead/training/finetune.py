@@ -10,7 +10,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +31,7 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import depth_search, probe, strategies
 from rehead.training.beside import BesideHead
-from rehead.training.depth_search import pass_rows, search_depth
+from rehead.training.depth_search import DepthChoice, pass_rows, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, forward_flops
 from rehead.training.loop import History, Watch
@@ -42,6 +41,17 @@ from rehead.training.strategies import Attempt, Candidate, cut_for, cut_of
 
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a classifier is made of, as the entries of those names in rehead.json; None without a network."""
+
+    pool: str | None = None
+    depth: int | None = None
+    cut: int | None = None
+    blocks_of_base: int | None = None
+    means_at_one_length: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,8 +105,8 @@ class TrainedClassifier(ABC):
 
     @property
     @abstractmethod
-    def structure(self) -> dict[str, Any]:
-        """What rehead.json says of what the classifier is made of, in the place of what was asked for."""
+    def structure(self) -> Structure:
+        """What the classifier is made of, in the place of what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +128,10 @@ class TrainedNetwork(TrainedClassifier):
     adapters: Adapters | None
 
     @property
-    def structure(self) -> dict[str, Any]:
+    def structure(self) -> Structure:
         """See `TrainedClassifier.structure`."""
-        return {
-            "pool": self.head.pooling,
-            "depth": self.depth,
-            "cut": self.cut,
-            "blocks_of_base": self.layers_before_cut,
-            "means_at_one_length": isinstance(self.head.projection, MeansAtOneLength),
-        }
+        at_one_length = isinstance(self.head.projection, MeansAtOneLength)
+        return Structure(self.head.pooling, self.depth, self.cut, self.layers_before_cut, at_one_length)
 
 
 @dataclass(frozen=True)
@@ -171,60 +176,29 @@ def finetune(
     seconds = {"load": data.seconds, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
     with _timed(seconds, "trunk"):
         choice = search_depth(data, _kept_cut(data, data.depths[0]) if len(data.depths) == 1 else None)
-    data.truncate(choice.depth)
-    head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
-    with _timed(seconds, "trunk"):
+        data.truncate(choice.depth)
+        head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
         features = _trunk_features(data, head, _kept_cut(data, choice.depth))
     with _timed(seconds, "probe"):
         solved, alone = _solve_probe(data, head, features)
         beside = BesideHead.of(baseline, data, folds=refits)
         first = beside.put_beside_probe(alone, data, head, features, solved)
+    deadline = limits.less(_trunk_seconds(data, features)) if limits else None
     with _timed(seconds, "tail"):
-        deadline = limits.less(_trunk_seconds(data, features)) if limits else None
-        candidates, stopped, interrupted = _train_further(
-            data, head, features, first, beside, deadline, resumption, watch
-        )
-    best = _best_of(data, candidates)
-    final: Attempt = best
-    refitted = False
-    if refits and not interrupted and _refits(data, best, deadline):
+        search = _train_further(data, head, features, first, beside, deadline, resumption, watch)
+    best = _best_of(data, search.candidates)
+    final: Attempt | None = None
+    if refits and not search.interrupted and _refits(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
-                refitted, final = True, _refit(data, head, features, solved, best)
+                final = _refit(data, head, features, solved, best)
             except Interrupted:
-                refitted, stopped = False, _interrupted("learning from all examples")
-    strategies.adopt(data, head, final)
+                search = replace(search, stopped=_interrupted("learning from all examples"))
+    strategies.adopt(data, head, final or best)
     scale_logits(head, 1 / best.mixture.divisor)
-    replaced = describe(data.base, head, data.base.architectures, best.trainable)
-    progress.say(replaced)
-    passes = [features, *([choice.passed] if choice.passed else [])]
-    trunk_flops, trunk_seconds = (sum(getattr(one, name) for one in passes) for name in ("forward_flops", "seconds"))
     seconds["trunk"] -= choice.probe_seconds
     seconds["probe"] += choice.probe_seconds
-    return TrainedNetwork(
-        base=data.base,
-        head=head,
-        baseline_factor=best.mixture.factor,
-        temperature=best.mixture.divisor,
-        tune=best.tune,
-        depth=choice.depth,
-        cut=cut_of(best, choice.depth),
-        layers_before_cut=data.base.published_layers,
-        validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
-        refitted=refitted,
-        truncated=data.encoded.texts_cut,
-        profile=choice.profile,
-        # Without weights, which are half a gigabyte with `full`.
-        candidates=[replace(candidate, weights={}, parts=()) for candidate in candidates],
-        adapters=final.adapters,
-        stopped=stopped,
-        replaced=replaced,
-        parameters=parameters(data.base, head),
-        seconds=seconds,
-        flops=trunk_flops + sum(candidate.history.flops for candidate in candidates if candidate.history),
-        trunk_flops=trunk_flops,
-        trunk_speed=trunk_flops / trunk_seconds if trunk_flops else 0.0,
-    )
+    return _trained(data, head, choice, features, search, best, final, beside, seconds)
 
 
 def _kept_cut(data: EncodedData, depth: int) -> int | None:
@@ -251,6 +225,15 @@ def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Pro
     return solved, Attempt("head", logits, time.perf_counter() - begun, trainable)
 
 
+@dataclass(frozen=True)
+class _Search:
+    """Candidates that were tried, the probe first; why no more were, or None, and whether that was Ctrl-C."""
+
+    candidates: list[Candidate]
+    stopped: str | None = None
+    interrupted: bool = False
+
+
 def _train_further(
     data: EncodedData,
     head: Head,
@@ -260,8 +243,8 @@ def _train_further(
     deadline: float | None,
     resumption: Resumption | None,
     watch: Watch | None,
-) -> tuple[list[Candidate], str | None, bool]:
-    """Try what is planned beyond the probe; return all candidates, why no more were tried, and whether by Ctrl-C."""
+) -> _Search:
+    """Try what is planned beyond the probe."""
     candidates, stopped, interrupted = [first], None, False
     for tune in strategies.planned(data, len(data.base.layers)):
         best = min(candidates, key=lambda candidate: candidate.loss)
@@ -282,7 +265,7 @@ def _train_further(
     trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
     if data.config.tune == "auto" and len(trained) > 1:
         candidates.append(beside.put_beside(strategies.average(data, head, features, *trained[:2]), data))
-    return candidates, stopped, interrupted
+    return _Search(candidates, stopped, interrupted)
 
 
 def _interrupted(what: str) -> str:
@@ -334,6 +317,53 @@ def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, bes
     weights = data.example_weights(np.arange(len(data.labels)))
     depth_search.solve_at(head, features.seen, data.labels, solved.strength, weights)
     return best
+
+
+def _trained(
+    data: EncodedData,
+    head: Head,
+    choice: DepthChoice,
+    features: Features,
+    search: _Search,
+    best: Candidate,
+    final: Attempt | None,
+    beside: BesideHead,
+    seconds: dict[str, float],
+) -> TrainedNetwork:
+    """Return the backbone and head that the best candidate's weights are in, and how they came about.
+
+    Args:
+        final: what the best one learned from all examples; None where it learned from the training examples alone.
+    """
+    replaced = describe(data.base, head, data.base.architectures, best.trainable)
+    progress.say(replaced)
+    passes = [features, *([choice.passed] if choice.passed else [])]
+    trunk_flops, trunk_seconds = sum(one.forward_flops for one in passes), sum(one.seconds for one in passes)
+    trained = [candidate.history.flops for candidate in search.candidates if candidate.history]
+    return TrainedNetwork(
+        base=data.base,
+        head=head,
+        baseline_factor=best.mixture.factor,
+        temperature=best.mixture.divisor,
+        tune=best.tune,
+        depth=choice.depth,
+        cut=cut_of(best, choice.depth),
+        layers_before_cut=data.base.published_layers,
+        validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
+        refitted=final is not None,
+        truncated=data.encoded.texts_cut,
+        profile=choice.profile,
+        # Without weights, which are half a gigabyte with `full`.
+        candidates=[replace(candidate, weights={}, parts=()) for candidate in search.candidates],
+        adapters=(final or best).adapters,
+        stopped=search.stopped,
+        replaced=replaced,
+        parameters=parameters(data.base, head),
+        seconds=seconds,
+        flops=trunk_flops + sum(trained),
+        trunk_flops=trunk_flops,
+        trunk_speed=trunk_flops / trunk_seconds if trunk_flops else 0.0,
+    )
 
 
 def _trunk_seconds(data: EncodedData, features: Features) -> float:

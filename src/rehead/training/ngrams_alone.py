@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from rehead.models.registry import TFIDF
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training.config import TrainingConfig
-from rehead.training.finetune import TrainedClassifier
+from rehead.training.finetune import Structure, TrainedClassifier
 from rehead.training.strategies import Attempt, Candidate
 
 # The strategy's name: one linear layer is learned, as with every solved head.
@@ -67,10 +66,9 @@ class TrainedNgrams(TrainedClassifier):
     regression: Baselines
 
     @property
-    def structure(self) -> dict[str, Any]:
+    def structure(self) -> Structure:
         """See `TrainedClassifier.structure`."""
-        nothing = dict.fromkeys(("pool", "depth", "cut", "blocks_of_base", "max_length", "long", "views"))
-        return {**nothing, "means_at_one_length": False}
+        return Structure()
 
 
 def require_no_layers(config: TrainingConfig) -> None:

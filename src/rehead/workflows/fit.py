@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rehead.analysis.label_study import study_training
+from rehead.artifact.artifact import Artifact
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.audit import in_order
@@ -21,7 +22,8 @@ from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood, report
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
-from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
+from rehead.evaluation.evaluation import CalibrationEffect, Predictions, calibration_effect, evaluate_predictions
+from rehead.models.heads import finite_logits
 from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
 from rehead.training.encoding import EncodedData
@@ -106,7 +108,7 @@ def fit(
             training=summary_of(trained, splits),
             evaluation=evaluation,
             folds=out_of_fold.folds if out_of_fold else None,
-            calibration=None if out_of_fold else calibration_effect(predictions, manifest.temperature),
+            calibration=None if out_of_fold else _calibration_effect(model.artifact_, predictions),
             findings=findings,
             split=f"cross-validation with {n_folds} folds, {splits.how}" if n_folds else splits.how,
             seconds=seconds,
@@ -185,6 +187,15 @@ def _predict(model: Classifier, splits: DataSplits) -> Predictions:
         base=model.artifact_.manifest.base,
         features=scores.features,
     )
+
+
+def _calibration_effect(artifact: Artifact, predictions: Predictions) -> CalibrationEffect:
+    """Return what the temperature changes on the test: the head's logits, not those of the baseline beside it."""
+    added = None
+    if artifact.beside is not None:
+        baseline, factor = artifact.beside
+        added = factor * finite_logits(baseline, predictions.test.inputs)
+    return calibration_effect(predictions, artifact.manifest.temperature, added)
 
 
 def _save(
