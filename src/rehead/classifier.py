@@ -222,7 +222,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def prepare(self, train: Examples, validation: Examples) -> EncodedData | NgramData:
         """Return the examples as `fit_encoded` takes them, with the base loaded where there is one."""
         if self.base == TFIDF:
-            return ngrams_alone.gather(train, validation, self.config())
+            return ngrams_alone.gather_texts(train, validation, self.config())
         return self.encode(train, validation)
 
     def encode(self, train: Examples, validation: Examples) -> EncodedData:
@@ -249,7 +249,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """
         result: TrainedNetwork | TrainedNgrams
         if isinstance(data, NgramData):
-            result = ngrams_alone.learn(data, baseline, refits=refits)
+            result = ngrams_alone.learn_ngrams(data, baseline, refits=refits)
         else:
             result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
         validation = data.validation

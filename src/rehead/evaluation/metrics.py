@@ -142,7 +142,7 @@ def measure(
     common = Metrics(
         n=len(labels),
         accuracy=float(right.mean()),
-        accuracy_ci=wilson(right),
+        accuracy_ci=wilson(int(right.sum()), len(right)),
         macro_f1=macro_f1(labels, predicted),
         weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
         roc_auc=_mean_of_known([row.roc_auc for row in per_class]),

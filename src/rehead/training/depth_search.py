@@ -20,7 +20,7 @@ from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
 from rehead.training import probe
-from rehead.training.encoding import EncodedData, rows_of
+from rehead.training.encoding import EncodedData, take_rows
 from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
 
@@ -83,7 +83,7 @@ def pass_rows(
     data: EncodedData, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None
 ) -> Features:
     """Return what `trunk_pass` makes of some rows; of texts in windows, one vector a text."""
-    texts = rows_of(data.encoded, rows)
+    texts = take_rows(data.encoded, rows)
     result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, store=data.store, label=label)
     data.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
     return replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
@@ -154,7 +154,7 @@ def held_out_losses(
         rows = np.concatenate([train, held_out])
         weighted = None if weights is None else weights[train]
         of_rows = pooled[torch.from_numpy(rows)]
-        losses.append(solve(head, of_rows, labels[rows], len(train), probe.RANKED, weighted).losses)
+        losses.append(solve_head(head, of_rows, labels[rows], len(train), probe.RANKED, weighted).losses)
     return np.concatenate(losses)
 
 
@@ -228,7 +228,7 @@ def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label
     return results
 
 
-def solve(
+def solve_head(
     head: Head,
     pooled: Tensor,
     labels: Labels,
@@ -250,7 +250,7 @@ def solve(
     )
 
 
-def solve_at(
+def solve_head_at(
     head: Head, pooled: Tensor, labels: Labels, strength: float, weights: npt.NDArray[np.float64] | None
 ) -> None:
     """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""

@@ -218,7 +218,7 @@ def _with_views(config: TrainingConfig, base: Backbone, pictures: list[ImageInpu
     return replace(config, views=_VIEWS, average_views=True)
 
 
-def rows_of(encoded: Encoded, rows: Index) -> Encoded:
+def take_rows(encoded: Encoded, rows: Index) -> Encoded:
     """Return some of the inputs, in the order of `rows`."""
     return encoded.take(torch.from_numpy(rows))
 

@@ -217,7 +217,7 @@ def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Pro
     """Write the solved linear layer into the head, and return it as the first attempt."""
     begun = time.perf_counter()
     weights = data.example_weights(np.arange(data.n_train))
-    solved = depth_search.solve(head, features.seen, data.labels, data.n_train, probe.CONVERGED, weights)
+    solved = depth_search.solve_head(head, features.seen, data.labels, data.n_train, probe.CONVERGED, weights)
     set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
     with torch.inference_mode():
         logits: npt.NDArray[np.float32] = head(features.seen[data.n_train :]).numpy()
@@ -315,7 +315,7 @@ def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, bes
         label = f"{best.tune}, from all examples"
         return strategies.attempt(data, best.tune, head, features, None, None, None, label=label, with_validation=True)
     weights = data.example_weights(np.arange(len(data.labels)))
-    depth_search.solve_at(head, features.seen, data.labels, solved.strength, weights)
+    depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights)
     return best
 
 

@@ -108,7 +108,7 @@ class FrozenLayers(Frozen):
         """See `Frozen.tested`."""
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]
-        solved = depth_search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
+        solved = depth_search.solve_head(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
         with torch.inference_mode():
             seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
         return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)

@@ -82,7 +82,7 @@ def require_no_layers(config: TrainingConfig) -> None:
             )
 
 
-def gather(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
+def gather_texts(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
     """Return the examples of a fit.
 
     Raises:
@@ -93,7 +93,7 @@ def gather(train: Examples, validation: Examples, config: TrainingConfig) -> Ngr
     return NgramData(config, train, validation)
 
 
-def learn(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgrams:
+def learn_ngrams(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgrams:
     """Make a classifier of the baseline.
 
     Args:

@@ -249,7 +249,7 @@ def attempt(
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples)
                 history = loop.train(trainee, recipe, checkpoint, deadline, watch, label)
-                depth_search.solve_at(
+                depth_search.solve_head_at(
                     head, tail.features(examples.inputs), examples.labels.numpy(), _CONTRASTIVE_STRENGTH, None
                 )
             else:
