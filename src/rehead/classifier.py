@@ -35,11 +35,11 @@ from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training import ngrams_alone
 from rehead.training.backbone_choice import choose_backbone
+from rehead.training.checkpoint import Resumption
 from rehead.training.config import AND, BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
 from rehead.training.finetune import Limits, TrainedClassifier, TrainedNetwork, finetune
 from rehead.training.ngrams_alone import NgramData, TrainedNgrams
-from rehead.training.resumption import Resumption
 
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8

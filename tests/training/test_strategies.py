@@ -19,8 +19,8 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, SettingError
 from rehead.training import encoding, strategies
 from rehead.training.beside import BesideHead
+from rehead.training.checkpoint import Resumption
 from rehead.training.encoding import EncodedData
-from rehead.training.resumption import Resumption
 from rehead.training.strategies import Attempt, Candidate
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages

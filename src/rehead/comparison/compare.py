@@ -24,7 +24,7 @@ from rehead.models.families import FAMILIES
 from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
-from rehead.training.resumption import Resumption
+from rehead.training.checkpoint import Resumption
 from rehead.workflows import messages
 from rehead.workflows.results import rows_of
 

@@ -28,10 +28,10 @@ from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import DataError, SettingError
+from rehead.training.checkpoint import Resumption
 from rehead.training.config import check_tune
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.resumption import Resumption
 
 # Training, validation, test.
 FRACTIONS = (0.85, 0.05, 0.1)

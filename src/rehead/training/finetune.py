@@ -31,12 +31,12 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import depth_search, probe, strategies
 from rehead.training.beside import BesideHead
+from rehead.training.checkpoint import Resumption
 from rehead.training.depth_search import DepthChoice, pass_rows, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, forward_flops
 from rehead.training.loop import History, Watch
 from rehead.training.probe import Probe
-from rehead.training.resumption import Resumption
 from rehead.training.strategies import Attempt, Candidate, cut_for, cut_of
 
 # Intervals, report, saving and verifying, on a slow laptop.

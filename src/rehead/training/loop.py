@@ -72,35 +72,27 @@ class Trainee(Protocol):
     @property
     def lengths(self) -> Tensor:
         """(n,) int64, tokens of each training example."""
-        ...
 
     def weights(self) -> list[nn.Parameter]:
         """Return what is trained, each once; unfreeze it, and freeze the rest."""
-        ...
 
     def switch(self, *, training: bool) -> None:
         """Turn dropout on or off, where there is any."""
-        ...
 
     def weight_of(self, rows: Tensor) -> float:
         """Return what the added losses of these examples are divided by."""
-        ...
 
     def loss(self, rows: Tensor) -> Tensor:
         """Return the losses of these examples added up, for the backward pass."""
-        ...
 
     def validation_loss(self) -> float:
         """Return the mean loss of the validation examples, by which the weights are chosen."""
-        ...
 
     def flops_an_epoch(self) -> float:
         """Return the operations of one pass over the training examples, forward and backward."""
-        ...
 
     def finish(self) -> None:
         """Freeze all weights."""
-        ...
 
 
 def unfrozen(trained: nn.Module, model: nn.Module) -> list[nn.Parameter]:

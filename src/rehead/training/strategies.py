@@ -30,14 +30,13 @@ from rehead.models.heads import Head, scale_logits
 from rehead.models.loading import fingerprint
 from rehead.runtime import hardware, progress
 from rehead.training import depth_search, loop, lora
-from rehead.training.checkpoint import Checkpoint
+from rehead.training.checkpoint import Checkpoint, Resumption
 from rehead.training.config import AND, LAST, trained_layers
 from rehead.training.contrastive import Contrastive
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
 from rehead.training.inputs import Computed, Inputs, Kept
 from rehead.training.loop import History, Recipe, Watch
-from rehead.training.resumption import Resumption
 from rehead.training.tail import Labelled, Tail, train
 from rehead.training.vocabulary import reached_alone
 

@@ -26,14 +26,15 @@ from rehead.evaluation.evaluation import CalibrationEffect, Predictions, calibra
 from rehead.models.heads import finite_logits
 from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
+from rehead.training.checkpoint import Resumption
 from rehead.training.encoding import EncodedData
+from rehead.training.estimate import estimate
 from rehead.training.finetune import Limits, TrainedClassifier
 from rehead.training.ngrams_alone import NgramData
-from rehead.training.resumption import Resumption
 from rehead.workflows import messages
 from rehead.workflows.cross_validation import cross_validate
 from rehead.workflows.report_page import draw_report
-from rehead.workflows.results import ClassifierSettings, FitResult, rows_of, split_as_json, summary_of
+from rehead.workflows.results import ClassifierSettings, FitPlan, FitResult, rows_of, split_as_json, summary_of
 
 # How many times as long as in the trunk pass a test example takes: where native bf16 is several times as fast as
 # float32, the tenth that is scored again takes as long as the first pass.
@@ -244,3 +245,17 @@ def _fingerprint(
 def _timed(result: FitResult, begun: float) -> FitResult:
     seconds = {**result.seconds, "total": time.perf_counter() - begun}
     return replace(result, seconds=seconds, peak_rss_bytes=hardware.peak_rss_bytes())
+
+
+def plan(data: DataConfig | str, model: Classifier | None = None) -> FitPlan:
+    """Return what a fit would take: read the data, load the backbone and encode the texts, but train nothing.
+
+    Raises:
+        RheadError: what the fit would raise before it computes anything.
+    """
+    sources = DataConfig(data) if isinstance(data, str) else data
+    model = model or Classifier()
+    splits = prepare(sources, model.random_state)
+    messages.say_what_is_used(splits)
+    encoded = model.encode(splits.train, splits.validation)
+    return FitPlan(sources.data, encoded.base.name, model.tune, rows_of(splits), estimate(encoded))
