@@ -91,7 +91,9 @@ def trunk_pass(
     widths = [base.width_at(depth) for depth in depths for _ in parts]
     n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths))), *map(len, portions)])
     reading = Reading(list(depths), parts, cut)
-    run = _Pass(base, reading, _buffers(names, widths, min(n_rows, len(order))))
+    capacity = min(n_rows, len(order))
+    buffers = {name: torch.empty(capacity, width) for name, width in zip(names, widths, strict=True)}
+    run = _Pass(base, reading, buffers)
     start = time.perf_counter()
     with hardware.exact_convolutions(), progress.bar(label, int(lengths[order].sum())) as advance:
         for rows, values in zip(portions, values_ahead(ids, unique[order], portions), strict=True):
@@ -189,10 +191,8 @@ class _Pass:
         if not self.rows:
             return
         dense = {name: values[: self.n] for name, values in self.dense.items()}
-        ragged = {}
         cut = self.reading.cut
-        if cut is not None:
-            ragged[_at_cut(cut)] = Ragged.concatenate(self.tokens)
+        ragged = {} if cut is None else {_at_cut(cut): Ragged.concatenate(self.tokens)}
         written = store.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
         if store.on_disk and cut is not None and not written:
             self.tokens_in_memory += sum(states.values.nbytes for states in self.tokens)
@@ -202,10 +202,6 @@ class _Pass:
         # A store in memory holds what was added to it.
         self.dense = {name: torch.empty_like(values) for name, values in self.dense.items()}
         self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
-
-
-def _buffers(names: list[str], widths: list[int], n_rows: int) -> dict[str, Tensor]:
-    return {name: torch.empty(n_rows, width) for name, width in zip(names, widths, strict=True)}
 
 
 def _at_cut(cut: int) -> str:

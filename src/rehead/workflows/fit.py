@@ -192,10 +192,8 @@ def _predict(model: Classifier, splits: DataSplits) -> Predictions:
 
 def _calibration_effect(artifact: Artifact, predictions: Predictions) -> CalibrationEffect:
     """Return what the temperature changes on the test: the head's logits, not those of the baseline beside it."""
-    added = None
-    if artifact.beside is not None:
-        baseline, factor = artifact.beside
-        added = factor * finite_logits(baseline, predictions.test.inputs)
+    beside = artifact.beside
+    added = beside[1] * finite_logits(beside[0], predictions.test.inputs) if beside else None
     return calibration_effect(predictions, artifact.manifest.temperature, added)
 
 
