@@ -157,8 +157,7 @@ def run(options: argparse.Namespace) -> None:
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
     from rehead.data.preparation import DataConfig
-    from rehead.workflows.fit import fit
-    from rehead.workflows.plan import plan
+    from rehead.workflows.fit import fit, plan
 
     model = Classifier(
         options.base,

@@ -24,7 +24,7 @@ from rehead.models.families import FAMILIES
 from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
-from rehead.training.resumption import Resumption
+from rehead.training.checkpoint import Resumption
 from rehead.workflows import messages
 from rehead.workflows.results import rows_of
 
@@ -194,6 +194,6 @@ def _written(result: ComparisonResult, folder: Path) -> ComparisonResult:
     with new_folder(folder) as partial:
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
         (partial / _DESCRIPTION).write_text(text, encoding="utf-8")
-        page = report.render("comparison.html.jinja", facts=values, drawn=drawn)
+        page = report.render("comparison.html.jinja", result=values, drawn=drawn)
         (partial / "report.html").write_text(page, encoding="utf-8")
     return result

@@ -274,7 +274,9 @@ def _learn_images(train: Examples, validation: Examples) -> Baselines:
 
 def _images_at(strength: float, raw: npt.NDArray[np.float32], examples: Examples) -> Baselines:
     features = ColoursAndEdges.fit(raw)
-    weight, bias = image_features.solve(features.scaled(raw), examples.labels, len(examples.label_names), strength)
+    weight, bias = image_features.solve_dense(
+        features.scaled(raw), examples.labels, len(examples.label_names), strength
+    )
     return Baselines(_majority(examples.labels), features, weight, bias, strength)
 
 

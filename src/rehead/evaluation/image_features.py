@@ -64,7 +64,7 @@ class ColoursAndEdges:
         return cls(tensors["mean"], tensors["scale"])
 
 
-def solve(
+def solve_dense(
     features: npt.NDArray[np.float32], labels: Labels, n_classes: int, strength: float
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the logistic regression of class ids (n,) on features (n, width): (width, n_classes) and (n_classes,)."""

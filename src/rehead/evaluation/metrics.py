@@ -6,7 +6,6 @@ Where a text may have several labels, or none, each class is a decision for itse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -133,32 +132,36 @@ def measure(
     predicted = most_probable(probabilities, multilabel)
     right = are_right(labels, predicted)
     per_class = _per_class(probabilities, labels, predicted, label_names)
-    common: dict[str, Any] = {
-        "n": len(labels),
-        "accuracy": float(right.mean()),
-        "accuracy_ci": wilson(right),
-        "macro_f1": macro_f1(labels, predicted),
-        "weighted_f1": float(f1_score(labels, predicted, average="weighted", zero_division=0)),
-        "roc_auc": _mean_of_known([row.roc_auc for row in per_class]),
-        "pr_auc": _mean_of_known([row.pr_auc for row in per_class]),
-        "ece": calibration_error(probabilities, labels),
-        "intervals": bootstrap(probabilities, labels),
-        "per_class": per_class,
-    }
+    ids = list(range(len(label_names)))
+    if multilabel:
+        loss = likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels).mean()
+        brier = ((probabilities - labels) ** 2).mean()
+    else:
+        loss = log_loss(labels, probabilities, labels=ids)
+        brier = brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)
+    common = Metrics(
+        n=len(labels),
+        accuracy=float(right.mean()),
+        accuracy_ci=wilson(int(right.sum()), len(right)),
+        macro_f1=macro_f1(labels, predicted),
+        weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
+        roc_auc=_mean_of_known([row.roc_auc for row in per_class]),
+        pr_auc=_mean_of_known([row.pr_auc for row in per_class]),
+        log_loss=float(loss),
+        brier=float(brier),
+        ece=calibration_error(probabilities, labels),
+        intervals=bootstrap(probabilities, labels),
+        per_class=per_class,
+    )
     if multilabel:
         return MultilabelMetrics(
-            **common,
-            log_loss=float(likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels).mean()),
-            brier=float(((probabilities - labels) ** 2).mean()),
+            **vars(common),
             hamming_loss=float(hamming_loss(labels, predicted)),
             micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
             labels_a_text=float(labels.sum(1).mean()),
         )
-    ids = list(range(len(label_names)))
     return SingleLabelMetrics(
-        **common,
-        log_loss=float(log_loss(labels, probabilities, labels=ids)),
-        brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)),
+        **vars(common),
         balanced_accuracy=float(np.mean([row.recall for row in per_class if row.support])),
         mcc=_correlation(labels, predicted),
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),

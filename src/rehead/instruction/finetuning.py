@@ -16,12 +16,11 @@ from rehead.models.loading import fingerprint
 from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, progress
 from rehead.training import lora
-from rehead.training.checkpoint import Checkpoint
+from rehead.training.checkpoint import Checkpoint, Resumption
 from rehead.training.config import trained_layers
 from rehead.training.features import store_for, trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import History, Recipe, train
-from rehead.training.resumption import Resumption
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
 _RATE_OF_LAYERS = 2e-4

@@ -28,10 +28,10 @@ from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import DataError, SettingError
+from rehead.training.checkpoint import Resumption
 from rehead.training.config import check_tune
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.resumption import Resumption
 
 # Training, validation, test.
 FRACTIONS = (0.85, 0.05, 0.1)
@@ -238,8 +238,8 @@ def _saved(result: InstructionResult, output: Path) -> InstructionResult:
     result = replace(result, folder=str(output.resolve()))
     values = result.to_json()
     documents = {
-        "report.html": report.render("instruction.html.jinja", facts=values),
-        "README.md": report.render("instruction_card.md.jinja", facts=values),
+        "report.html": report.render("instruction.html.jinja", result=values),
+        "README.md": report.render("instruction_card.md.jinja", result=values),
     }
     result.writer.save(output, documents)
     return replace(result, report=str(output.resolve() / "report.html"))

@@ -24,7 +24,7 @@ class Objective:
 
     @classmethod
     def of(cls, labels: Tensor, n_classes: int, *, balanced: bool, label_smoothing: float) -> Objective:
-        """The one for these training examples.
+        """Return the objective for these training examples.
 
         Args:
             balanced: let each class weigh the same; where a text may have several labels, as much as its absence.
@@ -44,11 +44,11 @@ class Objective:
         return self.weights.dim() == 2
 
     def without_smoothing(self) -> Objective:
-        """By which weights are chosen, so that smoothing itself is not rewarded."""
+        """Return the one by which weights are chosen, so that smoothing itself is not rewarded."""
         return replace(self, label_smoothing=0.0)
 
     def total(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """The examples' weighted losses, added up; each is the mean over the classes where there may be several."""
+        """Return the sum of the weighted losses; each is the mean over the classes where there may be several."""
         weights = self.weights.to(logits)
         if not self.multilabel:
             return nn.functional.cross_entropy(
@@ -61,9 +61,9 @@ class Objective:
         )
 
     def weight_of(self, labels: Tensor) -> float:
-        """What the total of these examples is divided by to be their mean."""
+        """Return what the total of these examples is divided by to be their mean."""
         return float(len(labels) if self.multilabel else self.weights[labels].sum())
 
     def mean(self, logits: Tensor, labels: Tensor) -> float:
-        """The weighted mean loss."""
+        """Return the weighted mean loss."""
         return float(self.total(logits, labels)) / self.weight_of(labels)
