@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.flags import as_flags
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
+
+if TYPE_CHECKING:
+    from rehead.comparison.results import ComparisonResult
 
 EXAMPLE = "rehead compare tickets.csv --approaches tfidf,probe,last-1 --budget 5m"
 
@@ -68,11 +71,11 @@ def run(options: argparse.Namespace) -> None:
         random_state=options.seed,
         output=options.output,
         resume=options.resume,
-    ).to_json()
-    print_json(result) if options.json else _print_comparison(result, options.command)
+    )
+    print_json(result.to_json()) if options.json else _print_comparison(result, options.command)
 
 
-def _print_comparison(result: dict[str, Any], command: argparse.ArgumentParser) -> None:
+def _print_comparison(result: ComparisonResult, command: argparse.ArgumentParser) -> None:
     """Print the table of approaches, and what is recommended."""
     from rich.console import Console
     from rich.table import Table
@@ -85,23 +88,23 @@ def _print_comparison(result: dict[str, Any], command: argparse.ArgumentParser) 
         columns.insert(2, "95 % interval")
     for name in columns:
         approaches.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
-    for row in result["approaches"]:
-        low, high = row["accuracy_ci"]
-        cached = f" (+{row['cached_seconds']:.0f})" if row["cached_seconds"] >= 1 else ""
+    for row in result.approaches:
+        low, high = row.accuracy_ci
+        cached = f" (+{row.cached_seconds:.0f})" if row.cached_seconds >= 1 else ""
         approaches.add_row(
-            Text(escaped(row["title"]), style="bold" if row["name"] == result["recommended"] else ""),
-            f"{100 * row['accuracy']:.1f} %",
+            Text(escaped(row.title), style="bold" if row.name == result.recommended else ""),
+            f"{100 * row.accuracy:.1f} %",
             *([f"{100 * low:.1f} to {100 * high:.1f}"] if wide else []),
-            "" if row["p_value"] is None else f"{row['p_value']:.3f}",
-            f"{row['seconds']:.0f}{cached}",
-            f"{row['milliseconds']:.1f}",
-            "" if row["outside"] is None else f"{100 * row['outside']:.0f} %",
+            "" if row.p_value is None else f"{row.p_value:.3f}",
+            f"{row.seconds:.0f}{cached}",
+            f"{row.milliseconds:.1f}",
+            "" if row.outside is None else f"{100 * row.outside:.0f} %",
         )
     terminal.print(approaches)
-    for name, reason in result["not_tried"].items():
+    for name, reason in result.not_tried.items():
         terminal.print(escaped(as_flags(f"not tried: {name}: {reason}", command)))
     terminal.print()
-    for i, sentence in enumerate(result["reasons"]):
+    for i, sentence in enumerate(result.reasons):
         terminal.print(escaped(sentence), style="bold" if i == 0 else "")
-    if result.get("report"):
-        terminal.print(escaped(f"report: {result['report']}"))
+    if result.report:
+        terminal.print(escaped(f"report: {result.report}"))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
+
+if TYPE_CHECKING:
+    from rehead.export.results import ExportResult
 
 EXAMPLE = "rehead export rehead-model --format onnx -o rehead-onnx"
 
@@ -38,17 +41,17 @@ def run(options: argparse.Namespace) -> None:
         data=options.data,
         text_column=options.text_column,
     )
-    print_json(result) if options.json else _print_export(result)
+    print_json(result.to_json()) if options.json else _print_export(result)
 
 
-def _print_export(result: dict[str, Any]) -> None:
-    what, difference, speed = result["what"], result["largest_difference"], result["a_second"]
-    numbers = "8-bit integers" if result["int8"] else "float32"
-    runtime = "onnxruntime" if result["format"] == "onnx" else "Transformers"
+def _print_export(result: ExportResult) -> None:
+    found, what = result.comparison, result.what
+    numbers = "8-bit integers" if result.int8 else "float32"
+    runtime = "onnxruntime" if result.format == "onnx" else "Transformers"
     print(
-        f"{result['same']:,} of {result['compared']:,} {what} keep their labels ({result['agreement']:.2%}); "
-        f"probabilities differ by {difference['probability']:.1e} at most"
+        f"{found.same:,} of {found.compared:,} {what} keep their labels ({found.agreement:.2%}); "
+        f"probabilities differ by {found.largest_difference.probability:.1e} at most"
     )
-    print(f"{speed['export']:,.0f} {what} a second in {runtime}, {speed['rehead']:,.0f} in rehead (float32)")
-    size = f"{result['bytes'] / 1e6:,.1f} MB"
-    print(f"model   {escaped(result['output'])} ({result['format']}, {numbers}, {size})")
+    speed = result.a_second
+    print(f"{speed.export:,.0f} {what} a second in {runtime}, {speed.rehead:,.0f} in rehead (float32)")
+    print(f"model   {escaped(result.output)} ({result.format}, {numbers}, {result.bytes / 1e6:,.1f} MB)")

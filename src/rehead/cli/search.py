@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.wording import counted, escaped
+
+if TYPE_CHECKING:
+    from rehead.comparison.search import SearchResult
 
 EXAMPLE = "rehead search tickets.csv --trials 30 --budget 1h"
 
@@ -39,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
         require_source(data)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
-    from rehead.comparison.search import search
+    from rehead.comparison.search import SearchedFit, search
     from rehead.data.preparation import DataConfig
     from rehead.workflows.fit import fit
 
@@ -47,25 +50,25 @@ def run(options: argparse.Namespace) -> None:
     sources = DataConfig(options.data, test=options.test, **columns)
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
     found = search(sources, model, n_trials=options.trials, storage=options.storage, budget=options.budget)
-    fitted = fit(sources, found.model, options.output).to_json()
+    fitted = fit(sources, found.model, options.output)
     if options.json:
-        print_json({**fitted, "search": found.to_json()})
+        print_json(SearchedFit(fit=fitted, search=found).to_json())
     else:
-        _print_trials(found.to_json())
-        evaluation_view.print_evaluation(fitted, options.verbose)
-        evaluation_view.print_saved(fitted)
+        _print_trials(found)
+        evaluation_view.print_evaluation(fitted.to_json(), options.verbose)
+        evaluation_view.print_saved(fitted.to_json())
 
 
-def _print_trials(result: dict[str, Any]) -> None:
+def _print_trials(result: SearchResult) -> None:
     """Print the best trials."""
     terminal = console()
-    finished = [trial for trial in result["trials"] if trial["state"] == "complete"]
-    n = counted(len(result["trials"]), "trial")
+    finished = [trial for trial in result.trials if trial.state == "complete"]
+    n = counted(len(result.trials), "trial")
     terminal.print(f"{n}, {len(finished)} of them to their end; the best by validation loss:")
-    for trial in sorted(finished, key=lambda trial: trial["validation_log_loss"])[:_LISTED_TRIALS]:
+    for trial in sorted(finished, key=lambda trial: trial.validation_log_loss or 0.0)[:_LISTED_TRIALS]:
         settings = ", ".join(
             f"{name} {value:.2g}" if isinstance(value, float) else f"{name} {value}"
-            for name, value in trial["settings"].items()
+            for name, value in trial.settings.items()
         )
-        terminal.print(escaped(f"  {trial['validation_log_loss']:.4f}  {settings}"), markup=False)
+        terminal.print(escaped(f"  {trial.validation_log_loss:.4f}  {settings}"), markup=False)
     terminal.print()

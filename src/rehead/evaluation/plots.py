@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -124,40 +124,57 @@ def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     return drawn[0]
 
 
-def by_compute(approaches: list[dict[str, Any]]) -> str:
+class Approach(Protocol):
+    """Of an approach that is compared with others, what is drawn; see `rehead.comparison.results.ApproachResult`."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def accuracy_ci(self) -> tuple[float, float]: ...
+    @property
+    def learning_seconds(self) -> float: ...
+    @property
+    def n_learned(self) -> int: ...
+    @property
+    def curve(self) -> list[float] | None: ...
+
+
+def by_compute(approaches: Sequence[Approach]) -> str:
     """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
     with _figure(1, width=6.5) as (axes, drawn):
         for row, marker in zip(approaches, _MARKERS * len(approaches), strict=False):
-            seconds = max(_SHORTEST, row["seconds"] + row["cached_seconds"])
+            low, high = row.accuracy_ci
             axes[0].errorbar(
-                seconds,
-                row["accuracy"],
-                yerr=[[row["accuracy"] - row["accuracy_ci"][0]], [row["accuracy_ci"][1] - row["accuracy"]]],
+                max(_SHORTEST, row.learning_seconds),
+                row.accuracy,
+                yerr=[[row.accuracy - low], [high - row.accuracy]],
                 color=_ACCENT,
                 marker=marker,
                 markersize=5,
                 linestyle="",
-                label=row["title"],
+                label=row.title,
             )
         axes[0].set(xlabel="seconds of learning", ylabel="test accuracy")
         _by_tenfold(axes[0])
     return drawn[0]
 
 
-def by_examples(comparison: dict[str, Any]) -> str:
+def by_examples(approaches: Sequence[Approach], sizes: Sequence[int]) -> str:
     """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
     styles = ["-", "--", "-.", ":"]
     with _figure(1, width=6.5) as (axes, drawn):
-        curved = [row for row in comparison["approaches"] if row["curve"]]
+        curved = [row for row in approaches if row.curve]
         for row, style in zip(curved, styles * len(curved), strict=False):
-            axes[0].plot(comparison["curve_sizes"], row["curve"], color=_ACCENT, linestyle=style, label=row["title"])
-        others = [row for row in comparison["approaches"] if row["curve"] is None]
+            axes[0].plot(sizes, row.curve or [], color=_ACCENT, linestyle=style, label=row.title)
+        others = [row for row in approaches if row.curve is None]
         for row, marker in zip(others, _MARKERS * len(others), strict=False):
-            if row["n_learned"]:
-                place = [row["n_learned"]], [row["accuracy"]]
-                axes[0].plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row["title"])
+            if row.n_learned:
+                place = [row.n_learned], [row.accuracy]
+                axes[0].plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row.title)
             else:
-                axes[0].axhline(row["accuracy"], color=_SOFT, linestyle=":", linewidth=1, label=row["title"])
+                axes[0].axhline(row.accuracy, color=_SOFT, linestyle=":", linewidth=1, label=row.title)
         axes[0].set(xlabel="labelled examples", ylabel="accuracy")
         _by_tenfold(axes[0])
     return drawn[0]
