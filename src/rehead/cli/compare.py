@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="smollm2,minilm",
         help="probes on each; the first is tuned, the first decoder asked (%(default)s)",
     )
-    parser.add_argument("--examples", type=int, metavar="N", help="learn from so many training texts at most (all)")
+    parser.add_argument("--examples", type=int, metavar="N", help="learn from N training texts at most (all)")
     parser.add_argument(
         "--budget", type=arguments.duration, default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)"
     )

@@ -215,7 +215,7 @@ def _decisions(options: argparse.Namespace) -> DecisionConfig:
 
     chosen = [name for name in ("precision", "recall", "f1") if getattr(options, name)]
     if len(chosen) > 1:
-        raise SettingError(f"`{chosen[0]}` and `{chosen[1]}` are two ways to choose a threshold; give one of them")
+        raise SettingError(f"`{chosen[0]}` and `{chosen[1]}` each choose a threshold; give one of them")
     measure = chosen[0] if chosen else None
     label, least = options.f1, 0.0
     if options.precision or options.recall:
