@@ -30,10 +30,10 @@ def run(options: argparse.Namespace) -> None:
     from rehead.workflows.evaluate import evaluate
 
     sources = DataConfig(options.data, text_column=options.text_column, label_column=options.label_column)
-    result = evaluate(options.model, sources, options.report).to_json()
+    result = evaluate(options.model, sources, options.report)
     if options.json:
-        print_json(result)
+        print_json(result.to_json())
         return
     print_evaluation(result, options.verbose)
     if options.report:
-        print(f"\nreport  {escaped(result['report'])}")
+        print(f"\nreport  {escaped(str(result.report))}")

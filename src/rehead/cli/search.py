@@ -55,8 +55,8 @@ def run(options: argparse.Namespace) -> None:
         print_json(SearchedFit(fit=fitted, search=found).to_json())
     else:
         _print_trials(found)
-        evaluation_view.print_evaluation(fitted.to_json(), options.verbose)
-        evaluation_view.print_saved(fitted.to_json())
+        evaluation_view.print_evaluation(fitted, options.verbose)
+        evaluation_view.print_saved(fitted)
 
 
 def _print_trials(result: SearchResult) -> None:
