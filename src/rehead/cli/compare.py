@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--approaches",
         type=arguments.listed,
         metavar="A,B",
-        help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, ... (all)",
+        help="what to compare: majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, instruction, setfit (all)",
     )
     arguments.add_option(
         parser,
@@ -36,17 +36,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.listed,
         metavar="A,B",
         default="smollm2,minilm",
-        help="probes on each; the first is tuned, the first decoder asked (%(default)s)",
+        help="pretrained models: each gets a probe, the first is tuned, the first decoder is prompted (%(default)s)",
     )
-    parser.add_argument("--examples", type=int, metavar="N", help="learn from N training texts at most (all)")
+    parser.add_argument("--examples", type=int, metavar="N", help="learn from N training texts at most (from all)")
     parser.add_argument(
-        "--budget", type=arguments.duration, default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)"
+        "--budget",
+        type=arguments.duration,
+        default="10m",
+        metavar="T",
+        help="time for all of them: 90s, 10m, 2h (%(default)s)",
     )
     arguments.add_columns(parser)
     arguments.add_test(parser)
     arguments.add_max_length(parser)
     arguments.add_seed(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison in the same folder")
     arguments.add_output(parser, "rehead-comparison")
 
 

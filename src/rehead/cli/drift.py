@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `drift`."""
     arguments.add_model_folder(parser)
     parser.add_argument(
-        "data", metavar="DATA", help=f"labelled or not: {arguments.DATA}; - for one text a line from stdin"
+        "data",
+        metavar="DATA",
+        help=f"new texts or images, labelled or not: {arguments.DATA}; - for one text a line from stdin",
     )
     parser.add_argument("--text-column", metavar="C", help="column of the texts")
 

@@ -18,10 +18,17 @@ EXAMPLE = "rehead export rehead-model --format onnx -o rehead-onnx"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
     arguments.add_model_folder(parser)
-    parser.add_argument("--format", required=True, choices=("onnx", "transformers"), help="for whom")
-    parser.add_argument("--int8", action="store_true", help="ONNX with weights of 8 bits, if the labels stay")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("onnx", "transformers"),
+        help="what reads the export: onnxruntime or Transformers",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="with onnx: weights of 8 bits, kept only if the labels stay the same"
+    )
     parser.add_argument("--data", metavar="DATA", help="texts to check it on (those it was fitted on, if still there)")
-    parser.add_argument("--text-column", metavar="C", help="column of the texts")
+    parser.add_argument("--text-column", metavar="C", help="column of the texts in --data")
     arguments.add_output(parser, "rehead-export")
 
 

@@ -21,9 +21,11 @@ _SAMPLES = 3
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `instruct`."""
     parser.add_argument(
-        "data", metavar="DATA", help="JSON or JSON Lines: instruction and output; messages; prompt and completion"
+        "data",
+        metavar="DATA",
+        help="JSON or JSON Lines with instruction and output, messages, or prompt and completion",
     )
-    arguments.add_backbone(parser, "a decoder (%(default)s)", default="smollm2")
+    arguments.add_backbone(parser, "pretrained decoder to fine-tune (%(default)s)", default="smollm2")
     arguments.add_option(
         parser,
         "--strategy",
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="tune",
         metavar="HOW",
         default="lora",
-        help="last-K, lora or full (%(default)s)",
+        help="what is trained: last-K (the last K layers), lora or full (%(default)s)",
     )
     parser.add_argument(
         "--style",
@@ -39,11 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="how requests are written down: auto is the model's chat template, or Alpaca's (%(default)s)",
     )
-    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="at most (%(default)s)")
-    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="(%(default)s)")
-    parser.add_argument("--learning-rate", type=float, metavar="X", help="(what suits the strategy)")
+    parser.add_argument("--epochs", type=int, default=3, metavar="N", help="epochs at most (%(default)s)")
+    parser.add_argument("--batch-size", type=int, default=8, metavar="N", help="conversations a step (%(default)s)")
     parser.add_argument(
-        "--max-length", type=int, default=1024, metavar="N", help="tokens of a conversation (%(default)s)"
+        "--learning-rate", type=float, metavar="X", help="highest learning rate (what suits the strategy)"
+    )
+    parser.add_argument(
+        "--max-length", type=int, default=1024, metavar="N", help="tokens kept of a conversation (%(default)s)"
     )
     arguments.add_seed(parser)
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run to the same folder")

@@ -20,13 +20,27 @@ _LISTED_TRIALS = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `search`."""
     parser.add_argument("data", metavar="DATA", help=f"labelled texts or images: {arguments.DATA}")
-    parser.add_argument("--trials", type=int, default=20, metavar="N", help="in all, earlier ones too (%(default)s)")
-    arguments.add_backbone(parser, "as for fit (%(default)s)", default="auto")
     parser.add_argument(
-        "--budget", type=arguments.duration, metavar="T", help="no trial begins after 90s, 10m, 2h (no end)"
+        "--trials",
+        type=int,
+        default=20,
+        metavar="N",
+        help="trials in all, those of an earlier search included (%(default)s)",
+    )
+    arguments.add_backbone(parser, "pretrained model, as for rehead fit (%(default)s)", default="auto")
+    parser.add_argument(
+        "--budget",
+        type=arguments.duration,
+        metavar="T",
+        help="no trial begins after this time: 90s, 10m, 2h (no limit)",
     )
     arguments.add_max_length(parser)
-    parser.add_argument("--storage", metavar="FILE", default="rehead-search.sqlite", help="of the trials (%(default)s)")
+    parser.add_argument(
+        "--storage",
+        metavar="FILE",
+        default="rehead-search.sqlite",
+        help="SQLite file that keeps the trials (%(default)s)",
+    )
     arguments.add_columns(parser)
     arguments.add_test(parser)
     arguments.add_seed(parser)
