@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--approaches",
         type=arguments.listed,
         metavar="A,B",
-        help="what to compare: majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, instruction, setfit (all)",
+        help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, instruction, setfit (all)",
     )
     arguments.add_option(
         parser,
