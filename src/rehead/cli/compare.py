@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.flags import as_flags
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
 
@@ -56,17 +57,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Compare, and print what is recommended."""
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.comparison.approaches import TITLES
     from rehead.comparison.compare import compare
-    from rehead.data.preparation import DataConfig
 
-    columns = {"text_column": options.text_column, "label_column": options.label_column}
     result = compare(
-        DataConfig(options.data, test=options.test, **columns),
+        sources,
         names=options.approaches or list(TITLES),
         bases=options.base,
         n_examples=options.examples,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted
@@ -151,13 +152,9 @@ def _long(text: str) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, evaluate and save; or say what that would take."""
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.validation, options.test)):
-        require_source(data)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
-    from rehead.data.preparation import DataConfig
     from rehead.workflows.fit import fit
     from rehead.workflows.plan import plan
 
@@ -179,16 +176,6 @@ def run(options: argparse.Namespace) -> None:
         class_weight=options.class_weight,
         budget=options.budget,
         random_state=options.seed,
-    )
-    sources = DataConfig(
-        options.data,
-        options.validation,
-        options.test,
-        options.text_column,
-        options.label_column,
-        options.group_column,
-        options.time_column,
-        options.label_separator,
     )
     decisions = _decisions(options)
     if options.dry_run:

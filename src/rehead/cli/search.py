@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.wording import counted, escaped
 
@@ -50,18 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Search, fit with the best settings, and print both."""
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
     from rehead.comparison.search import SearchedFit, search
-    from rehead.data.preparation import DataConfig
     from rehead.workflows.fit import fit
 
-    columns = {"text_column": options.text_column, "label_column": options.label_column}
-    sources = DataConfig(options.data, test=options.test, **columns)
     model = Classifier(options.base, max_length=options.max_length, random_state=options.seed)
     found = search(sources, model, n_trials=options.trials, storage=options.storage, budget=options.budget)
     fitted = fit(sources, found.model, options.output)
