@@ -96,7 +96,7 @@ def compare(
             reasons=reasons,
             not_tried=not_tried,
             versions={name: version(name) for name in ("rehead", "torch", "transformers")},
-            seconds=time.perf_counter() - begun,
+            seconds={"total": time.perf_counter() - begun},
             peak_rss_bytes=hardware.peak_rss_bytes(),
         )
         return result if output is None else _written(result, Path(output).resolve())
@@ -189,11 +189,13 @@ def _beside_each_other(task: Task, results: Sequence[ApproachResult]) -> tuple[A
 def _written(result: ComparisonResult, folder: Path) -> ComparisonResult:
     """Write comparison.json and report.html, and return the result with the report's path."""
     result = replace(result, report=str(folder / "report.html"))
-    values = result.to_json()
-    drawn = {"compute": plots.by_compute(values["approaches"]), "curves": plots.by_examples(values)}
+    drawn = {
+        "compute": plots.by_compute(result.approaches),
+        "curves": plots.by_examples(result.approaches, result.curve_sizes),
+    }
     with new_folder(folder) as partial:
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"
         (partial / _DESCRIPTION).write_text(text, encoding="utf-8")
-        page = report.render("comparison.html.jinja", result=values, drawn=drawn)
+        page = report.render("comparison.html.jinja", result=result, drawn=drawn)
         (partial / "report.html").write_text(page, encoding="utf-8")
     return result
