@@ -35,9 +35,20 @@ class Family:
     """How an architecture is cut.
 
     Attributes:
-        causal: whether a token sees only what stands before it.
         layers: dotted name of the list of layers in the model without its head.
-        norm: dotted name of the final norm, or None.
+        norm: dotted name of the final norm there; None where the family has none.
+    """
+
+    layers: str
+    norm: str | None
+
+
+@dataclass(frozen=True)
+class TextFamily(Family):
+    """How an architecture that reads texts is cut.
+
+    Attributes:
+        causal: whether a token sees only what stands before it.
         embed: (backbone, token ids (T,), packing) → states that enter layer 0, (T, hidden_size).
         layer: what a layer computes.
         head_parts: (sequence-classification model) → its head.
@@ -47,8 +58,6 @@ class Family:
     """
 
     causal: bool
-    layers: str
-    norm: str | None
     embed: Callable[[Any, Tensor, Packing], Tensor]
     layer: Layer
     head_parts: Callable[[Any], HeadParts]
@@ -172,18 +181,20 @@ def _modernbert_head(model: Any) -> HeadParts:
     return HeadParts(model.head, "classifier")
 
 
-_ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, layer_of.rotary_decoder, _score_head)
+_ROTARY_DECODER = TextFamily("layers", "norm", True, _token_embed, layer_of.rotary_decoder, _score_head)
 _BERT_LAYERS = "encoder.layer"
 
 # By `config.model_type`.
-FAMILIES = {
+TEXT_FAMILIES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text"), _ROTARY_DECODER),
-    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, layer_of.gpt2, _score_head),
-    "bert": Family(False, _BERT_LAYERS, None, _bert_embed, layer_of.bert, _bert_head),
-    "roberta": Family(
-        False, _BERT_LAYERS, None, _roberta_embed, layer_of.bert, _roberta_head, positions_behind_padding=True
+    "gpt2": TextFamily("h", "ln_f", True, _gpt2_embed, layer_of.gpt2, _score_head),
+    "bert": TextFamily(_BERT_LAYERS, None, False, _bert_embed, layer_of.bert, _bert_head),
+    "roberta": TextFamily(
+        _BERT_LAYERS, None, False, _roberta_embed, layer_of.bert, _roberta_head, positions_behind_padding=True
     ),
-    "mpnet": Family(False, _BERT_LAYERS, None, _mpnet_embed, layer_of.mpnet, _roberta_head, _mpnet_bias, True),
-    "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, layer_of.distilbert, _distilbert_head),
-    "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, layer_of.modernbert, _modernbert_head),
+    "mpnet": TextFamily(_BERT_LAYERS, None, False, _mpnet_embed, layer_of.mpnet, _roberta_head, _mpnet_bias, True),
+    "distilbert": TextFamily(
+        "transformer.layer", None, False, _distilbert_embed, layer_of.distilbert, _distilbert_head
+    ),
+    "modernbert": TextFamily("layers", "final_norm", False, _modernbert_embed, layer_of.modernbert, _modernbert_head),
 }
