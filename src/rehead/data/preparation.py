@@ -245,13 +245,13 @@ def _read_images(
     """Return the same of images; those that cannot be used are named."""
     if config.label_separator or known.separator:
         raise DataError(f"{data}: an image has one label; leave `label_separator` out")
-    gallery = image_folders.read(data, config.text_column, config.label_column, known[:2])
-    table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
+    listed = image_folders.read(data, config.text_column, config.label_column, known[:2])
+    table, columns = listed.table, Columns(listed.image_column, listed.label_column)
     progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")
-    examples, dropped = from_table(table, gallery.image_column, gallery.label_column, label_names)
+    examples, dropped = from_table(table, listed.image_column, listed.label_column, label_names)
     if data == config.data:
         examples = with_groups_and_times(examples, table, config.group_column, config.time_column)
-    at = dict(zip(table.lines, gallery.images, strict=True))
+    at = dict(zip(table.lines, listed.images, strict=True))
     examples = replace(examples, images=[at[line] for line in examples.lines.tolist()])
     usable = np.array(warn_of_unusable(examples.images or [], "it is not used"), dtype=np.int64)
     if unusable := np.delete(examples.lines, usable).tolist():
