@@ -20,7 +20,7 @@ from rehead.comparison.results import ApproachResult, ComparisonResult
 from rehead.comparison.trial import run_trial, title
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.evaluation import plots, report
-from rehead.models.families import FAMILIES
+from rehead.models.families import TEXT_FAMILIES
 from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
@@ -133,7 +133,7 @@ def _parts(sources: DataConfig | str, seed: int) -> DataSplits:
 
 def _first_language_model(bases: Sequence[str]) -> str | None:
     for base in bases:
-        family = FAMILIES.get(model_type_of(locate(base), base))
+        family = TEXT_FAMILIES.get(model_type_of(locate(base), base))
         if family is not None and family.causal:
             return base
     return None

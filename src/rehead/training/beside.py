@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from rehead.data.duplicates import kept_together
 from rehead.data.labels import strata
-from rehead.data.splits import folds, joined
+from rehead.data.splits import folds
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import Stacking, stacking
@@ -69,10 +70,8 @@ class BesideHead:
 
     def _out_of_fold(self, data: EncodedData, head: Head, features: Features, solved: Probe) -> Stacking:
         examples = data.train.followed_by(data.validation)
-        kept_together = [groups for groups in (examples.near, examples.groups) if groups is not None]
-        together = joined(*kept_together) if kept_together else None
         fold = np.empty(len(examples), dtype=np.int64)
-        for number, split in enumerate(folds(strata(data.labels), _FOLDS, data.config.seed, together)):
+        for number, split in enumerate(folds(strata(data.labels), _FOLDS, data.config.seed, kept_together(examples))):
             fold[split.test] = number
         with torch.inference_mode():
             seen_by_linear = head.projection(features.seen).numpy()
