@@ -42,8 +42,8 @@ from rehead.training.strategies import Attempt, Candidate, cut_for, cut_of
 
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
-# How sure a one-sided t-test on the validation examples must be that what costs more is worse, with few examples: two of
-# them, all that is held out of 16, say next to nothing.
+# How sure a one-sided t-test on the validation examples must be that what costs more is worse, with few examples: two
+# of them, all that is held out of 16, say next to nothing.
 _SURE = 0.95
 
 
