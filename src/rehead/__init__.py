@@ -6,8 +6,8 @@ The public names, loaded when first used, so that `import rehead` costs nothing.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rehead.analysis.explanation import explain as explain
     from rehead.analysis.inspection import inspect as inspect
+    from rehead.artifact.explanation import explain as explain
     from rehead.classifier import Classifier as Classifier
     from rehead.comparison.compare import compare as compare
     from rehead.comparison.results import ComparisonResult as ComparisonResult
@@ -34,7 +34,7 @@ _HOMES = {
     "fit": "rehead.workflows.fit",
     "evaluate": "rehead.workflows.evaluate",
     "inspect": "rehead.analysis.inspection",
-    "explain": "rehead.analysis.explanation",
+    "explain": "rehead.artifact.explanation",
     "instruct": "rehead.instruction.instruct",
     "InstructionResult": "rehead.instruction.results",
     "Writer": "rehead.instruction.writer",

@@ -98,7 +98,7 @@ def search(
     if n_trials < 1:
         raise SettingError(f"`n_trials` must be 1 or more, not {n_trials}")
     model = model or Classifier()
-    parts = prepare(DataConfig(sources) if isinstance(sources, str) else sources, model.random_state)
+    parts = prepare(DataConfig(sources) if isinstance(sources, str) else sources, model.config().seed)
     data = model.encode(parts.train, parts.validation)
     study = _study(optuna, storage, parts, model, data)
     states = optuna.trial.TrialState
@@ -148,7 +148,7 @@ def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifie
             f"`storage={str(storage)!r}` cannot be used ({first_line(error)}); give another file"
         ) from error
     # Its first trials are random: those of a search that goes on must not be the same once more.
-    study.sampler = optuna.samplers.TPESampler(seed=model.random_state + len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(seed=model.config().seed + len(study.trials))
     return study
 
 

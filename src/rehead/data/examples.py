@@ -29,7 +29,7 @@ from rehead.runtime.errors import DataError
 Index = npt.NDArray[np.int64]
 
 # The attributes of examples that are arrays with a row for each of them.
-_ARRAYS = ("labels", "lines", "groups", "times", "near")
+_ARRAYS = ("labels", "lines", "groups", "times", "near", "weights")
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
 
@@ -50,6 +50,7 @@ class Examples:
         near: (n,) int64, the same number for texts that are nearly the same, in all parts of a fit; None before that
             has been looked at.
         images: the n images, if that is what they are.
+        weights: (n,) float64, how much each counts; None where all count the same.
     """
 
     texts: list[str]
@@ -61,6 +62,7 @@ class Examples:
     times: npt.NDArray[np.float64] | None = None
     near: Index | None = None
     images: list[ImageInput] | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -190,6 +192,14 @@ def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
     filled = np.array([bool(text.strip()) for text in examples.texts], dtype=np.bool_)
     empty = examples.lines[~filled].tolist()
     return examples.take(np.flatnonzero(filled)), {"no text": empty} if empty else {}
+
+
+def without_weightless(examples: Examples) -> tuple[Examples, Dropped]:
+    """Return the examples that count at all, and the lines of those with a weight of 0."""
+    if examples.weights is None or examples.weights.all():
+        return examples, {}
+    counts = examples.weights > 0
+    return examples.take(np.flatnonzero(counts)), {"weight 0": examples.lines[~counts].tolist()}
 
 
 def with_groups_and_times(

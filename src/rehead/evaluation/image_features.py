@@ -65,7 +65,11 @@ class ColoursAndEdges:
 
 
 def solve(
-    features: npt.NDArray[np.float32], labels: Labels, n_classes: int, strength: float
+    features: npt.NDArray[np.float32],
+    labels: Labels,
+    n_classes: int,
+    strength: float,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the logistic regression of class ids (n,) on features (n, width): (width, n_classes) and (n_classes,)."""
     from sklearn.linear_model import LogisticRegression
@@ -74,7 +78,7 @@ def solve(
     weight = np.zeros((features.shape[1], n_classes), dtype=np.float32)
     bias = np.where(counts > 0, 0.0, -np.inf).astype(np.float32)
     if (counts > 0).sum() > 1:  # scikit-learn refuses one class alone
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, labels)
+        model = LogisticRegression(C=strength, max_iter=1000).fit(features, labels, weights)
         coefficients, intercepts = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
             coefficients = np.vstack([np.zeros_like(coefficients), coefficients])

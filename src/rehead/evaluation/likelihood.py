@@ -49,8 +49,17 @@ def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
     return result
 
 
-def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-    """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one."""
+def losses(logits: Logits, labels: Labels, weights: npt.NDArray[np.float64] | None = None) -> npt.NDArray[np.float64]:
+    """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one.
+
+    Args:
+        weights: (n,) that each is multiplied by; None for 1.
+    """
+    plain = _losses(logits, labels)
+    return plain if weights is None else plain * weights
+
+
+def _losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
     from scipy.special import log_expit, log_softmax
 
     values = np.asarray(logits, dtype=np.float64)

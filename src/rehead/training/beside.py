@@ -53,7 +53,9 @@ class BesideHead:
 
     def put_beside(self, candidate: Candidate, data: EncodedData) -> Candidate:
         """Return a candidate with its mixture and its losses, both of the validation examples."""
-        found = stacking(candidate.logits, self.logits, data.validation.labels, data.config.seed)
+        found = stacking(
+            candidate.logits, self.logits, data.validation.labels, data.config.seed, data.validation.weights
+        )
         return replace(candidate, mixture=found.mixture, losses=found.losses)
 
     def put_beside_probe(
@@ -65,7 +67,8 @@ class BesideHead:
         if not self.folds or not is_known or data.views > 1 or len(data.validation) >= _ENOUGH or n < 2 * _FOLDS:
             return self.put_beside(candidate, data)
         mixture = self._out_of_fold(data, head, features, solved).mixture
-        losses = likelihood.losses(mixture.of(candidate.logits, self.logits), data.validation.labels)
+        mixed = mixture.of(candidate.logits, self.logits)
+        losses = likelihood.losses(mixed, data.validation.labels, data.validation.weights)
         return replace(candidate, mixture=mixture, losses=losses)
 
     def _out_of_fold(self, data: EncodedData, head: Head, features: Features, solved: Probe) -> Stacking:
@@ -96,4 +99,4 @@ class BesideHead:
         if isinstance(self.baseline, Baselines):
             assert self.baseline.strength is not None
             beside = finite(baselines.out_of_fold(examples, self.baseline.strength, fold))
-        return stacking(logits, beside, data.labels, data.config.seed)
+        return stacking(logits, beside, data.labels, data.config.seed, data.own_weights)

@@ -23,6 +23,7 @@ from rehead.training import probe
 from rehead.training.encoding import EncodedData, rows_of
 from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
+from rehead.training.weights import Weights
 
 # Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
 # a probe's ranking of depths changes little beyond.
@@ -103,7 +104,7 @@ def choose(
     heads: dict[tuple[str, int], Head],
     labels: Labels,
     n_train: int,
-    weights: npt.NDArray[np.float64] | None,
+    weights: Weights | None,
     seed: int,
 ) -> DepthChoice:
     """Solve probes for each pooling and depth and take the shallowest that is as good as any.
@@ -139,7 +140,7 @@ def held_out_losses(
     pooled: Tensor,
     labels: Labels,
     divided: list[tuple[Index, Index]],
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the calibrated log loss of every held-out example under a probe that has learned from the others.
 
@@ -234,7 +235,8 @@ def solve(
     labels: Labels,
     n_train: int,
     tolerance: float,
-    weights: npt.NDArray[np.float64] | None,
+    weights: Weights | None,
+    validation_weights: Weights | None = None,
 ) -> Probe:
     """The probe of a head, for pooled features (n, width) of which the first `n_train` are for training."""
     with torch.inference_mode():
@@ -247,12 +249,11 @@ def solve(
         head.linear.bias is not None,
         tolerance,
         weights,
+        validation_weights,
     )
 
 
-def solve_at(
-    head: Head, pooled: Tensor, labels: Labels, strength: float, weights: npt.NDArray[np.float64] | None
-) -> None:
+def solve_at(head: Head, pooled: Tensor, labels: Labels, strength: float, weights: Weights | None) -> None:
     """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""
     with torch.inference_mode():
         seen_by_linear = head.projection(pooled).numpy()

@@ -6,13 +6,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from rehead.artifact.loading import load_artifact
-from rehead.data.duplicates import seen_before
 from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation import report
-from rehead.evaluation.evaluation import Predictions, evaluate_predictions
+from rehead.evaluation.evaluation import evaluate_predictions
 from rehead.runtime import hardware
 from rehead.workflows import messages
 from rehead.workflows.report_page import draw_report
@@ -37,23 +34,14 @@ def evaluate(
     sources = replace(DataConfig(data) if isinstance(data, str) else data, **columns)
     loaded = load_artifact(Path(folder))
     load_seconds = time.perf_counter() - begun
-    manifest, reference = loaded.manifest, loaded.reference
+    manifest = loaded.manifest
     test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, Columns.of(manifest.to_json()))
-    learned_from = seen_before(test.inputs, reference.seen if reference else np.array([], dtype=np.int64))
     messages.say_dropped(dropped)
 
     test_begun = time.perf_counter()
     scores = loaded.scores(test.inputs)
     test_seconds = time.perf_counter() - test_begun
-    predictions = Predictions(
-        test=test,
-        probabilities=scores.probabilities,
-        tokens_cut=scores.tokens_cut,
-        baselines=reference.baselines.predict(test) if reference else None,
-        repeated=learned_from,
-        near=learned_from,
-        base=manifest.base,
-    )
+    predictions = loaded.predictions(test, scores)
     evaluation = evaluate_predictions(predictions, loaded.rule)
     messages.say_evaluation(predictions, evaluation, "the training data")
 

@@ -75,12 +75,13 @@ def fit(
     begun = time.perf_counter()
     chosen = replace(DataConfig(data) if isinstance(data, str) else data, **sources)
     model, decisions = model or Classifier(), decisions or DecisionConfig()
-    deadline = begun + model.config().budget
+    training = model.config()
+    deadline = begun + training.budget
     _require_possible(chosen, output, n_folds)
 
-    splits = _prepare(chosen, model.random_state, decisions, with_test=not n_folds)
+    splits = _prepare(chosen, training.seed, decisions, with_test=not n_folds)
     out_of_fold = cross_validate(splits.pool, n_folds, model, deadline) if n_folds else None
-    encoded = model.prepare(splits.train, splits.validation)
+    encoded = model.prepare(splits.train, splits.validation, training)
     findings = in_order([*splits.findings, *messages.say_what_is_ahead(encoded)])
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
         trained = _finetune(model, encoded, splits, deadline, resumption, refits=chosen.validation is None)

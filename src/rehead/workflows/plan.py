@@ -17,7 +17,7 @@ def plan(data: DataConfig | str, model: Classifier | None = None) -> FitPlan:
     """
     sources = DataConfig(data) if isinstance(data, str) else data
     model = model or Classifier()
-    splits = prepare(sources, model.random_state)
+    splits = prepare(sources, model.config().seed)
     messages.say_what_is_used(splits)
     encoded = model.encode(splits.train, splits.validation)
     return FitPlan(sources.data, encoded.base.name, model.tune, rows_of(splits), estimate(encoded))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rehead.analysis.explanation import contributions, ngram_weights, shades
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.artifact.artifact import Artifact
+from rehead.artifact.explanation import contributions, ngram_weights, shades
 from rehead.evaluation import report
 from rehead.evaluation.evaluation import Predictions
 from rehead.evaluation.report import Mistake

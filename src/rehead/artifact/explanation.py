@@ -108,18 +108,18 @@ class Explanation(Result):
     neighbours: list[Neighbour]
 
 
-def explain(folder: str | Path, text: str, sources: DataConfig | str | None = None) -> Explanation:
+def explain(folder: str | Path | Artifact, text: str, sources: DataConfig | str | None = None) -> Explanation:
     """Explain what a saved classifier says of a text.
 
     Args:
-        folder: of the classifier.
+        folder: of the classifier; or what lies in it, as it is in memory.
         text: what it classifies.
         sources: labelled data, such as those that it has learned from, of which the most similar are named.
 
     Raises:
         RheadError: a child of it, for whatever the user can mend.
     """
-    loaded = load_artifact(Path(folder))
+    loaded = folder if isinstance(folder, Artifact) else load_artifact(Path(folder))
     (pieces,), (probabilities,) = contributions(loaded, [text])
     label = int(probabilities.argmax())
     of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
