@@ -372,6 +372,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         tags.input_tags.string = tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False  # but for a single column
         tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = []  # it is float32
         return tags
 
     @property
@@ -380,7 +381,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
 
     def _read(self, X: Sequence[Any], *, reset: bool = False) -> list[str] | list[ImageInput]:
         """Return texts or images; of a table, remember or check its column as scikit-learn does."""
-        if len(getattr(X, "shape", ())) == 2:
+        if len(getattr(X, "shape", ())) == 2 and (reset or hasattr(self, "n_features_in_")):
             validate_data(self, X, reset=reset, skip_check_array=True)
         return inputs_of(X)
 
@@ -518,7 +519,7 @@ def _examples(
     classes: npt.NDArray[Any],
     sample_weight: npt.ArrayLike | None,
 ) -> Examples:
-    """Return labelled inputs, whose rows count from 1; their weights have a mean of 1."""
+    """Return labelled inputs, whose rows count from 1."""
     texts = [each if isinstance(each, str) else each.name for each in inputs]
     pictures = [each for each in inputs if isinstance(each, ImageInput)] or None
     if pictures:
@@ -528,7 +529,6 @@ def _examples(
     weights = None
     if sample_weight is not None:
         weights = _check_sample_weight(sample_weight, texts, dtype=np.float64, ensure_non_negative=True)
-        weights = weights / weights.mean()
     names, rows = tuple(str(value) for value in classes), np.arange(1, len(texts) + 1)
     return Examples(texts, labels, names, rows, "X", images=pictures, weights=weights)
 

@@ -10,6 +10,9 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
@@ -70,6 +73,13 @@ class Table:
     def column(self, name: str) -> list[str | None]:
         position = self.columns.index(name)
         return [row[position] for row in self.rows]
+
+
+def listed(values: Any) -> list[Any]:
+    """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels."""
+    if hasattr(values, "to_pylist"):
+        return list(values.to_pylist())
+    return list(values if hasattr(values, "__iter__") else np.asarray(values))
 
 
 def as_text(cell: object) -> str | None:

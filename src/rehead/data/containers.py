@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rehead.data.columns import SURROGATE, Table, as_text
+import numpy as np
+
+from rehead.data.columns import SURROGATE, Table, as_text, listed
 from rehead.data.images import ImageInput, as_image_input
 from rehead.data.tables import with_names
 from rehead.runtime.errors import DataError
@@ -39,13 +41,14 @@ def values_of(X: Any) -> list[Any]:
     Raises:
         DataError: there is another number of columns than one.
     """
+    X = X if hasattr(X, "__iter__") else np.asarray(X)
     shape: tuple[int, ...] = getattr(X, "shape", (0,))
     if len(shape) not in (1, 2, 4) or (len(shape) == 2 and shape[1] != 1):
         raise DataError(f"X has the shape {tuple(shape)}; give one column of texts, such as X['text']")
     if len(shape) == 2:
         names = columns_of(X)
         X = X[names[0]] if names else X[:, 0]
-    return list(X.to_pylist() if hasattr(X, "to_pylist") else X)  # Arrow's own scalars are no texts
+    return listed(X)
 
 
 def columns_of(table: Any) -> list[Any]:

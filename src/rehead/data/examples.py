@@ -195,11 +195,19 @@ def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
 
 
 def without_weightless(examples: Examples) -> tuple[Examples, Dropped]:
-    """Return the examples that count at all, and the lines of those with a weight of 0."""
-    if examples.weights is None or examples.weights.all():
+    """Return the examples that count at all, with weights of mean 1, and the lines of those with a weight of 0.
+
+    Where all that count do so alike, they have no weights, and what is learned is the same to the bit.
+    """
+    if examples.weights is None:
         return examples, {}
     counts = examples.weights > 0
-    return examples.take(np.flatnonzero(counts)), {"weight 0": examples.lines[~counts].tolist()}
+    kept, without = examples.take(np.flatnonzero(counts)), examples.lines[~counts].tolist()
+    weights = examples.weights[counts]
+    return (
+        replace(kept, weights=None if np.ptp(weights) == 0 else weights / weights.mean()),
+        {"weight 0": without} if without else {},
+    )
 
 
 def with_groups_and_times(
@@ -270,7 +278,7 @@ def require_learnable(examples: Examples, least: int = 2) -> None:
     if not len(present) or (always.all() if examples.multilabel else len(present) < 2):
         only = examples.label_names[present[0]] if len(present) else "none"
         raise DataError(
-            f"{examples.source}: all {len(examples)} usable rows have the label {only!r}; "
+            f"{examples.source}: all {len(examples)} usable rows have the label {only!r}: one class; "
             "a classifier needs examples of at least two classes"
         )
     for label in present.tolist():

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import SURROGATE
+from rehead.data.columns import SURROGATE, listed
 from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
 
+# As many different fractions may be classes, such as half stars, however few the rows are.
+_FEW_NUMBERS = 10
 # Of a class that is a decision for itself, this probability and more is a yes.
 EVEN = 0.5
 
@@ -100,9 +102,7 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
             return np.arange(y.shape[1]), y.astype(np.int64)
         else:
             raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
-    if hasattr(y, "to_pylist"):  # Arrow's own scalars are no labels
-        y = y.to_pylist()
-    rows = [value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value for value in y]
+    rows = [value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value for value in listed(y)]
     if not any(isinstance(value, list | tuple | set | frozenset) for value in rows):
         labels = _plain(rows, list(range(1, len(rows) + 1)))
         classes, ids = np.unique(labels, return_inverse=True)
@@ -173,6 +173,9 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
         )
     if labels.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in plain):
         raise DataError("y holds whole numbers that a float cannot hold beside fractions; give labels of one type")
+    if labels.dtype.kind == "f" and _FEW_NUMBERS < len(np.unique(labels)) > len(labels) / 2:
+        different = f"{len(np.unique(labels))} different numbers in {len(labels)} rows"
+        raise DataError(f"y holds {different}, a continuous target; give classes, such as ranges of them")
     return labels
 
 
