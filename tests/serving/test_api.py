@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from rehead import Classifier
-from rehead.artifact.explanation import explain
+from rehead.analysis.explanation import explain
 from rehead.artifact.loading import load_artifact
 from rehead.evaluation.decisions import DecisionConfig
 from rehead.serving.settings import Limits

@@ -1,4 +1,4 @@
-"""Explain why a classifier says what it says: what each word contributes, and which examples are most like the text.
+"""Explain why a classifier says what it says: what each word of a text contributes.
 
 A word's weight is what its absence takes from the log odds of the predicted class (occlusion: Zeiler and Fergus, ECCV
 2014; on words Li et al., arXiv 1612.08220). It needs nothing of the model but its answers, so it is true of any base
@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -19,19 +18,13 @@ import numpy.typing as npt
 from scipy.special import logit
 
 from rehead.artifact.artifact import Artifact
-from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
-from rehead.data.duplicates import drop_duplicates
-from rehead.data.examples import Examples
-from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.models.ngram_hashes import IDEOGRAPHS
 from rehead.runtime.results import Result
-from rehead.training.frozen_probes import frozen_features
 
 # A text of more words is taken apart into runs of words, this number of them, so that no text takes longer than this
 # number of others.
 PIECES = 64
-_NEIGHBOURS = 5
 # Probabilities are at least this far from 0 and 1 before their log odds are taken.
 _LEAST = 1e-9
 # Scripts without spaces between words have a word for each ideograph or kana, as they have for the n-grams.
@@ -108,32 +101,21 @@ class Explanation(Result):
     neighbours: list[Neighbour]
 
 
-def explain(folder: str | Path | Artifact, text: str, sources: DataConfig | str | None = None) -> Explanation:
-    """Explain what a saved classifier says of a text.
-
-    Args:
-        folder: of the classifier; or what lies in it, as it is in memory.
-        text: what it classifies.
-        sources: labelled data, such as those that it has learned from, of which the most similar are named.
-
-    Raises:
-        RheadError: a child of it, for whatever the user can mend.
-    """
-    loaded = folder if isinstance(folder, Artifact) else load_artifact(Path(folder))
-    (pieces,), (probabilities,) = contributions(loaded, [text])
+def explain(model: Artifact, text: str) -> Explanation:
+    """Explain what a classifier says of a text."""
+    (pieces,), (probabilities,) = contributions(model, [text])
     label = int(probabilities.argmax())
-    of_ngrams: Sequence[float | None] = ngram_weights(loaded, text, pieces, label) or [None] * len(pieces)
-    sources = DataConfig(sources) if isinstance(sources, str) else sources
+    of_ngrams: Sequence[float | None] = ngram_weights(model, text, pieces, label) or [None] * len(pieces)
     return Explanation(
         text=text,
-        label=loaded.labels[label],
-        probabilities=dict(zip(loaded.labels, probabilities.tolist(), strict=True)),
-        baseline_factor=loaded.manifest.baseline_factor,
+        label=model.labels[label],
+        probabilities=dict(zip(model.labels, probabilities.tolist(), strict=True)),
+        baseline_factor=model.manifest.baseline_factor,
         pieces=[
             ExplainedPiece(piece.start, piece.end, piece.weight, text[piece.start : piece.end], weight)
             for piece, weight in zip(pieces, of_ngrams, strict=True)
         ],
-        neighbours=_neighbours(loaded, text, sources) if sources else [],
+        neighbours=[],
     )
 
 
@@ -214,15 +196,3 @@ def _spans(text: str, pieces: int) -> list[tuple[int, int]]:
 def clipped_logit(probabilities: npt.NDArray[np.float64] | np.float64) -> npt.NDArray[np.float64]:
     """Return the log odds of probabilities, which may be 0 or 1."""
     return np.asarray(logit(np.clip(probabilities, _LEAST, 1 - _LEAST)))
-
-
-def _neighbours(model: Artifact, text: str, sources: DataConfig) -> list[Neighbour]:
-    description = model.manifest.to_json()
-    examples, _, _, _ = read_examples(sources.data, sources, model.labels, Columns.of(description))
-    unique, _ = drop_duplicates(examples)
-    asked = Examples([text], unique.labels[:1], unique.label_names, unique.lines[:1], "the text")
-    similarity = frozen_features(unique.followed_by(asked), description).similarities()
-    return [
-        Neighbour(int(unique.lines[i]), unique.named(i), unique.texts[i], float(similarity[i]))
-        for i in np.argsort(-similarity, kind="stable")[:_NEIGHBOURS]
-    ]

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     if is_of_images(options.text):
         _explain_image(options)
         return
-    from rehead.artifact.explanation import explain
+    from rehead.analysis.explanation import explain
     from rehead.data.preparation import DataConfig
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}

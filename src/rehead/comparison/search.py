@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from rehead.classifier import Classifier
 from rehead.comparison.identity import digest
+from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.models.heads import candidates
 from rehead.runtime import progress
@@ -74,7 +75,7 @@ class SearchResult:
 
 
 def search(
-    sources: DataConfig | str,
+    sources: DataConfig | Source,
     model: Classifier | None = None,
     *,
     n_trials: int = 20,
@@ -98,7 +99,7 @@ def search(
     if n_trials < 1:
         raise SettingError(f"`n_trials` must be 1 or more, not {n_trials}")
     model = model or Classifier()
-    parts = prepare(DataConfig(sources) if isinstance(sources, str) else sources, model.config().seed)
+    parts = prepare(DataConfig.of(sources), model.config().seed)
     data = model.encode(parts.train, parts.validation)
     study = _study(optuna, storage, parts, model, data)
     states = optuna.trial.TrialState

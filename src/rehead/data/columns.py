@@ -93,6 +93,15 @@ def as_text(cell: object) -> str | None:
     return str(cell)
 
 
+def with_names(cell: object, names: list[str]) -> object:
+    """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
+    if isinstance(cell, list):
+        return [with_names(each, names) for each in cell]
+    if isinstance(cell, int) and cell < 0:
+        return None
+    return names[cell] if isinstance(cell, int) and cell < len(names) else cell
+
+
 def header_of(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Collection[str] = ()) -> tuple[bool, bool]:
     """Return whether the first row names the columns, and whether it could as well be an example.
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from rehead.data.columns import SURROGATE, Table, as_text, listed
+from rehead.data.columns import SURROGATE, Table, as_text, listed, with_names
 from rehead.data.images import ImageInput, as_image_input
-from rehead.data.tables import with_names
 from rehead.runtime.errors import DataError
+
+
+class Tabular(Protocol):
+    """A data frame, an Arrow table or a `datasets.Dataset`, whose columns have names; or parts of one by name."""
+
+    def __getitem__(self, name: Any, /) -> Any: ...
+
+
+# Where labelled examples come from: a file, `sample:NAME`, or a table in memory.
+Source: TypeAlias = str | Path | Tabular
 
 
 def inputs_of(X: Any) -> list[str] | list[ImageInput]:

@@ -17,6 +17,7 @@ from rehead.data.images import ImageInput
 from rehead.data.labels import (
     SEPARATOR,
     Labels,
+    Weights,
     class_counts,
     is_missing,
     is_multilabel,
@@ -62,7 +63,7 @@ class Examples:
     times: npt.NDArray[np.float64] | None = None
     near: Index | None = None
     images: list[ImageInput] | None = None
-    weights: npt.NDArray[np.float64] | None = None
+    weights: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -20,6 +20,8 @@ from rehead.data.columns import SURROGATE, listed
 from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
+# How much each of n examples counts.
+Weights = npt.NDArray[np.float64]
 
 # As many different fractions may be classes, such as half stars, however few the rows are.
 _FEW_NUMBERS = 10

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
-from rehead.data.labels import Labels, strata
+from rehead.data.labels import Labels, Weights, strata
 from rehead.data.splits import folds
 from rehead.evaluation import likelihood
 
@@ -23,9 +23,7 @@ _LARGEST_FACTOR = 5.0
 _PARTS = 5
 
 
-def temperature(
-    logits: npt.NDArray[np.floating], labels: Labels, weights: npt.NDArray[np.float64] | None = None
-) -> float:
+def temperature(logits: npt.NDArray[np.floating], labels: Labels, weights: Weights | None = None) -> float:
     """Return what logits (n, n_classes) are divided by for calibrated probabilities of these examples.
 
     It changes no prediction, since the largest logit stays the largest, and a positive one positive.
@@ -45,7 +43,7 @@ def temperature(
 
 
 def calibrated_losses(
-    logits: npt.NDArray[np.floating], labels: Labels, weights: npt.NDArray[np.float64] | None = None
+    logits: npt.NDArray[np.floating], labels: Labels, weights: Weights | None = None
 ) -> npt.NDArray[np.float64]:
     """Return (n,) the log loss of each example after calibration, by which classifiers are compared.
 
@@ -93,7 +91,7 @@ def stacking(
     second: npt.NDArray[np.floating],
     labels: Labels,
     seed: int = 0,
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
 ) -> Stacking:
     """Return how to add the logits of two classifiers, or to leave the second out where it does not help.
 
@@ -128,7 +126,7 @@ def _fitted(
     first: npt.NDArray[np.floating],
     second: npt.NDArray[np.floating],
     labels: Labels,
-    weights: npt.NDArray[np.float64],
+    weights: Weights,
 ) -> Mixture:
     def negative_log_posterior(numbers: npt.NDArray[np.float64]) -> float:
         log_divisor, factor = numbers

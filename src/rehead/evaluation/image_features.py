@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data.images import ImageInput
-from rehead.data.labels import Labels
+from rehead.data.labels import Labels, Weights
 from rehead.runtime import progress
 
 _SIDE = 96
@@ -69,7 +69,7 @@ def solve(
     labels: Labels,
     n_classes: int,
     strength: float,
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the logistic regression of class ids (n,) on features (n, width): (width, n_classes) and (n_classes,)."""
     from sklearn.linear_model import LogisticRegression

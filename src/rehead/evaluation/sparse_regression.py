@@ -20,6 +20,8 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.special import expit
 
+from rehead.data.labels import Weights
+
 Array = npt.NDArray[np.float32]
 
 # The gradient's length, as a share of the strength and of the square root of the examples' number, at which a solution
@@ -64,7 +66,7 @@ class Regression:
         targets: npt.ArrayLike,
         *,
         multilabel: bool,
-        weights: npt.NDArray[np.float64] | None = None,
+        weights: Weights | None = None,
     ) -> None:
         """Take the examples.
 
@@ -96,7 +98,7 @@ def held_out(
     strength: float,
     *,
     multilabel: bool,
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
 ) -> Array:
     """Return the logits of each example by the regression on the examples of all other folds, (n, n_classes) float32.
 
@@ -195,7 +197,7 @@ class _Lbfgs:
         at: where it is.
     """
 
-    def __init__(self, products: _Products, targets: Array, weights: npt.NDArray[np.float64], multilabel: bool) -> None:
+    def __init__(self, products: _Products, targets: Array, weights: Weights, multilabel: bool) -> None:
         """Begin where all weights are 0 and the biases are those of the classes' shares.
 
         Args:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, strata
+from rehead.data.labels import Labels, Weights, strata
 from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
@@ -23,7 +23,6 @@ from rehead.training import probe
 from rehead.training.encoding import EncodedData, rows_of
 from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
-from rehead.training.weights import Weights
 
 # Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
 # a probe's ranking of depths changes little beyond.

@@ -11,7 +11,7 @@ import torch
 
 from rehead.data.examples import Examples, Index
 from rehead.data.images import ImageInput
-from rehead.data.labels import Labels, class_counts, is_multilabel
+from rehead.data.labels import Labels, Weights, class_counts, is_multilabel
 from rehead.models import loading
 from rehead.models.backbone import Backbone
 from rehead.models.heads import candidates, check_pooling
@@ -23,7 +23,7 @@ from rehead.training import feature_cache
 from rehead.training.config import TrainingConfig, least_depth
 from rehead.training.feature_cache import FeatureStore
 from rehead.training.features import are_kept, forward_flops, store_for
-from rehead.training.weights import Weights, example_weights
+from rehead.training.weights import example_weights
 
 # Training examples of a class, at most, that are few.
 _FEW = 64

@@ -24,10 +24,9 @@ from scipy.special import expit, log_expit, log_softmax
 from torch import Tensor
 from torch.nn.functional import linear
 
-from rehead.data.labels import Labels, as_indicator, is_multilabel
+from rehead.data.labels import Labels, Weights, as_indicator, is_multilabel
 from rehead.evaluation.calibration import calibrated_losses
 from rehead.runtime import hardware
-from rehead.training.weights import Weights
 
 Array = npt.NDArray[np.float32]
 

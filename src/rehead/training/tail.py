@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rehead.data.labels import Weights
 from rehead.evaluation.calibration import temperature
 from rehead.models.backbone import Backbone
 from rehead.models.forward_pass import batches, token_budget
@@ -20,7 +21,6 @@ from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
 from rehead.training.loop import PORTION, History, Recipe, Watch
 from rehead.training.objective import total_loss, total_weight
-from rehead.training.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 
-from rehead.data.labels import Labels, as_indicator, is_multilabel
+from rehead.data.labels import Labels, Weights, as_indicator, is_multilabel
 from rehead.runtime.errors import SettingError
-
-Weights = npt.NDArray[np.float64]
 
 
 def example_weights(

@@ -16,6 +16,7 @@ from rehead.analysis.label_study import study_training
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.audit import in_order
+from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
@@ -40,7 +41,7 @@ _PASSES_OF_A_TEST = 2.0
 
 @interrupts.only_the_first()
 def fit(
-    data: DataConfig | str,
+    data: DataConfig | Source,
     model: Classifier | None = None,
     output: str | Path | None = None,
     *,
@@ -48,12 +49,13 @@ def fit(
     n_folds: int | None = None,
     decisions: DecisionConfig | None = None,
     full_report: bool = False,
-    **sources: str,
+    **sources: Source,
 ) -> FitResult:
     """Train, evaluate and save a classifier.
 
     Args:
-        data: what to learn from: a file or `sample:NAME`; or all sources in one.
+        data: what to learn from: a file or `sample:NAME`; a data frame, an Arrow table or a `datasets.Dataset`; a
+            mapping of parts by name, such as a `DatasetDict`; or all sources in one.
         model: an unfitted classifier with the settings to use; the default settings if None.
         output: folder to save to; nothing is saved if None.
         resume: go on from where an interrupted fit to the same `output` stood.
@@ -73,7 +75,7 @@ def fit(
         >>> result.evaluation.test.accuracy  # doctest: +SKIP
     """
     begun = time.perf_counter()
-    chosen = replace(DataConfig(data) if isinstance(data, str) else data, **sources)
+    chosen = DataConfig.of(data, **sources)
     model, decisions = model or Classifier(), decisions or DecisionConfig()
     training = model.config()
     deadline = begun + training.budget
@@ -101,7 +103,7 @@ def fit(
             model=model,
             folder=None if output is None else str(Path(output).resolve()),
             settings=ClassifierSettings.of(manifest.to_json()),
-            data=chosen.data,
+            data=chosen.name,
             rows=rows_of(splits),
             truncated={"training and validation": trained.truncated, "test": n_cut},
             training=summary_of(trained, splits),
@@ -113,6 +115,7 @@ def fit(
             seconds=seconds,
             label_study=study_training(splits.train, splits.validation, manifest.to_json()) if full_report else None,
             peak_rss_bytes=hardware.peak_rss_bytes(),
+            predictions=predictions,
         )
         if output is not None:
             result = _save(_timed(result, begun), Path(output), splits, trained, predictions, full_report)
@@ -209,7 +212,7 @@ def _save(
         entries=result.manifest_entries(splits.columns),
         documents=documents,
     )
-    return replace(result, report=str(output.resolve() / "report.html"))
+    return replace(result, report_file=str(output.resolve() / "report.html"))
 
 
 def _fingerprint(
