@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import DataConversionWarning
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -225,4 +226,5 @@ def test_lists_of_0_and_1_say_which_classes_apply(y: object) -> None:
 
 
 def test_column_vector_is_one_label_a_text() -> None:
-    assert of_labels.classes_among(np.array([["b"], ["a"]]))[1].tolist() == [1, 0]
+    with pytest.warns(DataConversionWarning, match="column-vector y"):
+        assert of_labels.classes_among(np.array([["b"], ["a"]]))[1].tolist() == [1, 0]
