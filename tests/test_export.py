@@ -259,11 +259,11 @@ def test_int8_model_has_its_ngrams_in_integers_and_its_head_in_float32(
     saved_with_ngrams: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
-    facts = export(saved_with_ngrams, "onnx", tmp_path / "onnx", int8=True, data=str(data))
+    result = export(saved_with_ngrams, "onnx", tmp_path / "onnx", int8=True, data=str(data))
     weights = {weight.name: weight for weight in onnx.load(tmp_path / "onnx" / "model.onnx").graph.initializer}
     assert "beside.weight_rounded" in weights
     assert not any(name.startswith("head.linear.weight") and "quantized" in name for name in weights)
-    assert facts["agreement"] >= 0.995
+    assert result.comparison.agreement >= 0.995
 
 
 @pytest.mark.parametrize("form", ["onnx", "transformers"])
@@ -312,8 +312,8 @@ def test_image_models_give_the_same_and_their_readme_works(photos: Path, tmp_pat
         paths, [path.parent.name for path in paths]
     )
     model.save(tmp_path / "model")
-    facts = export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))
-    assert (facts["what"], facts["compared"], facts["agreement"]) == ("images", 24, 1.0)
+    result = export(tmp_path / "model", "onnx", tmp_path / "onnx", data=str(photos))
+    assert (result.what, result.comparison.compared, result.comparison.agreement) == ("images", 24, 1.0)
     new = image("upright", 77, side=61)
     new.save(tmp_path / "onnx" / "photo.jpg", "PNG")
     label, told = run_readme(tmp_path / "onnx").strip().split(" ", 1)
@@ -342,15 +342,15 @@ def test_int8_model_has_its_products_and_embeddings_in_integers(
     saved: Path, written: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
-    facts = export(saved, "onnx", tmp_path / "onnx", int8=True)
+    result = export(saved, "onnx", tmp_path / "onnx", int8=True)
     graph = onnx.load(tmp_path / "onnx" / "model.onnx").graph
     assert sum(node.op_type == "MatMulInteger" for node in graph.node) == 14  # seven in each of two blocks
     assert not any(
         "embed_tokens" in weight.name and weight.data_type == 1 and weight.dims[1] > 1 for weight in graph.initializer
     )
-    assert facts["int8"]
-    assert facts["agreement"] >= 0.995
-    assert 0 < facts["largest_difference"]["probability"] < 0.2
+    assert result.int8
+    assert result.comparison.agreement >= 0.995
+    assert 0 < result.comparison.largest_difference.probability < 0.2
     expected = rehead.load(saved).predict_proba(TEXTS)
     np.testing.assert_allclose(scores(tmp_path / "onnx", TEXTS), expected, atol=0.2)
 
@@ -412,9 +412,9 @@ def test_weights_beyond_the_limit_of_one_file_lie_beside_it(
     saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: bool
 ) -> None:
     monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
-    facts = export(saved, "onnx", tmp_path / "onnx", int8=int8)
+    result = export(saved, "onnx", tmp_path / "onnx", int8=int8)
     files = [tmp_path / "onnx" / name for name in ("model.onnx", "model.onnx.data")]
-    assert facts["bytes"] == sum(file.stat().st_size for file in files)
+    assert result.bytes == sum(file.stat().st_size for file in files)
     np.testing.assert_allclose(
         scores(tmp_path / "onnx", TEXTS), rehead.load(saved).predict_proba(TEXTS), atol=0.2 if int8 else 1e-5
     )
@@ -425,14 +425,14 @@ def test_transformers_folder_loads_in_a_pipeline(
     bases: Callable[[str], str], data: Path, tmp_path: Path, family: str, pool: str
 ) -> None:
     Classifier(bases(family), ngrams=False, tune="head", depth=2, pool=pool).fit(TEXTS, LABELS).save(tmp_path / "model")
-    facts = export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(data))
+    result = export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(data))
     assert not (tmp_path / "plain" / "rehead.json").exists()
     classify = pipeline("text-classification", model=str(tmp_path / "plain"), top_k=None, device="cpu")
     expected = rehead.load(tmp_path / "model").predict_proba(SCORED)
     for answers, row in zip(classify(SCORED, batch_size=4), expected, strict=True):
         found = {answer["label"]: answer["score"] for answer in answers}
         np.testing.assert_allclose([found["ham"], found["spam"]], row, atol=1e-4)
-    assert facts["largest_difference"]["probability"] <= 1e-4
+    assert result.comparison.largest_difference.probability <= 1e-4
     assert "'label': '" in run_readme(tmp_path / "plain")
 
 

@@ -10,9 +10,10 @@ import pytest
 
 import rehead
 from rehead import Classifier
+from rehead.cli.schemas import RESULTS, write_schemas
 from rehead.data.preparation import DataConfig
 from rehead.runtime.results import Result, as_json, entry, schema_of
-from rehead.workflows.schemas import RESULTS, write_schemas
+from tests.instruction.tiny_language_models import save_tiny_language_model
 from tests.test_multilabel import rows
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
@@ -26,7 +27,7 @@ def test_published_schemas_are_those_of_the_types(tmp_path: Path) -> None:
     write_schemas(tmp_path)
     assert {path.name for path in SCHEMAS.iterdir()} == {f"{name}.json" for name in RESULTS}
     for name in RESULTS:
-        stale = f"run python -m rehead.workflows.schemas {SCHEMAS}"
+        stale = f"run python -m rehead.cli.schemas {SCHEMAS}"
         assert (SCHEMAS / f"{name}.json").read_text() == (tmp_path / f"{name}.json").read_text(), stale
 
 
@@ -46,6 +47,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "costs.json").write_text('{"spam": {"ham": 5}}')
     save_folders(folder / "stripes", 20)
     save_tiny_model(folder / "llama", "llama")
+    save_tiny_language_model(folder / "decoder", "llama")
+    requests = [
+        {"prompt": f"the {i} {text}", "completion": label}
+        for i, (text, label) in enumerate(zip(texts, labels, strict=True))
+    ]
+    (folder / "echo.jsonl").write_text("\n".join(map(json.dumps, requests)))
     save_tiny_vision_model(folder / "vit", "vit")
     return folder
 
@@ -72,6 +79,14 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
         ["inspect", "model", "many.csv", "--label-errors", "--learning-curve"],
     ),
     ("drift", ["many.csv", "--base", "tfidf"], ["drift", "model", "many.csv"]),
+    (
+        "compare",
+        [],
+        ["compare", "many.csv", "--base", "llama", "--approaches", "majority,tfidf,probe", "-o", "compared"],
+    ),
+    ("search", [], ["search", "many.csv", "--base", "llama", "--trials", "2", "-o", "searched"]),
+    ("instruct", [], ["instruct", "echo.jsonl", "--base", "decoder", "--epochs", "1", "-o", "writer"]),
+    ("export", ["many.csv", "--base", "llama", *HEAD, "--no-ngrams"], ["export", "model", "--format", "onnx"]),
     ("explain", ["many.csv", "--base", "llama", *HEAD], ["explain", "model", "win free lunch", "--data", "many.csv"]),
     ("explain", ["many.csv", "--base", "tfidf"], ["explain", "model", "win free lunch"]),
     ("explain-image", ["stripes", "--base", "vit", *HEAD], ["explain", "model", "stripes/lying/000.png"]),

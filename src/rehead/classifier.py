@@ -38,11 +38,11 @@ from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training import ngrams_alone
 from rehead.training.backbone_choice import choose_backbone
+from rehead.training.checkpoint import Resumption
 from rehead.training.config import AND, BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
 from rehead.training.finetune import Limits, TrainedClassifier, TrainedNetwork, finetune
 from rehead.training.ngrams_alone import NgramData, TrainedNgrams
-from rehead.training.resumption import Resumption
 from rehead.training.strategies import Candidate
 
 # How many texts' scores are compared after saving.
@@ -245,7 +245,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             config: what `config` returns, where that was called before; each call may draw another seed.
         """
         if self.base == TFIDF:
-            return ngrams_alone.gather(train, validation, config or self.config())
+            return ngrams_alone.gather_texts(train, validation, config or self.config())
         return self.encode(train, validation, config)
 
     def encode(self, train: Examples, validation: Examples, config: TrainingConfig | None = None) -> EncodedData:
@@ -272,13 +272,13 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         """
         result: TrainedNetwork | TrainedNgrams
         if isinstance(data, NgramData):
-            result = ngrams_alone.learn(data, baseline, refits=refits)
+            result = ngrams_alone.learn_ngrams(data, baseline, refits=refits)
         else:
             result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
         validation = data.validation
         self.classes_ = np.array(data.train.label_names)
         self.history_: list[Candidate] = result.candidates
-        self.depth_, self.pool_ = result.structure["depth"], result.structure["pool"]
+        self.depth_, self.pool_ = result.structure.depth, result.structure.pool
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
         seen = fingerprints([*data.train.inputs, *validation.inputs])
         manifest = self._manifest(result, data)
@@ -483,7 +483,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         import torch
         import transformers
 
-        config = data.config
+        config, has_network = data.config, isinstance(data, EncodedData)
         return Manifest(
             base=config.base,
             tune=result.tune,
@@ -509,7 +509,10 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
                 "torch": torch.__version__,
                 "transformers": transformers.__version__,
             },
-            **{"max_length": config.max_length, "long": config.long, "views": config.views, **result.structure},
+            max_length=config.max_length if has_network else None,
+            long=config.long if has_network else None,
+            views=config.views if has_network else None,
+            **vars(result.structure),
         )
 
 

@@ -243,7 +243,7 @@ def test_an_interrupted_fit_leaves_nothing_but_its_state(
     [
         (["--precision", "spam"], "--precision must be a class and a number"),
         (["--recall", "spam=2"], "--recall must be a class and a number"),
-        (["--precision", "spam=0.9", "--recall", "spam=0.9"], "two ways to choose a threshold"),
+        (["--precision", "spam=0.9", "--recall", "spam=0.9"], "each choose a threshold; give one of them"),
         (["--recall", "news=0.9"], "there is no class 'news'; the classes are ham, spam"),
         (["--coverage", "1.5"], "--coverage must be between 0 and 1"),
         (["--coverage", "0.999"], "needs 999 validation examples"),

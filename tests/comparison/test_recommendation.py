@@ -11,7 +11,14 @@ def result(name: str, errors: int, *, seconds: float = 1.0, milliseconds: float 
     """Right but for `errors` texts, the first of which stands at `shift`."""
     right = np.ones(N, bool)
     right[shift : shift + errors] = False
-    return Outcome(name, name.upper(), right, np.ones(N, bool), seconds, milliseconds)
+    return Outcome(
+        name=name,
+        title=name.upper(),
+        right=right,
+        tested=np.ones(N, bool),
+        seconds=seconds,
+        milliseconds=milliseconds,
+    )
 
 
 def test_gain_within_noise_is_not_worth_a_language_model() -> None:

@@ -1,5 +1,6 @@
 """An evaluation: classifier and baselines on the same texts, with and without what was learned from."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy.special import softmax
 
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels
+from rehead.evaluation import likelihood
 from rehead.evaluation.baselines import learn
 from rehead.evaluation.decisions import SingleLabelRule
 from rehead.evaluation.evaluation import (
@@ -17,6 +19,7 @@ from rehead.evaluation.evaluation import (
     calibration_effect,
     evaluate_predictions,
 )
+from rehead.evaluation.metrics import calibration_error
 from tests.tiny_texts import messages
 
 
@@ -103,3 +106,13 @@ def test_the_baseline_as_a_classifier_is_compared_with_the_most_frequent_label()
     evaluation = evaluated(RIGHT, learn(train, train).predict(TEST), base="tfidf")
     assert evaluation.comparison.verdict.startswith("better than the majority class, p = 0.002")
     assert evaluation.baselines.keys() == {"majority", "tfidf"}
+
+
+def test_the_calibration_effect_leaves_what_stands_beside_the_head_as_it_is() -> None:
+    head, beside = np.random.default_rng(0).normal(size=(2, len(RIGHT), 2))
+    labels = predicted(RIGHT, None).test.labels
+    calibrated = replace(predicted(RIGHT, None), probabilities=softmax(head / 3 + beside, axis=1))
+    effect = calibration_effect(calibrated, 3.0, beside)
+    before = head + beside
+    assert effect.log_loss_before == pytest.approx(likelihood.losses(before, labels).mean())
+    assert effect.ece_before == pytest.approx(calibration_error(softmax(before, axis=1), labels))

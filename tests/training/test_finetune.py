@@ -20,19 +20,20 @@ from rehead.data import preparation
 from rehead.data.examples import Examples
 from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines, likelihood
-from rehead.evaluation.calibration import calibrated_losses
+from rehead.evaluation.calibration import Mixture, calibrated_losses, stacking
 from rehead.models.heads import Head, build
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import encoding, loop, probe, strategies
 from rehead.training import finetune as finetune_module
+from rehead.training.beside import BesideHead
 from rehead.training.config import AND
 from rehead.training.depth_search import search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features
 from rehead.training.finetune import Limits, finetune
 from rehead.training.inputs import Computed
-from rehead.training.strategies import Candidate, adopt, attempt, average, why_not
+from rehead.training.strategies import Attempt, Candidate, adopt, attempt, average, why_not
 from rehead.training.tail import Tail, _Classification
 from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
@@ -58,7 +59,7 @@ def prepared(base: str, tune: str, **others: Any) -> EncodedData:
     return Classifier(base, tune=tune, **settings).prepare(*of_messages())
 
 
-def begun(data: EncodedData) -> tuple[Head, Features, Candidate]:
+def begun(data: EncodedData) -> tuple[Head, Features, Attempt]:
     """What `finetune` does before it trains layers."""
     choice = search_depth(data, None)
     data.truncate(choice.depth)
@@ -101,7 +102,9 @@ def check_that_it_is_put_back_and_can_be_adopted(data: EncodedData, tune: str) -
     assert candidate.history is not None
     assert candidate.history.best_epoch > 0, "nothing was learned that could be told from the probe"
     assert np.abs(candidate.logits - first.logits).max() > 1e-3
-    np.testing.assert_array_equal(candidate.losses, calibrated_losses(candidate.logits, data.validation.labels))
+    alone = BesideHead.of(None, data, folds=False)
+    fitted = stacking(candidate.logits, np.zeros_like(candidate.logits), data.validation.labels, data.config.seed)
+    np.testing.assert_array_equal(alone.put_beside(candidate, data).losses, fitted.losses)
     adopt(data, head, candidate)
     np.testing.assert_allclose(logits_of(data, head), candidate.logits, rtol=1e-4, atol=1e-4)
     adopt(data, head, first)  # the probe has nothing to write
@@ -253,9 +256,8 @@ def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], mon
     # Far too sure of itself, and right more often than the other, which is as sure as it should be.
     logits = {"last-3": 30 * ranked_best, "full": np.where(np.arange(len(labels))[:, None] % 4 == 0, -right, right)}
 
-    def tried(data: EncodedData, tune: str, *_: Any, **__: Any) -> Candidate:
-        of_tune = logits[tune].astype(np.float32)
-        return Candidate(tune, of_tune, calibrated_losses(of_tune, labels), 0.0, 1)
+    def tried(data: EncodedData, tune: str, *_: Any, **__: Any) -> Attempt:
+        return Attempt(tune, logits[tune].astype(np.float32), 0.0, 1)
 
     monkeypatch.setattr(strategies, "attempt", tried)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
@@ -271,7 +273,8 @@ def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], mon
 
 
 def of_losses(*losses: float) -> Candidate:
-    return Candidate("head", np.zeros((len(losses), 2), np.float32), np.array(losses), 0.0, 1)
+    tried = Attempt("head", np.zeros((len(losses), 2), np.float32), 0.0, 1)
+    return Candidate.of(tried, np.array(losses), Mixture(1.0, 0.0))
 
 
 def test_what_cannot_gain_or_takes_too_long_is_not_tried(

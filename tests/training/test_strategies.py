@@ -19,9 +19,9 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, SettingError
 from rehead.training import encoding, strategies
 from rehead.training.beside import BesideHead
+from rehead.training.checkpoint import Resumption
 from rehead.training.encoding import EncodedData
-from rehead.training.resumption import Resumption
-from rehead.training.strategies import Candidate
+from rehead.training.strategies import Attempt, Candidate
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages
 
@@ -88,9 +88,9 @@ def only_best(monkeypatch: pytest.MonkeyPatch, wanted: str) -> None:
     """Let one of the strategies have the lowest loss, whatever it came to."""
     honest = BesideHead.put_beside
 
-    def put_beside(beside: BesideHead, candidate: Candidate, data: EncodedData) -> Candidate:
-        losses = candidate.losses * 0 + (0.0 if candidate.tune == wanted else 20.0)
-        return replace(honest(beside, candidate, data), losses=losses)
+    def put_beside(beside: BesideHead, attempt: Attempt, data: EncodedData) -> Candidate:
+        losses = np.full(len(attempt.logits), 0.0 if attempt.tune == wanted else 20.0)
+        return replace(honest(beside, attempt, data), losses=losses)
 
     monkeypatch.setattr(BesideHead, "put_beside", put_beside)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
@@ -217,7 +217,7 @@ def test_adapters_are_saved_only_where_they_are_what_was_kept(
 
     only_best(monkeypatch, kept)
     monkeypatch.setattr(strategies, "planned", lambda *_: ["last-1", "lora", "full"])
-    monkeypatch.setattr(strategies, "average", lambda *told: replace(told[3], losses=told[3].losses + 1))
+    monkeypatch.setattr(strategies, "average", lambda *parts: replace(parts[3], tune="of two"))
     settings: dict[str, Any] = {"tune": "auto", "depth": 2, "pool": "mean", "epochs": 1}
     facts = fit_here(str(data), Classifier(str(base), **settings), tmp_path / "model").to_json()
     assert facts["tune"] == kept

@@ -187,7 +187,7 @@ def curve(frozen: Frozen, seed: int) -> Curve:
     sizes, errors = frozen.errors_by_size(seed)
     if len(sizes) < _LEAST_SIZES:
         raise DataError(f"{len(frozen.labels):,} examples are too few for a learning curve; give 256 or more")
-    return learning_curve.fit(sizes, errors, len(frozen.labels))
+    return learning_curve.fit_curve(sizes, errors, len(frozen.labels))
 
 
 def _of_model(folder: str | Path, sources: DataConfig | Source) -> tuple[Examples, Frozen, int]:

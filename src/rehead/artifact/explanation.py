@@ -65,18 +65,13 @@ class Neighbour:
 
 
 @dataclass(frozen=True)
-class ExplainedPiece:
+class ExplainedPiece(Piece):
     """A word of a text, or a run of words, with what it contributes.
 
     Attributes:
-        start, end: where it stands in the text, in characters.
-        weight: what its absence takes from the log odds of the predicted class; below 0 where it speaks against it.
         ngrams: what the n-grams beside the head say of it; None where none stand there.
     """
 
-    start: int
-    end: int
-    weight: float
     text: str
     ngrams: float | None
 

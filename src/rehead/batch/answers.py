@@ -71,7 +71,7 @@ def is_abstention(answer: dict[str, Any]) -> bool:
 
 
 def names_of(model: Deciding) -> list[str]:
-    """The names of these columns."""
+    """Return the names of these columns."""
     possible = ["possible"] if getattr(model.rule, "set_above", None) is not None else []
     return ["predicted", *(f"p({label})" for label in model.labels), *possible, "tokens_cut"]
 

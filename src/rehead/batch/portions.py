@@ -70,7 +70,7 @@ class Portion:
 
 
 def rows_at_once(most: int, columns: int) -> int:
-    """Return how many rows of so many columns are held at a time: `most`, or fewer of wide ones."""
+    """Return how many rows with that number of columns are held at a time: `most`, or fewer of wide ones."""
     return max(1, min(most, _PORTION_CELLS // max(1, columns)))
 
 

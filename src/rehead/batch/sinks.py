@@ -47,7 +47,7 @@ class Sink(Protocol):
 def sink_for(
     output: Path, columns: list[str], schema: pyarrow.Schema | None, added: list[str], escape_formulas: bool = False
 ) -> Sink:
-    """What writes the kind of file that a name ends with.
+    """Return what writes the kind of file that a name ends with.
 
     Args:
         columns, schema: of the original columns; see `rehead.batch.sources.Source`.

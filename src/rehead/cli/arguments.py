@@ -58,7 +58,11 @@ def add_max_length(parser: argparse._ActionsContainer) -> None:
 def add_seed(parser: argparse._ActionsContainer) -> None:
     """Add the seed of everything random."""
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="the same one gives the same result (%(default)s)"
+        "--seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of everything random; the same one gives the same result (%(default)s)",
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.flags import as_flags
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
+
+if TYPE_CHECKING:
+    from rehead.comparison.results import ComparisonResult
 
 EXAMPLE = "rehead compare tickets.csv --approaches tfidf,probe,last-1 --budget 5m"
 
@@ -23,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--approaches",
         type=arguments.listed,
         metavar="A,B",
-        help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, ... (all)",
+        help="majority, tfidf, zero-shot, few-shot, probe, last-1, lora, full, instruction, setfit (all)",
     )
     arguments.add_option(
         parser,
@@ -33,33 +37,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.listed,
         metavar="A,B",
         default="smollm2,minilm",
-        help="probes on each; the first is tuned, the first decoder asked (%(default)s)",
+        help="pretrained models: each gets a probe, the first is tuned, the first decoder is prompted (%(default)s)",
     )
-    parser.add_argument("--examples", type=int, metavar="N", help="learn from so many training texts at most (all)")
+    parser.add_argument("--examples", type=int, metavar="N", help="learn from N training texts at most (from all)")
     parser.add_argument(
-        "--budget", type=arguments.duration, default="10m", metavar="T", help="90s, 10m, 2h in all (%(default)s)"
+        "--budget",
+        type=arguments.duration,
+        default="10m",
+        metavar="T",
+        help="time for all of them: 90s, 10m, 2h (%(default)s)",
     )
     arguments.add_columns(parser)
     arguments.add_test(parser)
     arguments.add_max_length(parser)
     arguments.add_seed(parser)
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted comparison in the same folder")
     arguments.add_output(parser, "rehead-comparison")
 
 
 def run(options: argparse.Namespace) -> None:
     """Compare, and print what is recommended."""
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.test)):
-        require_source(data)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.comparison.approaches import TITLES
     from rehead.comparison.compare import compare
-    from rehead.data.preparation import DataConfig
 
-    columns = {"text_column": options.text_column, "label_column": options.label_column}
     result = compare(
-        DataConfig(options.data, test=options.test, **columns),
+        sources,
         names=options.approaches or list(TITLES),
         bases=options.base,
         n_examples=options.examples,
@@ -68,11 +71,11 @@ def run(options: argparse.Namespace) -> None:
         random_state=options.seed,
         output=options.output,
         resume=options.resume,
-    ).to_json()
-    print_json(result) if options.json else _print_comparison(result, options.command)
+    )
+    print_json(result.to_json()) if options.json else _print_comparison(result, options.command)
 
 
-def _print_comparison(result: dict[str, Any], command: argparse.ArgumentParser) -> None:
+def _print_comparison(result: ComparisonResult, command: argparse.ArgumentParser) -> None:
     """Print the table of approaches, and what is recommended."""
     from rich.console import Console
     from rich.table import Table
@@ -85,23 +88,23 @@ def _print_comparison(result: dict[str, Any], command: argparse.ArgumentParser) 
         columns.insert(2, "95 % interval")
     for name in columns:
         approaches.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
-    for row in result["approaches"]:
-        low, high = row["accuracy_ci"]
-        cached = f" (+{row['cached_seconds']:.0f})" if row["cached_seconds"] >= 1 else ""
+    for row in result.approaches:
+        low, high = row.accuracy_ci
+        cached = f" (+{row.cached_seconds:.0f})" if row.cached_seconds >= 1 else ""
         approaches.add_row(
-            Text(escaped(row["title"]), style="bold" if row["name"] == result["recommended"] else ""),
-            f"{100 * row['accuracy']:.1f} %",
+            Text(escaped(row.title), style="bold" if row.name == result.recommended else ""),
+            f"{100 * row.accuracy:.1f} %",
             *([f"{100 * low:.1f} to {100 * high:.1f}"] if wide else []),
-            "" if row["p_value"] is None else f"{row['p_value']:.3f}",
-            f"{row['seconds']:.0f}{cached}",
-            f"{row['milliseconds']:.1f}",
-            "" if row["outside"] is None else f"{100 * row['outside']:.0f} %",
+            "" if row.p_value is None else f"{row.p_value:.3f}",
+            f"{row.seconds:.0f}{cached}",
+            f"{row.milliseconds:.1f}",
+            "" if row.outside is None else f"{100 * row.outside:.0f} %",
         )
     terminal.print(approaches)
-    for name, reason in result["not_tried"].items():
+    for name, reason in result.not_tried.items():
         terminal.print(escaped(as_flags(f"not tried: {name}: {reason}", command)))
     terminal.print()
-    for i, sentence in enumerate(result["reasons"]):
+    for i, sentence in enumerate(result.reasons):
         terminal.print(escaped(sentence), style="bold" if i == 0 else "")
-    if result.get("report"):
-        terminal.print(escaped(f"report: {result['report']}"))
+    if result.report:
+        terminal.print(escaped(f"report: {result.report}"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rehead.cli import arguments
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
 
@@ -22,18 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Measure, and print what came of it."""
-    from rehead.data.samples import require_source
-
-    require_source(options.data)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.cli.evaluation_view import print_evaluation
-    from rehead.data.preparation import DataConfig
     from rehead.workflows.evaluate import evaluate
 
-    sources = DataConfig(options.data, text_column=options.text_column, label_column=options.label_column)
-    result = evaluate(options.model, sources, options.report).to_json()
+    result = evaluate(options.model, sources, options.report)
     if options.json:
-        print_json(result)
+        print_json(result.to_json())
         return
     print_evaluation(result, options.verbose)
     if options.report:
-        print(f"\nreport  {escaped(result['report'])}")
+        print(f"\nreport  {escaped(str(result.report))}")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.inputs import is_of_images
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.errors import DataError, SettingError
 from rehead.runtime.wording import escaped
+
+if TYPE_CHECKING:
+    from rehead.artifact.explanation import Explanation
 
 EXAMPLE = 'rehead explain rehead-model "my card was charged twice" --data tickets.csv'
 
@@ -41,9 +44,8 @@ def run(options: argparse.Namespace) -> None:
     from rehead.data.preparation import DataConfig
 
     columns = {"text_column": options.text_column, "label_column": options.label_column}
-    explained = explain(options.model, options.text, DataConfig(options.data, **columns) if options.data else None)
-    result = explained.to_json()
-    print_json(result) if options.json else _print_explanation(result)
+    result = explain(options.model, options.text, DataConfig(options.data, **columns) if options.data else None)
+    print_json(result.to_json()) if options.json else _print_explanation(result)
 
 
 def _explain_image(options: argparse.Namespace) -> None:
@@ -54,40 +56,39 @@ def _explain_image(options: argparse.Namespace) -> None:
     from rehead.analysis.image_explanation import explain_image
 
     output = options.output or f"{Path(options.text).stem}.explained.png"
-    result = explain_image(options.model, options.text, output).to_json()
+    result = explain_image(options.model, options.text, output)
     if options.json:
-        print_json(result)
+        print_json(result.to_json())
     else:
-        label = result["label"]
-        print(f"{escaped(label)} {result['probabilities'][label]:.4f}\nheat map  {escaped(result['heat_map'])}")
+        print(f"{escaped(result.label)} {result.probabilities[result.label]:.4f}\nheat map  {escaped(output)}")
 
 
-def _print_explanation(result: dict[str, Any]) -> None:
+def _print_explanation(result: Explanation) -> None:
     """Print the text with what speaks for the label in green and what against it in red, then similar examples."""
     from rich.text import Text
 
     terminal = console()
-    label = result["label"]
-    terminal.print(f"\n[bold]{cell(label)}[/bold] {result['probabilities'][label]:.4f}\n")
+    label = result.label
+    terminal.print(f"\n[bold]{cell(label)}[/bold] {result.probabilities[label]:.4f}\n")
     coloured, at = Text(), 0
-    for piece in result["pieces"]:
-        coloured.append(_passage(result["text"], at, piece["start"]))
-        coloured.append(_passage(result["text"], piece["start"], piece["end"]), _shade(piece["weight"]))
-        at = piece["end"]
+    for piece in result.pieces:
+        coloured.append(_passage(result.text, at, piece.start))
+        coloured.append(_passage(result.text, piece.start, piece.end), _shade(piece.weight))
+        at = piece.end
     terminal.print(coloured)
-    has_ngrams = bool(result["baseline_factor"])
+    has_ngrams = bool(result.baseline_factor)
     words = table(*(["weight", "n-grams", "word"] if has_ngrams else ["weight", "word"]))
     words.show_header = has_ngrams
-    for piece in sorted(result["pieces"], key=lambda piece: -abs(piece["weight"]))[:_LISTED_WORDS]:
-        of_ngrams = [f"{piece['ngrams']:+.2f}"] if has_ngrams else []
-        words.add_row(f"{piece['weight']:+.2f}", *of_ngrams, cell(piece["text"]))
+    for piece in sorted(result.pieces, key=lambda piece: -abs(piece.weight))[:_LISTED_WORDS]:
+        of_ngrams = [f"{piece.ngrams:+.2f}"] if has_ngrams else []
+        words.add_row(f"{piece.weight:+.2f}", *of_ngrams, cell(piece.text))
     terminal.print()
     terminal.print(words)
-    if result["neighbours"]:
+    if result.neighbours:
         similar = table("similarity", "row", "label", "text")
-        for neighbour in result["neighbours"]:
-            row = f"{neighbour['similarity']:.2f}", str(neighbour["row"])
-            similar.add_row(*row, cell(neighbour["label"]), cell(neighbour["text"]))
+        for neighbour in result.neighbours:
+            row = f"{neighbour.similarity:.2f}", str(neighbour.row)
+            similar.add_row(*row, cell(neighbour.label), cell(neighbour.text))
         terminal.print()
         terminal.print(similar)
 

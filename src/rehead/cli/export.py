@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.terminal import print_json
 from rehead.runtime.wording import escaped
+
+if TYPE_CHECKING:
+    from rehead.export.results import ExportResult
 
 EXAMPLE = "rehead export rehead-model --format onnx -o rehead-onnx"
 
@@ -15,10 +18,17 @@ EXAMPLE = "rehead export rehead-model --format onnx -o rehead-onnx"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `export`."""
     arguments.add_model_folder(parser)
-    parser.add_argument("--format", required=True, choices=("onnx", "transformers"), help="for whom")
-    parser.add_argument("--int8", action="store_true", help="ONNX with weights of 8 bits, if the labels stay")
+    parser.add_argument(
+        "--format",
+        required=True,
+        choices=("onnx", "transformers"),
+        help="what reads the export: onnxruntime or Transformers",
+    )
+    parser.add_argument(
+        "--int8", action="store_true", help="with onnx: weights of 8 bits, kept only if the labels stay the same"
+    )
     parser.add_argument("--data", metavar="DATA", help="texts to check it on (those it was fitted on, if still there)")
-    parser.add_argument("--text-column", metavar="C", help="column of the texts")
+    parser.add_argument("--text-column", metavar="C", help="column of the texts in --data")
     arguments.add_output(parser, "rehead-export")
 
 
@@ -38,17 +48,17 @@ def run(options: argparse.Namespace) -> None:
         data=options.data,
         text_column=options.text_column,
     )
-    print_json(result) if options.json else _print_export(result)
+    print_json(result.to_json()) if options.json else _print_export(result)
 
 
-def _print_export(result: dict[str, Any]) -> None:
-    what, difference, speed = result["what"], result["largest_difference"], result["a_second"]
-    numbers = "8-bit integers" if result["int8"] else "float32"
-    runtime = "onnxruntime" if result["format"] == "onnx" else "Transformers"
+def _print_export(result: ExportResult) -> None:
+    found, what = result.comparison, result.what
+    numbers = "8-bit integers" if result.int8 else "float32"
+    runtime = "onnxruntime" if result.format == "onnx" else "Transformers"
     print(
-        f"{result['same']:,} of {result['compared']:,} {what} keep their labels ({result['agreement']:.2%}); "
-        f"probabilities differ by {difference['probability']:.1e} at most"
+        f"{found.same:,} of {found.compared:,} {what} keep their labels ({found.agreement:.2%}); "
+        f"probabilities differ by {found.largest_difference.probability:.1e} at most"
     )
-    print(f"{speed['export']:,.0f} {what} a second in {runtime}, {speed['rehead']:,.0f} in rehead (float32)")
-    size = f"{result['bytes'] / 1e6:,.1f} MB"
-    print(f"model   {escaped(result['output'])} ({result['format']}, {numbers}, {size})")
+    speed = result.a_second
+    print(f"{speed.export:,.0f} {what} a second in {runtime}, {speed.rehead:,.0f} in rehead (float32)")
+    print(f"model   {escaped(result.output)} ({result.format}, {numbers}, {result.bytes / 1e6:,.1f} MB)")

@@ -5,15 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import console, print_json
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted
 
 if TYPE_CHECKING:
     from rehead.evaluation.decisions import DecisionConfig
+    from rehead.workflows.results import FitPlan
 
 EXAMPLE = "rehead fit tickets.csv --text-column message --label-column team -o tickets-model"
 _LONG = ("truncate", "head-tail", "windows")
@@ -150,15 +152,10 @@ def _long(text: str) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, evaluate and save; or say what that would take."""
-    from rehead.data.samples import require_source
-
-    for data in filter(None, (options.data, options.validation, options.test)):
-        require_source(data)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
-    from rehead.data.preparation import DataConfig
-    from rehead.workflows.fit import fit
-    from rehead.workflows.plan import plan
+    from rehead.workflows.fit import fit, plan
 
     model = Classifier(
         options.base,
@@ -179,20 +176,10 @@ def run(options: argparse.Namespace) -> None:
         budget=options.budget,
         random_state=options.seed,
     )
-    sources = DataConfig(
-        options.data,
-        options.validation,
-        options.test,
-        options.text_column,
-        options.label_column,
-        options.group_column,
-        options.time_column,
-        options.label_separator,
-    )
     decisions = _decisions(options)
     if options.dry_run:
-        expected = plan(sources, model).to_json()
-        print_json(expected) if options.json else _print_plan(expected, options.verbose)
+        expected = plan(sources, model)
+        print_json(expected.to_json()) if options.json else _print_plan(expected, options.verbose)
         return
     result = fit(
         sources,
@@ -202,9 +189,9 @@ def run(options: argparse.Namespace) -> None:
         n_folds=options.cv,
         decisions=decisions,
         full_report=options.full_report,
-    ).to_json()
+    )
     if options.json:
-        print_json(result)
+        print_json(result.to_json())
     else:
         evaluation_view.print_evaluation(result, options.verbose)
         evaluation_view.print_saved(result)
@@ -215,7 +202,7 @@ def _decisions(options: argparse.Namespace) -> DecisionConfig:
 
     chosen = [name for name in ("precision", "recall", "f1") if getattr(options, name)]
     if len(chosen) > 1:
-        raise SettingError(f"`{chosen[0]}` and `{chosen[1]}` are two ways to choose a threshold; give one of them")
+        raise SettingError(f"`{chosen[0]}` and `{chosen[1]}` each choose a threshold; give one of them")
     measure = chosen[0] if chosen else None
     label, least = options.f1, 0.0
     if options.precision or options.recall:
@@ -248,17 +235,17 @@ def _costs(file: str | None) -> dict[str, dict[str, float]] | None:
     return {truth: dict(answers) for truth, answers in costs.items()}
 
 
-def _print_plan(plan: dict[str, Any], verbose: bool) -> None:
+def _print_plan(plan: FitPlan, verbose: bool) -> None:
     """Print what a fit would take."""
     terminal = console()
-    rows = plan["rows"]
-    terminal.print(f"\n{rows['train']:,} training, {rows['validation']:,} validation, {rows['test']:,} test examples")
-    memory, disk = f"{plan['peak_memory_bytes'] / 1e9:.1f} GB", f"{plan['features_bytes'] / 1e6:.0f} MB"
+    rows, estimate = plan.rows, plan.estimate
+    terminal.print(f"\n{rows.train:,} training, {rows.validation:,} validation, {rows.test:,} test examples")
+    memory, disk = f"{estimate.peak_memory_bytes / 1e9:.1f} GB", f"{estimate.features_bytes / 1e6:.0f} MB"
     terminal.print(
-        f"{counted(plan['tokens'], 'token')}: about {plan['seconds']:.0f} seconds, {memory} of memory and {disk} of "
+        f"{counted(estimate.tokens, 'token')}: about {estimate.seconds:.0f} seconds, {memory} of memory and {disk} of "
         "features on disk; nothing was trained"
     )
     if verbose:
-        training = plan["training_flops"] / 1e12
-        operations = plan["trunk_flops"] / 1e12 + training
+        training = estimate.training_flops / 1e12
+        operations = estimate.trunk_flops / 1e12 + training
         terminal.print(f"{operations:.1f} TFLOP, of which {training:.1f} training")

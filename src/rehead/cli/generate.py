@@ -18,12 +18,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `generate`."""
     parser.add_argument("model", metavar="MODEL", help="a folder that rehead instruct has written")
     parser.add_argument("prompt", metavar="PROMPT", help="the request, or - to read it from stdin")
-    parser.add_argument("--max-tokens", type=int, default=256, metavar="N", help="of the answer (%(default)s)")
     parser.add_argument(
-        "--temperature", type=float, default=0.0, metavar="T", help="0 takes the most probable (%(default)s)"
+        "--max-tokens", type=int, default=256, metavar="N", help="longest answer, in tokens (%(default)s)"
     )
     parser.add_argument(
-        "--top-p", type=float, default=1.0, metavar="P", help="of the most probable tokens only (%(default)s)"
+        "--temperature",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="0 always takes the most probable token, higher ones vary more (%(default)s)",
+    )
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        default=1.0,
+        metavar="P",
+        help="draw only from the most probable tokens that make up this share (%(default)s)",
     )
     arguments.add_seed(parser)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,24 @@ from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
     from rehead.data.images import ImageInput
+    from rehead.data.preparation import DataConfig
+
+
+def sources_of(options: argparse.Namespace) -> DataConfig:
+    """Return the labelled data that options name, once it is clear that they are there.
+
+    Raises:
+        DataError: one of them is not.
+    """
+    from rehead.data.samples import require_source
+
+    for name in ("data", "validation", "test"):
+        if source := getattr(options, name, None):
+            require_source(source)
+    from rehead.data.preparation import DataConfig
+
+    names = {one.name for one in fields(DataConfig)}
+    return DataConfig(**{name: value for name, value in vars(options).items() if name in names})
 
 
 def read_input(

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.terminal import capitalised, cell, console, print_json, table
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted, escaped
+
+if TYPE_CHECKING:
+    from rehead.analysis.inspection import Audit
+    from rehead.analysis.label_study import LabelReport
 
 EXAMPLE = "rehead inspect tickets.csv --model minilm"
 
@@ -59,72 +63,74 @@ def run(options: argparse.Namespace) -> None:
         label_separator=options.label_separator,
     )
     if not models:
-        result = inspect(sources, options.base, options.max_length).to_json()
-        print_json(result) if options.json else _print_audit(result)
+        result = inspect(sources, options.base, options.max_length)
+        print_json(result.to_json()) if options.json else _print_audit(result)
         return
     errors = curve = None
     if options.label_errors is not None:
         errors = label_study.label_errors(models[0], sources, options.label_errors or None)
     if options.learning_curve:
         curve = label_study.curve_of_model(models[0], sources)
-    result = label_study.LabelReport(errors=errors, learning_curve=curve).to_json()
-    print_json(result) if options.json else _print_label_study(result)
+    report = label_study.LabelReport(errors=errors, learning_curve=curve)
+    print_json(report.to_json()) if options.json else _print_label_study(report)
 
 
-def _print_audit(result: dict[str, Any]) -> None:
+def _print_audit(result: Audit) -> None:
     """Print rows, classes, lengths, then each finding with its cure and examples."""
     from rich.markup import escape
 
     terminal = console()
-    rows = result["rows"]
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in rows["dropped"].items())
-    used = f"{counted(rows['read'], 'row')}, {rows['used']:,} of {'it' if rows['read'] == 1 else 'them'} used"
+    rows = result.rows
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
+    used = f"{counted(rows.read, 'row')}, {rows.used:,} of {'it' if rows.read == 1 else 'them'} used"
     terminal.print(f"\n{used}{f'; not: {dropped}' if dropped else ''}")
     classes = table("class", right=("rows",))
-    for name, count in list(result["classes"].items())[:_LISTED_CLASSES]:
+    for name, count in list(result.classes.items())[:_LISTED_CLASSES]:
         classes.add_row(cell(name), f"{count:,}")
-    if (more := len(result["classes"]) - _LISTED_CLASSES) > 0:
+    if (more := len(result.classes) - _LISTED_CLASSES) > 0:
         classes.add_row(f"and {more:,} more", "")
     terminal.print()
     terminal.print(classes)
-    if (lengths := result["lengths"]) is not None:
-        histogram = table(cell(lengths["unit"]), right=("texts",))
+    if (lengths := result.lengths) is not None:
+        histogram = table(cell(lengths.unit), right=("texts",))
         histogram.add_column("")
-        most = max(lengths["histogram"].values())
-        for end, count in lengths["histogram"].items():
+        most = max(lengths.histogram.values())
+        for end, count in lengths.histogram.items():
             histogram.add_row(f"to {int(end):,}", f"{count:,}", "█" * round(_BAR * count / most))
         terminal.print()
         terminal.print(histogram)
     terminal.print()
-    for finding in result["findings"]:
-        colour = _COLOURS[finding["grade"]]
-        kind, advice = (escape(escaped(finding[name])) for name in ("kind", "advice"))
-        terminal.print(f"[{colour}]{finding['grade']}[/{colour}]: {finding['count']:,} {kind}")
+    for finding in result.findings:
+        colour = _COLOURS[finding.grade]
+        kind, advice = (escape(escaped(text)) for text in (finding.kind, finding.advice))
+        terminal.print(f"[{colour}]{finding.grade}[/{colour}]: {finding.count:,} {kind}")
         terminal.print(f"  {advice}")
-        for example in finding["examples"]:
+        for example in finding.examples:
             where = ", ".join(f"{name} {value}" for name, value in example.items() if name != "text")
             text = f": {example['text']}" if "text" in example else ""
             terminal.print(f"  [dim]{escape(escaped(where + text))}[/dim]")
-    if not result["findings"]:
+    if not result.findings:
         terminal.print("nothing was found")
 
 
-def _print_label_study(result: dict[str, Any]) -> None:
+def _print_label_study(report: LabelReport) -> None:
     """Print labels that are probably wrong, and what more of them would bring."""
     terminal = console()
-    if "suspected" in result:
-        n = result["suspected"]
+    if report.errors:
+        errors = report.errors.errors
+        n = errors.suspected
         are = "is" if n == 1 else "are"
-        terminal.print(f"\n{n:,} of {counted(result['examined'], 'label')} {are} suspected to be wrong\n")
+        terminal.print(f"\n{n:,} of {counted(errors.examined, 'label')} {are} suspected to be wrong\n")
         suspicious = table("row", "label", "suggested", "margin", "text")
-        for row in result["most_suspicious"]:
-            margin = f"{row['margin']:.2f}"
-            suspicious.add_row(str(row["row"]), cell(row["label"]), cell(row["suggested"]), margin, cell(row["text"]))
+        for row in errors.most_suspicious:
+            margin = f"{row.margin:.2f}"
+            suspicious.add_row(str(row.row), cell(row.label), cell(row.suggested), margin, cell(row.text))
         terminal.print(suspicious)
-    if curve := result.get("learning_curve"):
-        errors = table("labels", right=("error",))
-        for size, error in zip(curve["sizes"], curve["mean_errors"], strict=True):
-            errors.add_row(f"{size:,}", f"{error:.2%}")
+    if report.learning_curve:
+        curve = report.learning_curve.curve
+        shown = table("labels", right=("error",))
+        for size, error in zip(curve.sizes, curve.mean_errors, strict=True):
+            shown.add_row(f"{size:,}", f"{error:.2%}")
         terminal.print()
-        terminal.print(errors)
-        terminal.print(f"\n[bold]{capitalised(curve['verdict'])}[/bold]")
+        terminal.print(shown)
+        terminal.print(f"\n[bold]{capitalised(curve.verdict)}[/bold]")

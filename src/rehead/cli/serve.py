@@ -20,26 +20,48 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "models",
         metavar="MODEL",
         nargs="+",
-        help="[NAME=]FOLDER[@WEIGHT]: folders of one name share its requests; @shadow is asked and not heard",
-    )
-    parser.add_argument("--host", default=settings.host, metavar="H", help="0.0.0.0 for all the network (%(default)s)")
-    parser.add_argument("--port", type=int, default=settings.port, metavar="N", help="0 takes a free one (%(default)s)")
-    parser.add_argument(
-        "--insecure", action="store_true", help="let other machines ask without a key ($REHEAD_API_KEYS)"
+        help="[NAME=]FOLDER[@WEIGHT]: folders of one name share its requests; @shadow gets them too, without answering",
     )
     parser.add_argument(
-        "--jobs", default=settings.jobs, type=Path, metavar="DIR", help="of files to score (%(default)s)"
+        "--host",
+        default=settings.host,
+        metavar="H",
+        help="address to listen on; 0.0.0.0 for all networks (%(default)s)",
     )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=settings.port,
+        metavar="N",
+        help="port to listen on; 0 takes a free one (%(default)s)",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve other machines without API keys ($REHEAD_API_KEYS)"
+    )
+    parser.add_argument(
+        "--jobs",
+        default=settings.jobs,
+        type=Path,
+        metavar="DIR",
+        help="folder that keeps the jobs on files (%(default)s)",
+    )
+    limited = parser.add_argument_group("limits")
     for name, kind, default, metavar, about in (
-        ("--max-body", float, limits.body_bytes // MEGABYTE, "MB", "of a request"),
-        ("--max-upload", float, limits.upload_bytes // MEGABYTE, "MB", "of a file"),
-        ("--max-texts", int, limits.texts, "N", "of a request"),
-        ("--max-characters", int, limits.characters, "N", "of a text"),
-        ("--batch-tokens", int, limits.batch_tokens, "N", "scored together, of several requests"),
-        ("--batch-wait", float, limits.batch_milliseconds, "MS", "that a request waits for others"),
-        ("--queue-tokens", int, limits.queue_tokens, "N", "that wait, before 429"),
+        ("--max-body", float, limits.body_bytes // MEGABYTE, "MB", "largest request"),
+        ("--max-upload", float, limits.upload_bytes // MEGABYTE, "MB", "largest file"),
+        ("--max-texts", int, limits.texts, "N", "most texts in a request"),
+        ("--max-characters", int, limits.characters, "N", "longest text"),
+        ("--batch-tokens", int, limits.batch_tokens, "N", "tokens scored together, of several requests"),
+        (
+            "--batch-wait",
+            float,
+            limits.batch_milliseconds,
+            "MS",
+            "longest wait of a request for others, in milliseconds",
+        ),
+        ("--queue-tokens", int, limits.queue_tokens, "N", "tokens that may wait; more are refused with 429"),
     ):
-        parser.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} (%(default)s)")
+        limited.add_argument(name, type=kind, default=default, metavar=metavar, help=f"{about} (%(default)s)")
     parser.add_argument("--log-texts", action="store_true", help="write texts into the log, too")
 
 

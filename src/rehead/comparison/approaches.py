@@ -18,7 +18,7 @@ from rehead.data.splits import of_each_class, stratified
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.instruction import generation, styles
-from rehead.instruction.finetuning import Settings, finetune
+from rehead.instruction.finetuning import Settings, finetune, usual_rate
 from rehead.instruction.generation import Sampling
 from rehead.instruction.tokens import Tokens, tokenise
 from rehead.models.loading import load_language_model, locate
@@ -286,8 +286,7 @@ def instruction(task: Task) -> Learned:
         tune="lora",
         style=prompts.style,
         max_length=task.max_length + _PROMPTED_TOKENS,
-        recipe=Recipe(epochs=_INSTRUCTION_EPOCHS, seed=task.seed),
-        learning_rate=None,
+        recipe=Recipe(epochs=_INSTRUCTION_EPOCHS, learning_rate=usual_rate("lora"), seed=task.seed),
         seed=task.seed,
     )
     train, validation = (_tokens(prompts, part, settings.max_length) for part in parts)

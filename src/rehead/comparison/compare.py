@@ -21,11 +21,11 @@ from rehead.comparison.trial import run_trial, title
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.evaluation import plots, report
-from rehead.models.families import FAMILIES
+from rehead.models.families import TEXT_FAMILIES
 from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
 from rehead.runtime.errors import DataError, RheadError, SettingError
-from rehead.training.resumption import Resumption
+from rehead.training.checkpoint import Resumption
 from rehead.workflows import messages
 from rehead.workflows.results import rows_of
 
@@ -98,7 +98,7 @@ def compare(
             reasons=reasons,
             not_tried=not_tried,
             versions={name: version(name) for name in ("rehead", "torch", "transformers")},
-            seconds=time.perf_counter() - begun,
+            seconds={"total": time.perf_counter() - begun},
             peak_rss_bytes=hardware.peak_rss_bytes(),
         )
         return result if output is None else _written(result, Path(output).resolve())
@@ -134,7 +134,7 @@ def _parts(sources: DataConfig, seed: int) -> DataSplits:
 
 def _first_language_model(bases: Sequence[str]) -> str | None:
     for base in bases:
-        family = FAMILIES.get(model_type_of(locate(base), base))
+        family = TEXT_FAMILIES.get(model_type_of(locate(base), base))
         if family is not None and family.causal:
             return base
     return None
@@ -190,11 +190,13 @@ def _beside_each_other(task: Task, results: Sequence[ApproachResult]) -> tuple[A
 def _written(result: ComparisonResult, folder: Path) -> ComparisonResult:
     """Write comparison.json and report.html, and return the result with the report's path."""
     result = replace(result, report=str(folder / "report.html"))
-    values = result.to_json()
-    drawn = {"compute": plots.by_compute(values["approaches"]), "curves": plots.by_examples(values)}
+    drawn = {
+        "compute": plots.by_compute(result.approaches),
+        "curves": plots.by_examples(result.approaches, result.curve_sizes),
+    }
     with new_folder(folder) as partial:
-        text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"
         (partial / _DESCRIPTION).write_text(text, encoding="utf-8")
-        page = report.render("comparison.html.jinja", facts=values, drawn=drawn)
+        page = report.render("comparison.html.jinja", result=result, drawn=drawn)
         (partial / "report.html").write_text(page, encoding="utf-8")
     return result

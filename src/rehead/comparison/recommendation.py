@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from rehead.comparison.approaches import CHEAP, IN_WORDS
 from rehead.evaluation.comparison import SIGNIFICANT, compare
+from rehead.runtime.results import entry
 
 # An approach in words that has this share of the best accuracy is worth its freedom in labels.
 _NEARLY = 0.95
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """An approach on the test examples, as far as the rules look at it.
 
@@ -25,20 +26,23 @@ class Outcome:
         seconds: of learning.
         milliseconds: a text, of answering.
         cached_seconds: about what computing the features would have taken that were in the cache already.
+        accuracy: share of right answers on the examples that it was tried on.
+        n: examples that it was tried on.
     """
 
     name: str
     title: str
-    right: npt.NDArray[np.bool_]
-    tested: npt.NDArray[np.bool_]
+    right: npt.NDArray[np.bool_] = entry(hidden=True)
+    tested: npt.NDArray[np.bool_] = entry(hidden=True)
     seconds: float
     milliseconds: float
     cached_seconds: float = 0.0
+    accuracy: float = field(init=False)
+    n: int = field(init=False)
 
-    @property
-    def accuracy(self) -> float:
-        """Return the share of right answers on the examples that it was tried on."""
-        return float(self.right[self.tested].mean())
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "accuracy", float(self.right[self.tested].mean()))
+        object.__setattr__(self, "n", int(self.tested.sum()))
 
     @property
     def learning_seconds(self) -> float:

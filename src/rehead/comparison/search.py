@@ -7,7 +7,7 @@ others. Trials are kept in an SQLite file, so that an interrupted search goes on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.models.heads import candidates
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError, first_line
+from rehead.runtime.results import Result, entry
 from rehead.training.encoding import EncodedData
 from rehead.training.finetune import finetune
+from rehead.workflows.results import FitResult
 
 # Trained layers cost a hundred times what a probe costs; more than two gained nothing in what was measured.
 _MOST_TRAINED = 2
@@ -47,31 +49,35 @@ class SearchTrial:
     state: str
 
 
-@dataclass(frozen=True)
-class SearchResult:
+@dataclass(frozen=True, kw_only=True)
+class SearchResult(Result):
     """All trials of a search, and the best settings.
 
     Attributes:
         model: an unfitted classifier with the best settings.
         trials: with those that the file held already.
         best: the settings with the lowest validation log loss.
+        validation_log_loss: with them.
         storage: the SQLite file.
     """
 
-    model: Classifier
+    model: Classifier = entry(hidden=True)
     trials: tuple[SearchTrial, ...]
     best: Parameters
     validation_log_loss: float
     storage: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return what `rehead search --json` prints under `search`."""
-        return {
-            "trials": [asdict(trial) for trial in self.trials],
-            "best": self.best,
-            "validation_log_loss": self.validation_log_loss,
-            "storage": self.storage,
-        }
+
+@dataclass(frozen=True, kw_only=True)
+class SearchedFit(Result):
+    """A fit with the best settings, and the search that found them.
+
+    Attributes:
+        search: the trials and the best of them.
+    """
+
+    fit: FitResult = entry(merged=True)
+    search: SearchResult
 
 
 def search(

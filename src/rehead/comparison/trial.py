@@ -49,7 +49,7 @@ def run_trial(task: Task, name: str, approach: Approach) -> ApproachResult:
         seconds=learned.seconds,
         milliseconds=1000 * seconds / len(test),
         cached_seconds=learned.cached_seconds,
-        accuracy_ci=wilson(right[rows]),
+        accuracy_ci=wilson(int(right[rows].sum()), len(rows)),
         macro_f1=metrics.macro_f1(test.labels, predicted),
         macro_f1_ci=bootstrap(probabilities, test.labels)["macro_f1"],
         n_learned=learned.n_learned,

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +21,7 @@ from rehead.data.columns import is_number
 from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index, languages_of
 from rehead.data.labels import same_value
+from rehead.runtime.results import Json
 
 # Examples that are shown of each finding, and characters of each.
 SHOWN, SHOWN_CHARACTERS = 5, 120
@@ -47,6 +47,8 @@ _LOST = "\ufffd"
 # Punctuation and spaces that make no other label: not between digits, and hyphens and the like between letters alone.
 _SPACING = re.compile(r"[\s_'\"()\[\]:;!?]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-\u2010-\u2014/&](?=[^\W\d])")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# One of the examples of a finding, as it is printed.
+Shown = dict[str, str | int]
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,10 @@ class Finding:
     grade: str
     kind: str
     count: int
-    examples: list[dict[str, Any]]
+    examples: list[Shown]
     advice: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return asdict(self)
 
 
@@ -107,9 +109,9 @@ def _of_rows(grade: str, kind: str, examples: Examples, rows: Index, advice: str
         yield Finding(grade, kind, len(rows), _shown(examples, rows), advice)
 
 
-def _shown(examples: Examples, rows: Index) -> list[dict[str, Any]]:
+def _shown(examples: Examples, rows: Index) -> list[Shown]:
     """Return the first few of these rows, the beginning of each text in one line."""
-    shown = []
+    shown: list[Shown] = []
     for i in rows[:SHOWN]:
         text = " ".join(examples.texts[i][: 4 * SHOWN_CHARACTERS].split())
         text = text if len(text) <= SHOWN_CHARACTERS else f"{text[: SHOWN_CHARACTERS - 3]}..."
@@ -132,7 +134,7 @@ def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
 
 def _unusable(dropped: Dropped) -> Iterator[Finding]:
     for reason, lines in dropped.items():
-        rows = [{"row": line} for line in lines[:SHOWN]]
+        rows: list[Shown] = [{"row": line} for line in lines[:SHOWN]]
         yield Finding("warning", f"rows with {reason}", len(lines), rows, "they are left out; complete or remove them")
 
 
@@ -208,7 +210,7 @@ def _spellings(examples: Examples) -> Iterator[Finding]:
             ):
                 alike.append(("warning", [common, rare]))
     for grade, names in alike:
-        rows = [{"label": name, "rows": counts[name]} for name in names]
+        rows: list[Shown] = [{"label": name, "rows": counts[name]} for name in names]
         yield Finding(grade, "labels spelled alike", len(names), rows, "probably one class; give them one spelling")
 
 
@@ -223,7 +225,7 @@ def _spelled(name: str) -> str:
 
 def _class_sizes(examples: Examples) -> Iterator[Finding]:
     counts = class_counts(examples)
-    sizes = [{"label": name, "rows": count} for name, count in counts.items()]
+    sizes: list[Shown] = [{"label": name, "rows": count} for name, count in counts.items()]
     if few := [size for size, count in zip(sizes, counts.values(), strict=True) if count < _FEW_EXAMPLES]:
         yield Finding(
             "warning",
@@ -280,7 +282,7 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
     if not len(rows):
         return
     share = lost.sum() / n_tokens.sum()
-    by_class = [
+    by_class: list[Shown] = [
         {"label": name, "tokens lost": f"{lost[of_class].sum() / max(1, n_tokens[of_class].sum()):.1%}"}
         for i, name in enumerate(examples.label_names)
         if lost[of_class := of_labels.of_class(examples.labels, i)].sum()
@@ -305,7 +307,7 @@ def _languages(examples: Examples) -> Iterator[Finding]:
     if len(named) > 1 or (named and named[0] != "en"):
         rows = _shown(examples, np.array([rows_of[name][0] for name in named]))
         shown = zip(named, rows, strict=False)
-        of_each = [{"language": name, "share": f"{shares[name]:.0%}", **row} for name, row in shown]
+        of_each: list[Shown] = [{"language": name, "share": f"{shares[name]:.0%}", **row} for name, row in shown]
         advice = "a guess, from the letters; take a base that was trained on these languages"
         yield Finding("note", "languages", len(named), of_each, advice)
 

@@ -13,6 +13,7 @@ from scipy.sparse.csgraph import connected_components
 from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.images import ImageInput
 from rehead.data.labels import combinations
+from rehead.data.splits import joined
 
 # Texts are nearly the same when about this share of their shingles is common to both (Jaccard similarity; Leskovec et
 # al., Mining of Massive Datasets, §3.2). In a text message of 80 letters, that is one word in another's place.
@@ -129,6 +130,12 @@ def near_of(examples: Examples) -> Index:
     """Return (n,) groups as `with_near` has set them."""
     assert examples.near is not None
     return examples.near
+
+
+def kept_together(examples: Examples) -> Index | None:
+    """Return (n,) groups that must not be parted: near duplicates and what a user wants together; None of neither."""
+    known = [groups for groups in (examples.near, examples.groups) if groups is not None]
+    return joined(*known) if known else None
 
 
 def _form(text: str) -> bytes:

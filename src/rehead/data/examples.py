@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,8 @@ from rehead.data.labels import (
 from rehead.runtime.errors import DataError
 
 Index = npt.NDArray[np.int64]
+_Number = TypeVar("_Number", bound=np.number)
 
-# The attributes of examples that are arrays with a row for each of them.
-_ARRAYS = ("labels", "lines", "groups", "times", "near", "weights")
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
 
@@ -88,20 +87,38 @@ class Examples:
         return named(self.labels[row], self.label_names)
 
     def take(self, index: Index) -> Examples:
-        """Return the examples at the given positions, in that order."""
-        changes: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-        changes = {name: None if array is None else array[index] for name, array in changes.items()}
-        images = None if self.images is None else [self.images[i] for i in index]
-        return replace(self, texts=[self.texts[i] for i in index], images=images, **changes)
+        """Return the examples at these positions, in that order."""
+        return Examples(
+            [self.texts[i] for i in index],
+            self.labels[index],
+            self.label_names,
+            self.lines[index],
+            self.source,
+            None if self.groups is None else self.groups[index],
+            None if self.times is None else self.times[index],
+            None if self.near is None else self.near[index],
+            None if self.images is None else [self.images[i] for i in index],
+            None if self.weights is None else self.weights[index],
+        )
 
     def followed_by(self, other: Examples) -> Examples:
         """Return these examples and then those of another part of the same fit."""
+        return Examples(
+            [*self.texts, *other.texts],
+            np.concatenate([self.labels, other.labels]),
+            self.label_names,
+            np.concatenate([self.lines, other.lines]),
+            self.source,
+            _both(self.groups, other.groups),
+            _both(self.times, other.times),
+            _both(self.near, other.near),
+            None if self.images is None or other.images is None else [*self.images, *other.images],
+            _both(self.weights, other.weights),
+        )
 
-        changes: dict[str, Any] = {name: (getattr(self, name), getattr(other, name)) for name in _ARRAYS}
-        for name, (first, second) in changes.items():
-            changes[name] = None if first is None or second is None else np.concatenate([first, second])
-        images = None if self.images is None or other.images is None else [*self.images, *other.images]
-        return replace(self, texts=[*self.texts, *other.texts], images=images, **changes)
+
+def _both(first: npt.NDArray[_Number] | None, second: npt.NDArray[_Number] | None) -> npt.NDArray[_Number] | None:
+    return None if first is None or second is None else np.concatenate([first, second])
 
 
 def named(labels: Any, label_names: tuple[str, ...]) -> str:

@@ -183,7 +183,7 @@ def read(
     return ImageTable(table, image_column, label_column or _label_among(table, image_column), images)
 
 
-def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, Any]], list[ImageInput]]:
+def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, str | None]], list[ImageInput]]:
     """Return the images of a file or folder, in the order of their names, whatever folders they lie in; and before
     them the row that each stands in, or its name.
     """

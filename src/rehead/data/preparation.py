@@ -14,11 +14,11 @@ from rehead.data import image_folders, samples
 from rehead.data.audit import Finding, audit
 from rehead.data.columns import Table, infer_columns, known_column, require_column
 from rehead.data.containers import Source, table_of
-from rehead.data.duplicates import drop_duplicates, fingerprints, near_of, seen_before, with_near
-from rehead.data.examples import Dropped, Examples, Index, from_table, require_learnable, with_groups_and_times
+from rehead.data.duplicates import drop_duplicates, fingerprints, kept_together, near_of, seen_before, with_near
+from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.images import warn_of_unusable
 from rehead.data.labels import SEPARATOR, separator_of, strata
-from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, joined, part_named, stratified
+from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, part_named, stratified
 from rehead.data.tables import saved_parts
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
@@ -225,14 +225,10 @@ def _too_few(pool: Examples) -> str:
     if pool.groups is not None:
         cures = ("of `group_column` and near duplicates", "leave `group_column` out, or give more groups")
     few = "are too few to divide into training, validation and test"
-    if (n_groups := len(np.unique(_together(pool)))) < len(pool):
+    together = kept_together(pool)
+    if together is not None and (n_groups := len(np.unique(together))) < len(pool):
         return f"{n_groups} groups {cures[0]} {few} without parting one; {cures[1]}"
     return f"{len(pool)} different {pool.what} {few}; give 10 or more a class"
-
-
-def _together(pool: Examples) -> Index:
-    """Return (n,) groups that must not be parted: near duplicates, and what the user wants together."""
-    return near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)
 
 
 def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]:
@@ -243,7 +239,7 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
         return split, "by time, the newest for the test"
     groups_too = "" if pool.groups is None else " and groups too"
     how = f"stratified at random with seed {seed}, texts that are nearly the same kept together{groups_too}"
-    return stratified(strata(pool.labels), seed, fractions, _together(pool)), how
+    return stratified(strata(pool.labels), seed, fractions, kept_together(pool)), how
 
 
 def read_examples(
@@ -283,13 +279,13 @@ def _read_images(
     """Return the same of images; those that cannot be used are named."""
     if config.label_separator or known.separator:
         raise DataError(f"{data}: an image has one label; leave `label_separator` out")
-    gallery = image_folders.read(data, config.text_column, config.label_column, known[:2])
-    table, columns = gallery.table, Columns(gallery.image_column, gallery.label_column)
+    listed = image_folders.read(data, config.text_column, config.label_column, known[:2])
+    table, columns = listed.table, Columns(listed.image_column, listed.label_column)
     progress.say(f"{table.source}: {len(table.rows):,} images, labels from {columns.label!r}")
-    examples, dropped = from_table(table, gallery.image_column, gallery.label_column, label_names)
+    examples, dropped = from_table(table, listed.image_column, listed.label_column, label_names)
     if data == config.data:
         examples = with_groups_and_times(examples, table, config.group_column, config.time_column)
-    at = dict(zip(table.lines, gallery.images, strict=True))
+    at = dict(zip(table.lines, listed.images, strict=True))
     examples = replace(examples, images=[at[line] for line in examples.lines.tolist()])
     usable = np.array(warn_of_unusable(examples.images or [], "it is not used"), dtype=np.int64)
     if unusable := np.delete(examples.lines, usable).tolist():

@@ -275,8 +275,8 @@ def _learn_images(train: Examples, validation: Examples) -> Baselines:
 
 def _images_at(strength: float, raw: npt.NDArray[np.float32], examples: Examples) -> Baselines:
     features = ColoursAndEdges.fit(raw)
-    n_classes = len(examples.label_names)
-    weight, bias = image_features.solve(features.scaled(raw), examples.labels, n_classes, strength, examples.weights)
+    n_classes, weights = len(examples.label_names), examples.weights
+    weight, bias = image_features.solve_dense(features.scaled(raw), examples.labels, n_classes, strength, weights)
     return Baselines(_majority(examples), features, weight, bias, strength)
 
 

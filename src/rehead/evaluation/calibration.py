@@ -69,10 +69,6 @@ class Mixture(NamedTuple):
         return mixed + self.factor * second.astype(np.float64) if self.factor else mixed
 
 
-# The first classifier's logits as they are.
-UNMIXED = Mixture(1.0, 0.0)
-
-
 class Stacking(NamedTuple):
     """A mixture of two classifiers, and its losses.
 

@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest, norm
 
+from rehead.evaluation.intervals import wilson
 from rehead.runtime.results import Result
 
 # Differences that chance alone makes less often than this are taken to be real.
 SIGNIFICANT = 0.05
 # How often the examples that are asked for would show the difference, if it is what it seems to be.
 _POWER = 0.8
-_LEVEL = 0.95
 # A difference that takes more than this many times the examples there are is as good as none: its own size is hardly
 # known, and nobody labels that many for it.
 _MOST_TIMES = 20
@@ -108,7 +108,7 @@ def paired_interval(both: int, only_this: int, only_other: int, neither: int) ->
     """
     n = both + only_this + only_other + neither
     first, second = both + only_this, both + only_other
-    (low_first, high_first), (low_second, high_second) = (_wilson(count, n) for count in (first, second))
+    (low_first, high_first), (low_second, high_second) = (wilson(count, n) for count in (first, second))
     scale = math.sqrt(first * (n - first) * second * (n - second))
     excess = both * neither - only_this * only_other
     # Half of the examples is taken from a correlation above 0, which few examples exaggerate.
@@ -150,11 +150,6 @@ def _further(n: int, only_this: int, only_other: int) -> int | None:
     more = max(math.ceil(needed), 1)
     step: int = 10 ** max(len(str(more)) - 2, 0)
     return math.ceil(more / step) * step
-
-
-def _wilson(count: int, n: int) -> tuple[float, float]:
-    ends = binomtest(count, n).proportion_ci(_LEVEL, method="wilson")
-    return float(ends.low), float(ends.high)
 
 
 def _points(share: float) -> str:

@@ -149,9 +149,21 @@ class CalibrationEffect:
     log_loss_before: float
 
 
-def calibration_effect(predictions: Predictions, temperature: float) -> CalibrationEffect:
-    """Return what predictions by calibrated logits would be without the calibration."""
+def calibration_effect(
+    predictions: Predictions, temperature: float, beside: npt.NDArray[np.floating] | None = None
+) -> CalibrationEffect:
+    """Return what predictions by calibrated logits would be without the calibration.
+
+    Args:
+        predictions: on the test examples.
+        temperature: that the head's logits were divided by.
+        beside: (n, n_classes) what was added to the divided logits, and not divided itself; None for nothing.
+    """
     test = predictions.test
     before = at_temperature(predictions.probabilities, 1 / temperature, test.multilabel)
-    losses = likelihood.losses(likelihood.logits_of(before, test.multilabel), test.labels)
+    logits = likelihood.logits_of(before, test.multilabel)
+    if beside is not None:
+        logits -= (temperature - 1) * beside.astype(np.float64)
+        before = likelihood.probabilities(logits, test.multilabel)
+    losses = likelihood.losses(logits, test.labels)
     return CalibrationEffect(temperature, calibration_error(before, test.labels), float(losses.mean()))

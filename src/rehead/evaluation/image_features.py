@@ -64,7 +64,7 @@ class ColoursAndEdges:
         return cls(tensors["mean"], tensors["scale"])
 
 
-def solve(
+def solve_dense(
     features: npt.NDArray[np.float32],
     labels: Labels,
     n_classes: int,

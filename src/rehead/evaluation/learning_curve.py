@@ -46,7 +46,7 @@ class Curve(Result):
     verdict: str
 
 
-def fit(sizes: Sequence[int], errors: Sequence[Sequence[float]], n: int) -> Curve:
+def fit_curve(sizes: Sequence[int], errors: Sequence[Sequence[float]], n: int) -> Curve:
     """Draw the power law and read off it what more labels would bring.
 
     Args:

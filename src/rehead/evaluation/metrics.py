@@ -6,7 +6,6 @@ Where a text may have several labels, or none, each class is a decision for itse
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,33 +136,37 @@ def measure(
     predicted = most_probable(probabilities, multilabel)
     right = are_right(labels, predicted)
     per_class = _per_class(probabilities, labels, predicted, label_names, weights)
-    common: dict[str, Any] = {
-        "n": len(labels),
-        "accuracy": float(np.average(right, weights=weights)),
-        "accuracy_ci": wilson(right),
-        "macro_f1": macro_f1(labels, predicted, weights),
-        "weighted_f1": float(f1_score(labels, predicted, average="weighted", zero_division=0, sample_weight=weights)),
-        "roc_auc": _mean_of_known([row.roc_auc for row in per_class]),
-        "pr_auc": _mean_of_known([row.pr_auc for row in per_class]),
-        "ece": calibration_error(probabilities, labels, weights),
-        "intervals": bootstrap(probabilities, labels),
-        "per_class": per_class,
-    }
+    ids = list(range(len(label_names)))
     if multilabel:
-        logits = likelihood.logits_of(probabilities, multilabel=True)
+        losses = likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels)
+        loss = np.average(losses, weights=weights)
+        brier = np.average(((probabilities - labels) ** 2).mean(1), weights=weights)
+    else:
+        loss = log_loss(labels, probabilities, labels=ids, sample_weight=weights)
+        brier = brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False, sample_weight=weights)
+    common = Metrics(
+        n=len(labels),
+        accuracy=float(np.average(right, weights=weights)),
+        accuracy_ci=wilson(int(right.sum()), len(right)),
+        macro_f1=macro_f1(labels, predicted, weights),
+        weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0, sample_weight=weights)),
+        roc_auc=_mean_of_known([row.roc_auc for row in per_class]),
+        pr_auc=_mean_of_known([row.pr_auc for row in per_class]),
+        log_loss=float(loss),
+        brier=float(brier),
+        ece=calibration_error(probabilities, labels, weights),
+        intervals=bootstrap(probabilities, labels),
+        per_class=per_class,
+    )
+    if multilabel:
         return MultilabelMetrics(
-            **common,
-            log_loss=float(np.average(likelihood.losses(logits, labels), weights=weights)),
-            brier=float(np.average(((probabilities - labels) ** 2).mean(1), weights=weights)),
+            **vars(common),
             hamming_loss=float(hamming_loss(labels, predicted, sample_weight=weights)),
             micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0, sample_weight=weights)),
             labels_a_text=float(labels.sum(1).mean()),
         )
-    ids = list(range(len(label_names)))
     return SingleLabelMetrics(
-        **common,
-        log_loss=float(log_loss(labels, probabilities, labels=ids, sample_weight=weights)),
-        brier=float(brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False, sample_weight=weights)),
+        **vars(common),
         balanced_accuracy=float(np.mean([row.recall for row in per_class if row.support])),
         mcc=_correlation(labels, predicted, weights),
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),

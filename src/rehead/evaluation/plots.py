@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -103,9 +103,9 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
         roc.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", linewidth=1)
         roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
         precise.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(-0.03, 1.05))
-        for plot, place in ((roc, "lower right"), (precise, "lower left")):
-            if shown:
-                plot.legend(loc=place)
+        if shown:
+            roc.legend(loc="lower right")
+            precise.legend(loc="lower left")
     return drawn[0] + drawn_beside[0]
 
 
@@ -144,40 +144,57 @@ def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     return drawn[0]
 
 
-def by_compute(approaches: list[dict[str, Any]]) -> str:
+class Approach(Protocol):
+    """Of an approach that is compared with others, what is drawn; see `rehead.comparison.results.ApproachResult`."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def accuracy_ci(self) -> tuple[float, float]: ...
+    @property
+    def learning_seconds(self) -> float: ...
+    @property
+    def n_learned(self) -> int: ...
+    @property
+    def curve(self) -> list[float] | None: ...
+
+
+def by_compute(approaches: Sequence[Approach]) -> str:
     """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
     with _figure(width=6.5) as (plot, drawn):
         for row, marker in zip(approaches, _MARKERS * len(approaches), strict=False):
-            seconds = max(_SHORTEST, row["seconds"] + row["cached_seconds"])
+            low, high = row.accuracy_ci
             plot.errorbar(
-                seconds,
-                row["accuracy"],
-                yerr=[[row["accuracy"] - row["accuracy_ci"][0]], [row["accuracy_ci"][1] - row["accuracy"]]],
+                max(_SHORTEST, row.learning_seconds),
+                row.accuracy,
+                yerr=[[row.accuracy - low], [high - row.accuracy]],
                 color=_ACCENT,
                 marker=marker,
                 markersize=5,
                 linestyle="",
-                label=row["title"],
+                label=row.title,
             )
         plot.set(xlabel="seconds of learning", ylabel="test accuracy")
         _by_tenfold(plot)
     return drawn[0]
 
 
-def by_examples(comparison: dict[str, Any]) -> str:
+def by_examples(approaches: Sequence[Approach], sizes: Sequence[int]) -> str:
     """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
     styles = ["-", "--", "-.", ":"]
     with _figure(width=6.5) as (plot, drawn):
-        curved = [row for row in comparison["approaches"] if row["curve"]]
+        curved = [row for row in approaches if row.curve]
         for row, style in zip(curved, styles * len(curved), strict=False):
-            plot.plot(comparison["curve_sizes"], row["curve"], color=_ACCENT, linestyle=style, label=row["title"])
-        others = [row for row in comparison["approaches"] if row["curve"] is None]
+            plot.plot(sizes, row.curve or [], color=_ACCENT, linestyle=style, label=row.title)
+        others = [row for row in approaches if row.curve is None]
         for row, marker in zip(others, _MARKERS * len(others), strict=False):
-            if row["n_learned"]:
-                place = [row["n_learned"]], [row["accuracy"]]
-                plot.plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row["title"])
+            if row.n_learned:
+                place = [row.n_learned], [row.accuracy]
+                plot.plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row.title)
             else:
-                plot.axhline(row["accuracy"], color=_SOFT, linestyle=":", linewidth=1, label=row["title"])
+                plot.axhline(row.accuracy, color=_SOFT, linestyle=":", linewidth=1, label=row.title)
         plot.set(xlabel="labelled examples", ylabel="accuracy")
         _by_tenfold(plot)
     return drawn[0]
@@ -206,7 +223,7 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
 
 @contextmanager
 def _figure(width: float = 4.8) -> Iterator[tuple[Axes, list[str]]]:
-    """Yield a plot of so many inches, and a list that holds the drawing afterwards.
+    """Yield a plot of this width in inches, and a list that holds the drawing afterwards.
 
     Ctrl-C is raised after it: matplotlib looks after weak references all the time, and what is raised there is ignored.
     """

@@ -14,6 +14,7 @@ from torch import nn
 from rehead.artifact.artifact import NetworkArtifact
 from rehead.data.images import ImageInput
 from rehead.evaluation import likelihood
+from rehead.export.results import Comparison, Difference
 from rehead.models.forward_pass import pooled_features
 from rehead.models.heads import finite_logits
 from rehead.models.model_inputs import encode_inputs
@@ -53,34 +54,6 @@ class Reference:
     logits: npt.NDArray[np.float32]
     terms: npt.NDArray[np.float32]
     speed: float
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """How an export differs from the saved classifier.
-
-    Attributes:
-        compared: how many texts or images, in batches.
-        alone: how many of them alone, too.
-        same: how many of them keep their labels, by the classifier's own rule, in the batch and alone.
-        probability: the largest difference of a probability.
-        logit: the largest difference of a logit, as a share of the text's largest one, or of 1 if that is less.
-        unexplained: the larger of both among the texts whose logits differ by more than the rounding of their terms.
-        speed: how many a second in batches, from text to logits.
-    """
-
-    compared: int
-    alone: int
-    same: int
-    probability: float
-    logit: float
-    unexplained: float
-    speed: float
-
-    @property
-    def agreement(self) -> float:
-        """Share of the texts or images that keep their labels."""
-        return self.same / self.compared
 
 
 def reference(classifier: NetworkArtifact, inputs: list[str] | list[ImageInput]) -> Reference:
@@ -136,7 +109,15 @@ def compared(expected: Reference, run: Run) -> Comparison:
         unexplained = max(unexplained, _largest(np.where(is_rounding, 0, np.maximum(shares, moved))))
         answers = (classifier.rule.choose(each).reshape(len(result), -1) for each in (found, right))
         same[: len(result)] &= np.equal(*answers).all(1)
-    return Comparison(n, len(alone), int(same.sum()), probability, logit, unexplained, n / seconds)
+    return Comparison(
+        compared=n,
+        alone=len(alone),
+        same=int(same.sum()),
+        agreement=float(same.mean()),
+        largest_difference=Difference(probability, logit),
+        unexplained=unexplained,
+        speed=n / seconds,
+    )
 
 
 def _largest(differences: npt.NDArray[np.floating]) -> float:
@@ -147,9 +128,10 @@ def _largest(differences: npt.NDArray[np.floating]) -> float:
 def require_equal(found: Comparison, base: str) -> None:
     """Raise ArtifactError where an export in float32 is not what the saved classifier is."""
     if found.unexplained > _TOLERANCE:
+        by = found.largest_difference
         raise ArtifactError(
-            f"the export's probabilities differ from the saved classifier's by up to {found.probability:.2g} and its "
-            f"logits by {found.logit:.2g}, where {_TOLERANCE:g} is rounding, so it was not kept; this is a fault of "
+            f"the export's probabilities differ from the saved classifier's by up to {by.probability:.2g} and its "
+            f"logits by {by.logit:.2g}, where {_TOLERANCE:g} is rounding, so it was not kept; this is a fault of "
             f"rehead, please report it with the base's name ({base})"
         )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rehead.artifact.artifact import NetworkArtifact
+from rehead.export.results import Comparison
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.models.vision_backbone import VisionBackbone
+from rehead.runtime.results import Json, as_json
 
 DESCRIPTION = "export.json"
 
@@ -68,7 +68,7 @@ print(classify({texts}))
 """
 
 
-def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str, Any]:
+def description(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> Json:
     """Return what `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
     manifest = classifier.manifest
     kept = ("base", "tune", "pool", "depth", "blocks_of_base", "labels", "multilabel")
@@ -84,22 +84,22 @@ def description(classifier: NetworkArtifact, form: str, int8: bool) -> dict[str,
         "decisions": manifest.decisions,
         "weights_sha256": manifest.weights_sha256,
         "versions": manifest.versions,
+        "checked": {name: value for name, value in as_json(found).items() if name != "agreement"},
     }
 
 
-def readme(classifier: NetworkArtifact, form: str, results: dict[str, Any]) -> str:
+def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> str:
     """Say how to use the folder, and how it was checked, as Markdown."""
     what = classifier.takes
-    difference = results["largest_difference"]
-    number = "8-bit integers" if results["int8"] else "float32"
+    number = "8-bit integers" if int8 else "float32"
     parts = [
         f"# A classifier of {what}, as {'an ONNX model' if form == 'onnx' else 'a Transformers model'}",
         f"Made by rehead of {classifier.manifest.base}; {number}; labels: {', '.join(classifier.labels[:20])}"
         f"{', ...' if len(classifier.labels) > 20 else ''}. It needs no rehead:",
         f"```python\n{_code(classifier, form)}```",
-        f"Compared with the classifier that it was made of on {results['compared']:,} {what}: {results['same']:,} have "
-        f"the same label, and probabilities differ by {difference['probability']:.1e} at most.",
-        *_remarks(classifier, form, results["int8"]),
+        f"Compared with the classifier that it was made of on {found.compared:,} {what}: {found.same:,} have "
+        f"the same label, and probabilities differ by {found.largest_difference.probability:.1e} at most.",
+        *_remarks(classifier, form, int8),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -151,6 +151,6 @@ def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
 
 
 def longest(classifier: NetworkArtifact) -> int:
-    """Tokens of a text that are used."""
+    """Return the tokens of a text that are used."""
     assert isinstance(classifier.backbone, TextBackbone)
     return longest_input(classifier.backbone, classifier.max_length)

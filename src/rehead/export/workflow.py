@@ -1,4 +1,4 @@
-"""Do what `rehead export` does: write a saved classifier for use without rehead, and compares before it is kept."""
+"""`rehead export`: write a saved classifier for use without rehead, compared before it is kept."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import shutil
 import time
 from pathlib import Path
-from typing import Any
 
 from rehead.artifact.artifact import Artifact, NetworkArtifact
 from rehead.artifact.loading import load_artifact
@@ -14,8 +13,9 @@ from rehead.artifact.manifest import WEIGHTS
 from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.evaluation.baselines import Baselines
 from rehead.export import comparison, documents, inputs, ngram_file, onnx_file, quantisation, transformers_folder
-from rehead.export.comparison import Comparison, Reference
+from rehead.export.comparison import Reference
 from rehead.export.graphs import graph_of
+from rehead.export.results import Comparison, ExportResult, Speeds
 from rehead.models.model_inputs import save_preparation
 from rehead.models.ngrams import Ngrams
 from rehead.models.text_backbone import TextBackbone
@@ -33,7 +33,7 @@ def export(
     int8: bool = False,
     data: str | None = None,
     text_column: str | None = None,
-) -> dict[str, Any]:
+) -> ExportResult:
     """Write a saved classifier as a folder that needs no rehead; it gets its name only if it scores as the classifier.
 
     Args:
@@ -43,9 +43,6 @@ def export(
         int8: with `onnx`: matrix products in 8-bit integers.
         data: texts or images to compare on; what the classifier has learned from if None.
         text_column: of `data`.
-
-    Returns:
-        what was written and how far it is from the classifier, as JSON can hold it.
 
     Raises:
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
@@ -71,20 +68,21 @@ def export(
             found = _write_onnx(classifier, partial, expected, int8)
         else:
             found = _write_transformers(classifier, partial, expected, model)
-        results = {
-            "model": str(model.resolve()),
-            "output": str(output.resolve()),
-            "format": form,
-            "int8": int8,
-            "base": classifier.manifest.base,
-            "what": classifier.takes,
-            "data": source,
-            **_compared_as_json(found, expected),
-            "bytes": sum(file.stat().st_size for file in _model_files(partial)),
-        }
-        _write_words(classifier, partial, results)
-    results["seconds"] = {"total": time.perf_counter() - started}
-    return results
+        n_bytes = sum(file.stat().st_size for file in _model_files(partial))
+        _write_words(classifier, partial, form, int8, found)
+    return ExportResult(
+        model=str(model.resolve()),
+        output=str(output.resolve()),
+        format=form,
+        int8=int8,
+        base=classifier.manifest.base,
+        what=classifier.takes,
+        data=source,
+        comparison=found,
+        a_second=Speeds(export=found.speed, rehead=expected.speed),
+        bytes=n_bytes,
+        seconds={"total": time.perf_counter() - started},
+    )
 
 
 def _model_files(folder: Path) -> list[Path]:
@@ -124,7 +122,7 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
 
 
 def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
-    """`model.onnx`, and a tokenizer that needs no more settings."""
+    """Write `model.onnx`, and a tokenizer that needs no more settings."""
     backbone = classifier.backbone
     if not isinstance(backbone, VisionBackbone):
         _settle_tokenizer(classifier, folder)
@@ -176,21 +174,8 @@ def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Ref
     return found
 
 
-def _compared_as_json(found: Comparison, expected: Reference) -> dict[str, Any]:
-    return {
-        "compared": found.compared,
-        "compared_alone": found.alone,
-        "same": found.same,
-        "agreement": found.agreement,
-        "largest_difference": {"probability": found.probability, "logit": found.logit},
-        "a_second": {"export": found.speed, "rehead": expected.speed},
-    }
-
-
-def _write_words(classifier: NetworkArtifact, folder: Path, results: dict[str, Any]) -> None:
-    content = documents.description(classifier, results["format"], results["int8"]) | {
-        "checked": {key: results[key] for key in ("compared", "compared_alone", "same", "largest_difference")}
-    }
+def _write_words(classifier: NetworkArtifact, folder: Path, form: str, int8: bool, found: Comparison) -> None:
+    content = documents.description(classifier, form, int8, found)
     text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     (folder / documents.DESCRIPTION).write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(documents.readme(classifier, results["format"], results), encoding="utf-8")
+    (folder / "README.md").write_text(documents.readme(classifier, form, int8, found), encoding="utf-8")

@@ -16,12 +16,11 @@ from rehead.models.loading import fingerprint
 from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, progress
 from rehead.training import lora
-from rehead.training.checkpoint import Checkpoint
+from rehead.training.checkpoint import Checkpoint, Resumption
 from rehead.training.config import trained_layers
 from rehead.training.features import store_for, trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import History, Recipe, train
-from rehead.training.resumption import Resumption
 
 _LEARNING_RATES = {"lora": 1e-3, "full": 5e-5}
 _RATE_OF_LAYERS = 2e-4
@@ -37,7 +36,6 @@ class Settings:
         tune: `last-K`, `lora` or `full`.
         style: see `rehead.instruction.styles`.
         max_length: of a conversation, in tokens.
-        learning_rate: None for what suits `tune`.
     """
 
     base: str
@@ -45,13 +43,7 @@ class Settings:
     style: str
     max_length: int
     recipe: Recipe
-    learning_rate: float | None
     seed: int
-
-    @property
-    def rate(self) -> float:
-        """Return the learning rate, at its highest."""
-        return self.learning_rate or _LEARNING_RATES.get(self.tune, _RATE_OF_LAYERS)
 
 
 @dataclass(frozen=True)
@@ -66,6 +58,11 @@ class Tuned:
     adapters: Adapters | None
     history: History
     seconds: float
+
+
+def usual_rate(tune: str) -> float:
+    """Return the learning rate that suits a strategy, at its highest."""
+    return _LEARNING_RATES.get(tune, _RATE_OF_LAYERS)
 
 
 def finetune(
@@ -98,7 +95,7 @@ def finetune(
         trained_base, cut, trained, *(_entering(trained_base, part, cut) for part in (examples, validation))
     )
     progress.say(f"training {settings.tune}: {sum(weight.numel() for weight in answering.weights()):,} weights")
-    recipe = replace(settings.recipe, learning_rate=settings.rate, patience=_PATIENCE)
+    recipe = replace(settings.recipe, patience=_PATIENCE)
     checkpoint = None if resumption is None else _checkpoint(base, settings, cut, (examples, validation), resumption)
     history = train(answering, recipe, checkpoint, deadline)
     trained_base.model.to("cpu")

@@ -18,20 +18,20 @@ from rehead.evaluation import report
 from rehead.instruction import conversations, generation, styles
 from rehead.instruction.answering import Answers, mean_loss
 from rehead.instruction.conversations import ASSISTANT, Conversation, Conversations
-from rehead.instruction.finetuning import Settings, finetune
+from rehead.instruction.finetuning import Settings, finetune, usual_rate
 from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import AnswerMeasures, label_set, measure_answers
-from rehead.instruction.results import ConversationCounts, InstructionResult, Sample, TokenCounts
+from rehead.instruction.results import ConversationCounts, InstructionResult, Sample, TokenCounts, TrainingSeconds
 from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
 from rehead.models.loading import load_language_model
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import DataError, SettingError
+from rehead.training.checkpoint import Resumption
 from rehead.training.config import check_tune
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.resumption import Resumption
 
 # Training, validation, test.
 FRACTIONS = (0.85, 0.05, 0.1)
@@ -72,8 +72,9 @@ def instruct(
         RheadError: a child of it, for whatever the user can mend; nothing is written then.
     """
     begun = time.perf_counter()
-    recipe = Recipe(epochs=epochs, batch_size=batch_size, seed=random_state)
-    settings = Settings(base, tune, style, max_length, recipe, learning_rate, random_state)
+    rate = usual_rate(tune) if learning_rate is None else learning_rate
+    recipe = Recipe(epochs=epochs, batch_size=batch_size, learning_rate=rate, seed=random_state)
+    settings = Settings(base, tune, style, max_length, recipe, random_state)
     _check(settings)
     if output is not None:
         require_replaceable(Path(output))
@@ -87,19 +88,31 @@ def instruct(
         before, written_before = _test(model, run)
         tuned = finetune(model, settings, run.train, run.validation, resumption)
         after, written_after = _test(model, run)
+        history = tuned.history
+        n_tokens = len(run.train.ids.values)
+        n_epochs = max(1, len(history.validation_losses) - 1)
         result = InstructionResult(
-            base=model,
+            backbone=model,
+            adapters=tuned.adapters,
             data=str(data),
-            settings=settings,
+            base=base,
+            tune=tune,
             style=run.style,
+            max_length=max_length,
+            seed=random_state,
             rows=rows,
-            tokens=TokenCounts(len(run.train.ids.values), int(run.train.n_learned.sum()), run.cut),
-            tuned=tuned,
+            tokens=TokenCounts(n_tokens, int(run.train.n_learned.sum()), run.cut),
+            recipe=recipe,
+            validation_losses=history.validation_losses,
+            best_epoch=history.best_epoch,
+            stopped=history.stopped,
             before=before,
             test=after,
             samples=_samples(run.asked, written_before, written_after),
+            gflops=history.flops / 1e9,
+            seconds=TrainingSeconds(training=tuned.seconds, total=time.perf_counter() - begun),
+            tokens_a_second=n_epochs * n_tokens / tuned.seconds if tuned.seconds else None,
             versions={name: version(name) for name in ("rehead", "torch", "transformers", "peft")},
-            total_seconds=time.perf_counter() - begun,
             peak_rss_bytes=hardware.peak_rss_bytes(),
         )
         return result if output is None else _saved(result, Path(output))
@@ -112,8 +125,8 @@ def _check(settings: Settings) -> None:
     for name in ("epochs", "batch_size"):
         if getattr(settings.recipe, name) < 1:
             raise SettingError(f"`{name}` must be 1 or more, not {getattr(settings.recipe, name)}")
-    if settings.learning_rate is not None and not settings.learning_rate > 0:
-        raise SettingError(f"`learning_rate` must be above 0, not {settings.learning_rate}")
+    if not settings.recipe.learning_rate > 0:
+        raise SettingError(f"`learning_rate` must be above 0, not {settings.recipe.learning_rate}")
     if settings.max_length < 2:
         raise SettingError(f"`max_length` must be 2 or more, not {settings.max_length}")
 
@@ -236,10 +249,9 @@ def _samples(asked: Sequence[Conversation], before: Sequence[str], after: Sequen
 def _saved(result: InstructionResult, output: Path) -> InstructionResult:
     """Save the model with its report and card, and return the result with their paths."""
     result = replace(result, folder=str(output.resolve()))
-    values = result.to_json()
     documents = {
-        "report.html": report.render("instruction.html.jinja", facts=values),
-        "README.md": report.render("instruction_card.md.jinja", facts=values),
+        "report.html": report.render("instruction.html.jinja", result=result),
+        "README.md": report.render("instruction_card.md.jinja", result=result),
     }
     result.writer.save(output, documents)
     return replace(result, report=str(output.resolve() / "report.html"))

@@ -5,18 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from rehead.runtime.results import entry
 
 # Answers are labels where there are few of them and each comes again and again.
 _MOST_LABELS, _LEAST_REPEATS = 100, 10
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AnswerMeasures:
     """A language model's loss on test conversations, and how like the wanted answers its own are.
 
     Attributes:
         loss: mean cross-entropy a learned token.
+        perplexity: its exponential.
         n: answers that were written; where there are none, all that follow are None.
         exact_match: share of answers that are the wanted ones, up to white space.
         rouge1, rouge_l: mean F-measures.
@@ -24,23 +26,12 @@ class AnswerMeasures:
     """
 
     loss: float
+    perplexity: float
     n: int
     exact_match: float | None
     rouge1: float | None
-    rouge_l: float | None
+    rouge_l: float | None = entry("rougeL")
     outside: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the measures, with the perplexity, under their names in reports."""
-        return {
-            "loss": self.loss,
-            "perplexity": math.exp(min(self.loss, 700.0)),
-            "n": self.n,
-            "exact_match": self.exact_match,
-            "rouge1": self.rouge1,
-            "rougeL": self.rouge_l,
-            "outside": self.outside,
-        }
 
 
 def measure_answers(
@@ -53,12 +44,15 @@ def measure_answers(
     """
     from torchmetrics.functional.text import rouge_score
 
-    n = len(written)
+    n, perplexity = len(written), math.exp(min(loss, 700.0))
     if not n:
-        return AnswerMeasures(loss, 0, None, None, None, None)
+        return AnswerMeasures(
+            loss=loss, perplexity=perplexity, n=0, exact_match=None, rouge1=None, rouge_l=None, outside=None
+        )
     rouge = rouge_score(list(written), list(wanted), rouge_keys=("rouge1", "rougeL"))
     return AnswerMeasures(
         loss=loss,
+        perplexity=perplexity,
         n=n,
         exact_match=sum(one.split() == other.split() for one, other in zip(written, wanted, strict=True)) / n,
         rouge1=float(rouge["rouge1_fmeasure"]),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-from rehead.instruction.finetuning import Settings, Tuned
 from rehead.instruction.measures import AnswerMeasures
 from rehead.instruction.writer import Writer
+from rehead.models.adapters import Adapters
 from rehead.models.text_backbone import TextBackbone
+from rehead.runtime.results import Result, entry
+from rehead.training.loop import Recipe
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,9 @@ class ConversationCounts:
     """Conversations of a file, by what became of them.
 
     Attributes:
+        read: in all.
+        used: in all parts.
+        train, validation, test: in each part.
         dropped: how many were left out, by the reason.
     """
 
@@ -61,68 +65,75 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class InstructionResult:
+class TrainingSeconds:
+    """Seconds that a run took.
+
+    Attributes:
+        training: of fine-tuning alone.
+        total: of all, up to saving.
+    """
+
+    training: float
+    total: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionResult(Result):
     """A fine-tuned language model with its measures.
 
     Attributes:
-        base: the model, with its new weights.
+        backbone: the model, with its new weights.
+        adapters: of low-rank training; their effect is in the model's weights already.
+        folder: where it was saved; None if nowhere.
         data: path of the conversations.
-        settings: of the run.
+        base: name of the pretrained model.
+        tune: how it was trained: `last-K`, `lora` or `full`.
         style: in which the conversations were written down, never `auto`.
-        tuned: the training.
+        max_length: tokens that are read of a conversation.
+        seed: of the split, the order and the adapters.
+        rows: conversations of the file.
+        tokens: that it learned from.
+        recipe: how the weights were trained.
+        validation_losses: before the first epoch and after each.
+        best_epoch: whose weights were kept; 0 is what the training started from.
+        stopped: why before the last epoch; None if it was not.
         before, test: on the test conversations, before and after.
-        total_seconds: up to saving.
-        folder, report: paths of the saved model and its HTML page; None where nothing was saved.
+        samples: some of the test requests with their answers.
+        gflops: billions of floating-point operations of the training.
+        tokens_a_second: of the training; None where it took no time.
+        versions: of the packages that trained it.
+        peak_rss_bytes: the most memory that the process has held.
+        report: path of the HTML page; None where nothing was saved.
     """
 
-    base: TextBackbone = field(repr=False)
+    backbone: TextBackbone = entry(hidden=True)
+    adapters: Adapters | None = entry(hidden=True)
+    folder: str | None = entry("model", default=None)
     data: str
-    settings: Settings
+    base: str
+    tune: str
     style: str
+    max_length: int
+    seed: int
     rows: ConversationCounts
     tokens: TokenCounts
-    tuned: Tuned = field(repr=False)
+    recipe: Recipe
+    validation_losses: list[float]
+    best_epoch: int
+    stopped: str | None
     before: AnswerMeasures
     test: AnswerMeasures
-    samples: tuple[Sample, ...] = field(repr=False)
+    samples: tuple[Sample, ...]
+    gflops: float
+    seconds: TrainingSeconds
+    tokens_a_second: float | None
     versions: dict[str, str]
-    total_seconds: float
     peak_rss_bytes: int
-    folder: str | None = None
-    report: str | None = None
+    report: str | None = entry(optional=True)
 
     @cached_property
     def writer(self) -> Writer:
         """Return what writes answers; its description is all that outlives the run."""
         of_the_run = ("model", "samples", "peak_rss_bytes", "report")
         description = {name: value for name, value in self.to_json().items() if name not in of_the_run}
-        return Writer(self.base, description, self.tuned.adapters)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return what `rehead instruct --json` prints."""
-        settings, history, seconds = self.settings, self.tuned.history, self.tuned.seconds
-        epochs = max(1, len(history.validation_losses) - 1)
-        return {
-            "model": self.folder,
-            "data": self.data,
-            "base": settings.base,
-            "tune": settings.tune,
-            "style": self.style,
-            "max_length": settings.max_length,
-            "seed": settings.seed,
-            "rows": asdict(self.rows),
-            "tokens": asdict(self.tokens),
-            "recipe": {**asdict(settings.recipe), "learning_rate": settings.rate},
-            "validation_losses": history.validation_losses,
-            "best_epoch": history.best_epoch,
-            "stopped": history.stopped,
-            "before": self.before.to_json(),
-            "test": self.test.to_json(),
-            "samples": [asdict(sample) for sample in self.samples],
-            "gflops": history.flops / 1e9,
-            "seconds": {"training": seconds, "total": self.total_seconds},
-            "tokens_a_second": epochs * self.tokens.train / seconds if seconds else None,
-            "versions": self.versions,
-            "peak_rss_bytes": self.peak_rss_bytes,
-            **({} if self.report is None else {"report": self.report}),
-        }
+        return Writer(self.backbone, description, self.adapters)

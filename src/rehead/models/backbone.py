@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rehead.models.families import HeadParts
+from rehead.models.families import Family, HeadParts
 from rehead.models.packing import Packing
 
 
@@ -45,13 +45,8 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
-    def layers_path(self) -> str:
-        """Dotted name of the list of layers in `body`."""
-
-    @property
-    @abstractmethod
-    def norm_path(self) -> str | None:
-        """Dotted name of the final norm in `body`; None where the family has none."""
+    def family(self) -> Family:
+        """How its architecture is cut."""
 
     @property
     @abstractmethod
@@ -125,17 +120,19 @@ class Backbone(ABC):
     def with_products_in(self, dtype: torch.dtype) -> Self:
         """Return a copy whose matrix products run in `dtype`."""
 
-    @abstractmethod
     def frozen_in(self, dtype: torch.dtype) -> Self:
         """Do as `with_products_in`, for what nothing is trained through: it may be faster, and cannot be copied."""
+        return self.with_products_in(dtype)
 
-    @abstractmethod
     def laid_out(self) -> Self:
-        """Return a float32 copy for what nothing is trained through, with weights as the kernels read them."""
+        """Return a float32 copy for what nothing is trained through, with weights as the kernels read them; itself
+        where that is no faster.
+        """
+        return self
 
-    @abstractmethod
     def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
         """Return states that enter a layer with filler where products run faster with it, and where they lie."""
+        return hidden, packing
 
     @abstractmethod
     def flops_a_token(self, start: int, stop: int) -> float:
@@ -153,10 +150,6 @@ class Backbone(ABC):
     def train(self, mode: bool) -> None:
         """Turn dropout on or off."""
 
-    @abstractmethod
-    def trim_config(self, depth: int) -> None:
-        """Set the number of layers in the configuration, and what must agree with it."""
-
     @property
     def config(self) -> Any:
         return self.model.config
@@ -167,6 +160,11 @@ class Backbone(ABC):
         return self.model.base_model
 
     @property
+    def layers_path(self) -> str:
+        """Dotted name of the list of layers in `body`."""
+        return self.family.layers
+
+    @property
     def layers(self) -> nn.ModuleList:
         found = self.body.get_submodule(self.layers_path)
         assert isinstance(found, nn.ModuleList)
@@ -175,7 +173,7 @@ class Backbone(ABC):
     @property
     def norm(self) -> nn.Module:
         """The final norm; the identity where the family has none."""
-        return self.body.get_submodule(self.norm_path) if self.norm_path else nn.Identity()
+        return self.body.get_submodule(self.family.norm) if self.family.norm else nn.Identity()
 
     @property
     def products_in_bf16(self) -> bool:
@@ -191,10 +189,24 @@ class Backbone(ABC):
         """Throw away the layers from `depth` on; what is left is the Transformers model with that many layers."""
         parent, _, attribute = self.layers_path.rpartition(".")
         setattr(self.body.get_submodule(parent), attribute, nn.ModuleList(list(self.layers)[:depth]))
-        self.trim_config(depth)
+        trim_config(self.config, depth)
 
 
 AnyBackbone = TypeVar("AnyBackbone", bound=Backbone)
+
+
+def trim_config(config: Any, depth: int) -> None:
+    """Set the number of layers in a Transformers configuration, and what must agree with it."""
+    for name in ("layer_types", "hidden_sizes", "depths", "num_heads"):
+        if isinstance(getattr(config, name, None), list | tuple):
+            setattr(config, name, list(getattr(config, name))[:depth])
+    for name in ("num_stages", "num_hidden_layers"):
+        if hasattr(config, name):
+            setattr(config, name, depth)
+    if hasattr(config, "stage_names"):
+        config.stage_names = ["stem", *(f"stage{i}" for i in range(1, depth + 1))]
+        # Which of them the model as a backbone gives out; they must exist.
+        config._out_features, config._out_indices = [f"stage{depth}"], [depth]
 
 
 def is_product(module: nn.Module) -> bool:

@@ -16,6 +16,10 @@ from rehead.models import layers as layer_of
 from rehead.models.layers import Layer
 from rehead.models.packing import Packing, ScoreBias
 
+# Of MPNet's relative positions, as Transformers has them, whatever the configuration says; beyond the farthest distance
+# all share a bucket.
+_BUCKETS, _FARTHEST = 32, 128
+
 
 @dataclass(frozen=True)
 class HeadParts:
@@ -35,9 +39,20 @@ class Family:
     """How an architecture is cut.
 
     Attributes:
-        causal: whether a token sees only what stands before it.
         layers: dotted name of the list of layers in the model without its head.
-        norm: dotted name of the final norm, or None.
+        norm: dotted name of the final norm there; None where the family has none.
+    """
+
+    layers: str
+    norm: str | None
+
+
+@dataclass(frozen=True)
+class TextFamily(Family):
+    """How an architecture that reads texts is cut.
+
+    Attributes:
+        causal: whether a token sees only what stands before it.
         embed: (backbone, token ids (T,), packing) → states that enter layer 0, (T, hidden_size).
         layer: what a layer computes.
         head_parts: (sequence-classification model) → its head.
@@ -47,8 +62,6 @@ class Family:
     """
 
     causal: bool
-    layers: str
-    norm: str | None
     embed: Callable[[Any, Tensor, Packing], Tensor]
     layer: Layer
     head_parts: Callable[[Any], HeadParts]
@@ -92,22 +105,19 @@ def _gpt2_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
     return embedded
 
 
-def _bert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
-    row = input_ids.unsqueeze(0)
-    positions = packing.positions.unsqueeze(0)
-    embedded: Tensor = backbone.embeddings(row, position_ids=positions, token_type_ids=torch.zeros_like(row))
-    return embedded[0]
+def _encoder_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
+    return _at_positions(backbone, input_ids, packing.positions)
 
 
 def _roberta_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
-    row, positions = input_ids.unsqueeze(0), _behind_padding(backbone, input_ids, packing).unsqueeze(0)
-    embedded: Tensor = backbone.embeddings(row, position_ids=positions, token_type_ids=torch.zeros_like(row))
-    return embedded[0]
+    return _at_positions(backbone, input_ids, _behind_padding(backbone, input_ids, packing))
 
 
-def _mpnet_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
-    positions = _behind_padding(backbone, input_ids, packing)
-    embedded: Tensor = backbone.embeddings(input_ids.unsqueeze(0), position_ids=positions.unsqueeze(0))
+def _at_positions(backbone: Any, input_ids: Tensor, positions: Tensor) -> Tensor:
+    row = input_ids.unsqueeze(0)
+    has_types = hasattr(backbone.embeddings, "token_type_embeddings")
+    types = {"token_type_ids": torch.zeros_like(row)} if has_types else {}
+    embedded: Tensor = backbone.embeddings(row, position_ids=positions.unsqueeze(0), **types)
     return embedded[0]
 
 
@@ -129,20 +139,12 @@ def _mpnet_bias(backbone: Any, packing: Packing) -> Tensor:
     return by_distance.T.unfold(1, longest, 1).flip(1)
 
 
-def _bucket_of(distances: Tensor, n_buckets: int = 32, farthest: int = 128) -> Tensor:
-    """Return (m,) int64, the bucket of each distance: half of them for each side, near ones with one of their own.
-
-    As in Transformers' MPNet the number of buckets is 32, whatever the configuration says.
-    """
-    half = n_buckets // 2
+def _bucket_of(distances: Tensor) -> Tensor:
+    """Return (m,) int64, the bucket of each distance: half of them for each side, near ones with one of their own."""
+    half = _BUCKETS // 2
     near, away = half // 2, distances.abs()
-    far = near + (torch.log(away.float() / near) / math.log(farthest / near) * (half - near)).long()
+    far = near + (torch.log(away.float() / near) / math.log(_FARTHEST / near) * (half - near)).long()
     return (distances > 0).long() * half + torch.where(away < near, away, far.clamp(max=half - 1))
-
-
-def _distilbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
-    embedded: Tensor = backbone.embeddings(input_ids.unsqueeze(0), position_ids=packing.positions.unsqueeze(0))
-    return embedded[0]
 
 
 def _modernbert_embed(backbone: Any, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -172,18 +174,18 @@ def _modernbert_head(model: Any) -> HeadParts:
     return HeadParts(model.head, "classifier")
 
 
-_ROTARY_DECODER = Family(True, "layers", "norm", _token_embed, layer_of.rotary_decoder, _score_head)
+_ROTARY_DECODER = TextFamily("layers", "norm", True, _token_embed, layer_of.rotary_decoder, _score_head)
 _BERT_LAYERS = "encoder.layer"
 
 # By `config.model_type`.
-FAMILIES = {
+TEXT_FAMILIES = {
     **dict.fromkeys(("llama", "qwen2", "qwen3", "mistral", "gemma", "gemma2", "gemma3_text"), _ROTARY_DECODER),
-    "gpt2": Family(True, "h", "ln_f", _gpt2_embed, layer_of.gpt2, _score_head),
-    "bert": Family(False, _BERT_LAYERS, None, _bert_embed, layer_of.bert, _bert_head),
-    "roberta": Family(
-        False, _BERT_LAYERS, None, _roberta_embed, layer_of.bert, _roberta_head, positions_behind_padding=True
+    "gpt2": TextFamily("h", "ln_f", True, _gpt2_embed, layer_of.gpt2, _score_head),
+    "bert": TextFamily(_BERT_LAYERS, None, False, _encoder_embed, layer_of.bert, _bert_head),
+    "roberta": TextFamily(
+        _BERT_LAYERS, None, False, _roberta_embed, layer_of.bert, _roberta_head, positions_behind_padding=True
     ),
-    "mpnet": Family(False, _BERT_LAYERS, None, _mpnet_embed, layer_of.mpnet, _roberta_head, _mpnet_bias, True),
-    "distilbert": Family(False, "transformer.layer", None, _distilbert_embed, layer_of.distilbert, _distilbert_head),
-    "modernbert": Family(False, "layers", "final_norm", _modernbert_embed, layer_of.modernbert, _modernbert_head),
+    "mpnet": TextFamily(_BERT_LAYERS, None, False, _roberta_embed, layer_of.mpnet, _roberta_head, _mpnet_bias, True),
+    "distilbert": TextFamily("transformer.layer", None, False, _encoder_embed, layer_of.distilbert, _distilbert_head),
+    "modernbert": TextFamily("layers", "final_norm", False, _modernbert_embed, layer_of.modernbert, _modernbert_head),
 }

@@ -119,12 +119,9 @@ class _Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.embeddings = _Embeddings(config)
-        is_mpnet = config.model_type == "mpnet"
-        of_family = _mpnet_layer if is_mpnet else _bert_layer
-        self.encoder = nn.ModuleDict(
-            {"layer": nn.ModuleList([of_family(config) for _ in range(config.num_hidden_layers)])}
-        )
-        if is_mpnet:
+        layers = nn.ModuleList([_encoder_layer(config) for _ in range(config.num_hidden_layers)])
+        self.encoder = nn.ModuleDict({"layer": layers})
+        if config.model_type == "mpnet":
             n_buckets, n_heads = config.relative_attention_num_buckets, config.num_attention_heads
             self.encoder["relative_attention_bias"] = _Embedding(n_buckets, n_heads)
         if with_pooler and config.model_type == "bert":
@@ -155,20 +152,14 @@ class _Embeddings(nn.Module):
         return normed
 
 
-class _BertAttention(nn.Module):
+class _EncoderAttention(nn.Module):
+    """That of BERT and RoBERTa, or of MPNet, which has other names and its output inside."""
+
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.attention_head_size = config.hidden_size // config.num_attention_heads
-        self.scaling = self.attention_head_size**-0.5
-        self.query, self.key, self.value = (_Linear(config.hidden_size, config.hidden_size) for _ in range(3))
-        self.dropout = nn.Dropout(0.0)
-
-
-class _MpnetAttention(nn.Module):
-    def __init__(self, config: Any) -> None:
-        super().__init__()
-        self.attention_head_size = config.hidden_size // config.num_attention_heads
-        self.q, self.k, self.v, self.o = (_Linear(config.hidden_size, config.hidden_size) for _ in range(4))
+        for name in ("q", "k", "v", "o") if config.model_type == "mpnet" else ("query", "key", "value"):
+            self.add_module(name, _Linear(config.hidden_size, config.hidden_size))
         self.dropout = nn.Dropout(0.0)
 
 
@@ -196,20 +187,12 @@ class _Intermediate(nn.Module):
         return activated
 
 
-def _bert_layer(config: Any) -> nn.Module:
-    attention = {"self": _BertAttention(config), "output": _AddAndNorm(config, config.hidden_size)}
-    return nn.ModuleDict(
-        {
-            "attention": nn.ModuleDict(attention),
-            "intermediate": _Intermediate(config),
-            "output": _AddAndNorm(config, config.intermediate_size),
-        }
-    )
-
-
-def _mpnet_layer(config: Any) -> nn.Module:
-    norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-    attention = {"attn": _MpnetAttention(config), "LayerNorm": norm, "dropout": nn.Dropout(0.0)}
+def _encoder_layer(config: Any) -> nn.Module:
+    if config.model_type == "mpnet":
+        norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        attention = {"attn": _EncoderAttention(config), "LayerNorm": norm, "dropout": nn.Dropout(0.0)}
+    else:
+        attention = {"self": _EncoderAttention(config), "output": _AddAndNorm(config, config.hidden_size)}
     return nn.ModuleDict(
         {
             "attention": nn.ModuleDict(attention),

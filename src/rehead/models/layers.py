@@ -95,12 +95,7 @@ def gpt2(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
 
 def bert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     """Compute a layer of BERT and RoBERTa: the norm is behind the sum."""
-    module = layer.attention.self
-    typed = hidden.to(row.dtype)
-    queries = _heads(module.query(row.asking(typed, only)), module.attention_head_size)
-    keys, values = (_heads(projection(typed), module.attention_head_size) for projection in (module.key, module.value))
-    attention = Attention(module.scaling, causal=False, dropout=_active(module, module.dropout.p))
-    attended = attend(queries, keys, values, row.packing, attention, only)
+    attended = _attended(layer.attention.self, ("query", "key", "value"), hidden, row, only)
     hidden = layer.attention.output(attended, row.asking(hidden, only))
     return _tensor(layer.output(layer.intermediate(hidden.to(row.dtype)), hidden))
 
@@ -108,11 +103,7 @@ def bert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
 def mpnet(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     """Compute a layer of MPNet: BERT's under other names, with a bias on the scores by the distance of two tokens."""
     module = layer.attention.attn
-    typed = hidden.to(row.dtype)
-    queries = _heads(module.q(row.asking(typed, only)), module.attention_head_size)
-    keys, values = (_heads(projection(typed), module.attention_head_size) for projection in (module.k, module.v))
-    attention = Attention(module.attention_head_size**-0.5, causal=False, dropout=_active(module, module.dropout.p))
-    attended = module.o(attend(queries, keys, values, row.packing, attention, only, row.biases))
+    attended = module.o(_attended(module, ("q", "k", "v"), hidden, row, only))
     hidden = layer.attention.LayerNorm(layer.attention.dropout(attended) + row.asking(hidden, only))
     return _tensor(layer.output(layer.intermediate(hidden.to(row.dtype)), hidden))
 
@@ -120,17 +111,21 @@ def mpnet(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
 def distilbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     """Compute a layer of DistilBERT: as BERT, under other names."""
     module = layer.attention
-    typed = hidden.to(row.dtype)
-    queries = _heads(module.q_lin(row.asking(typed, only)), module.attention_head_size)
-    keys, values = (
-        _heads(projection(typed), module.attention_head_size) for projection in (module.k_lin, module.v_lin)
-    )
-    attention = Attention(module.scaling, causal=False, dropout=_active(module, module.dropout.p))
-    attended = module.out_lin(attend(queries, keys, values, row.packing, attention, only))
+    attended = module.out_lin(_attended(module, ("q_lin", "k_lin", "v_lin"), hidden, row, only))
     hidden = layer.sa_layer_norm(attended + row.asking(hidden, only))
     # The feed-forward layers may work in pieces along a second axis.
     fed = layer.ffn(hidden.to(row.dtype).unsqueeze(0)).squeeze(0)
     return _tensor(layer.output_layer_norm(fed + hidden))
+
+
+def _attended(module: Any, names: tuple[str, str, str], hidden: Tensor, row: Row, only: str | None) -> Tensor:
+    """Return (T or n, hidden_size), what an encoder's attention makes of states; its projections have these names."""
+    query, key, value = (getattr(module, name) for name in names)
+    typed, size = hidden.to(row.dtype), module.attention_head_size
+    queries = _heads(query(row.asking(typed, only)), size)
+    keys, values = (_heads(projection(typed), size) for projection in (key, value))
+    attention = Attention(size**-0.5, causal=False, dropout=_active(module, module.dropout.p))
+    return attend(queries, keys, values, row.packing, attention, only, row.biases)
 
 
 def modernbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:

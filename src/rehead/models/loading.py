@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file
 
-from rehead.models.backbone import Backbone
+from rehead.models.backbone import Backbone, trim_config
 from rehead.models.config_checks import read_json, require_fitting_size, require_modest
-from rehead.models.families import FAMILIES
+from rehead.models.families import TEXT_FAMILIES
 from rehead.models.inference_modules import InferenceModel, is_plain
 from rehead.models.registry import CATALOGUE, TFIDF
-from rehead.models.text_backbone import TextBackbone, trim_config
+from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import SavedTokenizer, set_padding
 from rehead.runtime import files, progress
 from rehead.runtime.errors import BaseModelError, first_line
@@ -84,26 +86,51 @@ def load_folder(
     Args:
         trained_head: the folder has to hold a trained head for `n_classes`, too.
     """
+    if model_type_of(folder, name) not in TEXT_FAMILIES:
+        return _load_vision(folder, name, seed, depth)
     from transformers import AutoModelForSequenceClassification
 
-    if model_type_of(folder, name) not in FAMILIES:
-        from rehead.models import vision_backbone
-
-        return vision_backbone.load_folder(folder, name, depth, seed)
     config = _read_config(folder, name)
-    family = FAMILIES[config.model_type]
-    n_layers = int(config.num_hidden_layers)
-    if depth is not None and not 1 <= depth <= n_layers:
-        raise BaseModelError(f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}")
-    if depth is not None:
-        trim_config(config, depth)
+    family, n_layers = TEXT_FAMILIES[config.model_type], int(config.num_hidden_layers)
+    _keep_layers(config, name, n_layers, depth)
     config.num_labels = n_classes
     if hasattr(config, "classifier_pooling"):
         config.classifier_pooling = "cls"
-    model, tokenizer, info = _pretrained(AutoModelForSequenceClassification, folder, name, config, seed)
-    _require_weights(model, info, folder, trained_head)
-    set_padding(tokenizer, model.config, family.causal)
+    model, lacking = _pretrained(AutoModelForSequenceClassification, folder, name, config, seed)
+    _require_weights(model, lacking, folder, trained_head)
+    tokenizer = _tokenizer(folder, name, model.config, family.causal)
     return TextBackbone(name, folder, model.eval(), n_layers, list(config.architectures or []), tokenizer)
+
+
+def _load_vision(folder: Path, name: str, seed: int, depth: int | None) -> Backbone:
+    from transformers import AutoConfig, AutoModel
+
+    from rehead.models import efficientnet
+    from rehead.models.image_transforms import Transform
+    from rehead.models.vision_backbone import VISION_FAMILIES, VisionBackbone
+
+    AutoConfig.register(efficientnet.MODEL_TYPE, efficientnet.EfficientNetLiteConfig, exist_ok=True)
+    AutoModel.register(efficientnet.EfficientNetLiteConfig, efficientnet.EfficientNetLite, exist_ok=True)
+    transform = Transform.read(folder, name)
+    config = _read_config(folder, name)
+    family = VISION_FAMILIES[config.model_type]
+    with _errors_of_others(folder, name):
+        n_layers = len(family.widths(config))
+        _keep_layers(config, name, n_layers, depth)
+    model, lacking = _pretrained(AutoModel, folder, name, config, seed)
+    # A final norm that belongs to the family's own classifier is not used.
+    unused = ("pooler.", "head.") if family.norm else ("pooler.", "head.", "layernorm.")
+    _require_none_lacking(folder, [key for key in lacking if not key.startswith(unused)])
+    return VisionBackbone(name, folder, model.eval(), n_layers, list(config.architectures or []), transform)
+
+
+def _keep_layers(config: Any, name: str, n_layers: int, depth: int | None) -> None:
+    """Let a configuration ask for the first `depth` of its layers; for all of them if None."""
+    if depth is None:
+        return
+    if not 1 <= depth <= n_layers:
+        raise BaseModelError(f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}")
+    trim_config(config, depth)
 
 
 def load_for_inference(folder: Path, name: str, n_classes: int, seed: int, *, trained_head: bool) -> Backbone:
@@ -145,48 +172,61 @@ def load_language_model(name: str) -> TextBackbone:
 
     folder = locate(name)
     model_type = model_type_of(folder, name)
-    if model_type not in FAMILIES or not FAMILIES[model_type].causal:
+    if model_type not in TEXT_FAMILIES or not TEXT_FAMILIES[model_type].causal:
         raise BaseModelError(
             f"base {name!r} is of the {model_type!r} family, which does not write; use smollm2 or another decoder"
         )
     config = _read_config(folder, name)
     architectures = list(config.architectures or [])
-    model, tokenizer, info = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
-    _require_weights(model, info, folder, trained_head=True)
-    set_padding(tokenizer, model.config, causal=True)
+    model, lacking = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
+    _require_weights(model, lacking, folder, trained_head=True)
+    tokenizer = _tokenizer(folder, name, model.config, causal=True)
     return TextBackbone(name, folder, model.eval(), int(config.num_hidden_layers), architectures, tokenizer)
 
 
-def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> tuple[Any, Any, Any]:
-    """Return model, tokenizer, and what Transformers says of the loading."""
-    from transformers import AutoTokenizer
-
+def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> tuple[Any, list[str]]:
+    """Return the model, and which of its weights the folder lacks or has in another shape."""
     if not any(folder.glob("*.safetensors")):
         raise BaseModelError(
             f"base {name!r}: {folder} has no .safetensors weights, and pickled ones are not read; save it again with "
             "save_pretrained"
         )
-    try:
+    with _errors_of_others(folder, name), progress.quiet_transformers(), torch.random.fork_rng():
         require_fitting_size(folder, config, lambda: auto.from_config(config, trust_remote_code=False))
+        torch.manual_seed(seed)
+        model, info = auto.from_pretrained(
+            folder,
+            config=config,
+            dtype=torch.float32,
+            use_safetensors=True,  # what `fingerprint` sees, and never a pickle
+            ignore_mismatched_sizes=True,  # those that matter are refused afterwards
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
+    return model, sorted({*info["missing_keys"], *mismatched})
+
+
+def _tokenizer(folder: Path, name: str, config: Any, causal: bool) -> Any:
+    from transformers import AutoTokenizer
+
+    with _errors_of_others(folder, name):
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        with progress.quiet_transformers(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model, info = auto.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,  # what `fingerprint` sees, and never a pickle
-                ignore_mismatched_sizes=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
+    set_padding(tokenizer, config, causal)
+    return tokenizer
+
+
+@contextmanager
+def _errors_of_others(folder: Path, name: str) -> Iterator[None]:
+    """Turn what safetensors, tokenizers and Transformers raise, each of classes of its own, into BaseModelError."""
+    try:
+        yield
     except BaseModelError:
         raise
-    except Exception as error:  # safetensors, tokenizers and Transformers each raise classes of their own
+    except Exception as error:
         raise BaseModelError(
             f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"
         ) from error
-    return model, tokenizer, info
 
 
 def fingerprint(folder: Path) -> str:
@@ -210,11 +250,11 @@ def model_type_of(folder: Path, name: str) -> str:
         model_type = str(read_json(folder / "config.json", finite=True)["model_type"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BaseModelError(f"base {name!r}: {folder / 'config.json'} is not a model's configuration") from error
-    if model_type in FAMILIES:
+    if model_type in TEXT_FAMILIES:
         return model_type
-    from rehead.models import vision_backbone
+    from rehead.models.vision_backbone import VISION_FAMILIES
 
-    known = {**FAMILIES, **vision_backbone.FAMILIES}
+    known = [*TEXT_FAMILIES, *VISION_FAMILIES]
     if model_type not in known:
         raise BaseModelError(
             f"base {name!r} is of the {model_type!r} family, which rehead cannot cut; it can cut {', '.join(known)}"
@@ -231,16 +271,11 @@ def _read_config(folder: Path, name: str) -> Any:
         raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {first_line(error)}") from error
 
 
-def _require_weights(model: Any, info: Any, folder: Path, trained_head: bool) -> None:
+def _require_weights(model: Any, lacking: list[str], folder: Path, trained_head: bool) -> None:
     """Refuse gaps that would be random numbers: only an untrained head and the pooler before it may be lacking."""
     backbone = f"{model.base_model_prefix}."
-    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
-    lacking = sorted(
-        key
-        for key in {*info["missing_keys"], *mismatched}
-        if trained_head or (key.startswith(backbone) and ".pooler." not in key)
-    )
-    _require_none_lacking(folder, lacking)
+    needed = [key for key in lacking if trained_head or (key.startswith(backbone) and ".pooler." not in key)]
+    _require_none_lacking(folder, needed)
 
 
 def _require_none_lacking(folder: Path, lacking: list[str]) -> None:

@@ -32,7 +32,7 @@ import numpy.typing as npt
 from rehead.runtime.errors import BaseModelError
 
 _MAGIC, _VERSION = b"E5S1", 1
-# So many weights share a scale in Q4_0: weight j lies in the low half of byte j, weight j + 16 in the high half.
+# As many weights share a scale in Q4_0: weight j lies in the low half of byte j, weight j + 16 in the high half.
 _GROUP = 32
 _Q4_0 = np.dtype([("scale", "<f2"), ("halves", "u1", (_GROUP // 2,))])
 _FLOAT32_KIND, _Q4_0_KIND = 0, 1
@@ -236,7 +236,7 @@ def _read_weights(cursor: _Cursor, shape: Shape) -> dict[str, npt.NDArray[np.flo
 def _weight(
     content: bytes, name: str, dimensions: tuple[int, ...], kind: int, count: int, start: int, length: int
 ) -> npt.NDArray[np.float32]:
-    """Return one of the weights, float32, in the given dimensions.
+    """Return one of the weights, float32, in these dimensions.
 
     Args:
         kind, count, start, length: what the directory says of it.

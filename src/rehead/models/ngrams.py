@@ -202,7 +202,7 @@ def _joined(blocks: list[_Block]) -> _Block:
 
 
 def _at(counts: sparse.csr_matrix, places: Index, width: int) -> sparse.csr_matrix:
-    """Return counts (n, width) whose columns are moved to the given places, and left out at -1."""
+    """Return counts (n, width) whose columns are moved to these places, and left out at -1."""
     columns = places.astype(np.int32)[counts.indices]
     kept = columns >= 0
     ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(kept)])[counts.indptr]

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rehead.models import onednn_linear
 from rehead.models.backbone import Backbone, is_product
-from rehead.models.families import FAMILIES, Family, HeadParts, rotary, window
+from rehead.models.families import TEXT_FAMILIES, HeadParts, TextFamily, rotary, window
 from rehead.models.layers import Row
 from rehead.models.packing import Packing
 from rehead.runtime import hardware, interrupts
@@ -32,16 +32,8 @@ class TextBackbone(Backbone):
         return "texts"
 
     @property
-    def family(self) -> Family:
-        return FAMILIES[self.config.model_type]
-
-    @property
-    def layers_path(self) -> str:
-        return self.family.layers
-
-    @property
-    def norm_path(self) -> str | None:
-        return self.family.norm
+    def family(self) -> TextFamily:
+        return TEXT_FAMILIES[self.config.model_type]
 
     @property
     def summary_position(self) -> str:
@@ -153,13 +145,3 @@ class TextBackbone(Backbone):
 
     def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
         return packing.lengths
-
-    def trim_config(self, depth: int) -> None:
-        trim_config(self.config, depth)
-
-
-def trim_config(config: Any, depth: int) -> None:
-    """Set the number of layers in a Transformers configuration, and what must agree with it."""
-    if getattr(config, "layer_types", None):
-        config.layer_types = list(config.layer_types)[:depth]
-    config.num_hidden_layers = depth

@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
@@ -20,12 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from rehead.models import efficientnet
 from rehead.models.backbone import Backbone
-from rehead.models.config_checks import require_fitting_size
-from rehead.models.families import HeadParts
+from rehead.models.families import Family, HeadParts
 from rehead.models.image_transforms import Transform
 from rehead.models.packing import Packing
-from rehead.runtime import interrupts, progress
-from rehead.runtime.errors import BaseModelError, first_line
+from rehead.runtime import interrupts
 
 # As many tokens' worth of a batch does an image of a convolutional network count for: of 4 to 64 images at a time, 8
 # are fastest on two cores.
@@ -33,25 +30,21 @@ _TOKENS_OF_A_MAP = 256
 
 
 @dataclass(frozen=True)
-class VisionFamily:
-    """How an architecture is cut.
+class VisionFamily(Family):
+    """How an architecture that reads images is cut.
 
     Attributes:
-        layers: dotted name of the list of layers in the model.
-        embed: (model, pixels (n, 3, height, width)) → what enters layer 0.
         maps: whether states are maps (n, width, height, width); otherwise they are tokens (n, tokens, width).
         widths: (configuration) → width of the states after each layer.
         prefix: tokens before those of the patches, the first of which stands for the image.
-        norm: dotted name of the final norm of tokens, or None.
+        embed: (model, pixels (n, 3, height, width)) → what enters layer 0.
         layer: (layer, states) → states.
     """
 
-    layers: str
-    embed: Callable[[Any, Tensor], Tensor]
     maps: bool
     widths: Callable[[Any], list[int]]
     prefix: int = 0
-    norm: str | None = None
+    embed: Callable[[Any, Tensor], Tensor] = lambda model, pixels: model.embeddings(pixels)
     layer: Callable[[nn.Module, Tensor], Tensor] = lambda layer, states: _first(layer(states))
 
 
@@ -69,29 +62,27 @@ def _of_stages(config: Any) -> list[int]:
 
 
 # By `config.model_type`.
-FAMILIES = {
+VISION_FAMILIES = {
     efficientnet.MODEL_TYPE: VisionFamily(
         "blocks",
-        lambda model, pixels: model.stem(pixels),
-        True,
-        lambda config: efficientnet.VARIANTS[config.variant].widths[: config.num_hidden_layers],
+        None,
+        maps=True,
+        widths=lambda config: efficientnet.VARIANTS[config.variant].widths[: config.num_hidden_layers],
+        embed=lambda model, pixels: model.stem(pixels),
     ),
-    "vit": VisionFamily("layers", lambda model, pixels: model.embeddings(pixels), False, _even, 1, "layernorm"),
-    "dinov2": VisionFamily(
-        "encoder.layer", lambda model, pixels: model.embeddings(pixels), False, _even, 1, "layernorm"
-    ),
+    "vit": VisionFamily("layers", "layernorm", maps=False, widths=_even, prefix=1),
+    "dinov2": VisionFamily("encoder.layer", "layernorm", maps=False, widths=_even, prefix=1),
     "siglip_vision_model": VisionFamily(
         "encoder.layers",
-        lambda model, pixels: model.embeddings(pixels),
-        False,
-        _even,
-        0,
         "post_layernorm",
-        lambda layer, states: _first(layer(states, None)),
+        maps=False,
+        widths=_even,
+        layer=lambda layer, states: _first(layer(states, None)),
     ),
-    "convnext": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
-    "convnextv2": VisionFamily("encoder.stages", lambda model, pixels: model.embeddings(pixels), True, _of_stages),
-    "resnet": VisionFamily("encoder.stages", lambda model, pixels: model.embedder(pixels), True, _of_stages),
+    **dict.fromkeys(("convnext", "convnextv2"), VisionFamily("encoder.stages", None, maps=True, widths=_of_stages)),
+    "resnet": VisionFamily(
+        "encoder.stages", None, maps=True, widths=_of_stages, embed=lambda model, pixels: model.embedder(pixels)
+    ),
 }
 # What a convolution and the batch norm behind it are called in a module that holds both.
 _CONVOLUTIONS = (("conv", "norm"), ("convolution", "normalization"))
@@ -113,15 +104,7 @@ class VisionBackbone(Backbone):
 
     @property
     def family(self) -> VisionFamily:
-        return FAMILIES[self.config.model_type]
-
-    @property
-    def layers_path(self) -> str:
-        return self.family.layers
-
-    @property
-    def norm_path(self) -> str | None:
-        return self.family.norm
+        return VISION_FAMILIES[self.config.model_type]
 
     @property
     def summary_position(self) -> str | None:
@@ -178,18 +161,8 @@ class VisionBackbone(Backbone):
                 module.to(dtype)
         return replace(self, model=model)
 
-    def frozen_in(self, dtype: torch.dtype) -> Self:
-        return self.with_products_in(dtype)
-
-    def laid_out(self) -> Self:
-        """Return itself: a copy for inference is as fast as it can be."""
-        return self
-
     def embed(self, inputs: Tensor, packing: Packing) -> Tensor:
         return self._flat(self.family.embed(self.body, inputs))
-
-    def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
-        return hidden, packing
 
     def run_layers(
         self,
@@ -250,9 +223,6 @@ class VisionBackbone(Backbone):
         n = len(packing.lengths)
         return torch.full((n,), len(hidden) // n, dtype=torch.int64)
 
-    def trim_config(self, depth: int) -> None:
-        _trim(self.config, depth)
-
     def _flat(self, states: Tensor) -> Tensor:
         if self.family.maps:
             states = states.permute(0, 2, 3, 1)
@@ -263,68 +233,3 @@ class VisionBackbone(Backbone):
             return hidden.view(n, -1, hidden.shape[-1])
         side = math.isqrt(len(hidden) // n)
         return hidden.view(n, side, side, hidden.shape[-1]).permute(0, 3, 1, 2)
-
-
-def load_folder(folder: Path, name: str, depth: int | None, seed: int) -> VisionBackbone:
-    """Load a vision model's backbone, in float32.
-
-    Raises:
-        BaseModelError: it cannot be read, or has fewer layers.
-    """
-    from transformers import AutoConfig, AutoModel
-
-    from rehead.models import efficientnet
-
-    AutoConfig.register(efficientnet.MODEL_TYPE, efficientnet.EfficientNetLiteConfig, exist_ok=True)
-    AutoModel.register(efficientnet.EfficientNetLiteConfig, efficientnet.EfficientNetLite, exist_ok=True)
-    transform = Transform.read(folder, name)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        n_layers = len(FAMILIES[config.model_type].widths(config))
-        if depth is not None and not 1 <= depth <= n_layers:
-            raise BaseModelError(
-                f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}"
-            )
-        if depth is not None:
-            _trim(config, depth)
-        require_fitting_size(folder, config, lambda: AutoModel.from_config(config, trust_remote_code=False))
-        with progress.quiet_transformers(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            model, info = AutoModel.from_pretrained(
-                folder,
-                config=config,
-                dtype=torch.float32,
-                use_safetensors=True,
-                ignore_mismatched_sizes=True,  # those that matter are refused below
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except BaseModelError:
-        raise
-    except Exception as error:  # safetensors and Transformers each raise classes of their own
-        raise BaseModelError(
-            f"base {name!r}: {folder} cannot be loaded ({first_line(error)}); fetch or save it again"
-        ) from error
-    mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
-    unused = ("pooler.", "head.") if FAMILIES[config.model_type].norm else ("pooler.", "head.", "layernorm.")
-    lacking = sorted(key for key in {*info["missing_keys"], *mismatched} if not key.startswith(unused))
-    if lacking:
-        raise BaseModelError(
-            f"{folder} lacks {len(lacking)} of the weights that its configuration asks for ({lacking[0]}, ...), or has "
-            "them in another shape; fetch or save it again"
-        )
-    return VisionBackbone(name, folder, model.eval(), n_layers, list(config.architectures or []), transform)
-
-
-def _trim(config: Any, depth: int) -> None:
-    """Set the number of layers in a Transformers configuration, and what must agree with it."""
-    for name in ("hidden_sizes", "depths", "num_heads"):
-        if isinstance(getattr(config, name, None), list | tuple):
-            setattr(config, name, list(getattr(config, name))[:depth])
-    for name in ("num_stages", "num_hidden_layers"):
-        if hasattr(config, name):
-            setattr(config, name, depth)
-    if hasattr(config, "stage_names"):
-        config.stage_names = ["stem", *(f"stage{i}" for i in range(1, depth + 1))]
-        # Which of them the model as a backbone gives out; they must exist.
-        config._out_features, config._out_indices = [f"stage{depth}"], [depth]

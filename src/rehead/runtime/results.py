@@ -40,19 +40,17 @@ def entry(
     merged: bool = False,
     optional: bool = False,
     hidden: bool = False,
-    default: Any = MISSING,
 ) -> Any:
     """Return a dataclass field that does not stand in JSON under its own name.
 
     Args:
         key: the name that it has there.
         merged: the entries of its value, a dataclass or None, stand in the place of itself.
-        optional: it is left out where it is None.
+        optional: it is left out where it is None, which is the field's default then.
         hidden: it is left out always.
-        default: of the field; None for an optional one.
     """
     how = _Entry(key, merged, optional, hidden)
-    return field(default=None if optional and default is MISSING else default, metadata={"json": how})
+    return field(default=None if optional else MISSING, metadata={"json": how})
 
 
 def _entries(value: Any) -> Iterator[tuple[str, Any]]:

@@ -11,9 +11,9 @@ _HARMLESS = "\u200c\u200d\u00ad"
 _BEGIN_FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
-def counted(n: int, noun: str, plural: str | None = None) -> str:
+def counted(n: int, noun: str) -> str:
     """Return a number with its noun: "1 row", "1,200 rows"."""
-    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
+    return f"{n:,} {noun if n == 1 else f'{noun}s'}"
 
 
 def escaped(text: str, keep: str = "") -> str:

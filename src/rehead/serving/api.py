@@ -66,7 +66,7 @@ async def predict(asked: wire.PredictRequest, request: Request) -> Response:
 
 
 async def _while_listened_to(request: Request, work: Coroutine[Any, Any, Answers]) -> Answers:
-    """Return what comes of some work, which is given up if the client hangs up before.
+    """Return what comes of some work, which is abandoned if the client hangs up before.
 
     Raises:
         ClientDisconnect: it has.

@@ -220,7 +220,7 @@ class FromThread:
     ) -> None:
         self._batcher, self._loop, self._observed, self._bounded = batcher, loop, observed, bounded
         self._asked: set[Future[Scores]] = set()
-        self._given_up = False
+        self._abandoned = False
 
     def scores(self, inputs: Sequence[Any], /) -> Scores:
         """Score n inputs.
@@ -236,12 +236,12 @@ class FromThread:
         asked = asyncio.run_coroutine_threadsafe(asking, self._loop)
         self._asked.add(asked)
         asked.add_done_callback(self._asked.discard)
-        if self._given_up:
+        if self._abandoned:
             asked.cancel()
         return asked
 
     def give_up(self) -> None:
         """Let go of what is being asked, and of what will be: nobody waits for it any more."""
-        self._given_up = True
+        self._abandoned = True
         for asked in list(self._asked):
             asked.cancel()

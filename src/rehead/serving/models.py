@@ -137,11 +137,11 @@ class Version:
         return None if self.monitor is None else self.monitor.report()
 
 
-def _size_of(loaded: Artifact, given: Any) -> int:
-    """Tokens of a text or image, roughly."""
+def _size_of(loaded: Artifact, content: Any) -> int:
+    """Return about how many tokens a text or image has."""
     if isinstance(loaded, NetworkArtifact) and isinstance(loaded.backbone, VisionBackbone):
         return loaded.backbone.tokens_an_image
-    tokens, longest = len(given) // _CHARACTERS_A_TOKEN + _ADDED, loaded.manifest.max_length
+    tokens, longest = len(content) // _CHARACTERS_A_TOKEN + _ADDED, loaded.manifest.max_length
     return tokens if longest is None or loaded.manifest.long == "chunks" else min(tokens, longest)
 
 

@@ -19,13 +19,13 @@ from rehead.training import depth_search
 from rehead.training.config import TrainingConfig
 from rehead.training.features import forward_flops, store_for, trunk_pass
 
-# Of a shared trunk pass over so many examples, cut to so many tokens, each backbone's probe is judged by parts in turn.
+# Of a shared trunk pass over some examples, cut to some tokens, each backbone's probe is judged by parts in turn.
 _EXAMPLES, _TOKENS = 400, 96
 _FOLDS = 5
-# Texts are taken to be English where so many of them are. Of six English sets 95 to 100 % are guessed to be, of a
+# Texts are taken to be English where this share of them are. Of six English sets 95 to 100 % are guessed to be, of a
 # German one none.
 _ENGLISH = 0.8
-# Trunk pass, a training that is worth it and test take about so many times what a trunk pass would at the full speed of
+# Trunk pass, a training that is worth it and test take about this many times a trunk pass at the full speed of
 # the matrix product. Where that is more than the budget, a smaller backbone is taken.
 _PASSES = 4.0
 # The log loss of even odds, a little below it. Where a probe of the smallest is surer of each example, a larger one has

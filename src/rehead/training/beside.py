@@ -7,26 +7,27 @@ baseline out in two of five draws although it was the better of the two (97.8 % 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from rehead.data.duplicates import kept_together
 from rehead.data.labels import strata
-from rehead.data.splits import folds, joined
+from rehead.data.splits import folds
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import Stacking, stacking
-from rehead.models.heads import Beside, Head, finite, finite_logits
+from rehead.models.heads import Head, finite, finite_logits
 from rehead.training import depth_search, probe
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features
 from rehead.training.probe import Probe
-from rehead.training.strategies import Candidate
+from rehead.training.strategies import Attempt, Candidate
 
 _FOLDS = 5
-# With as many validation examples these tell enough, and with as many in all, folds would take minutes.
+# As many validation examples say enough, and with as many in all, folds would take minutes.
 _ENOUGH = 1000
 
 
@@ -37,46 +38,42 @@ class BesideHead:
     Attributes:
         baseline: None where none may.
         logits: (n_validation, n_classes) float32, finite; zeros without a baseline.
-        folds: whether training and validation examples are of one kind, so that folds of both tell about new ones.
+        folds: whether training and validation examples are of one kind, so that folds of both speak for new ones.
     """
 
-    baseline: Beside | None
+    baseline: Baselines | None
     logits: npt.NDArray[np.float32]
     folds: bool
 
     @classmethod
-    def of(cls, baseline: Beside | None, data: EncodedData, *, folds: bool) -> BesideHead:
+    def of(cls, baseline: Baselines | None, data: EncodedData, *, folds: bool) -> BesideHead:
         """Return the baseline with its logits of the validation examples."""
         if baseline is None:
             return cls(None, np.zeros((len(data.validation), data.n_classes), np.float32), folds)
         return cls(baseline, finite_logits(baseline, data.validation.inputs), folds)
 
-    def put_beside(self, candidate: Candidate, data: EncodedData) -> Candidate:
-        """Return a candidate with its mixture and its losses, both of the validation examples."""
-        found = stacking(
-            candidate.logits, self.logits, data.validation.labels, data.config.seed, data.validation.weights
-        )
-        return replace(candidate, mixture=found.mixture, losses=found.losses)
+    def put_beside(self, attempt: Attempt, data: EncodedData) -> Candidate:
+        """Return the candidate that an attempt is, with mixture and losses of the validation examples."""
+        labels, weights = data.validation.labels, data.validation.weights
+        fitted = stacking(attempt.logits, self.logits, labels, data.config.seed, weights)
+        return Candidate.of(attempt, fitted.losses, fitted.mixture)
 
     def put_beside_probe(
-        self, candidate: Candidate, data: EncodedData, head: Head, features: Features, solved: Probe
+        self, attempt: Attempt, data: EncodedData, head: Head, features: Features, solved: Probe
     ) -> Candidate:
         """Return the probe with a mixture that is fitted to out-of-fold predictions, and its validation losses."""
         n = len(data.labels)
-        is_known = self.baseline is None or getattr(self.baseline, "strength", None) is not None
-        if not self.folds or not is_known or data.views > 1 or len(data.validation) >= _ENOUGH or n < 2 * _FOLDS:
-            return self.put_beside(candidate, data)
+        if not self.folds or data.views > 1 or len(data.validation) >= _ENOUGH or n < 2 * _FOLDS:
+            return self.put_beside(attempt, data)
         mixture = self._out_of_fold(data, head, features, solved).mixture
-        mixed = mixture.of(candidate.logits, self.logits)
+        mixed = mixture.of(attempt.logits, self.logits)
         losses = likelihood.losses(mixed, data.validation.labels, data.validation.weights)
-        return replace(candidate, mixture=mixture, losses=losses)
+        return Candidate.of(attempt, losses, mixture)
 
     def _out_of_fold(self, data: EncodedData, head: Head, features: Features, solved: Probe) -> Stacking:
         examples = data.train.followed_by(data.validation)
-        kept_together = [groups for groups in (examples.near, examples.groups) if groups is not None]
-        together = joined(*kept_together) if kept_together else None
         fold = np.empty(len(examples), dtype=np.int64)
-        for number, split in enumerate(folds(strata(data.labels), _FOLDS, data.config.seed, together)):
+        for number, split in enumerate(folds(strata(data.labels), _FOLDS, data.config.seed, kept_together(examples))):
             fold[split.test] = number
         with torch.inference_mode():
             seen_by_linear = head.projection(features.seen).numpy()
@@ -96,7 +93,7 @@ class BesideHead:
         for number, of_fold in zip(numbers, depth_search.in_threads(held_out, numbers, "probing folds"), strict=True):
             logits[fold == number] = of_fold
         beside = np.zeros_like(logits)
-        if isinstance(self.baseline, Baselines):
-            assert self.baseline.strength is not None
+        if self.baseline is not None:
+            assert self.baseline.strength is not None  # it was learned just now
             beside = finite(baselines.out_of_fold(examples, self.baseline.strength, fold))
         return stacking(logits, beside, data.labels, data.config.seed, data.own_weights)

@@ -20,14 +20,14 @@ from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
 from rehead.training import probe
-from rehead.training.encoding import EncodedData, rows_of
+from rehead.training.encoding import EncodedData, take_rows
 from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
 
-# Depth and pooling are chosen on so many examples at most, so that the others pass only the blocks that are kept;
+# Depth and pooling are chosen on these numbers of examples at most: the others pass only the layers that are kept;
 # a probe's ranking of depths changes little beyond.
 TRAIN, VALIDATION = 800, 400
-# Where there are fewer to judge by, all examples are divided into so many parts, and as many as it takes are judged by.
+# Where there are fewer to judge by, all examples are divided into parts, and as many as it takes are judged by.
 _FOLDS = 5
 # How many standard errors worse than the best a shallower one may be.
 _WITHIN = 0.5
@@ -83,7 +83,7 @@ def pass_rows(
     data: EncodedData, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None
 ) -> Features:
     """Return what `trunk_pass` makes of some rows; of texts in windows, one vector a text."""
-    texts = rows_of(data.encoded, rows)
+    texts = take_rows(data.encoded, rows)
     result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, store=data.store, label=label)
     data.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
     return replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
@@ -154,7 +154,7 @@ def held_out_losses(
         rows = np.concatenate([train, held_out])
         weighted = None if weights is None else weights[train]
         of_rows = pooled[torch.from_numpy(rows)]
-        losses.append(solve(head, of_rows, labels[rows], len(train), probe.RANKED, weighted).losses)
+        losses.append(solve_head(head, of_rows, labels[rows], len(train), probe.RANKED, weighted).losses)
     return np.concatenate(losses)
 
 
@@ -167,7 +167,7 @@ def in_parts(labels: Labels, n_parts: int, seed: int) -> list[tuple[Index, Index
 
 
 def _divided(labels: Labels, n_train: int, seed: int) -> list[tuple[Index, Index]]:
-    """Which rows to learn from and which to judge by, as often as it takes."""
+    """Return which rows to learn from and which to judge by, as often as it takes."""
     rows = np.arange(len(labels))
     if len(labels) - n_train >= VALIDATION or len(labels) < 2 * _FOLDS:
         return [(rows[:n_train], rows[n_train:])]
@@ -179,7 +179,7 @@ def _divided(labels: Labels, n_train: int, seed: int) -> list[tuple[Index, Index
 
 
 def shallowest(losses: Mapping[tuple[str, int], npt.NDArray[np.float64]]) -> tuple[str, int]:
-    """The shallowest that is not worse than the best by more than half a standard error.
+    """Return the shallowest that is not worse than the best by more than half a standard error.
 
     After the one-standard-error rule of Breiman et al., *Classification and Regression Trees*, 1984, §3.4.3, but the
     error is that of the difference, example by example, because two probes err on the same examples; and half of one,
@@ -206,7 +206,7 @@ def shallowest(losses: Mapping[tuple[str, int], npt.NDArray[np.float64]]) -> tup
 
 
 def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:
-    """What the work makes of each item, in order; several at a time, each with its products in one thread.
+    """Return what the work makes of each item, in order; several at a time, each with its products in one thread.
 
     Args:
         label: what the progress bar says.
@@ -228,7 +228,7 @@ def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label
     return results
 
 
-def solve(
+def solve_head(
     head: Head,
     pooled: Tensor,
     labels: Labels,
@@ -237,7 +237,7 @@ def solve(
     weights: Weights | None,
     validation_weights: Weights | None = None,
 ) -> Probe:
-    """The probe of a head, for pooled features (n, width) of which the first `n_train` are for training."""
+    """Solve the probe of a head, for pooled features (n, width) of which the first `n_train` are for training."""
     with torch.inference_mode():
         seen_by_linear = head.projection(pooled).numpy()
     return probe.solve(
@@ -252,7 +252,7 @@ def solve(
     )
 
 
-def solve_at(head: Head, pooled: Tensor, labels: Labels, strength: float, weights: Weights | None) -> None:
+def solve_head_at(head: Head, pooled: Tensor, labels: Labels, strength: float, weights: Weights | None) -> None:
     """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""
     with torch.inference_mode():
         seen_by_linear = head.projection(pooled).numpy()

@@ -133,7 +133,7 @@ class EncodedData:
             self.frozen.truncate(depth)
 
     def keeps_tokens(self, cut: int) -> bool:
-        """Whether token states at the cut are to be kept: reading them is faster than computing, and there is room.
+        """Whether token states at the cut are to be kept: reading them is faster than computing, and they fit.
 
         Where the cache has none, a quarter of the free memory may be taken. What is kept already needs none.
         """
@@ -144,8 +144,8 @@ class EncodedData:
         # step for 29 layers on an H200, far more than reading what they would make.
         if hardware.device().type == "cpu" and n_bytes / _READING_SPEED >= computing:
             return False
-        has_room = feature_cache.has_space_for(n_bytes) or n_bytes < hardware.free_memory() / 4
-        return has_room or are_kept(self.encoded.ids, cut, self.store)
+        fits = feature_cache.has_space_for(n_bytes) or n_bytes < hardware.free_memory() / 4
+        return fits or are_kept(self.encoded.ids, cut, self.store)
 
     @property
     def own_weights(self) -> Weights | None:
@@ -213,7 +213,7 @@ def _with_views(config: TrainingConfig, base: Backbone, pictures: list[ImageInpu
     return replace(config, views=_VIEWS, average_views=True)
 
 
-def rows_of(encoded: Encoded, rows: Index) -> Encoded:
+def take_rows(encoded: Encoded, rows: Index) -> Encoded:
     """Return some of the inputs, in the order of `rows`."""
     return encoded.take(torch.from_numpy(rows))
 

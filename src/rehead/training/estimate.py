@@ -48,9 +48,8 @@ def estimate(data: EncodedData) -> Plan:
     base, texts = data.base, data.encoded
     tokens = int(texts.tokens.sum())
     deepest, candidates = max(data.depths), data.candidates
-    ways = planned(data, deepest)
-    way = ways[0] if ways else "head"
-    cut, recipe = cut_for(way, deepest), recipe_for(data, way)
+    tune = next(iter(planned(data, deepest)), "head")
+    cut, recipe = cut_for(tune, deepest), recipe_for(data, tune)
     poolings = {pooling for pooling, _ in candidates}
     one_width = width(base, next(iter(poolings)) if len(poolings) == 1 else "both", deepest)
     pooled_width = one_width * max(len(read_after(pooling, deepest)) for pooling in poolings)
@@ -59,7 +58,7 @@ def estimate(data: EncodedData) -> Plan:
     if len(candidates) > 1:
         rows, _ = sample_rows(data)
         features += 4.0 * one_width * len(rows) * len(data.depths)
-        if way != "head" and len(data.depths) > 1:
+        if tune != "head" and len(data.depths) > 1:
             trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)
     dtype = hardware.native_dtype()
     pooled = features
@@ -71,7 +70,7 @@ def estimate(data: EncodedData) -> Plan:
     weights = sum(weight.numel() for weight in base.body.parameters())
     copy = 0 if dtype == torch.float32 else dtype.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(
-        way, sum(weight.numel() for block in base.layers[cut:deepest] for weight in block.parameters())
+        tune, sum(weight.numel() for block in base.layers[cut:deepest] for weight in block.parameters())
     )
     # What one portion of a training step keeps for its backward pass, unless it is recomputed.
     activations = min(activation_bytes(base, cut, deepest), hardware.free_device_memory() / 2) if cut < deepest else 0

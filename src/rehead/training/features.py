@@ -26,7 +26,7 @@ from rehead.models.sequences import Ragged, Sequences
 from rehead.runtime import hardware, progress
 from rehead.training.feature_cache import FeatureStore, MemoryStore, Pieces, open_store
 
-# So much is computed before it is written to the cache as one segment; writing takes as much again.
+# This much is computed before it is written to the cache as one segment; writing takes as much again.
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
 _FORMAT = 5
@@ -52,7 +52,7 @@ class Features:
 
     @property
     def seen(self) -> Tensor:
-        """(n, sum of the widths): what a head sees that reads all of the depths."""
+        """Return (n, sum of the widths): what a head sees that reads all of the depths."""
         return torch.cat(self.pooled, dim=1)
 
 
@@ -66,7 +66,7 @@ def trunk_pass(
     store: FeatureStore | MemoryStore | None = None,
     label: str | None = "trunk pass",
 ) -> Features:
-    """Runs texts through blocks [0, max(depths)) in evaluation mode, without gradients.
+    """Run texts through layers [0, max(depths)) in evaluation mode, without gradients.
 
     Args:
         base: its matrix products run in the type that its weights have (see `Backbone.with_products_in`).
@@ -91,11 +91,13 @@ def trunk_pass(
     widths = [base.width_at(depth) for depth in depths for _ in parts]
     n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths))), *map(len, portions)])
     reading = Reading(list(depths), parts, cut)
-    run = _Pass(base, reading, _buffers(names, widths, min(n_rows, len(order))))
+    capacity = min(n_rows, len(order))
+    buffers = {name: torch.empty(capacity, width) for name, width in zip(names, widths, strict=True)}
+    run = _Pass(base, reading, buffers)
     start = time.perf_counter()
     with hardware.exact_convolutions(), progress.bar(label, int(lengths[order].sum())) as advance:
         for rows, values in zip(portions, values_ahead(ids, unique[order], portions), strict=True):
-            if not run.has_room_for(len(rows)):
+            if not run.takes(len(rows)):
                 run.flush(store, keys)
             run.add(order[rows], values, lengths[order[rows]])
             advance(int(lengths[order[rows]].sum()))
@@ -120,7 +122,7 @@ def are_kept(ids: Sequences, cut: int, store: MemoryStore) -> bool:
 
 
 def store_for(base: Backbone) -> FeatureStore:
-    """The cache's store for features of this base in its arithmetic, with the libraries that are installed."""
+    """Return the cache's store for features of this base in its arithmetic, with the libraries that are installed."""
     arithmetic = "bfloat16" if base.products_in_bf16 else "float32"
     decides = [
         fingerprint(base.folder),
@@ -136,12 +138,12 @@ def store_for(base: Backbone) -> FeatureStore:
 
 
 def forward_flops(base: Backbone, tokens: int, start: int, stop: int) -> float:
-    """Operations of a forward pass of so many tokens through blocks [start, stop)."""
+    """Return the operations of a forward pass of `tokens` tokens through layers [start, stop)."""
     return base.flops_a_token(start, stop) * tokens
 
 
 def training_flops(base: Backbone, tokens: int, cut: int, depth: int, *, kept: bool) -> float:
-    """Operations of training blocks [cut, depth) on so many tokens: the backward pass costs two forward passes.
+    """Return the operations of training layers [cut, depth): the backward pass costs two forward passes.
 
     Args:
         kept: the states at the cut are read; otherwise the blocks below compute them, forwards alone.
@@ -151,7 +153,7 @@ def training_flops(base: Backbone, tokens: int, cut: int, depth: int, *, kept: b
 
 @dataclass
 class _Pass:
-    """Computes batches and collects what the cache shall keep of them.
+    """Compute batches and collect what the cache shall keep of them.
 
     Pooled features go into buffers that are there from the beginning. Were they kept as they come, each would be a
     small piece cut out of the memory that a batch's states have left, where the next batch's would no longer fit: the
@@ -170,8 +172,8 @@ class _Pass:
     token_bytes: int = 0
     tokens_in_memory: int = 0
 
-    def has_room_for(self, n: int) -> bool:
-        """Whether so many texts more fit before they are written."""
+    def takes(self, n: int) -> bool:
+        """Return whether `n` texts more fit before they are written."""
         capacity = min((len(values) for values in self.dense.values()), default=self.n + n)
         return self.n + n <= capacity and self.token_bytes <= _SEGMENT_BYTES
 
@@ -189,23 +191,17 @@ class _Pass:
         if not self.rows:
             return
         dense = {name: values[: self.n] for name, values in self.dense.items()}
-        ragged = {}
         cut = self.reading.cut
-        if cut is not None:
-            ragged[_at_cut(cut)] = Ragged.concatenate(self.tokens)
+        ragged = {} if cut is None else {_at_cut(cut): Ragged.concatenate(self.tokens)}
         written = store.add(keys[torch.cat(self.rows).numpy()], dense, ragged)
         if store.on_disk and cut is not None and not written:
             self.tokens_in_memory += sum(states.values.nbytes for states in self.tokens)
             if self.tokens_in_memory > hardware.free_memory() / 4:
                 store.forget(_at_cut(cut))
                 self.reading = replace(self.reading, cut=None)
-        # A store in memory holds what it was given.
+        # A store in memory holds what was added to it.
         self.dense = {name: torch.empty_like(values) for name, values in self.dense.items()}
         self.rows, self.n, self.tokens, self.token_bytes = [], 0, [], 0
-
-
-def _buffers(names: list[str], widths: list[int], n_rows: int) -> dict[str, Tensor]:
-    return {name: torch.empty(n_rows, width) for name, width in zip(names, widths, strict=True)}
 
 
 def _at_cut(cut: int) -> str:

@@ -10,16 +10,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy import stats
 
+from rehead.evaluation.baselines import Baselines
 from rehead.models.adapters import Adapters
 from rehead.models.backbone import Backbone
 from rehead.models.heads import (
-    Beside,
     Head,
     MeansAtOneLength,
     build,
@@ -32,16 +32,30 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import depth_search, probe, strategies
 from rehead.training.beside import BesideHead
-from rehead.training.depth_search import pass_rows, search_depth
+from rehead.training.checkpoint import Resumption
+from rehead.training.depth_search import DepthChoice, pass_rows, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, forward_flops
 from rehead.training.loop import History, Watch
 from rehead.training.probe import Probe
-from rehead.training.resumption import Resumption
-from rehead.training.strategies import Candidate, cut_for, cut_of
+from rehead.training.strategies import Attempt, Candidate, cut_for, cut_of
 
 # Intervals, report, saving and verifying, on a slow laptop.
 _LAST_SECONDS = 6.0
+# How sure a one-sided t-test on the validation examples must be that what costs more is worse, with few examples: two
+# of them, all that is held out of 16, say next to nothing.
+_SURE = 0.95
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What a classifier is made of, as the entries of those names in rehead.json; None without a network."""
+
+    pool: str | None = None
+    depth: int | None = None
+    cut: int | None = None
+    blocks_of_base: int | None = None
+    means_at_one_length: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +71,7 @@ class TrainedClassifier(ABC):
             these examples.
         refitted: whether what was kept has then learned from the validation examples, too.
         truncated: how many texts of training and validation were too long.
-        profile: calibrated validation log loss of the probe by pooling and depth; empty where both were given.
+        profile: calibrated validation log loss of the probe by pooling and depth; empty where both were set.
         candidates: what was tried, in order; the probe first.
         stopped: why `auto` went no further, or None.
         replaced: the line that says what was replaced.
@@ -95,8 +109,8 @@ class TrainedClassifier(ABC):
 
     @property
     @abstractmethod
-    def structure(self) -> dict[str, Any]:
-        """What rehead.json says of what the classifier is made of, in the place of what was asked for."""
+    def structure(self) -> Structure:
+        """What the classifier is made of, in the place of what was asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,15 +132,10 @@ class TrainedNetwork(TrainedClassifier):
     adapters: Adapters | None
 
     @property
-    def structure(self) -> dict[str, Any]:
+    def structure(self) -> Structure:
         """See `TrainedClassifier.structure`."""
-        return {
-            "pool": self.head.pooling,
-            "depth": self.depth,
-            "cut": self.cut,
-            "blocks_of_base": self.layers_before_cut,
-            "means_at_one_length": isinstance(self.head.projection, MeansAtOneLength),
-        }
+        at_one_length = isinstance(self.head.projection, MeansAtOneLength)
+        return Structure(self.head.pooling, self.depth, self.cut, self.layers_before_cut, at_one_length)
 
 
 @dataclass(frozen=True)
@@ -148,7 +157,7 @@ class Limits:
 
 def finetune(
     data: EncodedData,
-    baseline: Beside | None = None,
+    baseline: Baselines | None = None,
     limits: Limits | None = None,
     resumption: Resumption | None = None,
     watch: Watch | None = None,
@@ -171,59 +180,29 @@ def finetune(
     seconds = {"load": data.seconds, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
     with _timed(seconds, "trunk"):
         choice = search_depth(data, _kept_cut(data, data.depths[0]) if len(data.depths) == 1 else None)
-    data.truncate(choice.depth)
-    head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
-    with _timed(seconds, "trunk"):
+        data.truncate(choice.depth)
+        head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
         features = _trunk_features(data, head, _kept_cut(data, choice.depth))
     with _timed(seconds, "probe"):
         solved, alone = _solve_probe(data, head, features)
         beside = BesideHead.of(baseline, data, folds=refits)
         first = beside.put_beside_probe(alone, data, head, features, solved)
+    deadline = limits.less(_trunk_seconds(data, features)) if limits else None
     with _timed(seconds, "tail"):
-        deadline = limits.less(_trunk_seconds(data, features)) if limits else None
-        candidates, stopped, interrupted = _train_further(
-            data, head, features, first, beside, deadline, resumption, watch
-        )
-    best = _best_of(data, candidates)
-    refitted, final = False, best
-    if refits and not interrupted and _refits(data, best, deadline):
+        search = _train_further(data, head, features, first, beside, deadline, resumption, watch)
+    best = _best_of(data, search.candidates)
+    final: Attempt | None = None
+    if refits and not search.interrupted and _refits(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
-                refitted, final = True, _refit(data, head, features, solved, best)
+                final = _refit(data, head, features, solved, best)
             except Interrupted:
-                refitted, stopped = False, _interrupted("learning from all examples")
-    strategies.adopt(data, head, final)
+                search = replace(search, stopped=_interrupted("learning from all examples"))
+    strategies.adopt(data, head, final or best)
     scale_logits(head, 1 / best.mixture.divisor)
-    replaced = describe(data.base, head, data.base.architectures, best.trainable)
-    progress.say(replaced)
-    passes = [features, *([choice.passed] if choice.passed else [])]
-    trunk_flops, trunk_seconds = (sum(getattr(one, name) for one in passes) for name in ("forward_flops", "seconds"))
     seconds["trunk"] -= choice.probe_seconds
     seconds["probe"] += choice.probe_seconds
-    return TrainedNetwork(
-        base=data.base,
-        head=head,
-        baseline_factor=best.mixture.factor,
-        temperature=best.mixture.divisor,
-        tune=best.tune,
-        depth=choice.depth,
-        cut=cut_of(best, choice.depth),
-        layers_before_cut=data.base.published_layers,
-        validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
-        refitted=refitted,
-        truncated=data.encoded.texts_cut,
-        profile=choice.profile,
-        # Without weights, which are half a gigabyte with `full`.
-        candidates=[replace(candidate, weights={}, parts=()) for candidate in candidates],
-        adapters=final.adapters,
-        stopped=stopped,
-        replaced=replaced,
-        parameters=parameters(data.base, head),
-        seconds=seconds,
-        flops=trunk_flops + sum(candidate.history.flops for candidate in candidates if candidate.history),
-        trunk_flops=trunk_flops,
-        trunk_speed=trunk_flops / trunk_seconds if trunk_flops else 0.0,
-    )
+    return _trained(data, head, choice, features, search, best, final, beside, seconds)
 
 
 def _kept_cut(data: EncodedData, depth: int) -> int | None:
@@ -238,17 +217,26 @@ def _trunk_features(data: EncodedData, head: Head, cut: int | None) -> Features:
     return pass_rows(data, np.arange(len(data.labels)), head.reads, head.pooling, "trunk pass", cut)
 
 
-def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Probe, Candidate]:
-    """Write the solved linear layer into the head, and return it as the first candidate."""
+def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Probe, Attempt]:
+    """Write the solved linear layer into the head, and return it as the first attempt."""
     begun = time.perf_counter()
     weights = data.example_weights(np.arange(data.n_train))
-    held_out = data.validation.weights
-    solved = depth_search.solve(head, features.seen, data.labels, data.n_train, probe.CONVERGED, weights, held_out)
+    n, held_out = data.n_train, data.validation.weights
+    solved = depth_search.solve_head(head, features.seen, data.labels, n, probe.CONVERGED, weights, held_out)
     set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
     with torch.inference_mode():
         logits: npt.NDArray[np.float32] = head(features.seen[data.n_train :]).numpy()
     trainable = sum(weight.numel() for weight in head.linear.parameters())
-    return solved, Candidate("head", logits, solved.losses, time.perf_counter() - begun, trainable)
+    return solved, Attempt("head", logits, time.perf_counter() - begun, trainable)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """Candidates that were tried, the probe first; why no more were, or None, and whether that was Ctrl-C."""
+
+    candidates: list[Candidate]
+    stopped: str | None = None
+    interrupted: bool = False
 
 
 def _train_further(
@@ -260,8 +248,8 @@ def _train_further(
     deadline: float | None,
     resumption: Resumption | None,
     watch: Watch | None,
-) -> tuple[list[Candidate], str | None, bool]:
-    """Try what is planned beyond the probe; return all candidates, why no more were tried, and whether by Ctrl-C."""
+) -> _Search:
+    """Try what is planned beyond the probe."""
     candidates, stopped, interrupted = [first], None, False
     for tune in strategies.planned(data, len(data.base.layers)):
         best = min(candidates, key=lambda candidate: candidate.loss)
@@ -282,7 +270,7 @@ def _train_further(
     trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
     if data.config.tune == "auto" and len(trained) > 1:
         candidates.append(beside.put_beside(strategies.average(data, head, features, *trained[:2]), data))
-    return candidates, stopped, interrupted
+    return _Search(candidates, stopped, interrupted)
 
 
 def _interrupted(what: str) -> str:
@@ -302,7 +290,7 @@ def _best_of(data: EncodedData, candidates: list[Candidate]) -> Candidate:
     for candidate in candidates[1:]:
         worse_by = candidate.losses - best.losses
         n = len(worse_by)
-        if n < 2 or worse_by.mean() <= worse_by.std(ddof=1) / np.sqrt(n):
+        if n < 2 or worse_by.mean() <= stats.t.ppf(_SURE, n - 1) * worse_by.std(ddof=1) / np.sqrt(n):
             best = candidate
     return best
 
@@ -323,7 +311,7 @@ def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
     return deadline is None or time.perf_counter() + seconds < deadline
 
 
-def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Candidate) -> Candidate:
+def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Attempt) -> Attempt:
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
     if best.parts:
         first, second = (_refit(data, head, features, solved, part) for part in best.parts)
@@ -332,8 +320,55 @@ def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, bes
         label = f"{best.tune}, from all examples"
         return strategies.attempt(data, best.tune, head, features, None, None, None, label=label, with_validation=True)
     weights = data.example_weights(np.arange(len(data.labels)))
-    depth_search.solve_at(head, features.seen, data.labels, solved.strength, weights)
+    depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights)
     return best
+
+
+def _trained(
+    data: EncodedData,
+    head: Head,
+    choice: DepthChoice,
+    features: Features,
+    search: _Search,
+    best: Candidate,
+    final: Attempt | None,
+    beside: BesideHead,
+    seconds: dict[str, float],
+) -> TrainedNetwork:
+    """Return the backbone and head that the best candidate's weights are in, and how they came about.
+
+    Args:
+        final: what the best one learned from all examples; None where it learned from the training examples alone.
+    """
+    replaced = describe(data.base, head, data.base.architectures, best.trainable)
+    progress.say(replaced)
+    passes = [features, *([choice.passed] if choice.passed else [])]
+    trunk_flops, trunk_seconds = sum(one.forward_flops for one in passes), sum(one.seconds for one in passes)
+    trained = [candidate.history.flops for candidate in search.candidates if candidate.history]
+    return TrainedNetwork(
+        base=data.base,
+        head=head,
+        baseline_factor=best.mixture.factor,
+        temperature=best.mixture.divisor,
+        tune=best.tune,
+        depth=choice.depth,
+        cut=cut_of(best, choice.depth),
+        layers_before_cut=data.base.published_layers,
+        validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
+        refitted=final is not None,
+        truncated=data.encoded.texts_cut,
+        profile=choice.profile,
+        # Without weights, which are half a gigabyte with `full`.
+        candidates=[replace(candidate, weights={}, parts=()) for candidate in search.candidates],
+        adapters=(final or best).adapters,
+        stopped=search.stopped,
+        replaced=replaced,
+        parameters=parameters(data.base, head),
+        seconds=seconds,
+        flops=trunk_flops + sum(trained),
+        trunk_flops=trunk_flops,
+        trunk_speed=trunk_flops / trunk_seconds if trunk_flops else 0.0,
+    )
 
 
 def _trunk_seconds(data: EncodedData, features: Features) -> float:

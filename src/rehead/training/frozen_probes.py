@@ -32,7 +32,7 @@ _FOLDS = 5
 # The smallest number of examples that a curve begins with; each further one is twice as large.
 _LEAST = 32
 _REPEATS = 3
-# Errors are counted on so many of the examples that were not learned from.
+# Errors are counted on this number of the examples that were not learned from.
 _TESTED = 1000
 # Against division by zero.
 _LEAST_LENGTH = 1e-9
@@ -52,7 +52,7 @@ class Frozen(ABC):
 
     @abstractmethod
     def tested(self, split: Split) -> npt.NDArray[np.float64]:
-        """(n_test, n_classes) probabilities of the split's test examples."""
+        """Return (n_test, n_classes) probabilities of the split's test examples."""
 
     @abstractmethod
     def similarities(self) -> npt.NDArray[np.float64]:
@@ -63,7 +63,7 @@ class Frozen(ABC):
         return is_multilabel(self.labels)
 
     def out_of_fold(self, seed: int, groups: Index) -> npt.NDArray[np.float64]:
-        """(n, n_classes) probabilities of each example, from a probe that has not learned from it or its group."""
+        """Return (n, n_classes) probabilities of each example by a probe that has not learned from it or its group."""
         splits = folds(strata(self.labels), _FOLDS, seed, groups)
         result = np.empty((len(self.labels), self.n_classes))
         for split, probabilities in zip(
@@ -73,7 +73,7 @@ class Frozen(ABC):
         return result
 
     def errors_by_size(self, seed: int) -> tuple[list[int], list[list[float]]]:
-        """Numbers of examples learned from, and the shares of wrong predictions with as many, one a repetition."""
+        """Return numbers of examples learned from, and the shares of wrong predictions with them, one a repetition."""
         n = len(self.labels)
         sizes = [_LEAST * 2**i for i in range(32) if _LEAST * 2**i <= n // 2]
         generator = np.random.default_rng(seed)
@@ -108,7 +108,7 @@ class FrozenLayers(Frozen):
         """See `Frozen.tested`."""
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]
-        solved = depth_search.solve(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
+        solved = depth_search.solve_head(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
         with torch.inference_mode():
             seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
         return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)
@@ -125,14 +125,13 @@ class FrozenLayers(Frozen):
 
 @dataclass(frozen=True)
 class FrozenNgrams(Frozen):
-    """Word and character n-grams; which there are is told by the texts that are learned from."""
+    """Word and character n-grams; which there are, the texts that are learned from decide."""
 
     examples: Examples
 
     def tested(self, split: Split) -> npt.NDArray[np.float64]:
         """See `Frozen.tested`."""
         learned = baselines.learn(self.examples.take(split.train), self.examples.take(split.validation))
-        assert isinstance(learned, baselines.Baselines)
         return learned.probabilities(self.examples.take(split.test).texts)
 
     def similarities(self) -> npt.NDArray[np.float64]:
@@ -143,18 +142,18 @@ class FrozenNgrams(Frozen):
         return np.asarray(products / (np.sqrt(squares[:-1] * squares[-1]) + _LEAST_LENGTH), dtype=np.float64)
 
 
-def frozen_features(examples: Examples, told: Mapping[str, Any]) -> Frozen:
-    """Passes the texts through a base as it was pretrained; what the cache has is read.
+def frozen_features(examples: Examples, settings: Mapping[str, Any]) -> Frozen:
+    """Pass the texts through a base as it was pretrained; what the cache has is read.
 
     Args:
-        told: `base`, `depth`, `pool`, `max_length`, `long` and `seed` of a classifier.
+        settings: `base`, `depth`, `pool`, `max_length`, `long` and `seed` of a classifier.
     """
-    if told["base"] == TFIDF:
+    if settings["base"] == TFIDF:
         return FrozenNgrams(examples.labels, len(examples.label_names), examples)
-    depth, pooling, seed = told["depth"], told["pool"], told["seed"]
-    loaded = loading.load(told["base"], len(examples.label_names), seed, depth)
+    depth, pooling, seed = settings["depth"], settings["pool"], settings["seed"]
+    loaded = loading.load(settings["base"], len(examples.label_names), seed, depth)
     trunk = loaded.frozen_in(hardware.native_dtype())
-    texts = encode_inputs(loaded, examples.inputs, told["max_length"], told["long"])
+    texts = encode_inputs(loaded, examples.inputs, settings["max_length"], settings["long"])
     head = build(loaded, pooling, len(examples.label_names), seed)
     features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, store=store_for(trunk))
     loaded.model.to("cpu")

@@ -21,16 +21,13 @@ class Inputs(Protocol):
     @property
     def below(self) -> Tensor | None:
         """(n, width): pooled states after frozen blocks that the head reads too, if it reads any; float32."""
-        ...
 
     @property
     def lengths(self) -> Tensor:
         """(n,) int64, tokens a text."""
-        ...
 
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
-        """States at the cut of the given texts, packed: (T, hidden_size) float32 on the device."""
-        ...
+        """Return the states of these texts at the cut, packed: (T, hidden_size) float32 on the device."""
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ from rehead.runtime.errors import Interrupted, first_line
 from rehead.runtime.interrupts import interruptible
 from rehead.training.checkpoint import Checkpoint
 
-# By so much the time may be ahead of the steps before the learning rate follows it.
+# By this share the time may be ahead of the steps before the learning rate follows it.
 _BEHIND = 0.05
-# A step's texts go through in portions of so many tokens, and their gradients add up.
+# A step's texts go through in portions of this number of tokens, and their gradients add up.
 PORTION = 4096
-# A run that is killed loses so many seconds at most.
+# A run that is killed loses at most these seconds.
 _SECONDS_BETWEEN_CHECKPOINTS = 120.0
 
 
@@ -42,8 +42,8 @@ class Recipe:
         weight_decay: of AdamW; on matrices only.
         warmup: share of the steps over which the learning rate rises.
         clip: largest norm of the gradient.
-        patience: stop after so many epochs without a lower validation loss; None to go on to the end, where the rate
-            has fallen to zero, which is what pays most.
+        patience: stop after this number of epochs without a lower validation loss; None to go on to the end, where the
+            rate has fallen to zero, which is what pays most.
         dropout: whether the layers' own dropout is on.
         label_smoothing: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
@@ -71,39 +71,31 @@ class Trainee(Protocol):
     @property
     def lengths(self) -> Tensor:
         """(n,) int64, tokens of each training example."""
-        ...
 
     def weights(self) -> list[nn.Parameter]:
-        """What is trained, each once; unfreezes it, and freezes the rest."""
-        ...
+        """Return what is trained, each once; unfreeze it, and freeze the rest."""
 
     def switch(self, *, training: bool) -> None:
-        """Turns dropout on or off, where there is any."""
-        ...
+        """Turn dropout on or off, where there is any."""
 
     def weight_of(self, rows: Tensor) -> float:
-        """What the added losses of these examples are divided by."""
-        ...
+        """Return what the added losses of these examples are divided by."""
 
     def loss(self, rows: Tensor) -> Tensor:
-        """The losses of these examples added up, for the backward pass."""
-        ...
+        """Return the losses of these examples added up, for the backward pass."""
 
     def validation_loss(self) -> float:
-        """Mean loss of the validation examples, by which the weights are chosen."""
-        ...
+        """Return the mean loss of the validation examples, by which the weights are chosen."""
 
     def flops_an_epoch(self) -> float:
-        """Operations of one pass over the training examples, forward and backward."""
-        ...
+        """Return the operations of one pass over the training examples, forward and backward."""
 
     def finish(self) -> None:
-        """Freezes all weights."""
-        ...
+        """Freeze all weights."""
 
 
 def unfrozen(trained: nn.Module, model: nn.Module) -> list[nn.Parameter]:
-    """The weights that `trained` holds, each once; unfreezes them, and freezes the rest of the model."""
+    """Return the weights that `trained` holds, each once; unfreeze them, and freeze the rest of the model."""
     wanted = list(dict.fromkeys(trained.parameters()))
     model.requires_grad_(False)
     for weight in wanted:
@@ -139,7 +131,7 @@ def train(
     label: str = "training",
     begin: Callable[[], None] | None = None,
 ) -> History:
-    """Trains in place and leaves the weights with the lowest validation loss.
+    """Train in place and leave the weights with the lowest validation loss.
 
     Args:
         label: what the progress bar says.
@@ -191,7 +183,7 @@ class _Training:
         self.begun, self.deadline = time.perf_counter(), deadline
 
     def start(self, begin: Callable[[], None] | None) -> None:
-        """Takes up the run on disk, or measures the loss to begin with, and then begins."""
+        """Take up the run on disk, or measure the loss to begin with, and then begin."""
         state = self.checkpoint.read() if self.checkpoint else None
         if state is None:
             self.history.validation_losses.append(self.trainee.validation_loss())
@@ -200,9 +192,9 @@ class _Training:
                 begin()
                 self.best_is_current = False
             return
-        tensors, told = state
-        self.step = told["step"]
-        self.history = History(**told["history"])
+        tensors, done = state
+        self.step = done["step"]
+        self.history = History(**done["history"])
         self.best_is_current = "best.0" not in tensors
         best = "weight" if self.best_is_current else "best"
         self.best = [tensors[f"{best}.{i}"].to(self.device) for i in range(len(self.weights))]
@@ -291,7 +283,7 @@ class _Training:
         return True
 
     def _clip(self) -> float:
-        """Shortens the gradient to the recipe's norm; returns the norm that it had."""
+        """Shorten the gradient to the recipe's norm; return the norm that it had."""
         gradients = [weight.grad for weight in self.weights if weight.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         if norm > self.recipe.clip:  # torch's `clip_grad_norm_` multiplies by 1 otherwise: a pass through them all

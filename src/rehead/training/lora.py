@@ -25,7 +25,7 @@ _ADAPTER = "default"
 
 
 def attach(frozen: Backbone, seed: int) -> tuple[nn.ParameterList, Any]:
-    """Puts adapters beside all blocks' linear layers; returns their weights, and peft's configuration.
+    """Put adapters beside the linear layers of all layers; return their weights, and peft's configuration.
 
     Args:
         frozen: is changed; give a copy (`Backbone.with_products_in`).
@@ -49,7 +49,7 @@ def attach(frozen: Backbone, seed: int) -> tuple[nn.ParameterList, Any]:
 
 
 def merge(adapted: Backbone, base: Backbone, config: Any) -> Adapters:
-    """Adds what the adapters of `adapted` learned to the weights of `base`, in place."""
+    """Add what the adapters of `adapted` learned to the weights of `base`, in place."""
     from peft import get_peft_model_state_dict
     from peft.tuners.lora import LoraLayer
 
@@ -65,6 +65,6 @@ def merge(adapted: Backbone, base: Backbone, config: Any) -> Adapters:
 
 
 def copy_of(base: AnyBackbone, dtype: torch.dtype) -> AnyBackbone:
-    """A base that adapters may be attached to, with products in `dtype`; the original stays as it is."""
+    """Return a base that adapters may be attached to, with products in `dtype`; the original stays as it is."""
     copied = base.with_products_in(dtype)
     return replace(copied, model=deepcopy(copied.model)) if copied is base else copied

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, fields
-from typing import Any
 
 import numpy as np
 
 from rehead.data.examples import Examples
+from rehead.evaluation import likelihood
 from rehead.evaluation.baselines import NAMES, Baselines, relearn
-from rehead.evaluation.calibration import calibrated_losses, temperature
+from rehead.evaluation.calibration import Mixture, temperature
 from rehead.models.heads import finite_logits
 from rehead.models.registry import TFIDF
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training.config import TrainingConfig
-from rehead.training.finetune import TrainedClassifier
-from rehead.training.strategies import Candidate
+from rehead.training.finetune import Structure, TrainedClassifier
+from rehead.training.strategies import Attempt, Candidate
 
 # The strategy's name: one linear layer is learned, as with every solved head.
 _TUNE = "head"
@@ -66,14 +66,13 @@ class TrainedNgrams(TrainedClassifier):
     regression: Baselines
 
     @property
-    def structure(self) -> dict[str, Any]:
+    def structure(self) -> Structure:
         """See `TrainedClassifier.structure`."""
-        nothing = dict.fromkeys(("pool", "depth", "cut", "blocks_of_base", "max_length", "long", "views"))
-        return {**nothing, "means_at_one_length": False}
+        return Structure()
 
 
 def require_no_layers(config: TrainingConfig) -> None:
-    """Raise SettingError where a setting is given that is a network's."""
+    """Raise SettingError where a setting is not left out that is a network's."""
     plain = {field.name: field.default for field in fields(TrainingConfig)}
     for name, why in _OF_NETWORKS.items():
         if getattr(config, name) != plain[name] and (name, config.tune) != ("tune", _TUNE):
@@ -83,7 +82,7 @@ def require_no_layers(config: TrainingConfig) -> None:
             )
 
 
-def gather(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
+def gather_texts(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
     """Return the examples of a fit.
 
     Raises:
@@ -94,7 +93,7 @@ def gather(train: Examples, validation: Examples, config: TrainingConfig) -> Ngr
     return NgramData(config, train, validation)
 
 
-def learn(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgrams:
+def learn_ngrams(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgrams:
     """Make a classifier of the baseline.
 
     Args:
@@ -113,22 +112,23 @@ def learn(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgram
     begun = time.perf_counter()
     labels, weights = data.validation.labels, data.validation.weights
     logits = finite_logits(baseline, data.validation.texts)
-    divisor = temperature(logits, labels, weights)
+    mixture = Mixture(temperature(logits, labels, weights), 0.0)
     regression = relearn(data.train.followed_by(data.validation), baseline.strength) if refits else baseline
     n_weights = regression.weight.size + regression.bias.size
     learned = f"{NAMES[TFIDF]}: {regression.features.width:,} n-grams, {n_weights:,} weights"
     progress.say(learned)
     seconds = time.perf_counter() - begun
+    losses = likelihood.losses(mixture.of(logits, logits), labels, weights)
     return TrainedNgrams(
         regression=regression,
         baseline_factor=0.0,
-        temperature=divisor,
+        temperature=mixture.divisor,
         tune=_TUNE,
-        validation_logits=(logits / divisor).astype(np.float32),
+        validation_logits=(logits / mixture.divisor).astype(np.float32),
         refitted=refits,
         truncated=0,
         profile={},
-        candidates=[Candidate(_TUNE, logits, calibrated_losses(logits, labels, weights), seconds, n_weights)],
+        candidates=[Candidate.of(Attempt(_TUNE, logits, seconds, n_weights), losses, mixture)],
         stopped=None,
         replaced=learned,
         parameters=n_weights,

@@ -189,7 +189,7 @@ def _best_on_the_path(
         solution = problem.minimise(strength, solution, max(tolerance, RANKED))
         loss = calibrated_losses(logits_of(solution), labels, counts).mean()
         if loss >= least:
-            break  # the loss falls and then rises along the path, in all data seen
+            break  # the loss falls and then rises along the path, in all data that were tried
         best, chosen, least = solution, strength, loss
     if tolerance < RANKED:  # what ranks the strengths is enough for those that are not chosen
         best = problem.minimise(chosen, best, tolerance)
@@ -228,7 +228,7 @@ class _Problem:
         return moments
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
-        """(n_classes, width + 1): weights, and the bias as the last column."""
+        """Return (n_classes, width + 1): weights, and the bias as the last column."""
         # Half bounds the curvature of cross-entropy in the logits, so these bound it in each weight.
         curvature = np.append(self._second_moments / 2 + strength, 0.5)
         unit = 1 / np.sqrt(curvature)
@@ -256,7 +256,7 @@ class _Problem:
         return result
 
     def _likelihoods(self, logits: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """The terms that the log likelihood is the sum of, and the probability of each class, (n, n_classes) both."""
+        """Return the terms of the log likelihood, and the probability of each class, (n, n_classes) both."""
         if self.multilabel:
             return log_expit((2 * self.targets - 1) * logits), expit(logits)
         scores = log_softmax(logits, axis=1)

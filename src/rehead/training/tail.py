@@ -39,7 +39,7 @@ class Tail:
 
     @classmethod
     def of_blocks(cls, base: Backbone, head: Head, cut: int, depth: int) -> Tail:
-        """Trains the blocks from the cut on, the final norm and the head.
+        """Train the layers from the cut on, the final norm and the head.
 
         Where the head reads frozen blocks too, the norm stays as it is: those states are kept as it made them.
         """
@@ -48,16 +48,16 @@ class Tail:
 
     @classmethod
     def of_everything(cls, base: Backbone, head: Head, depth: int) -> Tail:
-        """Trains the embedding too."""
+        """Train the embedding too."""
         return cls(base, head, 0, depth, nn.ModuleList([base.body, head]))
 
     @classmethod
     def of_adapters(cls, adapted: Backbone, head: Head, depth: int, adapters: nn.ParameterList) -> Tail:
-        """Trains what stands beside the frozen weights, see `rehead.training.lora`, and the head."""
+        """Train what stands beside the frozen weights, see `rehead.training.lora`, and the head."""
         return cls(adapted, head, 0, depth, nn.ModuleList([adapters, head]))
 
     def weights(self) -> list[nn.Parameter]:
-        """What is trained, each once; unfreezes it, and freezes the rest."""
+        """Return what is trained, each once; unfreeze it, and freeze the rest."""
         return loop.unfrozen(self.trained, self.base.model)
 
     def forward(self, hidden: Tensor, packing: Packing, below: Tensor | None = None, recompute: bool = False) -> Tensor:
@@ -114,7 +114,7 @@ class Tail:
         return result
 
     def to_device(self) -> torch.device:
-        """Brings what is trained and what is frozen to where it is computed, and says where that is."""
+        """Bring what is trained and what is frozen to where it is computed, and return where that is."""
         device = hardware.device()
         self.base.model.to(device)
         self.trained.to(device)
@@ -152,7 +152,7 @@ def train(
     label: str = "training",
     begin: Callable[[], None] | None = None,
 ) -> History:
-    """Trains a tail in place; see `rehead.training.loop.train`."""
+    """Train a tail in place; see `rehead.training.loop.train`."""
     trainee = _Classification(tail, examples, validation, recipe)
     return loop.train(trainee, recipe, checkpoint, deadline, watch, label, begin)
 
@@ -232,6 +232,6 @@ def _weights(examples: Labelled) -> Tensor:
 
 
 def activation_bytes(base: Backbone, cut: int, depth: int) -> float:
-    """About what one portion's activations take until its backward pass: in and out of each layer, 6 bytes a value."""
+    """Estimate the bytes of a portion's activations until its backward pass: in and out of each layer, 6 a value."""
     widths = sum(max(weight.shape) for block in base.layers[:1] for weight in block.parameters())
     return 6.0 * PORTION * widths * (depth - cut)

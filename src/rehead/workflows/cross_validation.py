@@ -9,10 +9,10 @@ import numpy as np
 from sklearn.base import clone
 
 from rehead.classifier import Classifier
-from rehead.data.duplicates import near_of
+from rehead.data.duplicates import kept_together
 from rehead.data.examples import Examples
 from rehead.data.labels import Labels, are_right, most_probable, strata
-from rehead.data.splits import folds, joined
+from rehead.data.splits import folds
 from rehead.evaluation import baselines
 from rehead.evaluation.evaluation import Predictions
 from rehead.evaluation.metrics import macro_f1
@@ -57,7 +57,7 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
     """
     if not 2 <= n_folds <= len(pool):
         raise SettingError(f"`n_folds` must be from 2 to the {len(pool):,} examples that there are, not {n_folds}")
-    groups = near_of(pool) if pool.groups is None else joined(near_of(pool), pool.groups)
+    groups = kept_together(pool)
     probabilities = np.zeros((len(pool), len(pool.label_names)))
     tokens_cut = np.zeros(len(pool), dtype=np.int64)
     answers: dict[str, Labels] = {}

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from rehead.analysis.label_study import study_training
+from rehead.artifact.artifact import Artifact
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.audit import in_order
@@ -22,17 +23,19 @@ from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood, report
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
-from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
+from rehead.evaluation.evaluation import CalibrationEffect, Predictions, calibration_effect, evaluate_predictions
+from rehead.models.heads import finite_logits
 from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
+from rehead.training.checkpoint import Resumption
 from rehead.training.encoding import EncodedData
+from rehead.training.estimate import estimate
 from rehead.training.finetune import Limits, TrainedClassifier
 from rehead.training.ngrams_alone import NgramData
-from rehead.training.resumption import Resumption
 from rehead.workflows import messages
 from rehead.workflows.cross_validation import cross_validate
 from rehead.workflows.report_page import draw_report
-from rehead.workflows.results import ClassifierSettings, FitResult, rows_of, split_as_json, summary_of
+from rehead.workflows.results import ClassifierSettings, FitPlan, FitResult, rows_of, split_as_json, summary_of
 
 # How many times as long as in the trunk pass a test example takes: where native bf16 is several times as fast as
 # float32, the tenth that is scored again takes as long as the first pass.
@@ -109,7 +112,7 @@ def fit(
             training=summary_of(trained, splits),
             evaluation=evaluation,
             folds=out_of_fold.folds if out_of_fold else None,
-            calibration=None if out_of_fold else calibration_effect(predictions, manifest.temperature),
+            calibration=None if out_of_fold else _calibration_effect(model.artifact_, predictions),
             findings=findings,
             split=f"cross-validation with {n_folds} folds, {splits.how}" if n_folds else splits.how,
             seconds=seconds,
@@ -191,6 +194,13 @@ def _predict(model: Classifier, splits: DataSplits) -> Predictions:
     )
 
 
+def _calibration_effect(artifact: Artifact, predictions: Predictions) -> CalibrationEffect:
+    """Return what the temperature changes on the test: the head's logits, not those of the baseline beside it."""
+    beside = artifact.beside
+    added = beside[1] * finite_logits(beside[0], predictions.test.inputs) if beside else None
+    return calibration_effect(predictions, artifact.manifest.temperature, added)
+
+
 def _save(
     result: FitResult,
     output: Path,
@@ -237,3 +247,17 @@ def _fingerprint(
 def _timed(result: FitResult, begun: float) -> FitResult:
     seconds = {**result.seconds, "total": time.perf_counter() - begun}
     return replace(result, seconds=seconds, peak_rss_bytes=hardware.peak_rss_bytes())
+
+
+def plan(data: DataConfig | Source, model: Classifier | None = None) -> FitPlan:
+    """Return what a fit would take: read the data, load the backbone and encode the texts, but train nothing.
+
+    Raises:
+        RheadError: what the fit would raise before it computes anything.
+    """
+    sources = DataConfig.of(data)
+    model = model or Classifier()
+    splits = prepare(sources, model.config().seed)
+    messages.say_what_is_used(splits)
+    encoded = model.encode(splits.train, splits.validation)
+    return FitPlan(sources.name, encoded.base.name, model.tune, rows_of(splits), estimate(encoded))

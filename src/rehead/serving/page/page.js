@@ -13,8 +13,8 @@ const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, mil
 let models = [];
 let asked = 0; // number of the newest question: an older one's answer is not shown any more
 let job = 0;
-let tellLoaded;
-const loaded = new Promise((resolve) => (tellLoaded = resolve)); // nothing can be asked before it is known of whom
+let markLoaded;
+const loaded = new Promise((resolve) => (markLoaded = resolve)); // nothing can be asked before it is known of whom
 
 // Talking to the server
 
@@ -63,7 +63,7 @@ async function start() {
   const names = [...new Set(models.map((model) => model.name))];
   $("model").replaceChildren(...names.map((name) => new Option(name, name)));
   document.querySelector(".model").hidden = names.length < 2;
-  tellLoaded();
+  markLoaded();
   await show();
 }
 

@@ -1,4 +1,4 @@
-"""Write the JSON schema of what each command prints with `--json`: python -m rehead.workflows.schemas FOLDER."""
+"""Write the JSON schema of what each command prints with `--json`: python -m rehead.cli.schemas FOLDER."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from rehead.analysis.image_explanation import ImageExplanation
 from rehead.analysis.inspection import Audit
 from rehead.analysis.label_study import LabelReport
 from rehead.artifact.explanation import Explanation
+from rehead.comparison.results import ComparisonResult
+from rehead.comparison.search import SearchedFit
 from rehead.drift.workflow import DriftResult
+from rehead.export.results import ExportResult
+from rehead.instruction.results import InstructionResult
 from rehead.runtime.results import Result, schema_of
 from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
 
@@ -22,6 +26,10 @@ RESULTS: dict[str, type[Result]] = {
     "inspect": Audit,
     "inspect-labels": LabelReport,
     "drift": DriftResult,
+    "compare": ComparisonResult,
+    "search": SearchedFit,
+    "instruct": InstructionResult,
+    "export": ExportResult,
     "explain": Explanation,
     "explain-image": ImageExplanation,
 }
