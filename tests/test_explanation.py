@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehead import Classifier
-from rehead.analysis import explanation
-from rehead.analysis.explanation import contributions, explain
+from rehead.analysis.explanation import explain
+from rehead.artifact import explanation
 from rehead.artifact.artifact import Reference
+from rehead.artifact.explanation import contributions
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scores
 from rehead.data.examples import Examples

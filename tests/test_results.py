@@ -123,7 +123,7 @@ def test_fit_takes_columns_by_name_and_returns_what_it_has_measured(tmp_path: Pa
     result = rehead.fit(str(table), Classifier("tfidf"), text_column="text", label_column="team")
     assert result.evaluation.test.accuracy == 1.0
     assert result.model.predict(texts).tolist() == labels
-    assert (result.folder, result.report) == (None, None)
+    assert (result.folder, result.report_file) == (None, None)
     whole = result.to_json()
     assert (whole["model"], whole["labels"], whole["test"]["accuracy"]) == (None, ["ham", "spam"], 1.0)
     assert json.loads(json.dumps(whole))["tune"] == result.settings.tune == "head"

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rehead.analysis.explanation import explain as explain
     from rehead.analysis.inspection import inspect as inspect
+    from rehead.artifact.explanation import Explanation as Explanation
     from rehead.classifier import Classifier as Classifier
     from rehead.comparison.compare import compare as compare
     from rehead.comparison.results import ComparisonResult as ComparisonResult
     from rehead.comparison.search import SearchResult as SearchResult
     from rehead.comparison.search import search as search
+    from rehead.data.preparation import DataConfig as DataConfig
+    from rehead.evaluation.decisions import DecisionConfig as DecisionConfig
+    from rehead.evaluation.evaluation import Evaluation as Evaluation
     from rehead.instruction.instruct import instruct as instruct
     from rehead.instruction.results import InstructionResult as InstructionResult
     from rehead.instruction.writer import Writer as Writer
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from rehead.runtime.errors import SettingError as SettingError
     from rehead.workflows.evaluate import evaluate as evaluate
     from rehead.workflows.fit import fit as fit
+    from rehead.workflows.results import EvaluateResult as EvaluateResult
+    from rehead.workflows.results import FitResult as FitResult
 
 _HOMES = {
     "Classifier": "rehead.classifier",
@@ -32,6 +38,12 @@ _HOMES = {
     "search": "rehead.comparison.search",
     "SearchResult": "rehead.comparison.search",
     "fit": "rehead.workflows.fit",
+    "DataConfig": "rehead.data.preparation",
+    "DecisionConfig": "rehead.evaluation.decisions",
+    "Evaluation": "rehead.evaluation.evaluation",
+    "FitResult": "rehead.workflows.results",
+    "EvaluateResult": "rehead.workflows.results",
+    "Explanation": "rehead.artifact.explanation",
     "evaluate": "rehead.workflows.evaluate",
     "inspect": "rehead.analysis.inspection",
     "explain": "rehead.analysis.explanation",

@@ -10,26 +10,29 @@ from dataclasses import replace
 from importlib.metadata import version
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, NoReturn, Self
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from rehead.artifact import explanation
 from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import Manifest
 from rehead.artifact.saving import Sidecar, save_artifact
-from rehead.data.columns import SURROGATE
+from rehead.data.containers import inputs_of
 from rehead.data.duplicates import drop_duplicates, fingerprints
-from rehead.data.examples import Dropped, Examples, require_learnable, without_empty
-from rehead.data.images import ImageInput, as_image_input, require_usable
-from rehead.data.labels import classes_among, restored, strata
+from rehead.data.examples import Dropped, Examples, require_learnable, without_empty, without_weightless
+from rehead.data.images import ImageInput, require_usable
+from rehead.data.labels import Labels, classes_among, ids_among, restored, strata
 from rehead.data.splits import stratified
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
+from rehead.evaluation.evaluation import Evaluation, evaluate_predictions
 from rehead.models.registry import AUTO, TFIDF
 from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
@@ -40,6 +43,7 @@ from rehead.training.config import AND, BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
 from rehead.training.finetune import Limits, TrainedClassifier, TrainedNetwork, finetune
 from rehead.training.ngrams_alone import NgramData, TrainedNgrams
+from rehead.training.strategies import Candidate
 
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8
@@ -71,6 +75,10 @@ def _one_of(values: tuple[str, ...]) -> _Constraint:
     return _Constraint(lambda value: value in values, f"one of {', '.join(values)}")
 
 
+def _weighs(value: Any) -> bool:
+    return isinstance(value, Real) and float(value) >= 0
+
+
 # Of the parameters of `Classifier`. What `tune`, `depth` and `pool` may be depends on the backbone and on each other,
 # and is checked where it is known.
 _CONSTRAINTS = {
@@ -78,19 +86,25 @@ _CONSTRAINTS = {
     "epochs": _whole(1).or_none(),
     "batch_size": _whole(1).or_none(),
     "views": _whole(1).or_none(),
-    "random_state": _whole(0),
+    "random_state": _Constraint(
+        lambda value: value is None or isinstance(value, np.random.RandomState) or _whole(0).holds(value),
+        "a whole number from 0, a RandomState or None",
+    ),
     "learning_rate": _positive("above 0").or_none(),
     "label_smoothing": _Constraint(
         lambda value: isinstance(value, Real) and 0 <= float(value) < 1, "from 0 to below 1"
     ),
     "long": _one_of(LONG),
-    "class_weight": _Constraint(lambda value: value in (None, "balanced"), "balanced or None"),
+    "class_weight": _Constraint(
+        lambda value: value in (None, "balanced") or (isinstance(value, Mapping) and all(map(_weighs, value.values()))),
+        "balanced, None or a dictionary of weights from 0 by label",
+    ),
     "budget": _positive("a number of seconds above 0").or_none(),
     "preset": _one_of(PRESETS),
 }
 
 
-class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):  # type: ignore
     """A pretrained model with a classification head in the place of its output layer.
 
     Args:
@@ -116,14 +130,19 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         epochs, batch_size, learning_rate: of the layers' training; None for what suits the strategy. Without effect
             with `tune="head"`.
         label_smoothing: of the layers' training, from 0 to below 1.
-        class_weight: "balanced" lets each class weigh the same, whatever its number of examples; None does not.
+        class_weight: "balanced" lets each class weigh the same, whatever its number of examples; a dictionary says how
+            much the examples of each label weigh, 1 where it says nothing; None lets all examples weigh the same.
         budget: seconds that a fit with `tune="auto"` may take; None for two minutes, ten minutes and an hour by preset.
-        random_state: an integer; the same one gives the same classifier on the same machine.
+        random_state: an integer; the same one gives the same classifier on the same machine. With a RandomState,
+            or None for numpy's own, each fit is another.
 
     Attributes:
         classes_: (n_classes,) the labels, in the order of the columns of `predict_proba`.
         depth_, pool_: what was chosen; None with base "tfidf".
         validation_log_loss_: on the examples held out of `fit`.
+        history_: the strategies that were tried, in order, each with `tune`, `loss`, `seconds` and, where layers were
+            trained, the `history` of its epochs; empty after loading.
+        n_features_in_, feature_names_in_: 1, and the column's name; only where X was a table.
         dropped_: rows of X that were not used, by reason: {reason: [row, ...]}, rows count from 1.
 
     Example:
@@ -150,11 +169,11 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: int | None = None,
         learning_rate: float | None = None,
         label_smoothing: float = 0.0,
-        class_weight: str | None = None,
+        class_weight: str | Mapping[Any, float] | None = None,
         budget: float | None = None,
         views: int | None = None,
         average_views: bool = False,
-        random_state: int = 0,
+        random_state: int | np.random.RandomState | None = 0,
     ) -> None:
         self.base = base
         self.tune = tune
@@ -174,40 +193,38 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.average_views = average_views
         self.random_state = random_state
 
-    def fit(self, X: Sequence[Any], y: Sequence[Any]) -> Self:
+    def fit(self, X: Sequence[Any], y: Sequence[Any], sample_weight: npt.ArrayLike | None = None) -> Self:
         """Train on texts, or images, and their labels, of which an eighth is held out for validation.
 
         Repeated texts (up to white space and case) are used once, empty ones not at all; see `dropped_`.
 
         Args:
-            X: n texts; or n images: `pathlib.Path`s of their files, images of Pillow's, or arrays (height, width, 3) of
-                uint8.
+            X: n texts, also as one column of a data frame or an array (n, 1); or n images: `pathlib.Path`s of their
+                files, images of Pillow's, or arrays (height, width, 3) of uint8.
             y: n labels. Where a text may have several: n collections of labels, or an array (n, n_classes) of 0 and 1.
+            sample_weight: (n,) how much each example counts, in what is learned and in what judges it; those of weight
+                0 are not used. None lets all count the same.
 
         Raises:
             DataError: X is not a sequence of texts, or there is too little to learn from.
             SettingError, BaseModelError, FetchError: the classifier cannot be set up.
         """
-        begun = time.perf_counter()
-        inputs = _as_inputs(X)
-        texts = [each if isinstance(each, str) else each.name for each in inputs]
-        pictures = [each for each in inputs if isinstance(each, ImageInput)] or None
-        if pictures:
-            require_usable(pictures)
-        if len(y) != len(texts):
-            raise DataError(f"X has {len(texts)} texts and y {len(y)} labels; give one label a text")
+        begun, config = time.perf_counter(), self.config()
+        inputs = self._read(X, reset=True)
+        if y is None:
+            raise DataError("Classifier requires y to be passed, but the target y is None")
         classes, ids = classes_among(y)
-        names = tuple(str(value) for value in classes)
-        everything = Examples(texts, ids, names, np.arange(1, len(texts) + 1), "X", images=pictures)
+        everything = _examples(inputs, ids, classes, sample_weight)
         filled, empty = without_empty(everything)
-        unique, repeated = drop_duplicates(filled)
-        dropped = empty | repeated
+        weighty, weightless = without_weightless(filled)
+        unique, repeated = drop_duplicates(weighty)
+        dropped = empty | weightless | repeated
         require_learnable(unique)
-        split = stratified(strata(unique.labels), self.random_state, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
+        split = stratified(strata(unique.labels), config.seed, (1 - _VALIDATION_SHARE, _VALIDATION_SHARE, 0.0))
         if not len(split.validation):
             raise DataError(f"X: {len(unique)} different texts are too few to hold some out; give 10 or more a class")
         train, validation = unique.take(split.train), unique.take(split.validation)
-        data = self.prepare(train, validation)
+        data = self.prepare(train, validation, config)
         limits = Limits(begun + data.config.budget) if data.config.tune == "auto" else None
         result = self.fit_encoded(data, baselines.learn(train, validation), limits, refits=True)
         for candidate in result.candidates:
@@ -219,15 +236,21 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.dropped_: Dropped = dropped
         return self
 
-    def prepare(self, train: Examples, validation: Examples) -> EncodedData | NgramData:
-        """Return the examples as `fit_encoded` takes them, with the base loaded where there is one."""
-        if self.base == TFIDF:
-            return ngrams_alone.gather_texts(train, validation, self.config())
-        return self.encode(train, validation)
+    def prepare(
+        self, train: Examples, validation: Examples, config: TrainingConfig | None = None
+    ) -> EncodedData | NgramData:
+        """Return the examples as `fit_encoded` takes them, with the base loaded where there is one.
 
-    def encode(self, train: Examples, validation: Examples) -> EncodedData:
+        Args:
+            config: what `config` returns, where that was called before; each call may draw another seed.
+        """
+        if self.base == TFIDF:
+            return ngrams_alone.gather_texts(train, validation, config or self.config())
+        return self.encode(train, validation, config)
+
+    def encode(self, train: Examples, validation: Examples, config: TrainingConfig | None = None) -> EncodedData:
         """Load the pretrained base and encode the examples, as `rehead.training.estimate` takes them, too."""
-        config = self.config()
+        config = config or self.config()
         if config.base == AUTO:
             config = replace(config, base=choose_backbone(train, config).name)
         return encode(train, validation, config)
@@ -254,6 +277,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
         validation = data.validation
         self.classes_ = np.array(data.train.label_names)
+        self.history_: list[Candidate] = result.candidates
         self.depth_, self.pool_ = result.structure.depth, result.structure.pool
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
         seen = fingerprints([*data.train.inputs, *validation.inputs])
@@ -286,7 +310,25 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             labels.
         """
         check_is_fitted(self)
-        return self._artifact.scores(_as_inputs(X)).probabilities
+        return self._artifact.scores(self._read(X)).probabilities
+
+    def predict_log_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Return the logarithm of `predict_proba`."""
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def decision_function(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
+        """Return the log odds of each class against the rest, (n, n_classes); of two classes the second's, (n,)."""
+        probabilities, multilabel = self.predict_proba(X), self._artifact.multilabel
+        scores = likelihood.log_odds(likelihood.logits_of(probabilities, multilabel), multilabel)
+        return scores if multilabel or scores.shape[1] != 2 else scores[:, 1]
+
+    def transform(self, X: Sequence[Any]) -> npt.NDArray[np.float32]:
+        """Return what the head sees of each text or image: embeddings, (n, width)."""
+        check_is_fitted(self)
+        inputs = self._read(X)
+        features = self._artifact.predictor(label=None).scores(inputs, keep_features=True).features
+        return np.empty((0, self._n_features_out), np.float32) if features is None else features
 
     def predict(self, X: Sequence[Any]) -> npt.NDArray[Any]:
         """Return a label for each text: the most probable one, or what the classifier's saved rule says.
@@ -303,6 +345,45 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         chosen = self._artifact.rule.without_abstention().choose(probabilities)
         predicted: npt.NDArray[Any] = chosen if self._artifact.multilabel else self.classes_[chosen]
         return predicted
+
+    def evaluate(self, X: Sequence[Any], y: Sequence[Any], sample_weight: npt.ArrayLike | None = None) -> Evaluation:
+        """Measure on labelled texts or images, beside the baselines; arguments as of `fit`.
+
+        Raises:
+            DataError: a label is none of `classes_`.
+        """
+        check_is_fitted(self)
+        test = _examples(self._read(X), ids_among(self.classes_, y), self.classes_, sample_weight)
+        predictions = self._artifact.predictions(test, self._artifact.scores(test.inputs))
+        return evaluate_predictions(predictions, self._artifact.rule)
+
+    def explain(self, text: str) -> explanation.Explanation:
+        """Return what each word of a text contributes to its prediction; see `rehead.artifact.explanation`."""
+        check_is_fitted(self)
+        return explanation.explain(self._artifact, text)
+
+    @property
+    def partial_fit(self) -> NoReturn:
+        """Say why there is none: what is learned is chosen by all examples together."""
+        raise AttributeError("Classifier has no `partial_fit`; give `fit` the old and the new examples together")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False  # but for a single column
+        tags.classifier_tags.multi_label = True
+        tags.transformer_tags.preserves_dtype = []  # it is float32
+        return tags
+
+    @property
+    def _n_features_out(self) -> int:
+        return self._artifact.width
+
+    def _read(self, X: Sequence[Any], *, reset: bool = False) -> list[str] | list[ImageInput]:
+        """Return texts or images; of a table, remember or check its column as scikit-learn does."""
+        if len(getattr(X, "shape", ())) == 2 and (reset or hasattr(self, "n_features_in_")):
+            validate_data(self, X, reset=reset, skip_check_array=True)
+        return inputs_of(X)
 
     @property
     def artifact_(self) -> Artifact:
@@ -351,9 +432,12 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             settings["tune"] = "auto"  # which alone makes means
         model = cls(manifest.base, **settings, **manifest.recipe, random_state=manifest.seed)
         model.classes_ = restored(loaded.labels, manifest.label_type)
+        if isinstance(model.class_weight, Mapping):
+            labels = dict(zip(loaded.labels, model.classes_.tolist(), strict=True))
+            model.class_weight = {labels.get(name, name): weight for name, weight in model.class_weight.items()}
         model.depth_, model.pool_ = manifest.depth, manifest.pool
         model.validation_log_loss_ = manifest.validation_log_loss
-        model.dropped_ = {}
+        model.dropped_, model.history_ = {}, []
         model._artifact = loaded
         model._sample = loaded.sample
         return model
@@ -383,9 +467,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             batch_size=None if self.batch_size is None else int(self.batch_size),
             learning_rate=self.learning_rate,
             label_smoothing=self.label_smoothing,
-            balanced=self.class_weight == "balanced",
+            class_weight=self.class_weight
+            if self.class_weight is None or isinstance(self.class_weight, str)
+            else {str(label): float(weight) for label, weight in self.class_weight.items()},
             budget=BUDGETS[self.preset] if self.budget is None else float(self.budget),
-            seed=int(self.random_state),
+            seed=int(self.random_state)
+            if isinstance(self.random_state, Integral)
+            else int(check_random_state(self.random_state).randint(2**31)),
         )
         if config.base == TFIDF:
             ngrams_alone.require_no_layers(config)
@@ -412,7 +500,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
                 "batch_size": config.batch_size,
                 "learning_rate": config.learning_rate,
                 "label_smoothing": config.label_smoothing,
-                "class_weight": self.class_weight,
+                "class_weight": config.class_weight,
             },
             validation_log_loss=self.validation_log_loss_,
             versions={
@@ -428,28 +516,28 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
 
 
+def _examples(
+    inputs: list[str] | list[ImageInput],
+    labels: Labels,
+    classes: npt.NDArray[Any],
+    sample_weight: npt.ArrayLike | None,
+) -> Examples:
+    """Return labelled inputs, whose rows count from 1."""
+    texts = [each if isinstance(each, str) else each.name for each in inputs]
+    pictures = [each for each in inputs if isinstance(each, ImageInput)] or None
+    if pictures:
+        require_usable(pictures)
+    if len(labels) != len(texts):
+        raise DataError(f"X has {len(texts)} texts and y {len(labels)} labels; give one label a text")
+    weights = None
+    if sample_weight is not None:
+        weights = _check_sample_weight(sample_weight, texts, dtype=np.float64, ensure_non_negative=True)
+    names, rows = tuple(str(value) for value in classes), np.arange(1, len(texts) + 1)
+    return Examples(texts, labels, names, rows, "X", images=pictures, weights=weights)
+
+
 def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
     """Return the baseline as it is learned from training and validation examples together, as a refitted head is."""
     assert baseline.strength is not None  # it was learned just now
     once = data.train.take(np.arange(0, data.n_train, data.views))
     return baselines.relearn(once.followed_by(data.validation), baseline.strength)
-
-
-def _as_inputs(X: Sequence[Any]) -> list[str] | list[ImageInput]:
-    if isinstance(X, str):
-        raise DataError("X is one text; give a list of texts")
-    if getattr(X, "ndim", 1) not in (1, 4):
-        raise DataError("X has more than one column; give a sequence of texts, such as one column of a table")
-    inputs = list(X)
-    if inputs and not isinstance(inputs[0], str):
-        pictures = [as_image_input(value, number) for number, value in enumerate(inputs, start=1)]
-        if None not in pictures:
-            return [picture for picture in pictures if picture is not None]
-    for number, text in enumerate(inputs, start=1):
-        if not isinstance(text, str):
-            raise DataError(
-                f"X row {number} is a {type(text).__name__}, not a text; give a list of strings, or of images"
-            )
-        if not text.isascii() and SURROGATE.search(text):
-            raise DataError(f"X row {number} holds half a surrogate pair or a byte that is not UTF-8; remove it")
-    return inputs

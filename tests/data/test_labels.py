@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.exceptions import DataConversionWarning
 
 from rehead.data import labels as of_labels
 from rehead.data.columns import Table
@@ -225,4 +226,5 @@ def test_lists_of_0_and_1_say_which_classes_apply(y: object) -> None:
 
 
 def test_column_vector_is_one_label_a_text() -> None:
-    assert of_labels.classes_among(np.array([["b"], ["a"]]))[1].tolist() == [1, 0]
+    with pytest.warns(DataConversionWarning, match="column-vector y"):
+        assert of_labels.classes_among(np.array([["b"], ["a"]]))[1].tolist() == [1, 0]

@@ -208,10 +208,10 @@ def test_full_report_has_suspects_a_curve_and_explained_mistakes(base: str, tmp_
     data = write_csv(tmp_path / "noisy.csv", ["text", "label"], rows)
     model = Classifier(base, tune="head", depth=1, pool="mean")
     result = fit(str(data), model, tmp_path / "model", full_report=True)
-    assert result.report is not None
+    assert result.report_file is not None
     assert result.label_study is not None
     assert result.rows.train is not None
-    page = Path(result.report).read_text()
+    page = Path(result.report_file).read_text()
     assert result.label_study.errors.examined == result.rows.train + (result.rows.validation or 0)
     assert "Learning curve" in page
     assert "Labels that may be wrong" in page
@@ -219,10 +219,10 @@ def test_full_report_has_suspects_a_curve_and_explained_mistakes(base: str, tmp_
 
 
 def test_report_of_a_fit_is_in_the_saved_folder(result: FitResult) -> None:
-    assert result.report is not None
+    assert result.report_file is not None
     assert result.folder is not None
-    page = Path(result.report).read_text()
-    assert Path(result.report).parent == Path(result.folder)
+    page = Path(result.report_file).read_text()
+    assert Path(result.report_file).parent == Path(result.folder)
     assert f"{100 * result.evaluation.test.accuracy:.2f} %" in page
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -23,6 +24,7 @@ from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import History, Recipe
 from rehead.training.tail import Labelled, Tail, train
+from rehead.training.weights import example_weights
 from tests.tiny_models import save_tiny_model
 
 SPAM, HAM = "free prize call now", "meet you at noon"
@@ -174,7 +176,9 @@ def test_portions_of_a_batch_add_up_to_the_same_gradients(tmp_path: Path, monkey
         base = load(str(save_tiny_model(tmp_path / str(portion), "llama")), 2, seed=0)
         tail = Tail.of_blocks(base, heads.build(base, "last", 2, seed=0), 2, 4)
         data = kept_states(base, 2)
-        train(tail, data, data, Recipe(epochs=1, batch_size=16, learning_rate=1e-3, label_smoothing=0.1, balanced=True))
+        weights = example_weights(data.labels.numpy(), ("0", "1"), "balanced", np.arange(1.0, 1 + len(LABELS)))
+        weighted = Labelled(data.inputs, data.labels, weights)
+        train(tail, weighted, data, Recipe(epochs=1, batch_size=16, learning_rate=1e-3, label_smoothing=0.1))
         results.append(tail.logits(data.inputs))
     torch.testing.assert_close(results[0], results[1], rtol=1e-4, atol=1e-5)
 

@@ -299,8 +299,10 @@ def test_recipe_is_that_of_the_strategy_unless_the_user_asks_for_another(base: P
         assert recipe.epochs == 10  # few examples are passed more often
         assert recipe.dropout == (tune == "full")
         asked = Classifier(str(base), learning_rate=1e-3, epochs=3, batch_size=5, class_weight="balanced")
-        recipe = strategies.recipe_for(asked.prepare(train, validation), tune)
-        assert (recipe.learning_rate, recipe.epochs, recipe.batch_size, recipe.balanced) == (1e-3, 3, 5, True)
+        weighted = asked.prepare(train, validation)
+        recipe = strategies.recipe_for(weighted, tune)
+        assert (recipe.learning_rate, recipe.epochs, recipe.batch_size) == (1e-3, 3, 5)
+        assert weighted.example_weights(np.arange(weighted.n_train)) is not None
     few = Classifier(str(base)).prepare(*parts_of(16))
     look, kept = (strategies.recipe_for(few, "contrastive", with_validation=whole).epochs for whole in (False, True))
     assert (look, kept) == (20, 40)

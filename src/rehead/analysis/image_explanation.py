@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw
 
-from rehead.analysis.explanation import clipped_logit
+from rehead.artifact.explanation import clipped_logit
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.images import ImageInput, as_image_input

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from rehead.data.audit import Finding, class_counts, cut_off, in_order, length_histogram
+from rehead.data.containers import Source
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
 from rehead.data.preparation import DataConfig, gather, with_own_parts
@@ -60,11 +61,12 @@ class Audit(Result):
     findings: list[Finding]
 
 
-def inspect(data: DataConfig | str, base: str | None = None, max_length: int = 512, **sources: str) -> Audit:
+def inspect(data: DataConfig | Source, base: str | None = None, max_length: int = 512, **sources: Source) -> Audit:
     """Audit labelled data.
 
     Args:
-        data: a file or `sample:NAME`; or all sources in one, of which the test set of its own is looked at, too.
+        data: a file, `sample:NAME` or a table in memory, as of `rehead.fit`; or all sources in one, of which the test
+            set of its own is looked at, too.
         base: whose tokens are counted, and what of them is cut off; words are counted if None.
         max_length: tokens of a text that would be used.
         sources: the other attributes of `rehead.data.preparation.DataConfig`.
@@ -72,7 +74,7 @@ def inspect(data: DataConfig | str, base: str | None = None, max_length: int = 5
     Raises:
         RheadError: the data cannot be read, or the base cannot be loaded.
     """
-    chosen = replace(DataConfig(data) if isinstance(data, str) else data, **sources)
+    chosen = DataConfig.of(data, **sources)
     material = gather(with_own_parts(chosen))
     pool, findings = material.pool, material.findings
     kept, repeated = drop_duplicates(pool)
@@ -90,7 +92,7 @@ def inspect(data: DataConfig | str, base: str | None = None, max_length: int = 5
         lengths = Lengths(unit, int(np.median(counts)), int(counts.max()), length_histogram(counts))
     dropped = {reason: len(lines) for reason, lines in (material.dropped | repeated).items()}
     rows = AuditedRows(material.rows_read, len(kept), dropped)
-    return Audit(chosen.data, rows, class_counts(pool), lengths, findings)
+    return Audit(chosen.name, rows, class_counts(pool), lengths, findings)
 
 
 def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

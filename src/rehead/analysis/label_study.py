@@ -12,6 +12,7 @@ from typing import Any
 
 from rehead.artifact.loading import load_artifact
 from rehead.data import tables
+from rehead.data.containers import Source
 from rehead.data.duplicates import drop_duplicates, near_of, with_near
 from rehead.data.examples import Examples, named, require_learnable
 from rehead.data.preparation import Columns, DataConfig, read_examples
@@ -115,7 +116,9 @@ class LabelReport(Result):
     learning_curve: ModelCurve | None = entry(optional=True)
 
 
-def label_errors(folder: str | Path, sources: DataConfig | str, output: str | Path | None = None) -> ModelLabelErrors:
+def label_errors(
+    folder: str | Path, sources: DataConfig | Source, output: str | Path | None = None
+) -> ModelLabelErrors:
     """Rank the labels of data by how probably they are wrong.
 
     Args:
@@ -169,7 +172,7 @@ def study_training(train: Examples, validation: Examples, description: Mapping[s
     return LabelStudy(LabelErrors.among(ranked(train.followed_by(validation), frozen, seed)), drawn)
 
 
-def curve_of_model(folder: str | Path, sources: DataConfig | str) -> ModelCurve:
+def curve_of_model(folder: str | Path, sources: DataConfig | Source) -> ModelCurve:
     """Return what more labels would bring; arguments and errors as for `label_errors`."""
     examples, frozen, seed = _of_model(folder, sources)
     return ModelCurve(str(Path(folder).resolve()), examples.source, curve(frozen, seed))
@@ -187,8 +190,8 @@ def curve(frozen: Frozen, seed: int) -> Curve:
     return learning_curve.fit_curve(sizes, errors, len(frozen.labels))
 
 
-def _of_model(folder: str | Path, sources: DataConfig | str) -> tuple[Examples, Frozen, int]:
-    sources = DataConfig(sources) if isinstance(sources, str) else sources
+def _of_model(folder: str | Path, sources: DataConfig | Source) -> tuple[Examples, Frozen, int]:
+    sources = DataConfig.of(sources)
     description = load_artifact(Path(folder)).manifest.to_json()
     columns = Columns.of(description)
     examples, _, _, _ = read_examples(sources.data, sources, tuple(description["labels"]), columns)

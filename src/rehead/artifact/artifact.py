@@ -29,8 +29,10 @@ from rehead.runtime import progress
 from rehead.runtime.errors import ArtifactError
 
 if TYPE_CHECKING:
+    from rehead.data.examples import Examples
     from rehead.data.images import ImageInput
     from rehead.evaluation.baselines import Baselines
+    from rehead.evaluation.evaluation import Predictions
     from rehead.models.adapters import Adapters
     from rehead.models.backbone import Backbone
 
@@ -142,6 +144,22 @@ class Artifact(ABC):
     def rule(self) -> DecisionRule:
         """How labels are chosen."""
         return saved_rule(self.manifest.decisions, self.labels, multilabel=self.multilabel)
+
+    def predictions(self, test: Examples, scores: Scores) -> Predictions:
+        """Return scores of labelled examples beside what the baselines say of them, to be evaluated."""
+        from rehead.data.duplicates import seen_before
+        from rehead.evaluation.evaluation import Predictions
+
+        seen = seen_before(test.inputs, self.reference.seen if self.reference else np.array([], dtype=np.int64))
+        return Predictions(
+            test=test,
+            probabilities=scores.probabilities,
+            tokens_cut=scores.tokens_cut,
+            baselines=self.reference.baselines.predict(test) if self.reference else None,
+            repeated=seen,
+            near=seen,
+            base=self.manifest.base,
+        )
 
     def scores(self, inputs: Sequence[str] | Sequence[ImageInput]) -> Scores:
         """Return probabilities of the texts or images, and how much of each text was cut off."""

@@ -13,7 +13,7 @@ from rehead.runtime.errors import DataError, SettingError
 from rehead.runtime.wording import escaped
 
 if TYPE_CHECKING:
-    from rehead.analysis.explanation import Explanation
+    from rehead.artifact.explanation import Explanation
 
 EXAMPLE = 'rehead explain rehead-model "my card was charged twice" --data tickets.csv'
 

@@ -6,10 +6,10 @@ import json
 import sys
 from pathlib import Path
 
-from rehead.analysis.explanation import Explanation
 from rehead.analysis.image_explanation import ImageExplanation
 from rehead.analysis.inspection import Audit
 from rehead.analysis.label_study import LabelReport
+from rehead.artifact.explanation import Explanation
 from rehead.comparison.results import ComparisonResult
 from rehead.comparison.search import SearchedFit
 from rehead.drift.workflow import DriftResult

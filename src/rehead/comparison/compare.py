@@ -18,6 +18,7 @@ from rehead.comparison.identity import digest
 from rehead.comparison.recommendation import best_cheap, p_value, recommend
 from rehead.comparison.results import ApproachResult, ComparisonResult
 from rehead.comparison.trial import run_trial, title
+from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.evaluation import plots, report
 from rehead.models.families import TEXT_FAMILIES
@@ -37,7 +38,7 @@ _ENOUGH = 0.95
 
 
 def compare(
-    sources: DataConfig | str,
+    sources: DataConfig | Source,
     *,
     names: Sequence[str] = tuple(TITLES),
     bases: Sequence[str] = BASES,
@@ -67,7 +68,8 @@ def compare(
     """
     begun = time.perf_counter()
     requested = _requested(names, bases, n_examples, budget, output)
-    parts = _parts(sources, random_state)
+    chosen_data = DataConfig.of(sources)
+    parts = _parts(chosen_data, random_state)
     task = Task(
         train=parts.train if n_examples is None else approaches.drawn(parts.train, n_examples, random_state),
         validation=parts.validation,
@@ -82,7 +84,7 @@ def compare(
         results, not_tried = _try_all(task, requested, resumption)
         chosen, reasons = recommend(results)
         result = ComparisonResult(
-            data=sources if isinstance(sources, str) else sources.data,
+            data=chosen_data.name,
             labels=task.train.label_names,
             rows=rows_of(parts),
             n_train=len(task.train),
@@ -120,12 +122,11 @@ def _requested(
     return requested
 
 
-def _parts(sources: DataConfig | str, seed: int) -> DataSplits:
+def _parts(sources: DataConfig, seed: int) -> DataSplits:
     """Read and split the examples, and say what is used of them."""
-    sources = DataConfig(sources) if isinstance(sources, str) else sources
     parts = prepare(sources, seed)
     if parts.train.multilabel or parts.train.images is not None:
-        raise DataError(f"{sources.data}: approaches are compared on texts with one label each")
+        raise DataError(f"{sources.name}: approaches are compared on texts with one label each")
     messages.say_what_is_used(parts)
     messages.say_findings(parts.findings)
     return parts

@@ -15,6 +15,7 @@ from sklearn.base import clone
 
 from rehead.classifier import Classifier
 from rehead.comparison.identity import digest
+from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.models.heads import candidates
 from rehead.runtime import progress
@@ -80,7 +81,7 @@ class SearchedFit(Result):
 
 
 def search(
-    sources: DataConfig | str,
+    sources: DataConfig | Source,
     model: Classifier | None = None,
     *,
     n_trials: int = 20,
@@ -104,7 +105,7 @@ def search(
     if n_trials < 1:
         raise SettingError(f"`n_trials` must be 1 or more, not {n_trials}")
     model = model or Classifier()
-    parts = prepare(DataConfig(sources) if isinstance(sources, str) else sources, model.random_state)
+    parts = prepare(DataConfig.of(sources), model.config().seed)
     data = model.encode(parts.train, parts.validation)
     study = _study(optuna, storage, parts, model, data)
     states = optuna.trial.TrialState
@@ -154,7 +155,7 @@ def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifie
             f"`storage={str(storage)!r}` cannot be used ({first_line(error)}); give another file"
         ) from error
     # Its first trials are random: those of a search that goes on must not be the same once more.
-    study.sampler = optuna.samplers.TPESampler(seed=model.random_state + len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(seed=model.config().seed + len(study.trials))
     return study
 
 

@@ -10,6 +10,9 @@ import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
@@ -72,6 +75,13 @@ class Table:
         return [row[position] for row in self.rows]
 
 
+def listed(values: Any) -> list[Any]:
+    """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels."""
+    if hasattr(values, "to_pylist"):
+        return list(values.to_pylist())
+    return list(values if hasattr(values, "__iter__") else np.asarray(values))
+
+
 def as_text(cell: object) -> str | None:
     """Return a value as the text of a cell; None for none, and for what is not a number."""
     if cell is None or (isinstance(cell, float) and math.isnan(cell)):
@@ -81,6 +91,15 @@ def as_text(cell: object) -> str | None:
     if isinstance(cell, list | tuple | dict):
         return json.dumps(cell, ensure_ascii=False, default=str)
     return str(cell)
+
+
+def with_names(cell: object, names: list[str]) -> object:
+    """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
+    if isinstance(cell, list):
+        return [with_names(each, names) for each in cell]
+    if isinstance(cell, int) and cell < 0:
+        return None
+    return names[cell] if isinstance(cell, int) and cell < len(names) else cell
 
 
 def header_of(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Collection[str] = ()) -> tuple[bool, bool]:

@@ -17,6 +17,7 @@ from rehead.data.images import ImageInput
 from rehead.data.labels import (
     SEPARATOR,
     Labels,
+    Weights,
     class_counts,
     is_missing,
     is_multilabel,
@@ -49,6 +50,7 @@ class Examples:
         near: (n,) int64, the same number for texts that are nearly the same, in all parts of a fit; None before that
             has been looked at.
         images: the n images, if that is what they are.
+        weights: (n,) float64, how much each counts; None where all count the same.
     """
 
     texts: list[str]
@@ -60,6 +62,7 @@ class Examples:
     times: npt.NDArray[np.float64] | None = None
     near: Index | None = None
     images: list[ImageInput] | None = None
+    weights: Weights | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -95,6 +98,7 @@ class Examples:
             None if self.times is None else self.times[index],
             None if self.near is None else self.near[index],
             None if self.images is None else [self.images[i] for i in index],
+            None if self.weights is None else self.weights[index],
         )
 
     def followed_by(self, other: Examples) -> Examples:
@@ -109,6 +113,7 @@ class Examples:
             _both(self.times, other.times),
             _both(self.near, other.near),
             None if self.images is None or other.images is None else [*self.images, *other.images],
+            _both(self.weights, other.weights),
         )
 
 
@@ -207,6 +212,22 @@ def without_empty(examples: Examples) -> tuple[Examples, Dropped]:
     return examples.take(np.flatnonzero(filled)), {"no text": empty} if empty else {}
 
 
+def without_weightless(examples: Examples) -> tuple[Examples, Dropped]:
+    """Return the examples that count at all, with weights of mean 1, and the lines of those with a weight of 0.
+
+    Where all that count do so alike, they have no weights, and what is learned is the same to the bit.
+    """
+    if examples.weights is None:
+        return examples, {}
+    counts = examples.weights > 0
+    kept, without = examples.take(np.flatnonzero(counts)), examples.lines[~counts].tolist()
+    weights = examples.weights[counts]
+    return (
+        replace(kept, weights=None if np.ptp(weights) == 0 else weights / weights.mean()),
+        {"weight 0": without} if without else {},
+    )
+
+
 def with_groups_and_times(
     examples: Examples, table: Table, group_column: str | None, time_column: str | None
 ) -> Examples:
@@ -275,7 +296,7 @@ def require_learnable(examples: Examples, least: int = 2) -> None:
     if not len(present) or (always.all() if examples.multilabel else len(present) < 2):
         only = examples.label_names[present[0]] if len(present) else "none"
         raise DataError(
-            f"{examples.source}: all {len(examples)} usable rows have the label {only!r}; "
+            f"{examples.source}: all {len(examples)} usable rows have the label {only!r}: one class; "
             "a classifier needs examples of at least two classes"
         )
     for label in present.tolist():

@@ -16,11 +16,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import SURROGATE
+from rehead.data.columns import SURROGATE, listed
 from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
+# How much each of n examples counts.
+Weights = npt.NDArray[np.float64]
 
+# As many different fractions may be classes, such as half stars, however few the rows are.
+_FEW_NUMBERS = 10
 # Of a class that is a decision for itself, this probability and more is a yes.
 EVEN = 0.5
 
@@ -93,12 +97,14 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
     if getattr(y, "ndim", 1) == 2:
         y = np.asarray(y)
         if y.shape[1] == 1:
-            y = y.ravel()
+            from sklearn.utils import column_or_1d  # which warns of it; predictions need no scikit-learn
+
+            y = column_or_1d(y, warn=True)
         elif np.isin(y, (0, 1)).all():
             return np.arange(y.shape[1]), y.astype(np.int64)
         else:
             raise DataError("y has more than one column and holds other numbers than 0 and 1; give one label a text")
-    rows = [value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value for value in y]
+    rows = [value.tolist() if isinstance(value, np.ndarray) and value.ndim == 1 else value for value in listed(y)]
     if not any(isinstance(value, list | tuple | set | frozenset) for value in rows):
         labels = _plain(rows, list(range(1, len(rows) + 1)))
         classes, ids = np.unique(labels, return_inverse=True)
@@ -116,6 +122,28 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
     labels = np.zeros((len(rows), len(classes)), dtype=np.int64)
     labels[np.array(numbers) - 1, ids.reshape(-1)] = 1
     return classes, labels
+
+
+def ids_among(classes: npt.NDArray[Any], y: Any) -> Labels:
+    """Return labels, as `classes_among` takes them, as they are kept where the classes are known.
+
+    Raises:
+        DataError: one is none of the classes.
+    """
+    here, ids = classes_among(y)
+    if is_multilabel(ids) and getattr(y, "ndim", 1) == 2 and ids.shape[1] == len(classes):
+        return ids
+    place = {label: i for i, label in enumerate(classes.tolist())}
+    if unknown := [label for label in here.tolist() if label not in place]:
+        raise DataError(
+            f"y holds {unknown[0]!r:.40}, which is not among the classes learned; correct it or leave it out"
+        )
+    columns = np.array([place[label] for label in here.tolist()], dtype=np.int64)
+    if not is_multilabel(ids):
+        return columns[ids]
+    labels = np.zeros((len(ids), len(classes)), dtype=np.int64)
+    labels[:, columns] = ids
+    return labels
 
 
 def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
@@ -147,6 +175,9 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
         )
     if labels.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in plain):
         raise DataError("y holds whole numbers that a float cannot hold beside fractions; give labels of one type")
+    if labels.dtype.kind == "f" and _FEW_NUMBERS < len(np.unique(labels)) > len(labels) / 2:
+        different = f"{len(np.unique(labels))} different numbers in {len(labels)} rows"
+        raise DataError(f"y holds {different}, a continuous target; give classes, such as ranges of them")
     return labels
 
 

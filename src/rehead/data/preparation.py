@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from rehead.data import image_folders, samples
 from rehead.data.audit import Finding, audit
-from rehead.data.columns import infer_columns, known_column, require_column
+from rehead.data.columns import Table, infer_columns, known_column, require_column
+from rehead.data.containers import Source, table_of
 from rehead.data.duplicates import drop_duplicates, fingerprints, kept_together, near_of, seen_before, with_near
 from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.images import warn_of_unusable
@@ -47,7 +48,7 @@ class Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where labelled examples come from; each is a file or `sample:NAME`.
+    """Where labelled examples come from; each is a file, `sample:NAME` or a table in memory; see `of`.
 
     Attributes:
         data: what to learn from, and to test on where `test` is None.
@@ -60,14 +61,44 @@ class DataConfig:
         time_column: if there is one, the split is by time: the oldest rows are for training, the newest for the test.
     """
 
-    data: str
-    validation: str | None = None
-    test: str | None = None
+    data: str | Table
+    validation: str | Table | None = None
+    test: str | Table | None = None
     text_column: str | None = None
     label_column: str | None = None
     group_column: str | None = None
     time_column: str | None = None
     label_separator: str | None = None
+
+    @classmethod
+    def of(cls, data: DataConfig | Source, **others: Source | None) -> DataConfig:
+        """Return the configuration of a file, a data frame or a Dataset; or of a mapping of these by part's name.
+
+        Args:
+            others: further attributes, or those in whose place they stand.
+
+        Raises:
+            DataError: one of them is no table, or no part is for training.
+        """
+        sources: dict[str, Any] = {name: other if other is None else _source(other) for name, other in others.items()}
+        if isinstance(data, DataConfig):
+            return replace(data, **sources)
+        if not isinstance(data, Mapping):
+            return cls(_source(data), **sources)
+        parts: dict[str | None, Any] = {part_named(str(name)): part for name, part in data.items()}
+        if "train" not in parts:
+            raise DataError(f"none of the parts {', '.join(map(str, data))} is for training; call one train")
+        known: dict[str, Any] = {part: _source(parts[part]) for part in ("validation", "test") if part in parts}
+        return cls(_source(parts["train"]), **known | sources)
+
+    @property
+    def name(self) -> str:
+        """What the examples came from, for messages and reports."""
+        return self.data.source if isinstance(self.data, Table) else self.data
+
+
+def _source(data: Source) -> str | Table:
+    return str(data) if isinstance(data, str | Path) else data if isinstance(data, Table) else table_of(data)
 
 
 @dataclass(frozen=True)
@@ -133,6 +164,8 @@ def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
 
     It is a folder of images, or one that the datasets library has saved.
     """
+    if isinstance(config.data, Table):
+        return config
     folder = Path(config.data)
     saved = {part: str(folder / name) for name in saved_parts(folder) if (part := part_named(name))}
     parts = saved or image_folders.parts_of(config.data)
@@ -157,7 +190,7 @@ def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits
         with_test: whether a test part is needed; not where cross-validation tests on every example.
     """
     config = with_own_parts(config, with_test)
-    if with_test and config.test is None:
+    if with_test and config.test is None and isinstance(config.data, str):
         config = replace(config, test=samples.own_test(config.data))
     material = gather(config)
     pool, repeated = drop_duplicates(material.pool)
@@ -210,17 +243,18 @@ def _split(pool: Examples, seed: int, fractions: Fractions) -> tuple[Split, str]
 
 
 def read_examples(
-    data: str, config: DataConfig, label_names: tuple[str, ...] | None, known: Columns
+    data: str | Table, config: DataConfig, label_names: tuple[str, ...] | None, known: Columns
 ) -> tuple[Examples, Dropped, Columns, int]:
     """Return examples, rows not used, columns used, rows read; columns that are `known` are preferred to a guess.
 
     Args:
         label_names: the classes, where they are known; then it is known whether a text may have several labels, too.
     """
-    if image_folders.holds_images(data, config.text_column or known.text):
+    if isinstance(data, str) and image_folders.holds_images(data, config.text_column or known.text):
         return _read_images(data, config, label_names, known)
     asked = (config.text_column, config.label_column, config.group_column, config.time_column)
-    table = samples.read_any(data, names=[name for name in (*asked, *known[:2]) if name])
+    names = [name for name in (*asked, *known[:2]) if name]
+    table = data if isinstance(data, Table) else samples.read_any(data, names=names)
     # Columns that are named, else those that are known, else those found.
     require_column(table, config.text_column, "`text_column`")
     require_column(table, config.label_column, "`label_column`")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rehead.data import dialects, records
-from rehead.data.columns import LABEL_NAMES, SURROGATE, TEXT_NAMES, Table, as_text, header_of
+from rehead.data.columns import LABEL_NAMES, SURROGATE, TEXT_NAMES, Table, as_text, header_of, with_names
 from rehead.data.dialects import (
     ARROW,
     DELIMITED,
@@ -221,16 +221,7 @@ def _names_in(feature: Any) -> list[str]:
 
 def as_texts(column: Any, names: list[str] | None) -> list[str | None]:
     """Return the cells of an Arrow column as text; ids of classes with these names become the names."""
-    return [as_text(cell if names is None else _with_names(cell, names)) for cell in column.to_pylist()]
-
-
-def _with_names(cell: object, names: list[str]) -> object:
-    """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
-    if isinstance(cell, list):
-        return [_with_names(each, names) for each in cell]
-    if isinstance(cell, int) and cell < 0:
-        return None
-    return names[cell] if isinstance(cell, int) and cell < len(names) else cell
+    return [as_text(cell if names is None else with_names(cell, names)) for cell in column.to_pylist()]
 
 
 # Folders that the datasets library of Hugging Face writes with save_to_disk

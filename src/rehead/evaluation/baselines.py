@@ -21,7 +21,7 @@ import numpy.typing as npt
 from scipy import sparse
 
 from rehead.data.examples import Examples
-from rehead.data.labels import Labels, as_indicator, combinations, is_multilabel
+from rehead.data.labels import Labels, as_indicator, combinations
 from rehead.evaluation import image_features, likelihood, sparse_regression
 from rehead.evaluation.image_features import ColoursAndEdges
 from rehead.models.ngram_hashes import Index
@@ -229,8 +229,8 @@ def relearn(examples: Examples, strength: float) -> Baselines:
     if examples.images is not None:
         return _images_at(strength, image_features.raw_features(examples.images), examples)
     ngrams, features = Ngrams.fit_transform(examples.texts)
-    weight, bias = _TextRegression(features, examples.labels, len(examples.label_names)).solve(strength)
-    return Baselines(_majority(examples.labels), ngrams, weight, bias, strength)
+    weight, bias = _TextRegression(features, examples).solve(strength)
+    return Baselines(_majority(examples), ngrams, weight, bias, strength)
 
 
 def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -249,13 +249,14 @@ def out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]
     if examples.images is not None:
         return _images_out_of_fold(examples, strength, fold)
     features = Ngrams.fit_transform(examples.texts)[1]
-    return _TextRegression(features, examples.labels, len(examples.label_names)).held_out(strength, fold)
+    return _TextRegression(features, examples).held_out(strength, fold)
 
 
-def _majority(labels: Labels) -> Labels:
-    """Return the most frequent label, or combination of them."""
-    _, first, counts = np.unique(combinations(labels), return_index=True, return_counts=True)
-    return np.asarray(labels[first[counts.argmax()]])
+def _majority(examples: Examples) -> Labels:
+    """Return the most frequent label, or combination of them, by weight."""
+    _, first, numbers = np.unique(combinations(examples.labels), return_index=True, return_inverse=True)
+    counts = np.bincount(numbers.reshape(-1), examples.weights)
+    return np.asarray(examples.labels[first[counts.argmax()]])
 
 
 def _learn_images(train: Examples, validation: Examples) -> Baselines:
@@ -265,7 +266,7 @@ def _learn_images(train: Examples, validation: Examples) -> Baselines:
         learned = _images_at(strength, raw, train)
         assert isinstance(learned.features, ColoursAndEdges)
         logits = np.maximum(learned.logits_of(learned.features.scaled(held_out)), _NEVER)
-        loss = float(likelihood.losses(logits, validation.labels).mean())
+        loss = float(likelihood.losses(logits, validation.labels, validation.weights).mean())
         if best is None or loss < best[0]:
             best = loss, learned
     assert best is not None
@@ -274,10 +275,9 @@ def _learn_images(train: Examples, validation: Examples) -> Baselines:
 
 def _images_at(strength: float, raw: npt.NDArray[np.float32], examples: Examples) -> Baselines:
     features = ColoursAndEdges.fit(raw)
-    weight, bias = image_features.solve_dense(
-        features.scaled(raw), examples.labels, len(examples.label_names), strength
-    )
-    return Baselines(_majority(examples.labels), features, weight, bias, strength)
+    n_classes, weights = len(examples.label_names), examples.weights
+    weight, bias = image_features.solve_dense(features.scaled(raw), examples.labels, n_classes, strength, weights)
+    return Baselines(_majority(examples), features, weight, bias, strength)
 
 
 def _images_out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -294,12 +294,14 @@ def _images_out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[n
 def _learn_texts(train: Examples, validation: Examples) -> Baselines:
     ngrams, features = Ngrams.fit_transform(train.texts)
     held_out = ngrams.transform(validation.texts)
-    regression = _TextRegression(features, train.labels, len(train.label_names))
+    regression = _TextRegression(features, train)
 
     def at(strength: float) -> _AtStrength:
         weight, bias = regression.solve(strength)
         logits = held_out @ weight + np.clip(bias, _NEVER, -_NEVER)
-        loss = float(likelihood.losses(logits, validation.labels).mean()) if len(validation) else 0.0
+        loss = (
+            float(likelihood.losses(logits, validation.labels, validation.weights).mean()) if len(validation) else 0.0
+        )
         return _AtStrength(strength, weight, bias, loss * strength**_EARNED)
 
     first = best = at(_INVERSE_STRENGTHS[_FIRST])
@@ -309,7 +311,7 @@ def _learn_texts(train: Examples, validation: Examples) -> Baselines:
             if tried.loss >= best.loss:
                 break
             best = tried
-    return Baselines(_majority(train.labels), ngrams, best.weight, best.bias, best.strength)
+    return Baselines(_majority(train), ngrams, best.weight, best.bias, best.strength)
 
 
 class _AtStrength(NamedTuple):
@@ -324,9 +326,10 @@ class _AtStrength(NamedTuple):
 class _TextRegression:
     """One regression over all classes, or one for each; a class without examples is never predicted."""
 
-    def __init__(self, features: sparse.csr_matrix, labels: Labels, n_classes: int) -> None:
-        """Take features (n, width) and their labels, (n,) class ids or (n, n_classes)."""
-        targets, multilabel = as_indicator(labels, n_classes), is_multilabel(labels)
+    def __init__(self, features: sparse.csr_matrix, examples: Examples) -> None:
+        """Take examples and their features, (n, width)."""
+        labels, self._weights = examples.labels, examples.weights
+        targets, multilabel = as_indicator(labels, len(examples.label_names)), examples.multilabel
         counts = targets.sum(0)
         self._bias = np.where(counts > 0, 0.0, -np.inf).astype(np.float32)
         self._columns = np.flatnonzero(counts)
@@ -348,7 +351,9 @@ class _TextRegression:
         weight, bias = np.zeros((self._features.shape[1], len(self._bias)), dtype=np.float32), self._bias.copy()
         if self._has_something_to_learn:
             if self._regression is None:
-                self._regression = sparse_regression.Regression(self._features, self._targets, multilabel=self._apart)
+                self._regression = sparse_regression.Regression(
+                    self._features, self._targets, multilabel=self._apart, weights=self._weights
+                )
             solved = self._regression.solve(strength)
             weight[:, self._columns], bias[self._columns] = solved.weight, solved.bias
         return weight, bias
@@ -358,6 +363,6 @@ class _TextRegression:
         logits = np.repeat(self._bias[None], self._features.shape[0], axis=0)
         if self._has_something_to_learn:
             logits[:, self._columns] = sparse_regression.held_out(
-                self._features, self._targets, fold, strength, multilabel=self._apart
+                self._features, self._targets, fold, strength, multilabel=self._apart, weights=self._weights
             )
         return logits

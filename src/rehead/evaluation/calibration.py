@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize, minimize_scalar
 
-from rehead.data.labels import Labels, strata
+from rehead.data.labels import Labels, Weights, strata
 from rehead.data.splits import folds
 from rehead.evaluation import likelihood
 
@@ -23,32 +23,38 @@ _LARGEST_FACTOR = 5.0
 _PARTS = 5
 
 
-def temperature(logits: npt.NDArray[np.floating], labels: Labels) -> float:
+def temperature(logits: npt.NDArray[np.floating], labels: Labels, weights: Weights | None = None) -> float:
     """Return what logits (n, n_classes) are divided by for calibrated probabilities of these examples.
 
     It changes no prediction, since the largest logit stays the largest, and a positive one positive.
 
     Args:
         labels: (n,) or (n, n_classes), of examples that the classifier was not trained on.
+        weights: (n,) how much each of them counts; None where all count the same.
     """
     values = logits.astype(np.float64)
 
     def negative_log_posterior(log_temperature: float) -> float:
-        losses = likelihood.losses(values / np.exp(log_temperature), labels)
+        losses = likelihood.losses(values / np.exp(log_temperature), labels, weights)
         return float(losses.sum() + log_temperature**2 / (2 * _PRIOR_DEVIATION**2))
 
     found = minimize_scalar(negative_log_posterior, bounds=(-_LARGEST_LOG, _LARGEST_LOG), method="bounded")
     return float(np.exp(found.x))
 
 
-def calibrated_losses(logits: npt.NDArray[np.floating], labels: Labels) -> npt.NDArray[np.float64]:
+def calibrated_losses(
+    logits: npt.NDArray[np.floating], labels: Labels, weights: Weights | None = None
+) -> npt.NDArray[np.float64]:
     """Return (n,) the log loss of each example after calibration, by which classifiers are compared.
 
     A network that has trained on is surer of itself than it should be, however much better it has become; its
     uncalibrated loss says that it got worse.
+
+    Args:
+        weights: (n,) how much each counts, which its loss is multiplied by; None where all count the same.
     """
     values = logits.astype(np.float64)
-    return likelihood.losses(values / temperature(values, labels), labels)
+    return likelihood.losses(values / temperature(values, labels, weights), labels, weights)
 
 
 class Mixture(NamedTuple):
@@ -77,7 +83,11 @@ class Stacking(NamedTuple):
 
 
 def stacking(
-    first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels, seed: int = 0
+    first: npt.NDArray[np.floating],
+    second: npt.NDArray[np.floating],
+    labels: Labels,
+    seed: int = 0,
+    weights: Weights | None = None,
 ) -> Stacking:
     """Return how to add the logits of two classifiers, or to leave the second out where it does not help.
 
@@ -88,28 +98,36 @@ def stacking(
         first, second: (n, n_classes) logits of examples that neither classifier was trained on; finite.
         labels: (n,) or (n, n_classes).
         seed: of the parts.
+        weights: (n,) as of `calibrated_losses`.
     """
+    alone = Mixture(temperature(first, labels, weights), 0.0)
     if len(labels) < 2 * _PARTS:
-        alone = Mixture(temperature(first, labels), 0.0)
-        return Stacking(alone, likelihood.losses(alone.of(first, second), labels))
+        return Stacking(alone, likelihood.losses(alone.of(first, second), labels, weights))
+    counts = np.ones(len(labels)) if weights is None else weights
     losses, mixed = np.empty(len(labels)), np.empty(len(labels))
     for split in folds(strata(labels), _PARTS, seed):
         fitted, judged = np.concatenate([split.train, split.validation]), split.test
-        one = Mixture(temperature(first[fitted], labels[fitted]), 0.0)
-        both = _fitted(first[fitted], second[fitted], labels[fitted])
-        losses[judged] = likelihood.losses(one.of(first[judged], second[judged]), labels[judged])
-        mixed[judged] = likelihood.losses(both.of(first[judged], second[judged]), labels[judged])
+        one = Mixture(temperature(first[fitted], labels[fitted], counts[fitted]), 0.0)
+        both = _fitted(first[fitted], second[fitted], labels[fitted], counts[fitted])
+        losses[judged] = likelihood.losses(one.of(first[judged], second[judged]), labels[judged], counts[judged])
+        mixed[judged] = likelihood.losses(both.of(first[judged], second[judged]), labels[judged], counts[judged])
     gain = losses - mixed
     # A tie is decided for the simpler classifier; half a standard error, as where the depth is chosen.
     if second.any() and gain.mean() > 0.5 * gain.std(ddof=1) / np.sqrt(len(gain)):
-        return Stacking(_fitted(first, second, labels), mixed)
-    return Stacking(Mixture(temperature(first, labels), 0.0), losses)
+        return Stacking(_fitted(first, second, labels, counts), mixed)
+    return Stacking(alone, losses)
 
 
-def _fitted(first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels) -> Mixture:
+def _fitted(
+    first: npt.NDArray[np.floating],
+    second: npt.NDArray[np.floating],
+    labels: Labels,
+    weights: Weights,
+) -> Mixture:
     def negative_log_posterior(numbers: npt.NDArray[np.float64]) -> float:
         log_divisor, factor = numbers
-        losses = likelihood.losses(Mixture(float(np.exp(log_divisor)), float(factor)).of(first, second), labels)
+        mixture = Mixture(float(np.exp(log_divisor)), float(factor))
+        losses = likelihood.losses(mixture.of(first, second), labels, weights)
         prior = (log_divisor / _PRIOR_DEVIATION) ** 2 + (factor / _FACTOR_DEVIATION) ** 2
         return float(losses.sum() + prior / 2)
 

@@ -112,12 +112,14 @@ def _on(
 ) -> tuple[SingleLabelMetrics | MultilabelMetrics, dict[str, BaselineMetrics] | None, Comparison | None]:
     """Return metrics of the classifier and of the baselines on some of the test examples, and which is better."""
     test, probabilities = predictions.test, predictions.probabilities[rows]
-    labels = test.labels[rows]
-    measured = measure(probabilities, labels, test.label_names)
+    labels, weights = test.labels[rows], None if test.weights is None else test.weights[rows]
+    measured = measure(probabilities, labels, test.label_names, weights)
     if not predictions.baselines:
         return measured, None, None
     baselines = {
-        name: BaselineMetrics(float(are_right(labels, answer[rows]).mean()), macro_f1(labels, answer[rows]))
+        name: BaselineMetrics(
+            float(np.average(are_right(labels, answer[rows]), weights=weights)), macro_f1(labels, answer[rows], weights)
+        )
         for name, answer in predictions.baselines.items()
     }
     is_ngrams = predictions.base == TFIDF

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data.images import ImageInput
-from rehead.data.labels import Labels
+from rehead.data.labels import Labels, Weights
 from rehead.runtime import progress
 
 _SIDE = 96
@@ -65,7 +65,11 @@ class ColoursAndEdges:
 
 
 def solve_dense(
-    features: npt.NDArray[np.float32], labels: Labels, n_classes: int, strength: float
+    features: npt.NDArray[np.float32],
+    labels: Labels,
+    n_classes: int,
+    strength: float,
+    weights: Weights | None = None,
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the logistic regression of class ids (n,) on features (n, width): (width, n_classes) and (n_classes,)."""
     from sklearn.linear_model import LogisticRegression
@@ -74,7 +78,7 @@ def solve_dense(
     weight = np.zeros((features.shape[1], n_classes), dtype=np.float32)
     bias = np.where(counts > 0, 0.0, -np.inf).astype(np.float32)
     if (counts > 0).sum() > 1:  # scikit-learn refuses one class alone
-        model = LogisticRegression(C=strength, max_iter=1000).fit(features, labels)
+        model = LogisticRegression(C=strength, max_iter=1000).fit(features, labels, weights)
         coefficients, intercepts = model.coef_, model.intercept_
         if len(model.classes_) == 2:  # scikit-learn keeps one row for two classes
             coefficients = np.vstack([np.zeros_like(coefficients), coefficients])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.labels import Labels, is_multilabel
+from rehead.data.labels import Labels, Weights, is_multilabel
 
 Logits = npt.NDArray[np.floating]
 
@@ -49,8 +49,17 @@ def log_odds(logits: Logits, multilabel: bool) -> npt.NDArray[np.float64]:
     return result
 
 
-def losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
-    """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one."""
+def losses(logits: Logits, labels: Labels, weights: Weights | None = None) -> npt.NDArray[np.float64]:
+    """Return (n,) the negative log likelihood of each example in nats: cross-entropy, or the mean binary one.
+
+    Args:
+        weights: (n,) that each is multiplied by; None for 1.
+    """
+    plain = _losses(logits, labels)
+    return plain if weights is None else plain * weights
+
+
+def _losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
     from scipy.special import log_expit, log_softmax
 
     values = np.asarray(logits, dtype=np.float64)

@@ -23,7 +23,7 @@ from sklearn.metrics import (
 )
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, are_right, is_multilabel, most_probable, of_class
+from rehead.data.labels import Labels, Weights, are_right, class_counts, is_multilabel, most_probable, of_class
 from rehead.evaluation import likelihood
 from rehead.evaluation.intervals import bootstrap, wilson
 from rehead.runtime.results import Result
@@ -120,75 +120,87 @@ class MultilabelMetrics(Metrics):
 
 
 def measure(
-    probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...]
+    probabilities: npt.NDArray[np.float64],
+    labels: Labels,
+    label_names: tuple[str, ...],
+    weights: Weights | None = None,
 ) -> SingleLabelMetrics | MultilabelMetrics:
     """Return how good probabilities are.
 
     Args:
         probabilities: (n, n_classes); n is at least 1.
         labels: (n,) class ids, or (n, n_classes) of 0 and 1 where a text may have several.
+        weights: (n,) how much each example counts, for all but numbers of examples and intervals; None for all alike.
     """
     multilabel = is_multilabel(labels)
     predicted = most_probable(probabilities, multilabel)
     right = are_right(labels, predicted)
-    per_class = _per_class(probabilities, labels, predicted, label_names)
+    per_class = _per_class(probabilities, labels, predicted, label_names, weights)
     ids = list(range(len(label_names)))
     if multilabel:
-        loss = likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels).mean()
-        brier = ((probabilities - labels) ** 2).mean()
+        losses = likelihood.losses(likelihood.logits_of(probabilities, multilabel=True), labels)
+        loss = np.average(losses, weights=weights)
+        brier = np.average(((probabilities - labels) ** 2).mean(1), weights=weights)
     else:
-        loss = log_loss(labels, probabilities, labels=ids)
-        brier = brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False)
+        loss = log_loss(labels, probabilities, labels=ids, sample_weight=weights)
+        brier = brier_score_loss(labels, probabilities, labels=ids, scale_by_half=False, sample_weight=weights)
     common = Metrics(
         n=len(labels),
-        accuracy=float(right.mean()),
+        accuracy=float(np.average(right, weights=weights)),
         accuracy_ci=wilson(int(right.sum()), len(right)),
-        macro_f1=macro_f1(labels, predicted),
-        weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0)),
+        macro_f1=macro_f1(labels, predicted, weights),
+        weighted_f1=float(f1_score(labels, predicted, average="weighted", zero_division=0, sample_weight=weights)),
         roc_auc=_mean_of_known([row.roc_auc for row in per_class]),
         pr_auc=_mean_of_known([row.pr_auc for row in per_class]),
         log_loss=float(loss),
         brier=float(brier),
-        ece=calibration_error(probabilities, labels),
+        ece=calibration_error(probabilities, labels, weights),
         intervals=bootstrap(probabilities, labels),
         per_class=per_class,
     )
     if multilabel:
         return MultilabelMetrics(
             **vars(common),
-            hamming_loss=float(hamming_loss(labels, predicted)),
-            micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0)),
+            hamming_loss=float(hamming_loss(labels, predicted, sample_weight=weights)),
+            micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0, sample_weight=weights)),
             labels_a_text=float(labels.sum(1).mean()),
         )
     return SingleLabelMetrics(
         **vars(common),
         balanced_accuracy=float(np.mean([row.recall for row in per_class if row.support])),
-        mcc=_correlation(labels, predicted),
+        mcc=_correlation(labels, predicted, weights),
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),
     )
 
 
 def _per_class(
-    probabilities: npt.NDArray[np.floating], labels: Labels, predicted: Labels, label_names: tuple[str, ...]
+    probabilities: npt.NDArray[np.floating],
+    labels: Labels,
+    predicted: Labels,
+    label_names: tuple[str, ...],
+    weights: Weights | None,
 ) -> list[ClassMetrics]:
     ids = list(range(len(label_names)))
-    columns = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0)
+    *shares, _ = precision_recall_fscore_support(labels, predicted, labels=ids, zero_division=0, sample_weight=weights)
+    columns = *shares, class_counts(labels, len(ids))
+    areas = [_areas(probabilities, labels, label, weights) for label in ids]
     return [
-        ClassMetrics(name, float(precision), float(recall), float(f1), int(support), *_areas(probabilities, labels, i))
+        ClassMetrics(name, float(precision), float(recall), float(f1), int(support), *areas[i])
         for i, (name, precision, recall, f1, support) in enumerate(zip(label_names, *columns, strict=True))
     ]
 
 
 def _areas(
-    probabilities: npt.NDArray[np.floating], labels: Labels, label: int
+    probabilities: npt.NDArray[np.floating], labels: Labels, label: int, weights: Weights | None
 ) -> tuple[float, float, float] | tuple[None, None, None]:
     """Return the areas under the two curves of a class against the rest, and the sensitivity."""
     is_label, scores = of_class(labels, label), probabilities[:, label]
     if is_label.all() or not is_label.any():
         return None, None, None
-    false_rates, rates, _ = roc_curve(is_label, scores, drop_intermediate=False)
+    false_rates, rates, _ = roc_curve(is_label, scores, drop_intermediate=False, sample_weight=weights)
     sensitivity = float(rates[false_rates <= 1 - SPECIFICITY].max())
-    return float(roc_auc_score(is_label, scores)), float(average_precision_score(is_label, scores)), sensitivity
+    areas = [measure(is_label, scores, sample_weight=weights) for measure in (roc_auc_score, average_precision_score)]
+    return float(areas[0]), float(areas[1]), sensitivity
 
 
 def _mean_of_known(values: list[float | None]) -> float | None:
@@ -196,22 +208,24 @@ def _mean_of_known(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _correlation(labels: Index, predicted: Index) -> float:
+def _correlation(labels: Index, predicted: Index, weights: Weights | None) -> float:
     """Return Matthews' correlation coefficient; 0 where there is one class only, of which scikit-learn would warn."""
-    return float(matthews_corrcoef(labels, predicted)) if len(np.union1d(labels, predicted)) > 1 else 0.0
+    if len(np.union1d(labels, predicted)) == 1:
+        return 0.0
+    return float(matthews_corrcoef(labels, predicted, sample_weight=weights))
 
 
-def macro_f1(labels: Labels, predicted: Labels) -> float:
+def macro_f1(labels: Labels, predicted: Labels, weights: Weights | None = None) -> float:
     """Return the mean F1 of the classes that occur among labels or predictions."""
     if is_multilabel(labels):
         occurs = (labels | predicted).any(0)
         labels, predicted = labels[:, occurs], predicted[:, occurs]
         if not occurs.any():
             return 1.0
-    return float(f1_score(labels, predicted, average="macro", zero_division=0))
+    return float(f1_score(labels, predicted, average="macro", zero_division=0, sample_weight=weights))
 
 
-def calibration_error(probabilities: npt.NDArray[np.floating], labels: Labels) -> float:
+def calibration_error(probabilities: npt.NDArray[np.floating], labels: Labels, weights: Weights | None = None) -> float:
     """Return the expected calibration error of the predicted classes, or of all single decisions.
 
     Args:
@@ -219,17 +233,23 @@ def calibration_error(probabilities: npt.NDArray[np.floating], labels: Labels) -
         labels: (n,), or (n, n_classes) where a text may have several.
     """
     if is_multilabel(labels):
-        return calibration_gap(probabilities.ravel(), labels.ravel() > 0)
-    return calibration_gap(probabilities.max(1), probabilities.argmax(1) == labels)
+        of_decisions = None if weights is None else np.repeat(weights, labels.shape[1])
+        return calibration_gap(probabilities.ravel(), labels.ravel() > 0, of_decisions)
+    return calibration_gap(probabilities.max(1), probabilities.argmax(1) == labels, weights)
 
 
-def calibration_gap(confidence: npt.NDArray[np.floating], came_true: npt.NDArray[np.bool_]) -> float:
+def calibration_gap(
+    confidence: npt.NDArray[np.floating],
+    came_true: npt.NDArray[np.bool_],
+    weights: Weights | None = None,
+) -> float:
     """Return how far n confidences are from how often they came true, in 15 bins of equal width, each by its share.
 
     Ours, because torchmetrics, which has it, takes a second to import: a tenth of a short fit.
     """
-    gaps = np.bincount(bins_of(confidence, _ECE_BINS), weights=came_true - confidence.astype(np.float64))
-    return float(np.abs(gaps).sum() / len(confidence))
+    counts = np.ones(len(confidence)) if weights is None else weights
+    gaps = np.bincount(bins_of(confidence, _ECE_BINS), weights=counts * (came_true - confidence.astype(np.float64)))
+    return float(np.abs(gaps).sum() / counts.sum())
 
 
 def bins_of(confidence: npt.NDArray[np.floating], n_bins: int) -> Index:

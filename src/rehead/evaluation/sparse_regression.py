@@ -20,6 +20,8 @@ import numpy.typing as npt
 from scipy import sparse
 from scipy.special import expit
 
+from rehead.data.labels import Weights
+
 Array = npt.NDArray[np.float32]
 
 # The gradient's length, as a share of the strength and of the square root of the examples' number, at which a solution
@@ -58,17 +60,26 @@ class Solution:
 class Regression:
     """A regression whose solution at each strength is begun from the one before."""
 
-    def __init__(self, features: sparse.csr_matrix, targets: npt.ArrayLike, *, multilabel: bool) -> None:
+    def __init__(
+        self,
+        features: sparse.csr_matrix,
+        targets: npt.ArrayLike,
+        *,
+        multilabel: bool,
+        weights: Weights | None = None,
+    ) -> None:
         """Take the examples.
 
         Args:
             features: (n, width) float32.
             targets: (n, n_classes) of 0 and 1.
             multilabel: whether there is a regression for each class in place of one over all.
+            weights: (n,) how much each example counts; None where all count the same.
         """
         self._targets = np.asarray(targets, dtype=np.float32)
         self._products = _Products(features, self._targets.shape[1])
-        self._lbfgs = _Lbfgs(self._products, self._targets, np.ones(len(self._targets), dtype=bool), multilabel)
+        counts = np.ones(len(self._targets)) if weights is None else weights
+        self._lbfgs = _Lbfgs(self._products, self._targets, counts, multilabel)
 
     def solve(self, inverse_strength: float) -> Solution:
         """Return the solution where the examples' summed loss has this weight beside half the sum of squared weights.
@@ -81,23 +92,29 @@ class Regression:
 
 
 def held_out(
-    features: sparse.csr_matrix, targets: npt.ArrayLike, fold: npt.ArrayLike, strength: float, *, multilabel: bool
+    features: sparse.csr_matrix,
+    targets: npt.ArrayLike,
+    fold: npt.ArrayLike,
+    strength: float,
+    *,
+    multilabel: bool,
+    weights: Weights | None = None,
 ) -> Array:
     """Return the logits of each example by the regression on the examples of all other folds, (n, n_classes) float32.
 
     Each regression begins from its own examples' classes and not from another's solution, which knows the fold.
 
     Args:
-        features, targets, multilabel: as of a `Regression`.
+        features, targets, multilabel, weights: as of a `Regression`.
         fold: (n,) the number of each example's fold.
         strength: the inverse one, as of `Regression.solve`.
     """
     goals = np.asarray(targets, dtype=np.float32)
     products, of_fold = _Products(features, goals.shape[1]), np.asarray(fold)
-    result = np.zeros_like(goals)
+    result, counts = np.zeros_like(goals), np.ones(len(goals)) if weights is None else weights
     for number in np.unique(of_fold):
         inside = of_fold == number
-        lbfgs = _Lbfgs(products, goals, ~inside, multilabel)
+        lbfgs = _Lbfgs(products, goals, np.where(inside, 0.0, counts), multilabel)
         lbfgs.minimise(strength)
         result[inside] = lbfgs.at.logits[inside] + lbfgs.at.biases
     return result
@@ -180,19 +197,20 @@ class _Lbfgs:
         at: where it is.
     """
 
-    def __init__(self, products: _Products, targets: Array, learned: npt.NDArray[np.bool_], multilabel: bool) -> None:
+    def __init__(self, products: _Products, targets: Array, weights: Weights, multilabel: bool) -> None:
         """Begin where all weights are 0 and the biases are those of the classes' shares.
 
         Args:
             products: with the features.
             targets: (n, n_classes) of 0 and 1.
-            learned: (n,), which examples the regression learns from.
+            weights: (n,) how much the regression learns from each example, 0 for nothing.
             multilabel: whether each class is for itself.
         """
         self._products, self._targets, self._multilabel = products, targets, multilabel
-        self._learned = learned.astype(np.float32)[:, None]
+        self._weights = weights.astype(np.float32)[:, None]
         with np.errstate(divide="ignore"):
-            shares = targets[learned].mean(0, dtype=np.float64) if learned.any() else np.full(targets.shape[1], 0.5)
+            total = weights.sum()
+            shares = weights @ targets / total if total else np.full(targets.shape[1], 0.5)
             biases = np.log(shares) - np.log1p(-shares) if multilabel else np.log(shares)
         biases = np.clip(biases, -_CERTAIN, _CERTAIN) / np.sqrt(_BIAS_SCALE)
         nowhere = np.zeros(targets.shape, np.float32)
@@ -208,7 +226,7 @@ class _Lbfgs:
     def minimise(self, inverse_strength: float) -> None:
         """Go where the loss is least."""
         self._remember_at(inverse_strength)
-        enough = _TOLERANCE * inverse_strength * np.sqrt(self._learned.sum())
+        enough = _TOLERANCE * inverse_strength * np.sqrt(self._weights.sum())
         before: tuple[_Vector, _Vector] | None = None
         for _ in range(_MOST_ITERATIONS):
             gradient = self._gradient()
@@ -225,7 +243,7 @@ class _Lbfgs:
 
     def _gradient(self) -> _Vector:
         expected = _expected(self.at.logits + self.at.biases, self._multilabel)
-        residuals = np.float32(self._inverse_strength) * (expected - self._targets) * self._learned
+        residuals = np.float32(self._inverse_strength) * (expected - self._targets) * self._weights
         coefficients = residuals + self.at.coefficients
         biases = residuals.sum(0) * np.float32(np.sqrt(_BIAS_SCALE))
         return _Vector(coefficients, self._products.of_both(coefficients), biases)
@@ -294,12 +312,12 @@ class _Lbfgs:
         for _ in range(20):
             expected = _expected(start + np.float32(length) * along, self._multilabel)
             weighted = expected * along
-            slope = float(np.vdot((expected - self._targets) * self._learned, along))
+            slope = float(np.vdot((expected - self._targets) * self._weights, along))
             if self._multilabel:
-                curvature = float(np.vdot((weighted - weighted * expected) * self._learned, along))
+                curvature = float(np.vdot((weighted - weighted * expected) * self._weights, along))
             else:
                 mean = weighted.sum(-1, keepdims=True)
-                curvature = float(np.vdot((weighted - expected * mean) * self._learned, along))
+                curvature = float(np.vdot((weighted - expected * mean) * self._weights, along))
             slope = self._inverse_strength * slope + slope_of_squares + length * squares
             if slope < 0:
                 shortest = length

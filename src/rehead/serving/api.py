@@ -20,8 +20,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from rehead.analysis.explanation import contributions
 from rehead.analysis.image_explanation import coloured, heat_map
+from rehead.artifact.explanation import contributions
 from rehead.batch.answers import answers_of
 from rehead.data.columns import SURROGATE
 from rehead.data.images import ImageInput, looked_at

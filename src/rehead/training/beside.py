@@ -54,7 +54,8 @@ class BesideHead:
 
     def put_beside(self, attempt: Attempt, data: EncodedData) -> Candidate:
         """Return the candidate that an attempt is, with mixture and losses of the validation examples."""
-        fitted = stacking(attempt.logits, self.logits, data.validation.labels, data.config.seed)
+        labels, weights = data.validation.labels, data.validation.weights
+        fitted = stacking(attempt.logits, self.logits, labels, data.config.seed, weights)
         return Candidate.of(attempt, fitted.losses, fitted.mixture)
 
     def put_beside_probe(
@@ -65,7 +66,8 @@ class BesideHead:
         if not self.folds or data.views > 1 or len(data.validation) >= _ENOUGH or n < 2 * _FOLDS:
             return self.put_beside(attempt, data)
         mixture = self._out_of_fold(data, head, features, solved).mixture
-        losses = likelihood.losses(mixture.of(attempt.logits, self.logits), data.validation.labels)
+        mixed = mixture.of(attempt.logits, self.logits)
+        losses = likelihood.losses(mixed, data.validation.labels, data.validation.weights)
         return Candidate.of(attempt, losses, mixture)
 
     def _out_of_fold(self, data: EncodedData, head: Head, features: Features, solved: Probe) -> Stacking:
@@ -94,4 +96,4 @@ class BesideHead:
         if self.baseline is not None:
             assert self.baseline.strength is not None  # it was learned just now
             beside = finite(baselines.out_of_fold(examples, self.baseline.strength, fold))
-        return stacking(logits, beside, data.labels, data.config.seed)
+        return stacking(logits, beside, data.labels, data.config.seed, data.own_weights)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from rehead.runtime.errors import SettingError
@@ -37,7 +38,8 @@ class TrainingConfig:
         average_views: whether as many views of an image are averaged in validation and prediction, too.
         ngrams: whether word and character n-grams may stand beside the head, where they help.
         epochs, batch_size, learning_rate: of the layers' training; None for what suits the strategy.
-        label_smoothing, balanced: see `rehead.training.objective`.
+        label_smoothing: see `rehead.training.objective`.
+        class_weight: see `rehead.training.weights`.
         budget: seconds that the fit may take in all; with `auto` no strategy is begun that would take longer.
         seed: for everything random.
     """
@@ -56,7 +58,7 @@ class TrainingConfig:
     batch_size: int | None = None
     learning_rate: float | None = None
     label_smoothing: float = 0.0
-    balanced: bool = False
+    class_weight: str | Mapping[str, float] | None = None
     budget: float = BUDGETS["balanced"]
     seed: int = 0
 
@@ -111,7 +113,6 @@ class TrainingConfig:
             batch_size=self.batch_size or recipe.batch_size,
             learning_rate=self.learning_rate or recipe.learning_rate,
             label_smoothing=self.label_smoothing,
-            balanced=self.balanced,
             seed=self.seed,
         )
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rehead.data.examples import Index
-from rehead.data.labels import Labels, strata
+from rehead.data.labels import Labels, Weights, strata
 from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
@@ -103,7 +103,7 @@ def choose(
     heads: dict[tuple[str, int], Head],
     labels: Labels,
     n_train: int,
-    weights: npt.NDArray[np.float64] | None,
+    weights: Weights | None,
     seed: int,
 ) -> DepthChoice:
     """Solve probes for each pooling and depth and take the shallowest that is as good as any.
@@ -139,7 +139,7 @@ def held_out_losses(
     pooled: Tensor,
     labels: Labels,
     divided: list[tuple[Index, Index]],
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
 ) -> npt.NDArray[np.float64]:
     """Return the calibrated log loss of every held-out example under a probe that has learned from the others.
 
@@ -234,7 +234,8 @@ def solve_head(
     labels: Labels,
     n_train: int,
     tolerance: float,
-    weights: npt.NDArray[np.float64] | None,
+    weights: Weights | None,
+    validation_weights: Weights | None = None,
 ) -> Probe:
     """Solve the probe of a head, for pooled features (n, width) of which the first `n_train` are for training."""
     with torch.inference_mode():
@@ -247,12 +248,11 @@ def solve_head(
         head.linear.bias is not None,
         tolerance,
         weights,
+        validation_weights,
     )
 
 
-def solve_head_at(
-    head: Head, pooled: Tensor, labels: Labels, strength: float, weights: npt.NDArray[np.float64] | None
-) -> None:
+def solve_head_at(head: Head, pooled: Tensor, labels: Labels, strength: float, weights: Weights | None) -> None:
     """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""
     with torch.inference_mode():
         seen_by_linear = head.projection(pooled).numpy()

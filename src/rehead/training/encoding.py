@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from rehead.data.examples import Examples, Index
 from rehead.data.images import ImageInput
-from rehead.data.labels import Labels, class_counts, is_multilabel
+from rehead.data.labels import Labels, Weights, class_counts, is_multilabel
 from rehead.models import loading
 from rehead.models.backbone import Backbone
 from rehead.models.heads import candidates, check_pooling
@@ -24,6 +23,7 @@ from rehead.training import feature_cache
 from rehead.training.config import TrainingConfig, least_depth
 from rehead.training.feature_cache import FeatureStore
 from rehead.training.features import are_kept, forward_flops, store_for
+from rehead.training.weights import example_weights
 
 # Training examples of a class, at most, that are few.
 _FEW = 64
@@ -147,22 +147,17 @@ class EncodedData:
         fits = feature_cache.has_space_for(n_bytes) or n_bytes < hardware.free_memory() / 4
         return fits or are_kept(self.encoded.ids, cut, self.store)
 
-    def example_weights(self, rows: Index) -> npt.NDArray[np.float64] | None:
-        """Return weights of some rows as `probe.solve` takes them, or None where all weigh the same.
+    @property
+    def own_weights(self) -> Weights | None:
+        """Return (n,) how much each row counts, whatever its class; None where all count the same."""
+        own = self.train.weights, self.validation.weights
+        return None if own[0] is None or own[1] is None else np.concatenate([own[0], own[1]])
 
-        With balanced classes each class weighs the same; where a text may have several labels, as much as all that is
-        not of the class.
-        """
-        if not self.config.balanced:
-            return None
-        labels = self.labels[rows]
-        counts = class_counts(labels, self.n_classes).astype(np.float64)
-        if is_multilabel(labels):
-            shares = np.where(labels > 0, counts, len(labels) - counts)
-            # Of a class that all or none of the examples have, there is one kind only.
-            kinds = 1 + ((counts > 0) & (counts < len(labels)))
-            return len(labels) / (kinds * shares)
-        return (len(labels) / (np.count_nonzero(counts) * counts[labels]))[:, None]
+    def example_weights(self, rows: Index) -> Weights | None:
+        """Return weights of some rows as `probe.solve` takes them, or None where all weigh the same."""
+        own = self.own_weights
+        of_rows = None if own is None else own[rows]
+        return example_weights(self.labels[rows], self.train.label_names, self.config.class_weight, of_rows)
 
 
 def encode(train: Examples, validation: Examples, config: TrainingConfig) -> EncodedData:

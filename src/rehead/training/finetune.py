@@ -221,7 +221,8 @@ def _solve_probe(data: EncodedData, head: Head, features: Features) -> tuple[Pro
     """Write the solved linear layer into the head, and return it as the first attempt."""
     begun = time.perf_counter()
     weights = data.example_weights(np.arange(data.n_train))
-    solved = depth_search.solve_head(head, features.seen, data.labels, data.n_train, probe.CONVERGED, weights)
+    n, held_out = data.n_train, data.validation.weights
+    solved = depth_search.solve_head(head, features.seen, data.labels, n, probe.CONVERGED, weights, held_out)
     set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
     with torch.inference_mode():
         logits: npt.NDArray[np.float32] = head(features.seen[data.n_train :]).numpy()

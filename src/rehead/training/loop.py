@@ -45,7 +45,7 @@ class Recipe:
         patience: stop after this number of epochs without a lower validation loss; None to go on to the end, where the
             rate has fallen to zero, which is what pays most.
         dropout: whether the layers' own dropout is on.
-        label_smoothing, balanced: see `rehead.training.objective`.
+        label_smoothing: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
     """
 
@@ -58,7 +58,6 @@ class Recipe:
     patience: int | None = None
     dropout: bool = False
     label_smoothing: float = 0.0
-    balanced: bool = False
     seed: int = 0
 
 

@@ -40,10 +40,10 @@ _OF_NETWORKS = {
     "batch_size": "is solved on all texts at once",
     "learning_rate": "is solved to convergence, without a learning rate",
     "label_smoothing": "is solved on the labels as they are",
-    "balanced": "weighs every example the same",
+    "class_weight": "weighs every class the same",
 }
-# Parameters of `Classifier` with another name than their setting, or with the value that is to be left out.
-_PARAMETERS = {"ngrams": "ngrams=False", "balanced": "class_weight"}
+# A parameter of `Classifier` with the value that is to be left out.
+_PARAMETERS = {"ngrams": "ngrams=False"}
 
 
 @dataclass(frozen=True)
@@ -110,15 +110,15 @@ def learn_ngrams(data: NgramData, baseline: Baselines, *, refits: bool) -> Train
             "give more texts, or a pretrained base such as minilm"
         )
     begun = time.perf_counter()
-    labels = data.validation.labels
+    labels, weights = data.validation.labels, data.validation.weights
     logits = finite_logits(baseline, data.validation.texts)
-    mixture = Mixture(temperature(logits, labels), 0.0)
+    mixture = Mixture(temperature(logits, labels, weights), 0.0)
     regression = relearn(data.train.followed_by(data.validation), baseline.strength) if refits else baseline
     n_weights = regression.weight.size + regression.bias.size
     learned = f"{NAMES[TFIDF]}: {regression.features.width:,} n-grams, {n_weights:,} weights"
     progress.say(learned)
     seconds = time.perf_counter() - begun
-    losses = likelihood.losses(mixture.of(logits, logits), labels)
+    losses = likelihood.losses(mixture.of(logits, logits), labels, weights)
     return TrainedNgrams(
         regression=regression,
         baseline_factor=0.0,

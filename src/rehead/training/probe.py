@@ -24,7 +24,7 @@ from scipy.special import expit, log_expit, log_softmax
 from torch import Tensor
 from torch.nn.functional import linear
 
-from rehead.data.labels import Labels, as_indicator, is_multilabel
+from rehead.data.labels import Labels, Weights, as_indicator, is_multilabel
 from rehead.evaluation.calibration import calibrated_losses
 from rehead.runtime import hardware
 
@@ -74,7 +74,8 @@ def solve(
     n_classes: int,
     intercept: bool,
     tolerance: float = CONVERGED,
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
+    validation_weights: Weights | None = None,
 ) -> Probe:
     """Solve the path of strengths, each well enough to rank it, and the one with the lowest validation log loss.
 
@@ -88,12 +89,13 @@ def solve(
         tolerance: stop when a step lowers the loss by less than this share of it.
         weights: of the training examples, (n, 1), or (n, n_classes) where a text may have several labels, with a mean
             of 1; None for equal ones.
+        validation_weights: (n_validation,) how much each validation example counts; None likewise.
     """
     with hardware.one_thread():
         scaling = _scaling(features, intercept)
         problem = _problem(features, labels, scaling, n_classes, intercept, weights)
         held_out = _scaled(validation[0], *scaling).numpy()
-        return _best_on_the_path(problem, scaling, (held_out, validation[1]), tolerance)
+        return _best_on_the_path(problem, scaling, (held_out, validation[1]), validation_weights, tolerance)
 
 
 def solve_at(
@@ -102,7 +104,7 @@ def solve_at(
     labels: Labels,
     n_classes: int,
     intercept: bool,
-    weights: npt.NDArray[np.float64] | None = None,
+    weights: Weights | None = None,
 ) -> tuple[Array, Array]:
     """Return the weight (n_classes, width) and the bias (n_classes,) at one strength; arguments as for `solve`."""
     with hardware.one_thread():
@@ -118,7 +120,7 @@ def _problem(
     scaling: tuple[Array, Array],
     n_classes: int,
     intercept: bool,
-    weights: npt.NDArray[np.float64] | None,
+    weights: Weights | None,
 ) -> _Problem:
     return _Problem(
         features=_scaled(features, *scaling),
@@ -172,6 +174,7 @@ def _best_on_the_path(
     problem: _Problem,
     scaling: tuple[Array, Array],
     validation: tuple[npt.NDArray[np.floating[Any]], Labels],
+    counts: Weights | None,
     tolerance: float,
 ) -> Probe:
     held_out, labels = validation
@@ -184,14 +187,14 @@ def _best_on_the_path(
     best, chosen, least = solution, STRENGTHS[0], np.inf
     for strength in STRENGTHS:
         solution = problem.minimise(strength, solution, max(tolerance, RANKED))
-        loss = calibrated_losses(logits_of(solution), labels).mean()
+        loss = calibrated_losses(logits_of(solution), labels, counts).mean()
         if loss >= least:
             break  # the loss falls and then rises along the path, in all data that were tried
         best, chosen, least = solution, strength, loss
     if tolerance < RANKED:  # what ranks the strengths is enough for those that are not chosen
         best = problem.minimise(chosen, best, tolerance)
     logits = logits_of(best)
-    return Probe(*_unscaled(best, scaling), chosen, logits, calibrated_losses(logits, labels))
+    return Probe(*_unscaled(best, scaling), chosen, logits, calibrated_losses(logits, labels, counts))
 
 
 @dataclass(frozen=True)

@@ -249,9 +249,8 @@ def attempt(
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples)
                 history = loop.train(trainee, recipe, checkpoint, deadline, watch, label)
-                depth_search.solve_head_at(
-                    head, tail.features(examples.inputs), examples.labels.numpy(), _CONTRASTIVE_STRENGTH, None
-                )
+                seen = tail.features(examples.inputs)
+                depth_search.solve_head_at(head, seen, examples.labels.numpy(), _CONTRASTIVE_STRENGTH, examples.weights)
             else:
                 begin = partial(scale_logits, head, _START)
                 history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label, begin)
@@ -350,7 +349,6 @@ def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:
 def _inputs(data: EncodedData, tail: Tail, features: Features, with_validation: bool) -> tuple[Labelled, Labelled]:
     """Return what enters the tail, of the training and of the validation examples."""
     everything = torch.arange(len(data.labels))
-    labels = torch.from_numpy(data.labels)
     n_frozen = sum(read <= tail.cut for read in tail.head.reads)
     below = torch.cat(features.pooled[:n_frozen], dim=1) if n_frozen else None
 
@@ -364,8 +362,13 @@ def _inputs(data: EncodedData, tail: Tail, features: Features, with_validation: 
     held_out = everything[data.n_train :]
     train_rows = everything if with_validation else everything[: data.n_train]
     # Where nothing is kept, views cost no more if they are others in each epoch.
-    examples = Labelled(inputs(train_rows, data.views > 1 and not tail.cut), labels[train_rows])
-    return examples, Labelled(inputs(held_out, False), labels[held_out])
+    weights, own = data.example_weights(everything.numpy()), data.own_weights
+
+    def labelled(rows: Tensor, anew: bool) -> Labelled:
+        of_rows = [None if one is None else one[rows.numpy()] for one in (weights, own)]
+        return Labelled(inputs(rows, anew), torch.from_numpy(data.labels[rows.numpy()]), *of_rows)
+
+    return labelled(train_rows, data.views > 1 and not tail.cut), labelled(held_out, False)
 
 
 def _checkpoint(
@@ -383,6 +386,7 @@ def _checkpoint(
     ]
     digest = hashlib.sha256(repr(decides).encode())
     digest.update(data.labels.tobytes())
+    digest.update(repr(data.own_weights if data.own_weights is None else data.own_weights.tolist()).encode())
     digest.update(data.encoded.ids.digests().tobytes())
     return Checkpoint(resumption.folder, tune, digest.hexdigest(), resumption.resume)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from rehead.data.labels import Weights
 from rehead.evaluation.calibration import temperature
 from rehead.models.backbone import Backbone
 from rehead.models.forward_pass import batches, token_budget
@@ -19,7 +20,7 @@ from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
 from rehead.training.loop import PORTION, History, Recipe, Watch
-from rehead.training.objective import Objective
+from rehead.training.objective import total_loss, total_weight
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,18 @@ class Tail:
 
 @dataclass(frozen=True)
 class Labelled:
-    """Inputs of n texts with their labels, (n,) or (n, n_classes) int64 (see `rehead.data.labels`)."""
+    """Inputs of n texts with their labels.
+
+    Attributes:
+        labels: (n,) or (n, n_classes) int64, see `rehead.data.labels`.
+        weights: (n, 1) or (n, n_classes), see `rehead.training.weights`; None for equal ones.
+        own_weights: (n,) those that the temperature is fitted with, whatever the classes; None likewise.
+    """
 
     inputs: Inputs
     labels: Tensor
+    weights: Weights | None = None
+    own_weights: Weights | None = None
 
 
 def train(
@@ -193,27 +202,33 @@ class _Classification(TailTraining):
 
     def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:
         super().__init__(tail, examples, dropout=recipe.dropout)
-        self._validation = validation
-        self._objective = Objective.of(
-            examples.labels,
-            tail.head.linear.out_features,
-            balanced=recipe.balanced,
-            label_smoothing=recipe.label_smoothing,
-        )
+        self._validation, self._label_smoothing = validation, recipe.label_smoothing
+        self._weights = _weights(examples)
 
     def weight_of(self, rows: Tensor) -> float:
-        return self._objective.weight_of(self._examples.labels[rows])
+        return total_weight(self._weights[rows])
 
     def loss(self, rows: Tensor) -> Tensor:
-        return self._objective.total(self.passed(self._tail.forward, rows), self.labels(rows))
+        logits = self.passed(self._tail.forward, rows)
+        return total_loss(logits, self.labels(rows), self._weights[rows], self._label_smoothing)
 
     def validation_loss(self) -> float:
-        """Return the loss after calibration: a network that trains on grows surer of itself than it gets better."""
-        logits = self._tail.logits(self._validation.inputs).double()
-        labels = self._validation.labels
+        """Return the loss after calibration: a network that trains on grows surer of itself than it gets better.
+
+        Without smoothing, which is not to be rewarded itself.
+        """
+        logits, held_out = self._tail.logits(self._validation.inputs).double(), self._validation
         if bool(logits.isfinite().all()):
-            logits /= temperature(logits.numpy(), labels.numpy())
-        return self._objective.without_smoothing().mean(logits, labels)
+            logits /= temperature(logits.numpy(), held_out.labels.numpy(), held_out.own_weights)
+        weights = _weights(held_out)
+        return float(total_loss(logits, held_out.labels, weights)) / total_weight(weights)
+
+
+def _weights(examples: Labelled) -> Tensor:
+    """Return those of the examples as a tensor, (n, 1) or (n, n_classes) float64."""
+    return (
+        torch.ones(len(examples.labels), 1).double() if examples.weights is None else torch.from_numpy(examples.weights)
+    )
 
 
 def activation_bytes(base: Backbone, cut: int, depth: int) -> float:

@@ -62,7 +62,7 @@ def cross_validate(pool: Examples, n_folds: int, model: Classifier, deadline: fl
     tokens_cut = np.zeros(len(pool), dtype=np.int64)
     answers: dict[str, Labels] = {}
     measured = []
-    for number, split in enumerate(folds(strata(pool.labels), n_folds, model.random_state, groups), start=1):
+    for number, split in enumerate(folds(strata(pool.labels), n_folds, model.config().seed, groups), start=1):
         progress.say(f"fold {number} of {n_folds}: training {len(split.train):,}, testing {len(split.test):,}")
         train, validation, test = (pool.take(part) for part in (split.train, split.validation, split.test))
         begun = time.perf_counter()

@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from rehead.artifact.loading import load_artifact
-from rehead.data.duplicates import seen_before
+from rehead.data.containers import Source
 from rehead.data.preparation import Columns, DataConfig, read_examples
-from rehead.evaluation import report
-from rehead.evaluation.evaluation import Predictions, evaluate_predictions
+from rehead.evaluation.evaluation import evaluate_predictions
 from rehead.runtime import hardware
 from rehead.workflows import messages
-from rehead.workflows.report_page import draw_report
 from rehead.workflows.results import ClassifierSettings, EvaluateResult, rows_tested
 
 
 def evaluate(
-    folder: str | Path, data: DataConfig | str, report_file: str | Path | None = None, **columns: str
+    folder: str | Path, data: DataConfig | Source, report_file: str | Path | None = None, **columns: Source
 ) -> EvaluateResult:
     """Measure a saved classifier on labelled data, beside the baselines that were saved with it.
 
     Args:
         folder: of the classifier.
-        data: a file or `sample:NAME`; or the source with its columns.
+        data: a file, `sample:NAME` or a table in memory, as of `rehead.fit`; or the source with its columns.
         report_file: a file that an HTML report is written to.
         columns: `text_column` and `label_column` of `data`.
 
@@ -34,26 +29,17 @@ def evaluate(
         RheadError: a child of it, for whatever the user can mend.
     """
     begun = time.perf_counter()
-    sources = replace(DataConfig(data) if isinstance(data, str) else data, **columns)
+    sources = DataConfig.of(data, **columns)
     loaded = load_artifact(Path(folder))
     load_seconds = time.perf_counter() - begun
-    manifest, reference = loaded.manifest, loaded.reference
+    manifest = loaded.manifest
     test, dropped, _, rows_read = read_examples(sources.data, sources, loaded.labels, Columns.of(manifest.to_json()))
-    learned_from = seen_before(test.inputs, reference.seen if reference else np.array([], dtype=np.int64))
     messages.say_dropped(dropped)
 
     test_begun = time.perf_counter()
     scores = loaded.scores(test.inputs)
     test_seconds = time.perf_counter() - test_begun
-    predictions = Predictions(
-        test=test,
-        probabilities=scores.probabilities,
-        tokens_cut=scores.tokens_cut,
-        baselines=reference.baselines.predict(test) if reference else None,
-        repeated=learned_from,
-        near=learned_from,
-        base=manifest.base,
-    )
+    predictions = loaded.predictions(test, scores)
     evaluation = evaluate_predictions(predictions, loaded.rule)
     messages.say_evaluation(predictions, evaluation, "the training data")
 
@@ -61,7 +47,7 @@ def evaluate(
     result = EvaluateResult(
         folder=str(Path(folder).resolve()),
         settings=ClassifierSettings.of(manifest.to_json()),
-        data=sources.data,
+        data=sources.name,
         rows=rows_tested(rows_read, test, dropped),
         truncated={"test": int((scores.tokens_cut > 0).sum())},
         profile={},
@@ -71,8 +57,9 @@ def evaluate(
         seconds={**seconds, "total": time.perf_counter() - begun},
         flops=scores.flops,
         peak_rss_bytes=hardware.peak_rss_bytes(),
-        report=None if report_file is None else str(Path(report_file).resolve()),
+        report_file=None if report_file is None else str(Path(report_file).resolve()),
+        predictions=predictions,
     )
     if report_file is not None:
-        report.write(Path(report_file), draw_report(result, predictions))
+        result.report(report_file)
     return result

@@ -17,6 +17,7 @@ from rehead.artifact.artifact import Artifact
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.audit import in_order
+from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
@@ -43,7 +44,7 @@ _PASSES_OF_A_TEST = 2.0
 
 @interrupts.only_the_first()
 def fit(
-    data: DataConfig | str,
+    data: DataConfig | Source,
     model: Classifier | None = None,
     output: str | Path | None = None,
     *,
@@ -51,12 +52,13 @@ def fit(
     n_folds: int | None = None,
     decisions: DecisionConfig | None = None,
     full_report: bool = False,
-    **sources: str,
+    **sources: Source,
 ) -> FitResult:
     """Train, evaluate and save a classifier.
 
     Args:
-        data: what to learn from: a file or `sample:NAME`; or all sources in one.
+        data: what to learn from: a file or `sample:NAME`; a data frame, an Arrow table or a `datasets.Dataset`; a
+            mapping of parts by name, such as a `DatasetDict`; or all sources in one.
         model: an unfitted classifier with the settings to use; the default settings if None.
         output: folder to save to; nothing is saved if None.
         resume: go on from where an interrupted fit to the same `output` stood.
@@ -76,14 +78,15 @@ def fit(
         >>> result.evaluation.test.accuracy  # doctest: +SKIP
     """
     begun = time.perf_counter()
-    chosen = replace(DataConfig(data) if isinstance(data, str) else data, **sources)
+    chosen = DataConfig.of(data, **sources)
     model, decisions = model or Classifier(), decisions or DecisionConfig()
-    deadline = begun + model.config().budget
+    training = model.config()
+    deadline = begun + training.budget
     _require_possible(chosen, output, n_folds)
 
-    splits = _prepare(chosen, model.random_state, decisions, with_test=not n_folds)
+    splits = _prepare(chosen, training.seed, decisions, with_test=not n_folds)
     out_of_fold = cross_validate(splits.pool, n_folds, model, deadline) if n_folds else None
-    encoded = model.prepare(splits.train, splits.validation)
+    encoded = model.prepare(splits.train, splits.validation, training)
     findings = in_order([*splits.findings, *messages.say_what_is_ahead(encoded)])
     with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
         trained = _finetune(model, encoded, splits, deadline, resumption, refits=chosen.validation is None)
@@ -103,7 +106,7 @@ def fit(
             model=model,
             folder=None if output is None else str(Path(output).resolve()),
             settings=ClassifierSettings.of(manifest.to_json()),
-            data=chosen.data,
+            data=chosen.name,
             rows=rows_of(splits),
             truncated={"training and validation": trained.truncated, "test": n_cut},
             training=summary_of(trained, splits),
@@ -115,6 +118,7 @@ def fit(
             seconds=seconds,
             label_study=study_training(splits.train, splits.validation, manifest.to_json()) if full_report else None,
             peak_rss_bytes=hardware.peak_rss_bytes(),
+            predictions=predictions,
         )
         if output is not None:
             result = _save(_timed(result, begun), Path(output), splits, trained, predictions, full_report)
@@ -218,7 +222,7 @@ def _save(
         entries=result.manifest_entries(splits.columns),
         documents=documents,
     )
-    return replace(result, report=str(output.resolve() / "report.html"))
+    return replace(result, report_file=str(output.resolve() / "report.html"))
 
 
 def _fingerprint(
@@ -245,15 +249,15 @@ def _timed(result: FitResult, begun: float) -> FitResult:
     return replace(result, seconds=seconds, peak_rss_bytes=hardware.peak_rss_bytes())
 
 
-def plan(data: DataConfig | str, model: Classifier | None = None) -> FitPlan:
+def plan(data: DataConfig | Source, model: Classifier | None = None) -> FitPlan:
     """Return what a fit would take: read the data, load the backbone and encode the texts, but train nothing.
 
     Raises:
         RheadError: what the fit would raise before it computes anything.
     """
-    sources = DataConfig(data) if isinstance(data, str) else data
+    sources = DataConfig.of(data)
     model = model or Classifier()
-    splits = prepare(sources, model.random_state)
+    splits = prepare(sources, model.config().seed)
     messages.say_what_is_used(splits)
     encoded = model.encode(splits.train, splits.validation)
-    return FitPlan(sources.data, encoded.base.name, model.tune, rows_of(splits), estimate(encoded))
+    return FitPlan(sources.name, encoded.base.name, model.tune, rows_of(splits), estimate(encoded))

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rehead.analysis.explanation import contributions, ngram_weights, shades
 from rehead.analysis.image_explanation import coloured, heat_map
 from rehead.artifact.artifact import Artifact
+from rehead.artifact.explanation import contributions, ngram_weights, shades
 from rehead.evaluation import report
 from rehead.evaluation.evaluation import Predictions
 from rehead.evaluation.report import Mistake
-from rehead.workflows.results import EvaluateResult, FitResult
+from rehead.workflows.results import FitResult, MeasuredResult
 
 # Mistakes that are explained, and the pieces of each.
 _EXPLAINED, _PIECES = 10, 20
 
 
-def draw_report(
-    result: FitResult | EvaluateResult, predictions: Predictions, explained_by: Artifact | None = None
-) -> str:
+def draw_report(result: MeasuredResult, predictions: Predictions, explained_by: Artifact | None = None) -> str:
     """Return the report of a fit or an evaluation.
 
     Args:
@@ -26,8 +24,8 @@ def draw_report(
         predictions: on the test examples.
         explained_by: the classifier that the first mistakes are explained by; None to explain none.
     """
-    profile = result.training.profile if isinstance(result, FitResult) else result.profile
-    stages = result.training.stages if isinstance(result, FitResult) else []
+    training = result.training if isinstance(result, FitResult) else None
+    profile, stages = (training.profile, training.stages) if training else ({}, [])
     epochs = {stage.tune: stage.epochs.validation_losses for stage in stages if stage.epochs}
     curve = result.label_study.curve if isinstance(result, FitResult) and result.label_study else None
     probabilities, test = predictions.probabilities, predictions.test

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rehead.analysis.label_study import LabelStudy
 from rehead.classifier import Classifier
@@ -13,8 +15,10 @@ from rehead.data.audit import Finding
 from rehead.data.examples import Dropped, Examples
 from rehead.data.preparation import Columns, DataSplits
 from rehead.evaluation import likelihood
-from rehead.evaluation.evaluation import CalibrationEffect, Evaluation
+from rehead.evaluation.baselines import rivals
+from rehead.evaluation.evaluation import CalibrationEffect, Evaluation, Predictions
 from rehead.evaluation.metrics import MultilabelMetrics, SingleLabelMetrics, measure
+from rehead.evaluation.report import write
 from rehead.runtime import hardware
 from rehead.runtime.results import Json, Result, entry
 from rehead.training.estimate import Plan
@@ -22,6 +26,9 @@ from rehead.training.finetune import TrainedClassifier
 from rehead.training.loop import History
 from rehead.training.strategies import Candidate
 from rehead.workflows.cross_validation import Fold
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 # Lines that are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
@@ -217,8 +224,46 @@ def _epochs(history: History | None, train: Examples) -> Epochs | None:
     return Epochs(history.validation_losses, history.best_epoch, history.stopped, lost)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitResult(Result):
+class MeasuredResult(Result):
+    """A result with an evaluation, as people look at it: a line, a table in a terminal, a page in a notebook."""
+
+    settings: ClassifierSettings
+    evaluation: Evaluation
+    predictions: Predictions
+
+    def report(self, file: str | Path | None = None) -> str:
+        """Return the HTML report, and write it where a file is named."""
+        from rehead.workflows.report_page import draw_report
+
+        page = draw_report(self, self.predictions)
+        if file is not None:
+            write(Path(file), page)
+        return page
+
+    def __repr__(self) -> str:
+        test, settings = self.evaluation.test, self.settings
+        low, high = test.accuracy_ci
+        measured = f"{test.accuracy:.2%} accuracy ({low:.2%} to {high:.2%}), macro F1 {test.macro_f1:.4f}"
+        tested = f"{test.n:,} test {self.evaluation.what}"
+        return f"{type(self).__name__}({settings.base}, {settings.tune}: {measured} on {tested})"
+
+    def __rich__(self) -> Table:
+        from rich.table import Table
+
+        shown = Table("", "accuracy", "macro F1", title=repr(self), title_style="", title_justify="left")
+        baselines = self.evaluation.baselines or {}
+        names = rivals(baselines, self.settings.base, multilabel=self.settings.multilabel)
+        for name, measured in [("rehead", self.evaluation.test), *((names[key], baselines[key]) for key in names)]:
+            shown.add_row(name, f"{measured.accuracy:.2%}", f"{measured.macro_f1:.4f}")
+        return shown
+
+    def _repr_html_(self) -> str:
+        """Return the report with its figures in a frame of its own, whose styles are not the notebook's."""
+        return f'<iframe srcdoc="{escape(self.report())}" style="width: 100%; height: 40em; border: 0"></iframe>'
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class FitResult(MeasuredResult):
     """A trained classifier with its training and evaluation.
 
     Attributes:
@@ -232,8 +277,9 @@ class FitResult(Result):
         split: how the examples were divided.
         seconds: by stage, and in all.
         label_study: which labels may be wrong, and what more of them would bring; only with a full report.
-        report: the HTML report's file, where one was written.
+        report_file: the HTML report's file, where one was written.
         peak_rss_bytes: the most memory that the process has held.
+        predictions: for the test examples, which `report` draws.
     """
 
     model: Classifier = entry(hidden=True)
@@ -250,8 +296,9 @@ class FitResult(Result):
     split: str
     seconds: dict[str, float]
     label_study: LabelStudy | None = entry(optional=True)
-    report: str | None = entry(optional=True)
+    report_file: str | None = entry("report", optional=True)
     peak_rss_bytes: int
+    predictions: Predictions = entry(hidden=True)
 
     def manifest_entries(self, columns: Columns) -> Json:
         """Return what of it stands in rehead.json."""
@@ -276,8 +323,8 @@ def split_as_json(splits: DataSplits) -> str:
     return json.dumps({"how": splits.how, **rows})
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateResult(Result):
+@dataclass(frozen=True, kw_only=True, repr=False)
+class EvaluateResult(MeasuredResult):
     """The evaluation of a saved classifier on labelled data.
 
     Attributes:
@@ -290,7 +337,8 @@ class EvaluateResult(Result):
         seconds: by stage, and in all.
         flops: floating-point operations of the trunk pass.
         peak_rss_bytes: the most memory that the process has held.
-        report: the HTML report's file, where one was written.
+        report_file: the HTML report's file, where one was written.
+        predictions: which `report` draws.
     """
 
     folder: str = entry("model")
@@ -305,7 +353,8 @@ class EvaluateResult(Result):
     seconds: dict[str, float]
     flops: float
     peak_rss_bytes: int
-    report: str | None = entry(optional=True)
+    report_file: str | None = entry("report", optional=True)
+    predictions: Predictions = entry(hidden=True)
 
 
 @dataclass(frozen=True)
