@@ -1,5 +1,6 @@
 """The command line itself: help, names, exit codes, and what is imported."""
 
+import errno
 import re
 import statistics
 import time
@@ -49,6 +50,29 @@ def test_a_fault_of_reheads_own_is_told_apart(
     finished = rehead(*FIT, place.data, "--model", place.base, "-o", place.output)
     assert finished.code == 1
     assert finished.said == ["rehead: a fault of rehead's own: ZeroDivisionError: by zero (run with --debug)"]
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError(), "rehead: out of memory; close other programs, or use a smaller model"),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you"),
+            "out of m",
+        ),
+        (OSError(errno.ENOSPC, "No space left on device", "model"), "cannot write model .No space left on device.; "),
+        (OSError(errno.EFBIG, "File too large"), "cannot write .File too large.; free some space, raise the limit"),
+    ],
+    ids=["memory", "memory of torch", "full disk", "limit of a file's size"],
+)
+def test_what_the_machine_has_too_little_of_is_one_line(
+    rehead: Callable[..., Finished], place: Place, monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("rehead.workflows.fit.fit", fail)
+    assert_refused(rehead(*FIT, place.data, "--model", place.base, "-o", place.output), line)
 
 
 def test_debug_shows_where_an_error_came_from(place: Place) -> None:

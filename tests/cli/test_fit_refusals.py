@@ -113,7 +113,6 @@ def test_an_unknown_sample_is_refused(rehead: Callable[..., Finished], place: Pl
         (["--test-time-augmentation"], "--augmentations and --test-time-augmentation are for images"),
         (["--model", "tfidf", "--pool", "mean"], "--model tfidf .*; leave --pool out"),
         (["--model", "tfidf", "--no-ngrams"], "--model tfidf .*; leave --no-ngrams out"),
-        (["--resume"], "--resume: no interrupted fit .*; run without --resume"),
         (["--cv", "5", "--time-column", "text"], "--cv .*: leave --validation, --test and --time-column out"),
         (["--nonsense"], "there is no option --nonsense"),
     ],
@@ -124,6 +123,15 @@ def test_a_setting_that_makes_no_sense_is_refused(
 ) -> None:
     assert_refused(rehead(*FIT, place.data, "--model", place.base, "-o", place.output, *options), about)
     assert_nothing_written(place.output)
+
+
+def test_resuming_where_nothing_is_kept_begins_anew_and_says_so(rehead: Callable[..., Finished], place: Place) -> None:
+    finished = rehead(*FIT, place.data, "--model", place.base, "-o", place.output, "--resume")
+    assert finished.code == 0
+    assert [line for line in finished.said if "--resume" in line] == [
+        f"warning: --resume: nothing is kept of an interrupted run to {place.output}; it begins anew"
+    ]
+    assert (place.output / "rehead.json").is_file()
 
 
 def test_last_token_pooling_of_an_encoder_is_refused(

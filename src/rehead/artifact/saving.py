@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from rehead.artifact.artifact import REFERENCE, Artifact
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import MANIFEST, require_unchanged, write_manifest
 from rehead.runtime import files
-from rehead.runtime.errors import ArtifactError
+from rehead.runtime.errors import ArtifactError, first_line
 
 if TYPE_CHECKING:
     from rehead.data.images import ImageInput
@@ -99,9 +100,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         with files.new_folder(folder) as partial:
             yield partial
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # the second is what safetensors makes of the first
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ArtifactError(
-            f"cannot write {folder} ({error.strerror or error}); give another folder with -o"
+            f"cannot write {folder} ({reason}); free some space or give another folder with -o"
         ) from error
 
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import errno
 import gc
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterable
@@ -60,6 +62,10 @@ _ENVIRONMENT = {
 # Python looks for garbage after every 700 new objects, and imports make millions of them, none of which is garbage:
 # a second of each command. See gc.set_threshold; it stays so for the whole command.
 _GARBAGE = (10_000, 10, 10)
+# A full disk or quota, and a file beyond the limit of its size (ulimit -f).
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# How torch, NumPy and onnxruntime say so, where they do not raise a MemoryError.
+_NO_MEMORY = re.compile("allocate memory|out of memory|bad_alloc", re.IGNORECASE)
 
 
 class Command(Protocol):
@@ -96,9 +102,24 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:
+        if ran_out := _ran_out(error):
+            _fail(options, error, ran_out, 2)
         first = (str(error).splitlines() or [""])[0]
         _fail(options, error, f"a fault of rehead's own: {type(error).__name__}: {first} (run with --debug)", 1)
     sys.exit(0)
+
+
+def _ran_out(error: Exception) -> str | None:
+    """Return what to do where the machine has not enough memory or space on a disk; None for any other error."""
+    if isinstance(error, OSError) and error.errno in _NO_SPACE:
+        where = f" {error.filename}" if error.filename else ""
+        return f"cannot write{where} ({error.strerror}); free some space, raise the limit, or write elsewhere"
+    is_memory = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if is_memory or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return (
+            "out of memory; close other programs, or use a smaller model, shorter texts, smaller batches or less data"
+        )
+    return None
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:

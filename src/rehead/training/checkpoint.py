@@ -44,18 +44,18 @@ class Resumption:
         ends, it goes; where an error of the user's ended it, only if it was not there before.
 
         Raises:
-            SettingError: there is nothing to resume, another fit to the same output is running, or the folder cannot be
-                made.
+            SettingError: another fit to the same output is running, or the folder cannot be made.
             Interrupted: for a Ctrl-C inside the block.
         """
         output = output.resolve()
         folder = output.with_name(f".{output.name}.rehead-run")
         was_there = folder.is_dir()
-        if resume and not was_there:
-            raise SettingError(f"`resume=True`: no interrupted fit to {output} is there; run without `resume=True`")
         try:
             with _alone(folder, output):
-                if was_there and not resume:
+                kept = [path for path in folder.iterdir() if path.name != "lock" and not path.name.startswith(".")]
+                if resume and not kept:
+                    progress.warn(f"`resume=True`: nothing is kept of an interrupted run to {output}; it begins anew")
+                elif was_there and not resume:
                     progress.warn(
                         f"an interrupted fit to {output} begins anew; `resume=True` would have gone on with it"
                     )

@@ -1,0 +1,87 @@
+"""Try all faults: python -m tests.faults [--commands fit,predict] [--kills N] ...; exit code 1 unless all survive."""
+
+import argparse
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from itertools import repeat
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.faults import children, trials
+from tests.faults.commands import COMMANDS
+from tests.faults.trials import READERS, Outcome
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--commands", default=",".join(COMMANDS), help="beginnings of names (all)")
+    parser.add_argument("--flipped", default=",".join(READERS), help="in what bits are flipped (everything)")
+    for name, default in (("kills", 20), ("disks", 4), ("limits", 4), ("clocks", 3), ("flips", 3), ("seed", 0)):
+        parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
+    options = parser.parse_args()
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    begun = time.monotonic()
+    children.import_everything()
+    with tempfile.TemporaryDirectory(prefix="rehead-faults-") as folder:
+        outcomes = try_all(options, Path(folder))
+    show(outcomes)
+    print(f"{time.monotonic() - begun:.0f} seconds, seed {options.seed}")
+    return int(any(outcome.wrong for outcome in outcomes))
+
+
+def try_all(options: argparse.Namespace, folder: Path) -> list[Outcome]:
+    """Draw the faults and try them, as many side by side as there are processors."""
+    inputs = folder / "inputs"
+    (inputs / "cache").mkdir(parents=True)
+    names = [name for name in COMMANDS if name.startswith(tuple(filter(None, options.commands.split(","))))]
+    flipped = [name for name in options.flipped.split(",") if name]
+    counts = {"kill": options.kills, "file limit": options.limits, "clock": options.clocks}
+    if os.geteuid() == 0:  # only root may make a small disk
+        counts["full disk"] = options.disks
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
+        pool.submit(trials.prepare, inputs).result()
+        references = dict(zip(names, pool.map(trials.reference_of, names, repeat(folder), repeat(inputs)), strict=True))
+        made = {name: folder / name for name in flipped}
+        files = dict(zip(flipped, pool.map(trials.make, flipped, made.values(), repeat(inputs)), strict=True))
+        drawn = trials.draw_trials(names, counts, options.seed)
+        flips = [flip for of in flipped for flip in trials.draw_flips(of, files[of], options.flips, options.seed)]
+        waiting = [pool.submit(trials.run_trial, trial, references[trial.command], inputs) for trial in drawn]
+        waiting += [pool.submit(trials.run_flip, flip, made[flip.of], inputs) for flip in flips]
+        return list(_as_they_end(waiting))
+
+
+def _as_they_end(waiting: list[Future[Outcome]]) -> Iterator[Outcome]:
+    for future in as_completed(waiting):
+        outcome = future.result()
+        print(
+            f"{outcome.command}: {outcome.fault} {outcome.moment}: {'; '.join(outcome.wrong) or 'survived'}", flush=True
+        )
+        yield outcome
+
+
+def show(outcomes: list[Outcome]) -> None:
+    """Print the table, a row for each command and fault."""
+    table = Table("what", "fault", "tried", "survived", "rows lost", "rows doubled", "silently different")
+    kinds = sorted({(outcome.command, outcome.fault) for outcome in outcomes})
+    for kind in [*kinds, None]:
+        of_kind = [each for each in outcomes if kind in (None, (each.command, each.fault))]
+        numbers = [
+            len(of_kind),
+            sum(not each.wrong for each in of_kind),
+            sum(each.lost for each in of_kind),
+            sum(each.doubled for each in of_kind),
+            sum(each.different for each in of_kind),
+        ]
+        table.add_row(*(kind or ("all", "")), *map(str, numbers))
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
