@@ -18,7 +18,7 @@ HOUSE := $(BIN)/python tools/lines.py && $(BIN)/python tools/words.py && $(BIN)/
 SPAM := WINNER!! You have been selected to receive a £900 prize. To claim call 09061701461. Valid 12 hours only.
 HAM := Running late, see you at the station around seven. Shall I bring anything?
 
-.PHONY: demo demo-images test check lines tree lower bench install clean
+.PHONY: demo demo-images test check lines tree lower faults bench install clean
 .DELETE_ON_ERROR:
 
 # pip's constraints pin what was tested; the stamp is written last, so an interrupted install starts again.
@@ -63,6 +63,10 @@ tree: .venv/installed
 lower: .venv/installed
 	@$(BIN)/python tools/lines.py --lower
 	@$(BIN)/python tools/words.py --lower
+
+faults: .venv/installed
+	@echo "== kills, full disks, limits, flipped bits and clocks that jump (up to a quarter of an hour)"
+	@$(BIN)/python -m tests.faults
 
 bench: .venv/installed
 	$(BIN)/python benchmarks/book_split.py $(DATA)
