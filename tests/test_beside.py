@@ -144,7 +144,7 @@ def test_an_export_that_would_leave_it_out_is_refused_with_a_cure(folder: Path, 
         export(folder, form, tmp_path / "exported")
     assert not (tmp_path / "exported").exists()
     describe(folder, baseline_factor=0.0)
-    assert export(folder, form, tmp_path / "exported")["same"] > 0
+    assert export(folder, form, tmp_path / "exported").to_json()["same"] > 0
 
 
 def test_without_ngrams_the_folder_is_a_plain_transformers_model(bases: Callable[[str], str], tmp_path: Path) -> None:

@@ -253,7 +253,7 @@ def test_full_report_colours_mistakes(data: Path, vit: Path, tmp_path: Path) -> 
     (wrong / "upright").rename(wrong / "lying")
     (wrong / "spare").rename(wrong / "upright")
     sources = DataConfig(str(data), test=str(wrong))
-    page = Path(fit(sources, model, tmp_path / "model", full_report=True).report or "").read_text()
+    page = Path(fit(sources, model, tmp_path / "model", full_report=True).report_file or "").read_text()
     assert page.count("what speaks for the predicted class in green") == 10
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import DataConversionWarning
 from transformers import pipeline
 
 import rehead
@@ -81,7 +82,8 @@ def test_more_columns_of_anything_else_are_refused(base: str) -> None:
 
 
 def test_one_column_is_one_label_each(base: str) -> None:
-    model = Classifier(base, tune="head", depth=2, pool="mean").fit(TEXTS, INDICATOR[:, :1])
+    with pytest.warns(DataConversionWarning, match="column-vector"):
+        model = Classifier(base, tune="head", depth=2, pool="mean").fit(TEXTS, INDICATOR[:, :1])
     assert model.predict(TEXTS).shape == (len(TEXTS),)
 
 

@@ -2,14 +2,19 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from rehead.classifier import Classifier
 from rehead.cli import evaluation_view, fit, terminal
 from rehead.runtime.wording import counted, escaped
+from rehead.training.estimate import Plan
+from rehead.workflows.fit import fit as fit_here
+from rehead.workflows.results import FitPlan, FitResult, Rows
 from tests.cli.running import Finished
+from tests.tiny_texts import messages
 
 HOSTILE = "\x1b[31mred\x07\x9b2J\u202egnp.exe"
 ESCAPED = r"\x1b[31mred\x07\x9b2J\u202egnp.exe"
@@ -22,7 +27,6 @@ def write_lines(path: Path, rows: list[tuple[str, str]]) -> Path:
 
 def test_numbers_have_their_nouns() -> None:
     assert [counted(n, "row") for n in (0, 1, 2, 1200)] == ["0 rows", "1 row", "2 rows", "1,200 rows"]
-    assert counted(2, "class", "classes") == "2 classes"
 
 
 def test_control_characters_are_escaped() -> None:
@@ -78,44 +82,25 @@ def test_json_is_not_escaped_twice(rehead: Callable[..., Finished], tmp_path: Pa
     assert HOSTILE in result["classes"]
 
 
-RESULT: dict[str, Any] = {
-    "model": "/tmp/my model",  # noqa: S108
-    "report": "/tmp/my model/report.html",  # noqa: S108
-    "what": "texts",
-    "multilabel": False,
-    "labels": [HOSTILE, "b"],
-    "base": "minilm",
-    "test": {
-        "n": 1,
-        "accuracy": 1.0,
-        "accuracy_ci": [0.2, 1.0],
-        "macro_f1": 1.0,
-        "intervals": {"macro_f1": [0.2, 1.0]},
-        "log_loss": 0.1,
-        "ece": 0.1,
-        "per_class": [{"label": HOSTILE, "precision": 1.0, "recall": 1.0, "f1": 1.0, "support": 1}],
-        "confusion": [[1, 0], [0, 0]],
-    },
-    "overlap": None,
-    "baselines": None,
-    "baseline_factor": 0.0,
-    "comparison": None,
-    "decisions": {"test": {}, "threshold": None, "costs": None, "abstain_below": 0.0, "coverage": None},
-    "seconds": {"total": 1.0},
-    "flops": 2e12,
-    "peak_rss_bytes": 1e9,
-    "gflops": 80.0,
-    "peak_share": 0.5,
-}
+@pytest.fixture(scope="module")
+def result(tmp_path_factory: pytest.TempPathFactory, decoder: Path) -> FitResult:
+    """Of a real fit, with a hostile label."""
+    folder = tmp_path_factory.mktemp("terminal")
+    texts, labels = messages(60)
+    rows = [(text, HOSTILE if label == "spam" else "b") for text, label in zip(texts, labels, strict=True)]
+    data = write_lines(folder / "data.jsonl", rows)
+    model = Classifier(str(decoder), tune="head", depth=1, pool="mean")
+    return fit_here(str(data), model, folder / "my model")
 
 
-def test_arithmetic_is_shown_to_who_asks_for_it(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluation_view.print_evaluation(RESULT, verbose=False)
+def test_arithmetic_is_shown_to_who_asks_for_it(result: FitResult, capsys: pytest.CaptureFixture[str]) -> None:
+    result = replace(result, training=replace(result.training, flops=2e12, gflops=80.0, peak_share=0.5))
+    evaluation_view.print_evaluation(result, verbose=False)
     out = capsys.readouterr().out
-    assert "accuracy on 1 test text, 95 % interval" in out
+    assert f"accuracy on {result.evaluation.test.n} test texts, 95 % interval" in out
     assert ESCAPED in out
     assert "FLOP" not in out
-    evaluation_view.print_evaluation(RESULT, verbose=True)
+    evaluation_view.print_evaluation(result, verbose=True)
     out = capsys.readouterr().out
     assert "2.00 TFLOP" in out
     assert "80 GFLOP/s, 50% of" in out
@@ -123,23 +108,20 @@ def test_arithmetic_is_shown_to_who_asks_for_it(capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("verbose", [False, True])
 def test_a_plan_counts_operations_for_who_asks_for_it(capsys: pytest.CaptureFixture[str], verbose: bool) -> None:
-    rows = {"train": 1000, "validation": 10, "test": 10}
-    sizes = {"tokens": 5, "seconds": 3.0, "peak_memory_bytes": 1e9, "features_bytes": 1e6}
-    fit._print_plan({"rows": rows, "trunk_flops": 1e12, "training_flops": 2e12, **sizes}, verbose)
+    rows = Rows(read=1020, used=1020, train=1000, validation=10, test=10, dropped={}, dropped_lines={})
+    takes = Plan(
+        tokens=5, seconds=3.0, peak_memory_bytes=10**9, features_bytes=10**6, trunk_flops=1e12, training_flops=2e12
+    )
+    fit._print_plan(FitPlan(data="data", base="minilm", tune="head", rows=rows, estimate=takes), verbose)
     out = capsys.readouterr().out
     assert "1,000 training, 10 validation, 10 test examples" in out
     assert "5 tokens: about 3 seconds, 1.0 GB of memory and 1 MB of features" in out
     assert ("3.0 TFLOP, of which 2.0 training" in out) == verbose
 
 
-def test_what_to_do_next_can_be_copied(capsys: pytest.CaptureFixture[str]) -> None:
-    evaluation_view.print_saved(RESULT)
+def test_what_to_do_next_can_be_copied(result: FitResult, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation_view.print_saved(result)
     last = capsys.readouterr().out.splitlines()[-1]
-    assert last == "next    rehead predict '/tmp/my model' \"a text\""
-    evaluation_view.print_saved(RESULT | {"what": "images"})
+    assert last == f"next    rehead predict '{result.folder}' \"a text\""
+    evaluation_view.print_saved(replace(result, evaluation=replace(result.evaluation, what="images")))
     assert capsys.readouterr().out.splitlines()[-1].endswith(" an-image.png")
-
-
-def test_a_result_is_json_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.print_json({"label": HOSTILE})
-    assert json.loads(capsys.readouterr().out) == {"label": HOSTILE}

@@ -8,7 +8,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import precision_score, recall_score
 
-from rehead.evaluation.plots import curves, depth_profile, learning_curve, reliability, thresholds
+from rehead.evaluation.plots import curves, depth_profile, learning_curve, reliability, thresholds, training_curve
 
 NAMES = ("ham", "<spam & co> $1$", "news")
 
@@ -25,16 +25,17 @@ def drawings() -> dict[str, str]:
         "reliability": reliability(probabilities, labels),
         "curves": curves(probabilities, labels, NAMES),
         "learning": learning_curve([32, 64, 128], [[0.3, 0.2], [0.2, 0.2], [0.1, 0.15]]),
+        "training": training_curve({"last-4": [0.5, 0.4, 0.3], "full": [0.5, 0.3, 0.35, 0.2]}),
         "profile": depth_profile({"last": {1: 0.5, 2: 0.4}, "mean": {1: 0.6, 2: 0.3}}, 2),
     }
 
 
-@pytest.mark.parametrize("name", ["reliability", "curves", "profile", "learning"])
+@pytest.mark.parametrize("name", ["reliability", "curves", "profile", "training", "learning"])
 def test_drawing_is_svg_in_the_pages_colours_that_asks_for_nothing(name: str) -> None:
     drawing = drawings()[name]
-    assert ElementTree.fromstring(drawing).tag == "svg"
-    assert "var(--accent)" in drawing
-    assert not re.search(r"#0[147]0[258]0[369]", drawing)
+    assert {each.tag for each in ElementTree.fromstring(f"<div>{drawing}</div>")} == {"svg"}
+    assert ("var(--series-1)" if name in ("curves", "profile", "training") else "var(--accent)") in drawing
+    assert not re.search(r"#0[147]0[258]0[369]|#0a0b0[1-6]", drawing)
     assert "http" not in drawing
     assert not re.search(r'(?:href|src)="[^#]', drawing)
     assert drawing == drawings()[name]
