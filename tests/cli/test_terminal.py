@@ -121,7 +121,8 @@ def test_a_plan_counts_operations_for_who_asks_for_it(capsys: pytest.CaptureFixt
 
 def test_what_to_do_next_can_be_copied(result: FitResult, capsys: pytest.CaptureFixture[str]) -> None:
     evaluation_view.print_saved(result)
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, report, last = capsys.readouterr().out.splitlines()
+    assert report == f"report  {result.folder}/report.html"
     assert last == f"next    rehead predict '{result.folder}' \"a text\""
     evaluation_view.print_saved(replace(result, evaluation=replace(result.evaluation, what="images")))
     assert capsys.readouterr().out.splitlines()[-1].endswith(" an-image.png")

@@ -33,4 +33,4 @@ def run(options: argparse.Namespace) -> None:
         return
     print_evaluation(result, options.verbose)
     if options.report:
-        print(f"\nreport  {escaped(str(result.report))}")
+        print(f"\nreport  {escaped(str(result.report_file))}")

@@ -48,7 +48,7 @@ def print_evaluation(result: FitResult | EvaluateResult, verbose: bool) -> None:
 
 def print_saved(result: FitResult) -> None:
     """Print where a fit has saved what, and what to do next."""
-    model, report = str(result.folder), str(result.report)
+    model, report = str(result.folder), str(result.report_file)
     example = '"a text"' if result.evaluation.what == "texts" else "an-image.png"
     print(f"\nmodel   {escaped(model)}\nreport  {escaped(report)}")
     print(f"next    rehead predict {escaped(shlex.quote(model))} {example}")
