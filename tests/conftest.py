@@ -1,6 +1,5 @@
 """What tests share: the data beside the project, where it is there, and a cache that no test spoils."""
 
-import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,15 +41,6 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the data sets in {SHARED} are not on this machine")
     return SHARED
-
-
-@pytest.fixture(autouse=True)
-def _no_log_of_a_server_that_has_ended() -> None:
-    """A server that a test ran in this process logged to that test's stderr, which is closed since."""
-    for name in ("rehead", "rehead.serving", "uvicorn.error"):
-        log = logging.getLogger(name)
-        if any(isinstance(handler, logging.StreamHandler) and handler.stream.closed for handler in log.handlers):
-            log.handlers, log.propagate, log.level = [], True, logging.NOTSET
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,8 +25,27 @@ from rehead.serving.settings import ServerSettings
 
 
 @contextmanager
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a server does to its process, which logs to the stderr of the test that began it."""
+    logs = [logging.getLogger(name) for name in ("rehead", "rehead.serving", "uvicorn.error")]
+    before = [(log.handlers, log.propagate, log.level) for log in logs]
+    try:
+        yield
+    finally:
+        for log, (handlers, propagate, level) in zip(logs, before, strict=True):
+            log.handlers, log.propagate = handlers, propagate
+            log.setLevel(level)
+
+
+@contextmanager
 def running(models: Sequence[Any], jobs: Path, **settings: Any) -> Iterator[httpx2.Client]:
     """A client of a server in a thread of this process; the server has stopped when the block is left."""
+    with _logging_as_before(), _in_a_thread(models, jobs, **settings) as client:
+        yield client
+
+
+@contextmanager
+def _in_a_thread(models: Sequence[Any], jobs: Path, **settings: Any) -> Iterator[httpx2.Client]:
     addresses: list[str] = []
     stops: list[Any] = []
     ready = threading.Event()
