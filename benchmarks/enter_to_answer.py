@@ -9,7 +9,6 @@ hold imports, loading, learning and the answers to the test part; rehead also sa
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 
 import results
 from accuracy import METHODS, OUT, Job, files_of, plain_probe, scored
@@ -66,14 +65,13 @@ def main() -> None:
 
 
 def _table(runs: dict[tuple[str, str], list[Run]], accuracies: dict[tuple[str, str], list[float]]) -> str:
-    head = ["set", "contender", "seconds", "of the probe's", "accuracy", "GB"]
+    head = ["set", "contender", "seconds", "as fast as the probe", "accuracy", "GB"]
     rows = []
     for (name, title), of_row in runs.items():
         probe = runs.get((name, PROBE))
-        seconds = [median(run.seconds for run in each) for each in (of_row, probe or []) if each]
-        share = f"{seconds[0] / seconds[1]:.2f}" if probe else ""
+        faster = results.times_faster(of_row, probe) if probe else ""
         accuracy = results.spread(accuracies[name, title], ".2%")
-        rows.append([name, title, results.seconds(of_row), share, accuracy, results.gigabytes(of_row)])
+        rows.append([name, title, results.seconds(of_row), faster, accuracy, results.gigabytes(of_row)])
     return results.table(head, rows)
 
 

@@ -124,8 +124,8 @@ def checks(expected: dict[str, str]) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_tiny_model(tmp_path_factory.mktemp("llama"), "llama"))
+def base(bases: Callable[[str], str]) -> str:
+    return bases("llama")
 
 
 @pytest.fixture

@@ -109,15 +109,16 @@ class Examples:
             self.label_names,
             np.concatenate([self.lines, other.lines]),
             self.source,
-            _both(self.groups, other.groups),
-            _both(self.times, other.times),
-            _both(self.near, other.near),
+            both(self.groups, other.groups),
+            both(self.times, other.times),
+            both(self.near, other.near),
             None if self.images is None or other.images is None else [*self.images, *other.images],
-            _both(self.weights, other.weights),
+            both(self.weights, other.weights),
         )
 
 
-def _both(first: npt.NDArray[_Number] | None, second: npt.NDArray[_Number] | None) -> npt.NDArray[_Number] | None:
+def both(first: npt.NDArray[_Number] | None, second: npt.NDArray[_Number] | None) -> npt.NDArray[_Number] | None:
+    """Return the rows of two arrays, one after the other; None where either is missing."""
     return None if first is None or second is None else np.concatenate([first, second])
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from rehead.data.examples import Examples, Index
+from rehead.data.examples import Examples, Index, both
 from rehead.data.images import ImageInput
 from rehead.data.labels import Labels, Weights, class_counts, is_multilabel
 from rehead.models import loading
@@ -150,8 +150,7 @@ class EncodedData:
     @property
     def own_weights(self) -> Weights | None:
         """Return (n,) how much each row counts, whatever its class; None where all count the same."""
-        own = self.train.weights, self.validation.weights
-        return None if own[0] is None or own[1] is None else np.concatenate([own[0], own[1]])
+        return both(self.train.weights, self.validation.weights)
 
     def example_weights(self, rows: Index) -> Weights | None:
         """Return weights of some rows as `probe.solve` takes them, or None where all weigh the same."""
