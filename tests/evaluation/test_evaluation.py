@@ -111,8 +111,8 @@ def test_the_baseline_as_a_classifier_is_compared_with_the_most_frequent_label()
 def test_the_calibration_effect_leaves_what_stands_beside_the_head_as_it_is() -> None:
     head, beside = np.random.default_rng(0).normal(size=(2, len(RIGHT), 2))
     labels = predicted(RIGHT, None).test.labels
-    calibrated = replace(predicted(RIGHT, None), probabilities=softmax(head / 3 + beside, axis=1))
-    effect = calibration_effect(calibrated, 3.0, beside)
+    calibrated = replace(predicted(RIGHT, None), probabilities=softmax(head / 3 + beside, axis=1), beside=beside)
+    effect = calibration_effect(calibrated, 3.0)
     before = head + beside
     assert effect.log_loss_before == pytest.approx(likelihood.losses(before, labels).mean())
     assert effect.ece_before == pytest.approx(calibration_error(softmax(before, axis=1), labels))

@@ -59,12 +59,14 @@ class Scores:
         tokens_cut: (n,) int64, how many tokens of each text were cut off.
         flops: operations in the layers; identical texts pass once.
         features: (m, width) float32, what the head saw of the inputs that this was asked of; None where of none.
+        beside: (n, n_classes) float32, what was added to the head's logits; None where nothing stands beside it.
     """
 
     probabilities: npt.NDArray[np.float64]
     tokens_cut: npt.NDArray[np.int64]
     flops: float
     features: npt.NDArray[np.float32] | None = None
+    beside: npt.NDArray[np.float32] | None = None
 
 
 class Scoring(Protocol):
@@ -141,20 +143,23 @@ class Predictor:
         kept = np.zeros(len(inputs), dtype=np.bool_)
         kept[keep_features] = True
         probabilities = np.empty((len(inputs), self._head.linear.out_features))
+        beside = np.empty_like(probabilities, dtype=np.float32)
         tokens_cut = np.zeros(len(inputs), dtype=np.int64)
         flops, features = 0.0, []
         for start in range(0, len(inputs), _CHUNK):
             part = slice(start, start + _CHUNK)
             views = [range(self._views)] * len(inputs[part])
             encoded = encode_inputs(self.backbone, inputs[part], self._max_length, self._long, views)
-            passed = self._passed(encoded, self._logits_beside(inputs[part]))
+            beside[part] = self._logits_beside(inputs[part])
+            passed = self._passed(encoded, beside[part])
             probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
             tokens_cut[part] = encoded.tokens_cut
             flops += passed.flops
             if kept.any():
                 features.append(passed.pooled.numpy()[kept[part]])
         _require_numbers(probabilities)
-        return Scores(probabilities, tokens_cut, flops, np.concatenate(features) if features else None)
+        seen = np.concatenate(features) if features else None
+        return Scores(probabilities, tokens_cut, flops, seen, beside if self._beside else None)
 
     def _logits_beside(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         """Return (n, n_classes) what is added to the head's logits; of a class it has never seen it says little."""

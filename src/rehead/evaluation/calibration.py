@@ -119,10 +119,7 @@ def stacking(
 
 
 def _fitted(
-    first: npt.NDArray[np.floating],
-    second: npt.NDArray[np.floating],
-    labels: Labels,
-    weights: Weights,
+    first: npt.NDArray[np.floating], second: npt.NDArray[np.floating], labels: Labels, weights: Weights
 ) -> Mixture:
     def negative_log_posterior(numbers: npt.NDArray[np.float64]) -> float:
         log_divisor, factor = numbers

@@ -32,6 +32,7 @@ class Predictions:
         near: (n,) which were learned from, or are nearly the same as one that was.
         base: of the classifier, which is not compared with itself where it is one of the baselines.
         features: (m, width) that the head saw of some of them; None where they were not kept.
+        beside: (n, n_classes) what was added to the head's divided logits; None for nothing, or where it is not known.
     """
 
     test: Examples
@@ -42,6 +43,7 @@ class Predictions:
     near: npt.NDArray[np.bool_]
     base: str = ""
     features: npt.NDArray[np.float32] | None = None
+    beside: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -149,21 +151,18 @@ class CalibrationEffect:
     log_loss_before: float
 
 
-def calibration_effect(
-    predictions: Predictions, temperature: float, beside: npt.NDArray[np.floating] | None = None
-) -> CalibrationEffect:
+def calibration_effect(predictions: Predictions, temperature: float) -> CalibrationEffect:
     """Return what predictions by calibrated logits would be without the calibration.
 
     Args:
         predictions: on the test examples.
-        temperature: that the head's logits were divided by.
-        beside: (n, n_classes) what was added to the divided logits, and not divided itself; None for nothing.
+        temperature: that the head's logits were divided by; what stands beside them was not.
     """
     test = predictions.test
     before = at_temperature(predictions.probabilities, 1 / temperature, test.multilabel)
     logits = likelihood.logits_of(before, test.multilabel)
-    if beside is not None:
-        logits -= (temperature - 1) * beside.astype(np.float64)
+    if predictions.beside is not None:
+        logits -= (temperature - 1) * predictions.beside.astype(np.float64)
         before = likelihood.probabilities(logits, test.multilabel)
     losses = likelihood.losses(logits, test.labels)
     return CalibrationEffect(temperature, calibration_error(before, test.labels), float(losses.mean()))

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from rehead.analysis.label_study import study_training
-from rehead.artifact.artifact import Artifact
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data.audit import in_order
@@ -23,8 +22,7 @@ from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
 from rehead.evaluation import baselines, likelihood, report
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
-from rehead.evaluation.evaluation import CalibrationEffect, Predictions, calibration_effect, evaluate_predictions
-from rehead.models.heads import finite_logits
+from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
 from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
 from rehead.training.checkpoint import Resumption
@@ -112,7 +110,7 @@ def fit(
             training=summary_of(trained, splits),
             evaluation=evaluation,
             folds=out_of_fold.folds if out_of_fold else None,
-            calibration=None if out_of_fold else _calibration_effect(model.artifact_, predictions),
+            calibration=None if out_of_fold else calibration_effect(predictions, manifest.temperature),
             findings=findings,
             split=f"cross-validation with {n_folds} folds, {splits.how}" if n_folds else splits.how,
             seconds=seconds,
@@ -191,14 +189,8 @@ def _predict(model: Classifier, splits: DataSplits) -> Predictions:
         near=splits.near_training,
         base=model.artifact_.manifest.base,
         features=scores.features,
+        beside=scores.beside,
     )
-
-
-def _calibration_effect(artifact: Artifact, predictions: Predictions) -> CalibrationEffect:
-    """Return what the temperature changes on the test: the head's logits, not those of the baseline beside it."""
-    beside = artifact.beside
-    added = beside[1] * finite_logits(beside[0], predictions.test.inputs) if beside else None
-    return calibration_effect(predictions, artifact.manifest.temperature, added)
 
 
 def _save(
