@@ -149,6 +149,12 @@ def test_history_says_what_was_tried(fitted: Classifier) -> None:
     assert all(tried.loss > 0 and tried.seconds > 0 for tried in fitted.history_)
 
 
+def test_the_estimator_imports_no_transformers() -> None:
+    code = "import sys; from rehead import Classifier; print(sorted({'transformers', 'peft'} & sys.modules.keys()))"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "[]"
+
+
 def test_every_public_name_is_there_and_importing_them_costs_nothing() -> None:
     assert all(getattr(rehead, name) is not None for name in rehead.__all__)
     assert {"FitResult", "EvaluateResult", "Evaluation", "DataConfig", "DecisionConfig"} <= set(rehead.__all__)

@@ -68,17 +68,22 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
     ("fit", [], ["fit", "several.csv", "--base", "tfidf", "--f1", "all"]),
     ("fit", [], ["fit", "stripes", "--base", "vit", *HEAD]),
     ("fit-dry-run", [], ["fit", "noisy.csv", "--base", "llama", *HEAD, "--dry-run"]),
-    ("evaluate", ["many.csv", "--base", "llama", *HEAD], ["evaluate", "model", "test.csv", "--report", "page.html"]),
-    ("evaluate", ["several.csv", "--base", "tfidf"], ["evaluate", "model", "several.csv"]),
+    (
+        "evaluate",
+        ["fit", "many.csv", "--base", "llama", *HEAD],
+        ["evaluate", "model", "test.csv", "--report", "page.html"],
+    ),
+    ("evaluate", ["fit", "several.csv", "--base", "tfidf"], ["evaluate", "model", "several.csv"]),
+    ("predict-table", ["fit", "many.csv", "--base", "tfidf"], ["predict", "model", "many.csv", "-o", "scored.csv"]),
     ("inspect", [], ["inspect", "noisy.csv", "--test", "test.csv"]),
     ("inspect", [], ["inspect", "noisy.csv", "--base", "llama", "--max-length", "2"]),
     ("inspect", [], ["inspect", "stripes"]),
     (
         "inspect-labels",
-        ["many.csv", "--base", "tfidf"],
+        ["fit", "many.csv", "--base", "tfidf"],
         ["inspect", "model", "many.csv", "--label-errors", "--learning-curve"],
     ),
-    ("drift", ["many.csv", "--base", "tfidf"], ["drift", "model", "many.csv"]),
+    ("drift", ["fit", "many.csv", "--base", "tfidf"], ["drift", "model", "many.csv"]),
     (
         "compare",
         [],
@@ -86,10 +91,23 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
     ),
     ("search", [], ["search", "many.csv", "--base", "llama", "--trials", "2", "-o", "searched"]),
     ("instruct", [], ["instruct", "echo.jsonl", "--base", "decoder", "--epochs", "1", "-o", "writer"]),
-    ("export", ["many.csv", "--base", "llama", *HEAD, "--no-ngrams"], ["export", "model", "--format", "onnx"]),
-    ("explain", ["many.csv", "--base", "llama", *HEAD], ["explain", "model", "win free lunch", "--data", "many.csv"]),
-    ("explain", ["many.csv", "--base", "tfidf"], ["explain", "model", "win free lunch"]),
-    ("explain-image", ["stripes", "--base", "vit", *HEAD], ["explain", "model", "stripes/lying/000.png"]),
+    (
+        "generate",
+        ["instruct", "echo.jsonl", "--base", "decoder", "--epochs", "1"],
+        ["generate", "model", "hello", "--max-tokens", "2"],
+    ),
+    ("export", ["fit", "many.csv", "--base", "llama", *HEAD, "--no-ngrams"], ["export", "model", "--format", "onnx"]),
+    (
+        "explain",
+        ["fit", "many.csv", "--base", "llama", *HEAD],
+        ["explain", "model", "win free lunch", "--data", "many.csv"],
+    ),
+    ("explain", ["fit", "many.csv", "--base", "tfidf"], ["explain", "model", "win free lunch"]),
+    ("explain-image", ["fit", "stripes", "--base", "vit", *HEAD], ["explain", "model", "stripes/lying/000.png"]),
+    ("bases", [], ["bases"]),
+    ("samples", [], ["samples"]),
+    ("cache", ["fit", "many.csv", "--base", "llama", *HEAD], ["cache"]),
+    ("cache-clear", ["fit", "many.csv", "--base", "llama", *HEAD], ["cache", "--clear"]),
 ]
 
 
@@ -107,7 +125,7 @@ def test_what_a_command_prints_is_as_published(
     jsonschema = pytest.importorskip("jsonschema")
     monkeypatch.chdir(folder)
     if fitted:
-        code, _, said = in_process("fit", *fitted, "-o", "model")
+        code, _, said = in_process(*fitted, "-o", "model")
         assert code == 0, said
     place = ["-o", "fitted"] if command[0] == "fit" else []
     code, printed, said = in_process(*command, *place, "--json")

@@ -123,13 +123,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     return made
 
 
+def test_duckdb_draws_no_bar_on_stdout(tmp_path: Path) -> None:
+    database = in_duckdb(tmp_path / "mails.db")
+    database.execute(TABLE)
+    query = "SELECT cast(current_setting('enable_progress_bar') AS varchar) AS text, 'a column' AS other"
+    with sources.opened(database.url, query, tmp_path / "out.csv") as source:
+        assert [portion.texts for portion in source.portions("text", 9)] == [["false"]]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_rows_of_a_query_are_scored(
     model: Artifact, predictor: Predictor, database: Database, tmp_path: Path, kind: str
 ) -> None:
     output = tmp_path / f"out.{kind}"
     told: list[tuple[int, int]] = []
-    facts = score_table(
+    result = score_table(
         model,
         predictor,
         database.url,
@@ -141,7 +149,7 @@ def test_rows_of_a_query_are_scored(
     rows = rows_of(output)
     assert list(rows[0]) == ["id", "text", "price", *ANSWERS]
     assert [row["text"] for row in rows] == messages(N)[0]
-    assert facts["rows"] == N
+    assert result.rows == N
     assert told == [(8, N), (16, N), (N, N), (N, N)]
     if kind == "jsonl":
         assert originals(rows)[:2] == [
@@ -156,8 +164,8 @@ def test_percent_signs_colons_and_comments_are_the_querys_own(
     model: Artifact, predictor: Predictor, database: Database, tmp_path: Path
 ) -> None:
     query = "SELECT text, 'at 12:30 :x' AS note FROM mails WHERE text LIKE '%free%' -- and no more"
-    facts = score_table(model, predictor, database.url, tmp_path / "out.csv", query=query)
-    assert facts["rows"] == sum("free" in text for text in messages(N)[0]) > 0
+    result = score_table(model, predictor, database.url, tmp_path / "out.csv", query=query)
+    assert result.rows == sum("free" in text for text in messages(N)[0]) > 0
     assert rows_of(tmp_path / "out.csv")[0]["note"] == "at 12:30 :x"
 
 
@@ -174,8 +182,8 @@ def test_an_interrupted_query_goes_on_where_rows_come_in_the_same_order(
     score_table(model, predictor, database.url, whole, query=QUERY, portion_rows=4)
     interrupt(model, predictor, database, output)
     # Behind what was scored, rows may have come since.
-    facts = score_table(model, predictor, database.url, output, query=QUERY, portion_rows=4)
-    assert facts["resumed_rows"] == 8
+    result = score_table(model, predictor, database.url, output, query=QUERY, portion_rows=4)
+    assert result.resumed_rows == 8
     assert same_content(output, whole)
 
 
@@ -201,11 +209,11 @@ def test_a_query_with_other_rows_begins_anew_and_says_how_to_avoid_it(
     database.execute(change)
     progress.show(True)
     try:
-        facts = score_table(model, predictor, database.url, output, query=QUERY, portion_rows=4)
+        result = score_table(model, predictor, database.url, output, query=QUERY, portion_rows=4)
     finally:
         progress.show(False)
     assert "ORDER BY a unique column" in capsys.readouterr().err.replace("\n", " ")
-    assert facts["resumed_rows"] == 0
+    assert result.resumed_rows == 0
     score_table(model, predictor, database.url, tmp_path / "whole.csv", query=QUERY, portion_rows=4)
     assert same_content(output, tmp_path / "whole.csv")
 
@@ -215,8 +223,8 @@ def test_rows_that_have_come_since_are_scored_too(
 ) -> None:
     interrupt(model, predictor, database, tmp_path / "out.csv")
     database.execute("INSERT INTO mails VALUES (99, 'new', 0)")
-    facts = score_table(model, predictor, database.url, tmp_path / "out.csv", query=QUERY, portion_rows=4)
-    assert (facts["rows"], facts["resumed_rows"]) == (N + 1, 8)
+    result = score_table(model, predictor, database.url, tmp_path / "out.csv", query=QUERY, portion_rows=4)
+    assert (result.rows, result.resumed_rows) == (N + 1, 8)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +238,7 @@ def test_what_is_no_query_is_refused_and_changes_nothing(
         score_table(model, predictor, database.url, tmp_path / "out.csv", query=query)
     assert "\n" not in str(refused.value)
     assert PASSWORD not in str(refused.value)
-    assert score_table(model, predictor, database.url, tmp_path / "out.csv", query=QUERY)["rows"] == N
+    assert score_table(model, predictor, database.url, tmp_path / "out.csv", query=QUERY).rows == N
     assert not state_folder(tmp_path / "out.csv").exists()
 
 
@@ -260,8 +268,8 @@ def test_a_text_that_is_not_utf8_is_set_aside(model: Artifact, predictor: Predic
     database = in_sqlite(tmp_path / "mails.db")
     database.execute(TABLE)
     database.execute("INSERT INTO mails VALUES (1, 'free', 0), (2, CAST(x'636166e9' AS TEXT), 0)")
-    facts = score_table(model, predictor, database.url, tmp_path / "out.csv", query=QUERY)
-    assert (facts["rows"], facts["bad_rows"]) == (1, 1)
+    result = score_table(model, predictor, database.url, tmp_path / "out.csv", query=QUERY)
+    assert (result.rows, result.bad_rows) == (1, 1)
     (bad,) = bad_rows_of(tmp_path / "out.csv")
     assert (bad["row"], bad["reason"]) == (2, "column 'text' cannot be decoded")
     assert bad["content"] == "id: 2, text: caf\\xe9, price: 0.0"

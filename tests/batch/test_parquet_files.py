@@ -71,8 +71,8 @@ def test_a_row_that_is_no_text_is_set_aside(model: Artifact, predictor: Predicto
     damaged = pa.array([b"free", b"caf\xe9", b"lunch"], pa.binary()).view(pa.string())
     table = pa.table({"id": [1, 2, 3], "text": damaged, "other": ["a", "b", "x" * 1_000_001]})
     pq.write_table(table, tmp_path / "data.parquet")
-    facts = score_table(model, predictor, str(tmp_path / "data.parquet"), tmp_path / "out.parquet")
-    assert (facts["rows"], facts["bad_rows"]) == (1, 2)
+    result = score_table(model, predictor, str(tmp_path / "data.parquet"), tmp_path / "out.parquet")
+    assert (result.rows, result.bad_rows) == (1, 2)
     assert [row["id"] for row in rows_of(tmp_path / "out.parquet")] == [1]
     first, second = bad_rows_of(tmp_path / "out.parquet")
     assert (first["source"], first["row"], json.loads(first["content"])["text"]) == ("data.parquet", 2, "caf\\xe9")

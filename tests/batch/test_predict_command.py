@@ -48,13 +48,13 @@ def test_a_table_is_written_with_what_is_predicted(in_process: Run, model_folder
     assert len(bad_rows_of(output)) == 1
 
 
-def test_json_has_the_facts_of_a_run(in_process: Run, model_folder: Path, tmp_path: Path) -> None:
+def test_json_says_what_became_of_the_rows(in_process: Run, model_folder: Path, tmp_path: Path) -> None:
     data = write_ids_and_messages(tmp_path / "data.csv", 20)
     code, out, _ = in_process("predict", model_folder, data, "-o", tmp_path / "out.csv", "--json")
     assert code == 0
     (line,) = out.splitlines()
-    facts = json.loads(line)
-    assert (facts["rows"], facts["bad_rows"], facts["output"]) == (20, 0, str(tmp_path / "out.csv"))
+    printed = json.loads(line)
+    assert (printed["rows"], printed["bad_rows"], printed["output"]) == (20, 0, str(tmp_path / "out.csv"))
 
 
 def test_rows_of_a_database_are_written(in_process: Run, model_folder: Path, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def test_answers_are_those_for_all_texts_at_once(
     model: Artifact, predictor: Predictor, data: Path, tmp_path: Path, kind: str
 ) -> None:
     output = tmp_path / f"out.{kind}"
-    facts = score_table(model, predictor, str(data), output, portion_rows=7)
+    result = score_table(model, predictor, str(data), output, portion_rows=7)
     texts, _ = messages(20)
     expected = model.scores(texts).probabilities
     rows = rows_of(output)
@@ -56,9 +56,10 @@ def test_answers_are_those_for_all_texts_at_once(
     np.testing.assert_allclose([[float(row["p(ham)"]), float(row["p(spam)"])] for row in rows], expected, atol=1e-2)
     assert [row["predicted"] for row in rows] == [model.labels[i] for i in expected.argmax(1)]
     assert {int(row["tokens_cut"]) for row in rows} == {0}
-    seconds = facts.pop("seconds")
-    assert facts.pop("rows_a_second") == pytest.approx(20 / seconds)
-    assert facts == {
+    found = result.to_json()
+    seconds = found.pop("seconds")
+    assert found.pop("rows_a_second") == pytest.approx(20 / seconds)
+    assert found == {
         "rows": 20,
         "bad_rows": 0,
         "bad_rows_file": None,
@@ -75,10 +76,10 @@ def test_answers_are_those_for_all_texts_at_once(
 def test_what_is_missing_is_counted(model: Artifact, predictor: Predictor, tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     data.write_text(f"id,text\n1,free\n2,\n3,{'lunch ' * 80}\n4,x,y\n5, \n")
-    facts = score_table(model, predictor, str(data), tmp_path / "out.csv")
-    assert (facts["rows"], facts["bad_rows"], facts["empty"], facts["cut"]) == (4, 1, 2, 1)
-    assert facts["first_empty"] == "data.csv row 3"
-    assert facts["bad_rows_file"] == str(tmp_path / "out.bad.jsonl")
+    result = score_table(model, predictor, str(data), tmp_path / "out.csv")
+    assert (result.rows, result.bad_rows, result.empty, result.cut) == (4, 1, 2, 1)
+    assert result.first_empty == "data.csv row 3"
+    assert result.bad_rows_file == str(tmp_path / "out.bad.jsonl")
     assert [row["row"] for row in bad_rows_of(tmp_path / "out.csv")] == [5]
     assert [row["id"] for row in rows_of(tmp_path / "out.csv")] == ["1", "2", "3", "5"]
 
@@ -124,15 +125,15 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(
             kept += [text for portion in (watched.portions[1:] if kept else watched.portions) for text in portion]
         assert not output.exists()
     last = Watched(predictor)
-    facts = score_table(model, last, str(data), output, portion_rows=portion_rows)
-    assert facts["resumed_rows"] == len(kept)
+    result = score_table(model, last, str(data), output, portion_rows=portion_rows)
+    assert result.resumed_rows == len(kept)
     assert kept + [text for portion in (last.portions[1:] if kept else last.portions) for text in portion] == [
         row["text"] for row in rows_of(whole)
     ]
     assert same_content(output, whole)
     assert bad_rows_of(output) == bad_rows_of(whole)
-    for fact in ("rows", "bad_rows", "empty", "cut", "abstained"):
-        assert facts[fact] == expected[fact]
+    for count in ("rows", "bad_rows", "empty", "cut", "abstained"):
+        assert getattr(result, count) == getattr(expected, count)
     assert not state_folder(output).exists()
 
 
@@ -153,7 +154,7 @@ def test_an_interruption_says_how_to_go_on_and_going_on_says_so(
         score_table(model, Watched(predictor, interrupted_at=3), str(data), output, portion_rows=4)
     progress.show(True)
     try:
-        assert resume(model, predictor, data, output)["resumed_rows"] == 8
+        assert resume(model, predictor, data, output).resumed_rows == 8
     finally:
         progress.show(False)
     assert "goes on behind 8 rows" in capsys.readouterr().err.replace("\n", " ")
@@ -200,18 +201,18 @@ def test_a_run_over_something_else_begins_anew_and_says_why(
     options = change(data)
     progress.show(True)
     try:
-        facts = resume(model, predictor, data, output, **options)
+        result = resume(model, predictor, data, output, **options)
     finally:
         progress.show(False)
     assert f"begins anew: {why}" in capsys.readouterr().err.replace("\n", " ")
-    assert facts["resumed_rows"] == 0
-    assert len(rows_of(output)) == facts["rows"] == (21 if change is changed_input else 20)
+    assert result.resumed_rows == 0
+    assert len(rows_of(output)) == result.rows == (21 if change is changed_input else 20)
 
 
 def test_another_model_begins_anew(model: Artifact, predictor: Predictor, data: Path, tmp_path: Path) -> None:
     interrupt(model, predictor, data, tmp_path / "out.csv")
     other = replace(model, manifest=replace(model.manifest, weights_sha256="0"))
-    assert resume(other, predictor, data, tmp_path / "out.csv")["resumed_rows"] == 0
+    assert resume(other, predictor, data, tmp_path / "out.csv").resumed_rows == 0
 
 
 @pytest.mark.parametrize("damage", ["results gone", "results too short", "state unreadable", "state of another kind"])
@@ -231,7 +232,7 @@ def test_a_damaged_state_begins_anew(
             (folder / "state.json").write_bytes(b"{")
         case _:
             (folder / "state.json").write_text('{"counts": {}, "surprise": 1}')
-    assert resume(model, predictor, data, output)["resumed_rows"] == 0
+    assert resume(model, predictor, data, output).resumed_rows == 0
     assert same_content(output, tmp_path / "whole.csv")
 
 
@@ -245,7 +246,7 @@ def test_what_a_killed_process_wrote_behind_its_state_is_cut_off(
     for name in ("results", "bad.jsonl"):
         with (state_folder(output) / name).open("ab") as file:
             file.write(b"half a portion")
-    assert resume(model, predictor, data, output)["resumed_rows"] == 8
+    assert resume(model, predictor, data, output).resumed_rows == 8
     assert same_content(output, whole)
     assert bad_rows_of(output) == []
 
@@ -273,12 +274,12 @@ def test_a_run_that_was_killed_at_its_very_end_scores_nothing_again(
     watched = Watched(predictor)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # killed before it could
-        facts = resume(model, watched, data, output)
-    assert (watched.portions, facts["resumed_rows"], facts["rows"]) == ([], 10, 10)
+        result = resume(model, watched, data, output)
+    assert (watched.portions, result.resumed_rows, result.rows) == ([], 10, 10)
     assert same_content(output, whole)
     assert len(bad_rows_of(output)) == 2
-    facts = resume(model, watched, data, output)
-    assert (watched.portions, facts["rows"]) == ([], 10)
+    result = resume(model, watched, data, output)
+    assert (watched.portions, result.rows) == ([], 10)
     assert same_content(output, whole)
     assert not state_folder(output).exists()
 
@@ -291,7 +292,7 @@ def test_a_finished_run_whose_output_is_gone_begins_anew(
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         resume(model, predictor, data, output)
     output.unlink()
-    assert resume(model, predictor, data, output)["resumed_rows"] == 0
+    assert resume(model, predictor, data, output).resumed_rows == 0
     assert len(rows_of(output)) == 20
 
 
@@ -311,7 +312,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(
     with pytest.raises(DataError, match=r"out\.csv \(No space left on device\)"):
         resume(model, predictor, data, tmp_path / "out.csv")
     monkeypatch.setattr(files, "write_file", written)
-    assert resume(model, predictor, data, tmp_path / "out.csv")["resumed_rows"] == 8
+    assert resume(model, predictor, data, tmp_path / "out.csv").resumed_rows == 8
     assert len(rows_of(tmp_path / "out.csv")) == 20
 
 
@@ -336,7 +337,7 @@ def test_one_run_at_a_time_writes_to_an_output(
                 score_table(model, predictor, str(data), tmp_path / "out.csv")
             return super().scores(inputs)
 
-    assert score_table(model, Nosy(predictor), str(data), tmp_path / "out.csv")["rows"] == 20
+    assert score_table(model, Nosy(predictor), str(data), tmp_path / "out.csv").rows == 20
 
 
 # As a server calls it.
@@ -357,8 +358,8 @@ def test_progress_is_told_after_each_portion_and_stop_keeps_what_is_done(
         resume(model, predictor, data, output, on_progress=tell, stop=stop)
     assert len(told) == 2
     stop.clear()
-    facts = resume(model, predictor, data, output, on_progress=tell, stop=stop)
-    assert (facts["rows"], facts["resumed_rows"]) == (20, 8)
+    result = resume(model, predictor, data, output, on_progress=tell, stop=stop)
+    assert (result.rows, result.resumed_rows) == (20, 8)
     size = data.stat().st_size
     assert {total for _, total in told} == {size}
     assert [done for done, _ in told[2:]] == sorted(done for done, _ in told[2:])
@@ -376,7 +377,7 @@ def test_an_error_of_the_predictors_is_passed_on_and_nothing_is_lost(
 
     with pytest.raises(RuntimeError, match="no memory"):
         resume(model, Failing(predictor), data, tmp_path / "out.csv")
-    assert resume(model, predictor, data, tmp_path / "out.csv")["resumed_rows"] == 8
+    assert resume(model, predictor, data, tmp_path / "out.csv").resumed_rows == 8
 
 
 # Several files.
@@ -392,7 +393,7 @@ def test_tables_of_a_folder_are_read_in_order_and_say_where_rows_are_from(
     (folder / "notes.md").write_text("no table")
     (folder / ".hidden.csv").write_text("no table")
     (folder / "empty.csv").write_text("")
-    facts = score_table(model, predictor, str(folder), folder / "out.csv")
+    result = score_table(model, predictor, str(folder), folder / "out.csv")
     rows = rows_of(folder / "out.csv")
     assert list(rows[0]) == ["id", "text", "file", *ANSWERS]
     assert [(row["id"], row["text"], row["file"]) for row in rows] == [
@@ -400,9 +401,9 @@ def test_tables_of_a_folder_are_read_in_order_and_say_where_rows_are_from(
         ("b", "lunch", "b.csv"),
         ("c", "prize, cash", "c.csv"),
     ]
-    assert facts["rows"] == 3
+    assert result.rows == 3
     # The result lies in the folder now, and is not read as one of its tables.
-    assert score_table(model, predictor, str(folder), folder / "out.csv")["rows"] == 3
+    assert score_table(model, predictor, str(folder), folder / "out.csv").rows == 3
 
 
 def test_a_pattern_stands_for_files_and_one_file_has_no_column_of_its_name(
@@ -427,7 +428,7 @@ def test_a_header_is_one_in_all_files_if_it_is_one_in_the_first(
 ) -> None:
     (tmp_path / "a.csv").write_text("id,text\n1,free\n")
     (tmp_path / "b.csv").write_text("id,text\n2,text\n3,id\n")  # a first cell that comes up again is a value
-    assert score_table(model, predictor, str(tmp_path), tmp_path / "out.csv")["rows"] == 3
+    assert score_table(model, predictor, str(tmp_path), tmp_path / "out.csv").rows == 3
 
 
 @pytest.mark.parametrize(
@@ -482,8 +483,8 @@ def test_parquet_files_of_a_folder_say_where_rows_are_from(
         pq.write_table(pa.table({"id": ids, "text": pa.array(["free"] * n, pa.string())}), tmp_path / f"{name}.parquet")
     output = tmp_path / "out.parquet"
     interrupt(model, predictor, tmp_path, output, at=2)
-    facts = resume(model, predictor, tmp_path, output)
-    assert (facts["rows"], facts["resumed_rows"]) == (5, 3)
+    result = resume(model, predictor, tmp_path, output)
+    assert (result.rows, result.resumed_rows) == (5, 3)
     rows = rows_of(output)
     assert [(row["id"], row["file"]) for row in rows] == [
         *((i, "a.parquet") for i in range(3)),

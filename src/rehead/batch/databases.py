@@ -120,6 +120,9 @@ def opened(address: str, query: str | None) -> Iterator[Query]:
     with _said_as(name), engine.connect() as connection:
         if connection.dialect.name == "postgresql":
             connection = connection.execution_options(postgresql_readonly=True)
+        if connection.dialect.name == "duckdb":
+            # It would stand on stdout, among the JSON, where a query takes more than two seconds.
+            connection.exec_driver_sql("SET enable_progress_bar = false")
         yield Query(connection, name, query)
 
 

@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from rehead.batch import answers, sources
 from rehead.batch.journal import Counts, Journal, identity_of
@@ -21,6 +20,38 @@ from rehead.batch.sources import Source
 from rehead.data import tables
 from rehead.data.columns import text_column_of
 from rehead.runtime import progress
+from rehead.runtime.results import Result
+
+
+@dataclass(frozen=True)
+class ScoredTable(Result):
+    """What has become of the rows of a table.
+
+    Attributes:
+        rows: how many were scored.
+        bad_rows: how many could not be read.
+        bad_rows_file: where these are, with reasons; None if there are none.
+        empty: how many of the rows scored have no text.
+        first_empty: where the first of these stands.
+        cut: how many texts are longer than the model takes and lost some of it.
+        abstained: how many rows got no label.
+        output: the file.
+        resumed_rows: how many an earlier run had scored.
+        seconds: of this run.
+        rows_a_second: of this run.
+    """
+
+    rows: int
+    bad_rows: int
+    bad_rows_file: str | None
+    empty: int
+    first_empty: str | None
+    cut: int
+    abstained: int
+    output: str
+    resumed_rows: int
+    seconds: float
+    rows_a_second: float
 
 
 def score_table(
@@ -35,7 +66,7 @@ def score_table(
     stop: threading.Event | None = None,
     portion_rows: int = PORTION_ROWS,
     escape_formulas: bool = False,
-) -> dict[str, Any]:
+) -> ScoredTable:
     """Write the rows of a table with what the model predicts of each.
 
     Memory does not grow with the number of rows. A run that was interrupted, or killed, goes on where it was, if model,
@@ -55,12 +86,6 @@ def score_table(
         stop: where it is set, the run ends behind the portion that is being scored.
         portion_rows: rows that are scored together, at most.
         escape_formulas: whether cells of CSV and TSV that a spreadsheet would run get an apostrophe before them.
-
-    Returns:
-        `rows` scored, `bad_rows` that could not be read, `bad_rows_file` with these (None if there are none); of the
-        rows scored `empty` ones without a text, where the first of these stands (`first_empty`), `cut` ones with too
-        long a text, `abstained` ones without a label; `output`; `resumed_rows` that an earlier run had scored;
-        `seconds` and `rows_a_second` of this one.
 
     Raises:
         DataError: the source cannot be read, or the output not be written.
@@ -98,16 +123,19 @@ def score_table(
             journal.finish()
             counts = journal.state.counts
     seconds = time.perf_counter() - begun
-    return {
-        "rows": counts.rows,
-        "bad_rows": counts.bad,
-        "bad_rows_file": str(sources.bad_rows_file(output)) if counts.bad else None,
-        **{name: getattr(counts, name) for name in ("empty", "first_empty", "cut", "abstained")},
-        "output": str(output),
-        "resumed_rows": resumed,
-        "seconds": seconds,
-        "rows_a_second": (counts.rows - resumed) / seconds,
-    }
+    return ScoredTable(
+        rows=counts.rows,
+        bad_rows=counts.bad,
+        bad_rows_file=str(sources.bad_rows_file(output)) if counts.bad else None,
+        empty=counts.empty,
+        first_empty=counts.first_empty,
+        cut=counts.cut,
+        abstained=counts.abstained,
+        output=str(output),
+        resumed_rows=resumed,
+        seconds=seconds,
+        rows_a_second=(counts.rows - resumed) / seconds,
+    )
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from rehead.cli.terminal import print_aligned, print_json
 from rehead.runtime.wording import counted
+
+if TYPE_CHECKING:
+    from rehead.training.feature_cache import CacheOverview
 
 EXAMPLE = "rehead cache --clear"
 
@@ -21,37 +24,37 @@ def run(options: argparse.Namespace) -> None:
     """Print what the cache holds, or clear it."""
     from rehead.training import feature_cache
 
-    result = {"freed_bytes": feature_cache.clear()} if options.clear else feature_cache.overview()
+    result = feature_cache.ClearedCache(feature_cache.clear()) if options.clear else feature_cache.overview()
     if options.json:
-        print_json(result)
-    elif options.clear:
-        print(f"{feature_cache.megabytes(result['freed_bytes'])} freed")
+        print_json(result.to_json())
+    elif isinstance(result, feature_cache.ClearedCache):
+        print(f"{feature_cache.megabytes(result.freed_bytes)} freed")
     else:
         _print_overview(result)
 
 
-def _print_overview(result: dict[str, Any]) -> None:
+def _print_overview(result: CacheOverview) -> None:
     """Print a line for the features of each model and arithmetic, then the sums."""
     from rehead.training.feature_cache import megabytes
 
-    if result["entries"]:
+    if result.entries:
         print_aligned(
             [
                 (
-                    *(str(entry["about"].get(name, "unknown")) for name in ("base", "arithmetic")),
-                    counted(entry["texts"], "text"),
-                    megabytes(entry["bytes"]),
-                    time.strftime("%Y-%m-%d %H:%M", time.localtime(entry["last_used"])),
+                    *(str(entry.about.get(name, "unknown")) for name in ("base", "arithmetic")),
+                    counted(entry.texts, "text"),
+                    megabytes(entry.bytes),
+                    time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.last_used)),
                 )
-                for entry in result["entries"]
+                for entry in result.entries
             ]
         )
         print()
-    size = f"{megabytes(result['bytes'])} of at most {megabytes(result['limit_bytes'])} in {result['folder']}"
+    size = f"{megabytes(result.bytes)} of at most {megabytes(result.limit_bytes)} in {result.folder}"
     print_aligned(
         [
             ("features", size),
-            ("fetched", megabytes(result["fetched_bytes"])),
-            ("converted", megabytes(result["converted_bytes"])),
+            ("fetched", megabytes(result.fetched_bytes)),
+            ("converted", megabytes(result.converted_bytes)),
         ]
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from rehead.cli.terminal import print_aligned, print_json
 from rehead.runtime.downloads import Package, is_fetched
+from rehead.runtime.results import Result
 
 
 class Listed(Protocol):
@@ -20,6 +22,38 @@ class Listed(Protocol):
     def licence(self) -> str: ...
 
 
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A pretrained model or a data set that a package carries.
+
+    Attributes:
+        name: as commands take it.
+        about: what it is, in a few words.
+        licence: under which it may be used.
+        package: name and version on the package index.
+        megabytes: to fetch.
+        fetched: whether it is on this machine.
+    """
+
+    name: str
+    about: str
+    licence: str
+    package: str
+    megabytes: float
+    fetched: bool
+
+
+@dataclass(frozen=True)
+class Catalogue(Result):
+    """What `rehead bases` and `rehead samples` list.
+
+    Attributes:
+        entries: in the order of the catalogue.
+    """
+
+    entries: list[CatalogueEntry]
+
+
 def print_catalogue(entries: Mapping[str, Listed], others: Mapping[str, tuple[str, str]], as_json: bool) -> None:
     """Print a table of what there is, or the entries as JSON.
 
@@ -27,21 +61,15 @@ def print_catalogue(entries: Mapping[str, Listed], others: Mapping[str, tuple[st
         others: what comes without a package of its own, for the table: where it is from, and what it is.
     """
     if as_json:
-        rows = [
-            {
-                "name": name,
-                "about": entry.about,
-                "licence": entry.licence,
-                "package": entry.package.title,
-                "megabytes": entry.package.megabytes,
-                "fetched": is_fetched(entry.package),
-            }
-            for name, entry in entries.items()
-        ]
-        print_json({"entries": rows})
+        print_json(Catalogue([_described(name, entry) for name, entry in entries.items()]).to_json())
         return
     shown = [(name, _state(entry.package), f"{entry.about}; {entry.licence}") for name, entry in entries.items()]
     print_aligned([*shown, *((name, *columns) for name, columns in others.items())])
+
+
+def _described(name: str, entry: Listed) -> CatalogueEntry:
+    package = entry.package
+    return CatalogueEntry(name, entry.about, entry.licence, package.title, package.megabytes, is_fetched(package))
 
 
 def _state(package: Package) -> str:

@@ -48,6 +48,7 @@ def run(options: argparse.Namespace) -> None:
     from transformers import TextStreamer
 
     from rehead.instruction.generation import Sampling
+    from rehead.instruction.results import GeneratedAnswer
     from rehead.instruction.writer import Writer
 
     class Streamer(TextStreamer):  # type: ignore[misc]
@@ -60,4 +61,4 @@ def run(options: argparse.Namespace) -> None:
     begun = time.perf_counter()
     answer = writer.generate(prompt, **asdict(sampling), streamer=shown)
     if options.json:
-        print_json({"answer": answer, "seconds": {"generate": time.perf_counter() - begun}})
+        print_json(GeneratedAnswer(answer, {"generate": time.perf_counter() - begun}).to_json())

@@ -70,17 +70,17 @@ def _predict_table(options: argparse.Namespace, output: Path, loaded: Artifact) 
 
     predictor = loaded.predictor(steady=True, label=None)
     result = score_table(loaded, predictor, options.input, output, text_column=options.text_column, query=options.query)
-    rows, empty, bad = result["rows"], result["empty"], result["bad_rows"]
+    rows, empty, bad = result.rows, result.empty, result.bad_rows
     if empty:
         are = "row has no text and is" if empty == 1 else "rows have no text and are"
-        progress.warn(f"{empty:,} {are} classified as empty ({result['first_empty']}, ...)")
-    _say_what_is_missing(rows, result["abstained"], result["cut"])
+        progress.warn(f"{empty:,} {are} classified as empty ({result.first_empty}, ...)")
+    _say_what_is_missing(rows, result.abstained, result.cut)
     if bad:
         they_are = "it is" if bad == 1 else "they are"
-        progress.warn(f"{counted(bad, 'row')} cannot be read; {they_are} in {result['bad_rows_file']}, with reasons")
-    progress.say(f"{counted(rows, 'prediction')} written to {output}, {result['rows_a_second']:,.0f} rows a second")
+        progress.warn(f"{counted(bad, 'row')} cannot be read; {they_are} in {result.bad_rows_file}, with reasons")
+    progress.say(f"{counted(rows, 'prediction')} written to {output}, {result.rows_a_second:,.0f} rows a second")
     if options.json:
-        print_json(result)
+        print_json(result.to_json())
 
 
 def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: Artifact | None = None) -> None:

@@ -10,12 +10,15 @@ from rehead.analysis.image_explanation import ImageExplanation
 from rehead.analysis.inspection import Audit
 from rehead.analysis.label_study import LabelReport
 from rehead.artifact.explanation import Explanation
+from rehead.batch.scoring import ScoredTable
+from rehead.cli.catalogue import Catalogue
 from rehead.comparison.results import ComparisonResult
 from rehead.comparison.search import SearchedFit
 from rehead.drift.workflow import DriftResult
 from rehead.export.results import ExportResult
-from rehead.instruction.results import InstructionResult
+from rehead.instruction.results import GeneratedAnswer, InstructionResult
 from rehead.runtime.results import Result, schema_of
+from rehead.training.feature_cache import CacheOverview, ClearedCache
 from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
 
 # The result of each command, by the name of its schema.
@@ -23,15 +26,21 @@ RESULTS: dict[str, type[Result]] = {
     "fit": FitResult,
     "fit-dry-run": FitPlan,
     "evaluate": EvaluateResult,
+    "predict-table": ScoredTable,
     "inspect": Audit,
     "inspect-labels": LabelReport,
     "drift": DriftResult,
     "compare": ComparisonResult,
     "search": SearchedFit,
     "instruct": InstructionResult,
+    "generate": GeneratedAnswer,
     "export": ExportResult,
     "explain": Explanation,
     "explain-image": ImageExplanation,
+    "bases": Catalogue,
+    "samples": Catalogue,
+    "cache": CacheOverview,
+    "cache-clear": ClearedCache,
 }
 
 

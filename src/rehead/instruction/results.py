@@ -48,6 +48,19 @@ class TokenCounts:
 
 
 @dataclass(frozen=True)
+class GeneratedAnswer(Result):
+    """What a language model has answered to one request.
+
+    Attributes:
+        answer: without the tokens that end it.
+        seconds: that `generate` took.
+    """
+
+    answer: str
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Sample:
     """A test request with its answers.
 

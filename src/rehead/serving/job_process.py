@@ -33,7 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.batch.answers import Scored
-from rehead.batch.scoring import score_table
+from rehead.batch.scoring import ScoredTable, score_table
 from rehead.runtime.errors import DataError, Interrupted, RheadError
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def main(descriptor: int, server: int) -> None:
         asked = _Server(connection)
         try:
             _bound_memory(task.job_bytes)
-            asked.send({"result": _score(task, asked)})
+            asked.send({"result": _score(task, asked).to_json()})
         except RheadError as error:
             refused = str(error)
             if isinstance(error.__cause__, MemoryError):  # as Arrow reports it
@@ -203,7 +203,7 @@ def main(descriptor: int, server: int) -> None:
             asked.send({"fault": traceback.format_exc()})
 
 
-def _score(task: Task, server: _Server) -> dict[str, Any]:
+def _score(task: Task, server: _Server) -> ScoredTable:
     return score_table(
         task.classifier,
         server,

@@ -21,7 +21,7 @@ import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -32,6 +32,7 @@ from safetensors import SafetensorError, safe_open
 
 from rehead.runtime import files, interrupts, progress
 from rehead.runtime.errors import RheadError, SettingError, first_line
+from rehead.runtime.results import Result
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -645,20 +646,52 @@ class StoreSummary:
     last_used: float
 
 
-def overview() -> dict[str, Any]:
-    """Return what `rehead cache` shows: the stores, and the sizes of what else is in the cache folder.
+@dataclass(frozen=True)
+class CacheOverview(Result):
+    """What the cache folder holds, as `rehead cache` shows it.
+
+    Attributes:
+        folder: where the features lie.
+        limit_bytes: what they may take; beyond it the least recently used go.
+        bytes: what they take.
+        entries: the stores.
+        fetched_bytes: of packages from the package index.
+        converted_bytes: of pretrained models that were converted from other forms.
+    """
+
+    folder: str
+    limit_bytes: int
+    bytes: int
+    entries: list[StoreSummary]
+    fetched_bytes: int
+    converted_bytes: int
+
+
+@dataclass(frozen=True)
+class ClearedCache(Result):
+    """What `rehead cache --clear` has done.
+
+    Attributes:
+        freed_bytes: what the features took.
+    """
+
+    freed_bytes: int
+
+
+def overview() -> CacheOverview:
+    """Return what the cache folder holds.
 
     Raises:
         SettingError: $REHEAD_CACHE_LIMIT is not a size.
     """
-    return {
-        "folder": str(folder()),
-        "limit_bytes": limit(),
-        "bytes": held(),
-        "entries": [asdict(store) for store in stores()],
-        "fetched_bytes": size_of(files.cache_folder() / "packages"),
-        "converted_bytes": size_of(files.cache_folder() / "converted"),
-    }
+    return CacheOverview(
+        folder=str(folder()),
+        limit_bytes=limit(),
+        bytes=held(),
+        entries=stores(),
+        fetched_bytes=size_of(files.cache_folder() / "packages"),
+        converted_bytes=size_of(files.cache_folder() / "converted"),
+    )
 
 
 def stores() -> list[StoreSummary]:

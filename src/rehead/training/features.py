@@ -10,11 +10,11 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import transformers
 from torch import Tensor
 
 from rehead.models import onednn_linear
@@ -130,7 +130,7 @@ def store_for(base: Backbone) -> FeatureStore:
         hardware.device().type,
         onednn_linear.available(),
         torch.__version__,
-        transformers.__version__,
+        version("transformers"),
         _FORMAT,
     ]
     key = hashlib.sha256("\n".join(map(str, decides)).encode()).hexdigest()[:32]

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers.pytorch_utils import Conv1D
 
 from rehead.models.adapters import Adapters
 from rehead.models.backbone import AnyBackbone, Backbone, is_product
@@ -31,6 +30,7 @@ def attach(frozen: Backbone, seed: int) -> tuple[nn.ParameterList, Any]:
         frozen: is changed; give a copy (`Backbone.with_products_in`).
     """
     from peft import LoraConfig, inject_adapter_in_model
+    from transformers.pytorch_utils import Conv1D
 
     layers = sorted({name for block in frozen.layers for name, module in block.named_modules() if is_product(module)})
     config = LoraConfig(
