@@ -18,7 +18,7 @@ import pytest
 
 from rehead.artifact.artifact import Artifact
 from rehead.artifact.predictor import Predictor
-from rehead.batch import databases
+from rehead.batch import databases, sources
 from rehead.batch.scoring import score_table
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, Interrupted, SettingError
