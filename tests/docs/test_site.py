@@ -70,7 +70,9 @@ def test_reference_of_commands_is_what_the_parsers_say() -> None:
     assert PAGE.read_text(encoding="utf-8") == reference(), "run python tools/cli_reference.py"
 
 
-@pytest.mark.parametrize("message", re.findall(r"^### `(.+)`$", _TROUBLES.read_text(encoding="utf-8"), re.MULTILINE))
+@pytest.mark.parametrize(
+    "message", re.findall(r"^\*\*`(.+)`\*\*$", _TROUBLES.read_text(encoding="utf-8"), re.MULTILINE)
+)
 def test_a_message_that_is_explained_is_one_of_the_source(message: str) -> None:
     assert any(message in real.replace("'…'", "…") for real in messages())
 
