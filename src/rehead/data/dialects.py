@@ -33,6 +33,9 @@ MAX_COLUMNS = 16_384
 _SAMPLE = 2000
 # A delimiter is looked for in so much of the beginning.
 _TRIED_CHARACTERS, _TRIED_LINES = 200_000, 200
+# A record whose fields are enclosed in quotation marks where they hold any, a delimiter or a line end.
+_FIELD = r'(?:"(?:[^"]|"")*+"|[^"\n\t,;|]*+)'
+_RECORD = re.compile(rf"(?:{_FIELD}[\t,;|])*+{_FIELD}(?=\n|\Z)")
 # As spreadsheets write it: the delimiter, in a line of its own.
 _SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -125,7 +128,7 @@ def dialect_of(
     text, skipped, delimiter = _whole_records(head), 0, None
     if named := _SEP.match(text):
         text, skipped, delimiter = text[named.end() :], 1, named[1]
-    is_line_a_text = head.path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in DELIMITERS)
+    is_line_a_text = head.path.suffix == ".txt" or not any(mark in _first_records(text, 1)[0] for mark in DELIMITERS)
     if unlabelled and not named and is_line_a_text:
         # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
         marks = DELIMITERS if head.path.suffix.lower() in (".csv", ".tsv") else "\t"
@@ -139,17 +142,12 @@ def dialect_of(
         # What is separated by commas is quoted as soon as there is a mark, and so is what a spreadsheet has written.
         quoted = bool(named) or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
         form = Form(head.encoding, records.QUOTED if quoted else records.PLAIN, delimiter, skipped=skipped)
-        if quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE):
+        spaced = quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE)
+        if spaced and _rows_of_rfc_4180(text, delimiter) is None:
             form = _spaced_if_better(form, text, head)
         rows = _rows(text, form, head)
         cells = [row for _, row in rows]
-        header, doubtful = header_of(cells, unlabelled, names)
-        header = header or column_names(cells[0]) == expected
-        if doubtful:
-            progress.warn(
-                f"{head.path}: its first row ({', '.join(cells[0])[:100]}) is taken for the names of the columns; if "
-                "it is an example, write a row of names above it"
-            )
+        header = column_names(cells[0]) == expected or header_of(cells, head.path, unlabelled=unlabelled, names=names)
         width = Counter(map(len, cells)).most_common(1)[0][0]
         columns = [f"column {i + 1}" for i in range(width)]
         if not header and len(cells[0]) < width:
@@ -264,7 +262,7 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
     Raises:
         DataError: there is one column only.
     """
-    tried = [line for line in text[:_TRIED_CHARACTERS].split("\n")[:_TRIED_LINES] if line.strip()]
+    tried = _first_records(text[:_TRIED_CHARACTERS], _TRIED_LINES)
     cuts = {delimiter: cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))}
     if not cuts:
         later = next((i for i, line in enumerate(tried) if any(mark in line for mark in DELIMITERS)), None)
@@ -310,9 +308,22 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
     return best
 
 
+def _first_records(text: str, most: int) -> list[str]:
+    """Return the first lines that hold anything, and with each those that its enclosed fields go on in."""
+    found: list[str] = []
+    at = 0
+    while at < len(text) and len(found) < most:
+        end = text.find("\n", at) % (len(text) + 1)
+        if whole := _RECORD.match(text, at):
+            end = whole.end()
+        found += [text[at:end]] if text[at:end].strip() else []
+        at = end + 1
+    return found
+
+
 def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     """Divide the first lines; None where the first has one field."""
-    divided = [[field.strip() for field in next(csv.reader([line], delimiter=delimiter))] for line in tried]
+    divided = [[field.strip() for field in next(csv.reader(io.StringIO(line), delimiter=delimiter))] for line in tried]
     width = len(divided[0])
     if width < 2:
         return None
@@ -337,6 +348,17 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
         return False
     if delimiter == ",":
         return True
+    rows = _rows_of_rfc_4180(text, delimiter)
+    if rows is None:
+        return False
+    enclosed = [cell for row in rows for cell in row if cell.startswith('"')]
+    all_need_it = all(any(mark in cell[1:-1] for mark in ('"', "\n", *(marks or delimiter))) for cell in enclosed)
+    whole_column = len(enclosed) >= len(rows) - 1  # the header may be bare
+    return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
+
+
+def _rows_of_rfc_4180(text: str, delimiter: str) -> list[list[str]] | None:
+    """Return the fields as they are written, with their marks; None where a mark is bare or never closed."""
     end = re.escape(delimiter)
     field = re.compile(rf'("(?:[^"]|"")*"|[^"{end}\n]*)({end}|\n|\Z)')
     rows: list[list[str]] = [[]]
@@ -344,16 +366,12 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
     while at < len(text):
         found = field.match(text, at)
         if found is None:
-            return False  # a bare mark, or one that is never closed
+            return None
         rows[-1].append(found[1])
         at = found.end()
         if found[2] == "\n":
             rows.append([])
-    rows = [row for row in rows if row not in ([], [""])]
-    enclosed = [cell for row in rows for cell in row if cell.startswith('"')]
-    all_need_it = all(any(mark in cell[1:-1] for mark in ('"', "\n", *(marks or delimiter))) for cell in enclosed)
-    whole_column = len(enclosed) >= len(rows) - 1  # the header may be bare
-    return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
+    return [row for row in rows if row not in ([], [""])]
 
 
 def _with_marks(text: str, head: Head) -> str:

@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import Table, require_column
+from rehead.data.columns import Table, is_missing, require_column
 from rehead.data.images import ImageInput
 from rehead.data.labels import (
     SEPARATOR,
     Labels,
     Weights,
     class_counts,
-    is_missing,
     is_multilabel,
     label_lists,
     of_class,

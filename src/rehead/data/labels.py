@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import SURROGATE, listed
+from rehead.data.columns import SURROGATE, is_missing, listed
 from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
@@ -209,18 +209,11 @@ def restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
 
 # Between the labels of a text that has several, where nothing else is said.
 SEPARATOR = ";"
-# How programs write that there is no value, in a cell that should hold one.
-_MISSING = frozenset(["nan", "NaN", "-nan", "<NA>", "NA", "N/A", "n/a", "#N/A", "#NA", "NaT", "None", "NULL", "null"])
 # Longer cells are texts.
 _LONGEST_LIST = 10_000
 # As NumPy prints arrays: no commas between the elements.
 _SPACED = re.compile(r"\[\s*-?[\d.]+(\s+-?[\d.]+)+\s*\]|\[\s*(['\"])[^,]*\2(\s+\2[^,]*\2)+\s*\]")
 _BETWEEN = re.compile(r"(?<=[\d.'\"])\s+(?=[-\d.'\"])")
-
-
-def is_missing(cell: str) -> bool:
-    """Return whether a cell says that there is no value."""
-    return cell.strip() in _MISSING
 
 
 def same_value(label: str) -> str:
