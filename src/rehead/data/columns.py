@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,7 +80,13 @@ class Table:
 
 
 def listed(values: Any) -> list[Any]:
-    """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels."""
+    """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels.
+
+    Raises:
+        DataError: it is a dictionary, of which only the keys would be taken.
+    """
+    if isinstance(values, Mapping):
+        raise DataError("a dictionary is no list of texts or labels; give its values, such as list(y.values())")
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
     return list(values if hasattr(values, "__iter__") else np.asarray(values))
@@ -126,11 +132,25 @@ def header_of(
         )
         return True
     if not header:
-        progress.warn(
-            f"{source}: its first row ({shown}) is taken for an example; if it names the columns, give the name of "
-            "that of the texts with `text_column`"
-        )
+        _warn_of_example(source, shown)
     return False
+
+
+def is_name_of_texts(texts: Sequence[str], source: object, names: Collection[str]) -> bool:
+    """Return whether the first of the texts of a table of one column is its name, and warn where it may be one."""
+    name = texts[0].strip()
+    if name.lower() in {*TEXT_NAMES, *map(str.lower, names)}:
+        return True
+    if _NAME.fullmatch(name) and _mostly(_is_sentence, [text.strip() for text in texts[1:]]):
+        _warn_of_example(source, name)
+    return False
+
+
+def _warn_of_example(source: object, first_row: str) -> None:
+    progress.warn(
+        f"{source}: its first row ({first_row}) is taken for an example; if it names the columns, give the name of "
+        "that of the texts with `text_column`"
+    )
 
 
 def _is_header(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Collection[str]) -> tuple[bool, bool]:
@@ -158,8 +178,9 @@ def _is_header(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Co
     if known and known[0][0] not in again:
         return True, is_new or (are_names and _suits(*known[0]))
     # A single word in the form of a name above texts of several words.
-    if any(_WORD.fullmatch(cell) and _mostly(_is_sentence, column) for cell, column in columns):
-        return True, is_new and not again
+    if sentences := [column for cell, column in columns if _WORD.fullmatch(cell) and _mostly(_is_sentence, column)]:
+        short = min(1 + sum(not _is_sentence(text) for text in column) for column in sentences)
+        return True, short <= (1 - _MOSTLY) * len(rows) or (is_new and not again)
     if again or not all(cell for cell, _ in columns) or len(set(first)) < len(first):
         return False, not are_names
     return (True, is_new) if is_new or not unlabelled else (False, not are_names)
@@ -176,7 +197,7 @@ def _names_a_kind(cell: str, column: list[str]) -> bool:
 
 def _suits(name: str, column: list[str]) -> bool:
     """Return whether a known name stands above what it names: labels, or texts that hardly come up again."""
-    return name.lower() in LABEL_NAMES or 2 * len(set(column)) > len(column)
+    return name.lower() in LABEL_NAMES or (2 * len(set(column)) > len(column) and any(" " in cell for cell in column))
 
 
 def _is_no_value_of(cell: str, column: list[str]) -> bool:
