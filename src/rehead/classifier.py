@@ -28,7 +28,7 @@ from rehead.data.containers import inputs_of
 from rehead.data.duplicates import drop_duplicates, fingerprints
 from rehead.data.examples import Dropped, Examples, require_learnable, without_empty, without_weightless
 from rehead.data.images import ImageInput, require_usable
-from rehead.data.labels import Labels, classes_among, ids_among, restored, strata
+from rehead.data.labels import Labels, classes_among, ids_among, restored, strata, warn_of_alike
 from rehead.data.splits import stratified
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
@@ -214,6 +214,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         if y is None:
             raise DataError("Classifier requires y to be passed, but the target y is None")
         classes, ids = classes_among(y)
+        warn_of_alike(classes)
         everything = _examples(inputs, ids, classes, sample_weight)
         filled, empty = without_empty(everything)
         weighty, weightless = without_weightless(filled)

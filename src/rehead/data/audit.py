@@ -135,7 +135,9 @@ def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
 def _unusable(dropped: Dropped) -> Iterator[Finding]:
     for reason, lines in dropped.items():
         rows: list[Shown] = [{"row": line} for line in lines[:SHOWN]]
-        yield Finding("warning", f"rows with {reason}", len(lines), rows, "they are left out; complete or remove them")
+        # Somebody may have a class of this name.
+        cure = "write it otherwise if it is a class" if "stands for none" in reason else "complete or remove them"
+        yield Finding("warning", f"rows with {reason}", len(lines), rows, f"they are left out; {cure}")
 
 
 def _contradictions(examples: Examples, exact: Index) -> Iterator[Finding]:

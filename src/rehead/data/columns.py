@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,14 @@ LABEL_NAMES = (
     *("label", "labels", "class", "category", "target", "topic", "intent", "sentiment", "y", "tag"),
     *("stars", "rating", "v1"),
 )
+# How programs write that there is no value, in a cell that should hold one.
+_MISSING = frozenset(["nan", "NaN", "-nan", "<NA>", "NA", "N/A", "n/a", "#N/A", "#NA", "NaT", "None", "NULL", "null"])
 # The share of the cells below a name that are of another kind than it.
 _MOSTLY = 0.95
 # Fewer rows say nothing about what is usual in a column.
 _FEW = 3
 _NAME = re.compile(r"[^\W\d]\w*([ ._-]?\w+){0,2}")
+_FILE = re.compile(r"\S.*\w\.[A-Za-z][A-Za-z0-9]{1,4}")
 _WORD = re.compile(r"[a-z]\w*|[A-Z][A-Z_]+|\w+_\w+")
 # Of the known names of a text column, these often stand above a short text beside the long one.
 _WEAK_NAMES = ("question", "description", "title", "comment", "v2")
@@ -76,7 +80,13 @@ class Table:
 
 
 def listed(values: Any) -> list[Any]:
-    """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels."""
+    """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels.
+
+    Raises:
+        DataError: it is a dictionary, of which only the keys would be taken.
+    """
+    if isinstance(values, Mapping):
+        raise DataError("a dictionary is no list of texts or labels; give its values, such as list(y.values())")
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
     return list(values if hasattr(values, "__iter__") else np.asarray(values))
@@ -102,35 +112,113 @@ def with_names(cell: object, names: list[str]) -> object:
     return names[cell] if isinstance(cell, int) and cell < len(names) else cell
 
 
-def header_of(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Collection[str] = ()) -> tuple[bool, bool]:
-    """Return whether the first row names the columns, and whether it could as well be an example.
+def header_of(
+    rows: Sequence[Sequence[str | None]], source: object, *, unlabelled: bool, names: Collection[str] = ()
+) -> bool:
+    """Return whether the first row names the columns, and warn where it could as well be an example.
 
-    One of the `names` that are expected does, and so do two known ones. A known name that does not come up again in its
-    column does, too, and one above numbers. Otherwise a first cell that comes up again is a value, unless it stands
-    beside a name above sentences. A first row with nothing of this is a header only where labels are expected, which
-    would come up again.
+    Args:
+        unlabelled: texts alone are enough, so that nothing need come up again.
+        names: that are expected; one such as "column 2" says that a first row that could be an example is one.
+    """
+    header, is_sure = _is_header(rows, unlabelled, names)
+    if is_sure:
+        return header
+    shown = " ".join(", ".join(cell or "" for cell in rows[0])[:100].split())
+    if header and not any(map(_NUMBERED.fullmatch, names)):
+        progress.warn(
+            f"{source}: its first row ({shown}) is taken for the names of the columns; if it is an example, name the "
+            "column of the texts by its number, such as 'column 2', with `text_column`"
+        )
+        return True
+    if not header:
+        _warn_of_example(source, shown)
+    return False
+
+
+def is_name_of_texts(texts: Sequence[str], source: object, names: Collection[str]) -> bool:
+    """Return whether the first of the texts of a table of one column is its name, and warn where it may be one."""
+    name = texts[0].strip()
+    if name.lower() in {*TEXT_NAMES, *map(str.lower, names)}:
+        return True
+    if _NAME.fullmatch(name) and _mostly(_is_sentence, [text.strip() for text in texts[1:]]):
+        _warn_of_example(source, name)
+    return False
+
+
+def _warn_of_example(source: object, first_row: str) -> None:
+    progress.warn(
+        f"{source}: its first row ({first_row}) is taken for an example; if it names the columns, give the name of "
+        "that of the texts with `text_column`"
+    )
+
+
+def _is_header(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Collection[str]) -> tuple[bool, bool]:
+    """Return whether the first row names the columns, and whether that is sure.
+
+    One of the `names` that are expected does, and so do two known ones, and one above numbers or names of files. So
+    does a known name that does not come up again in its column, or a word above sentences. Otherwise a first cell that
+    comes up again is a value, and a first row with nothing of this is a header where labels are expected, which would
+    come up again. What is decided by this alone is sure if in some column hardly a value stands alone.
     """
     cells = [(cell or "").strip() for cell in rows[0]]
     first = [cell.lower() for cell in cells]
     if set(first) & {name.lower() for name in names}:
-        return True, False
-    known = [cell in TEXT_NAMES or cell in LABEL_NAMES for cell in first]
+        return True, True
     below = [[(row[i] or "").strip() for row in rows[1:] if len(row) > i] for i in range(len(first))]
-    again = [cell in map(str.lower, column) for cell, column in zip(first, below, strict=True)]
-    if sum(known) >= 2 or any(is_known and not comes_again for is_known, comes_again in zip(known, again, strict=True)):
-        return True, False
-    if any(_NAME.fullmatch(cell) and _mostly(is_number, column) for cell, column in zip(cells, below, strict=True)):
-        return True, False
+    columns = [(cell, column) for cell, column in zip(cells, below, strict=True) if cell or any(column)]
+    known = [(cell, column) for cell, column in columns if cell.lower() in TEXT_NAMES or cell.lower() in LABEL_NAMES]
+    again = [cell for cell, column in columns if cell.lower() in map(str.lower, column)]
+    if len(known) >= 2 or any(_names_a_kind(cell, column) for cell, column in columns):
+        return True, True
+    if any(is_number(cell) and _mostly(is_number, column, least=1) for cell, column in columns):
+        return False, True
+    is_new = any(_is_no_value_of(cell, column) for cell, column in columns)
+    are_names = all(_NAME.fullmatch(cell) for cell, _ in columns)
+    if known and known[0][0] not in again:
+        return True, is_new or (are_names and _suits(*known[0]))
     # A single word in the form of a name above texts of several words.
-    if any(_WORD.fullmatch(cell) and _mostly(_is_sentence, column) for cell, column in zip(cells, below, strict=True)):
-        return True, unlabelled or any(again)
-    return not any(again) and not unlabelled and all(first) and len(set(first)) == len(first), False
+    if sentences := [column for cell, column in columns if _WORD.fullmatch(cell) and _mostly(_is_sentence, column)]:
+        short = min(1 + sum(not _is_sentence(text) for text in column) for column in sentences)
+        return True, short <= (1 - _MOSTLY) * len(rows) or (is_new and not again)
+    if again or not all(cell for cell, _ in columns) or len(set(first)) < len(first):
+        return False, not are_names
+    return (True, is_new) if is_new or not unlabelled else (False, not are_names)
 
 
-def _mostly(is_kind: Callable[[str], bool], column: list[str]) -> bool:
+def _names_a_kind(cell: str, column: list[str]) -> bool:
+    """Return whether a cell is a name above numbers or names of files, or none above the numbers of the rows."""
+    if not cell:
+        return len(column) >= _FEW and column in ([str(i + start) for i in range(len(column))] for start in (0, 1))
+    if _FILE.fullmatch(cell) is None and _mostly(lambda text: bool(_FILE.fullmatch(text)), column, least=1):
+        return True
+    return bool(_NAME.fullmatch(cell)) and not is_missing(cell) and _mostly(is_number, column)
+
+
+def _suits(name: str, column: list[str]) -> bool:
+    """Return whether a known name stands above what it names: labels, or texts that hardly come up again."""
+    return name.lower() in LABEL_NAMES or (2 * len(set(column)) > len(column) and any(" " in cell for cell in column))
+
+
+def _is_no_value_of(cell: str, column: list[str]) -> bool:
+    """Return whether a cell is not in a column that hardly has other values.
+
+    The share of values that stand alone estimates how likely a further one is new (Good, Biometrika 40, 1953).
+    """
+    counts = Counter(value.lower() for value in column if value)
+    alone = sum(count == 1 for count in counts.values())
+    return cell.lower() not in counts and (alone + 1) / (counts.total() + 1) <= 1 - _MOSTLY
+
+
+def _mostly(is_kind: Callable[[str], bool], column: list[str], least: int = _FEW) -> bool:
     """Return whether nearly all of a column's cells are of a kind; of few cells nothing can be said."""
     filled = [cell for cell in column if cell]
-    return len(filled) >= _FEW and sum(map(is_kind, filled)) >= _MOSTLY * len(filled)
+    return len(filled) >= least and sum(map(is_kind, filled)) >= _MOSTLY * len(filled)
+
+
+def is_missing(cell: str) -> bool:
+    """Return whether a cell says that there is no value."""
+    return cell.strip() in _MISSING
 
 
 def is_number(text: str) -> bool:

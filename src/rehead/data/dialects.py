@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rehead.data import records
-from rehead.data.columns import MAX_FIELD_CHARACTERS, TEXT_NAMES, header_of
+from rehead.data.columns import LABEL_NAMES, MAX_FIELD_CHARACTERS, TEXT_NAMES, header_of, is_name_of_texts
 from rehead.data.records import BadRow, Cells, Form, Head, Line, lines_of
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
@@ -33,6 +33,9 @@ MAX_COLUMNS = 16_384
 _SAMPLE = 2000
 # A delimiter is looked for in so much of the beginning.
 _TRIED_CHARACTERS, _TRIED_LINES = 200_000, 200
+# A record whose fields are enclosed in quotation marks where they hold any, a delimiter or a line end.
+_FIELD = r'(?:"(?:[^"]|"")*+"|[^"\n\t,;|]*+)'
+_RECORD = re.compile(rf"(?:{_FIELD}[\t,;|])*+{_FIELD}(?=\n|\Z)")
 # As spreadsheets write it: the delimiter, in a line of its own.
 _SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -125,31 +128,24 @@ def dialect_of(
     text, skipped, delimiter = _whole_records(head), 0, None
     if named := _SEP.match(text):
         text, skipped, delimiter = text[named.end() :], 1, named[1]
-    is_line_a_text = head.path.suffix == ".txt" or not any(mark in text.strip().split("\n")[0] for mark in DELIMITERS)
-    if unlabelled and not named and is_line_a_text:
+    if unlabelled and not named and _is_of_texts_alone(text, head, names):
         # In a table of one column, what stands in quotation marks for a comma's sake is enclosed too.
         marks = DELIMITERS if head.path.suffix.lower() in (".csv", ".tsv") else "\t"
-        how = records.QUOTED if is_quoted(_with_marks(text, head), "\t", marks) else records.LINES
-        form = Form(head.encoding, how, "\t", skipped=skipped)
+        how = records.QUOTED if is_quoted(_with_marks(text, head), records.NO_DELIMITER, marks) else records.LINES
+        form = Form(head.encoding, how, records.NO_DELIMITER, skipped=skipped)
         rows = _rows(text, form, head)
-        name = rows[0][1][0].strip()
-        header, columns = name.lower() in {*TEXT_NAMES, *map(str.lower, names)}, ["text"]
+        header, columns = is_name_of_texts([row[0] for _, row in rows], head.path, names), ["text"]
     else:
         delimiter = delimiter or delimiter_of(text, head.path, names)
         # What is separated by commas is quoted as soon as there is a mark, and so is what a spreadsheet has written.
         quoted = bool(named) or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
         form = Form(head.encoding, records.QUOTED if quoted else records.PLAIN, delimiter, skipped=skipped)
-        if quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE):
+        spaced = quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE)
+        if spaced and _rows_of_rfc_4180(text, delimiter) is None:
             form = _spaced_if_better(form, text, head)
         rows = _rows(text, form, head)
         cells = [row for _, row in rows]
-        header, doubtful = header_of(cells, unlabelled, names)
-        header = header or column_names(cells[0]) == expected
-        if doubtful:
-            progress.warn(
-                f"{head.path}: its first row ({', '.join(cells[0])[:100]}) is taken for the names of the columns; if "
-                "it is an example, write a row of names above it"
-            )
+        header = column_names(cells[0]) == expected or header_of(cells, head.path, unlabelled=unlabelled, names=names)
         width = Counter(map(len, cells)).most_common(1)[0][0]
         columns = [f"column {i + 1}" for i in range(width)]
         if not header and len(cells[0]) < width:
@@ -175,6 +171,15 @@ def dialect_of(
             "correct the first row"
         )
     return Dialect(form, columns, header, sample[:_SAMPLE])
+
+
+def _is_of_texts_alone(text: str, head: Head, names: Collection[str]) -> bool:
+    """Return whether there is one column: no delimiter divides the first record, or it is a line of a text file."""
+    (first,) = _first_records(text, 1)
+    cuts = [cut.first for delimiter in DELIMITERS if (cut := _cut([first], delimiter))]
+    known = {*map(str.lower, names)}, {*TEXT_NAMES, *LABEL_NAMES}
+    is_table = any(known[0] & {*map(str.lower, cut)} or len(known[1] & {*map(str.lower, cut)}) > 1 for cut in cuts)
+    return not cuts or (head.path.suffix == ".txt" and not is_table)
 
 
 class BadWidth(BadRow):
@@ -247,12 +252,14 @@ class _Cut:
         share: of the lines that have as many fields as the first.
         prose: share of the fields behind the first that begin with a space.
         repeats: whether the values of some column come up again.
+        enclosing: whether quotation marks enclose fields wherever there are any.
     """
 
     first: list[str]
     share: float
     prose: float
     repeats: bool
+    enclosing: bool
 
 
 def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
@@ -264,7 +271,7 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
     Raises:
         DataError: there is one column only.
     """
-    tried = [line for line in text[:_TRIED_CHARACTERS].split("\n")[:_TRIED_LINES] if line.strip()]
+    tried = _first_records(text[:_TRIED_CHARACTERS], _TRIED_LINES)
     cuts = {delimiter: cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))}
     if not cuts:
         later = next((i for i, line in enumerate(tried) if any(mark in line for mark in DELIMITERS)), None)
@@ -280,7 +287,7 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
 
     looked_for = {name.lower() for name in names}
 
-    def rank(delimiter: str) -> tuple[bool, float, bool, bool, bool]:
+    def rank(delimiter: str) -> tuple[bool, float, bool, bool, bool, bool]:
         cut = cuts[delimiter]
         left = any(
             other in field
@@ -294,6 +301,7 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
             bool({name.lower() for name in cut.first} & looked_for),
             round(cut.share, 3),
             not left,
+            cut.enclosing,
             cut.prose < 0.8,
             cut.repeats,
         )
@@ -310,9 +318,22 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
     return best
 
 
+def _first_records(text: str, most: int) -> list[str]:
+    """Return the first lines that hold anything, and with each those that its enclosed fields go on in."""
+    found: list[str] = []
+    at = 0
+    while at < len(text) and len(found) < most:
+        end = text.find("\n", at) % (len(text) + 1)
+        if whole := _RECORD.match(text, at):
+            end = whole.end()
+        found += [text[at:end]] if text[at:end].strip() else []
+        at = end + 1
+    return found
+
+
 def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     """Divide the first lines; None where the first has one field."""
-    divided = [[field.strip() for field in next(csv.reader([line], delimiter=delimiter))] for line in tried]
+    divided = [[field.strip() for field in next(csv.reader(io.StringIO(line), delimiter=delimiter))] for line in tried]
     width = len(divided[0])
     if width < 2:
         return None
@@ -320,7 +341,8 @@ def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     behind = [line[at + 1 : at + 2] for line in tried for at, mark in enumerate(line) if mark == delimiter]
     columns = list(zip(*even, strict=True))
     repeats = any(1 < len(set(column)) <= max(2, len(column) / 2) for column in columns)
-    return _Cut(divided[0], len(even) / len(divided), behind.count(" ") / max(1, len(behind)), repeats)
+    enclosing = all(_rows_of_rfc_4180(line, delimiter) is not None for line in tried if '"' in line)
+    return _Cut(divided[0], len(even) / len(divided), behind.count(" ") / max(1, len(behind)), repeats, enclosing)
 
 
 def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
@@ -337,6 +359,19 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
         return False
     if delimiter == ",":
         return True
+    rows = _rows_of_rfc_4180(text, delimiter)
+    if rows is None:
+        return False
+    enclosed = [cell for row in rows for cell in row if cell.startswith('"')]
+    # A writer encloses an empty text that is all of a row, too.
+    needing = ('"', "\n", *(marks or delimiter))
+    all_need_it = all(cell == '""' or any(mark in cell[1:-1] for mark in needing) for cell in enclosed)
+    whole_column = len(enclosed) >= len(rows) - 1  # the header may be bare
+    return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
+
+
+def _rows_of_rfc_4180(text: str, delimiter: str) -> list[list[str]] | None:
+    """Return the fields as they are written, with their marks; None where a mark is bare or never closed."""
     end = re.escape(delimiter)
     field = re.compile(rf'("(?:[^"]|"")*"|[^"{end}\n]*)({end}|\n|\Z)')
     rows: list[list[str]] = [[]]
@@ -344,16 +379,12 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
     while at < len(text):
         found = field.match(text, at)
         if found is None:
-            return False  # a bare mark, or one that is never closed
+            return None
         rows[-1].append(found[1])
         at = found.end()
         if found[2] == "\n":
             rows.append([])
-    rows = [row for row in rows if row not in ([], [""])]
-    enclosed = [cell for row in rows for cell in row if cell.startswith('"')]
-    all_need_it = all(any(mark in cell[1:-1] for mark in ('"', "\n", *(marks or delimiter))) for cell in enclosed)
-    whole_column = len(enclosed) >= len(rows) - 1  # the header may be bare
-    return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
+    return [row for row in rows if row not in ([], [""])]
 
 
 def _with_marks(text: str, head: Head) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -12,14 +12,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import Table, require_column
+from rehead.data.columns import Table, is_missing, require_column
 from rehead.data.images import ImageInput
 from rehead.data.labels import (
     SEPARATOR,
     Labels,
     Weights,
     class_counts,
-    is_missing,
     is_multilabel,
     label_lists,
     of_class,
@@ -281,12 +280,13 @@ def in_order(names: set[str]) -> tuple[str, ...]:
         return tuple(sorted(names))
 
 
-def require_learnable(examples: Examples, least: int = 2) -> None:
+def require_learnable(examples: Examples, least: int = 2, dropped: Mapping[str, Sequence[int]] | None = None) -> None:
     """Check that there is something to learn: two classes at least, each with enough examples; where a text may have
     several labels, one class is enough if some examples are not of it.
 
     Args:
         least: examples a class; one is enough where the test has examples of its own.
+        dropped: rows that were left out before, by reason.
 
     Raises:
         DataError: there are no two classes, or a class with too few examples.
@@ -296,9 +296,10 @@ def require_learnable(examples: Examples, least: int = 2) -> None:
     always = counts[present] == len(examples)
     if not len(present) or (always.all() if examples.multilabel else len(present) < 2):
         only = examples.label_names[present[0]] if len(present) else "none"
+        left_out = "".join(f"; {len(lines):,} are left out: {reason}" for reason, lines in (dropped or {}).items())
         raise DataError(
             f"{examples.source}: all {len(examples)} usable rows have the label {only!r}: one class; "
-            "a classifier needs examples of at least two classes"
+            f"a classifier needs examples of at least two classes{left_out}"
         )
     for label in present.tolist():
         if counts[label] < least:

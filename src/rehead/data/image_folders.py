@@ -90,7 +90,8 @@ def holds_images(data: str, column: str | None = None) -> bool:
     if path.suffix.lower() not in (".csv", ".tsv", ".jsonl"):
         return False
     if _mentions_images(path):
-        table = _read_table(path, [column] if column else [])
+        with progress.quiet():  # it is read again for its rows
+            table = tables.read(path, unlabelled=True, names=[column or _FILE_NAME])
         judged = [column] if column in table.columns else table.columns
         return any(_names_images(table.column(name)) for name in judged)
     _require_endings(path)
@@ -339,18 +340,19 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
     """
     if path.suffix.lower() == ".parquet":
         return _from_parquet(path, column)
-    table = _read_table(path, [name for name in (column, known) if name])
+    names = [name for name in (column, known, _FILE_NAME) if name]
+    table = tables.read(path, unlabelled=True, names=names)
     require_column(table, column, "`text_column`")
     found = next((name for name in table.columns if _names_images(table.column(name))), None)
     chosen = column or (known if known in table.columns else found)
     assert chosen is not None  # `holds_images` has found one
-    names = [(name or "").strip() for name in table.column(chosen)]
-    if sum("://" in name for name in names) > len(names) / 2:
+    cells = [(cell or "").strip() for cell in table.column(chosen)]
+    if sum("://" in cell for cell in cells) > len(cells) / 2:
         raise DataError(
             f"{path}: column {chosen!r} holds addresses, and nothing is fetched; download the images, and write the "
             "names of their files there"
         )
-    return table, chosen, [ImageInput(shown(name), _located(path.parent, name)) for name in names]
+    return table, chosen, [ImageInput(shown(cell), _located(path.parent, cell)) for cell in cells]
 
 
 def _located(folder: Path, name: str) -> Path:
@@ -424,16 +426,6 @@ def _require_endings(path: Path) -> None:
                 return
             if ending:
                 raise DataError(f"{path} names images without their ending; write {cell}{ending} instead of {cell}")
-
-
-def _read_table(path: Path, names: Sequence[str] = ()) -> Table:
-    """Read a table with or without labels; its first row names the columns where it stands above names of images."""
-    table = tables.read(path, unlabelled=True, names=[*names, _FILE_NAME])
-    first, rest = table.rows[0], table.rows[1:]
-    if table.header or not rest:
-        return table
-    above = any(not _names_images([cell]) and _names_images([row[i] for row in rest]) for i, cell in enumerate(first))
-    return Table(table.source, [cell or "" for cell in first], rest, table.lines[1:]) if above else table
 
 
 def _names_images(cells: list[str | None]) -> bool:

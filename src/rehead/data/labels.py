@@ -10,13 +10,15 @@ import ast
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import SURROGATE, listed
+from rehead.data.columns import SURROGATE, is_missing, listed
+from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
 Labels = npt.NDArray[np.int64]
@@ -25,6 +27,8 @@ Weights = npt.NDArray[np.float64]
 
 # As many different fractions may be classes, such as half stars, however few the rows are.
 _FEW_NUMBERS = 10
+# Labels that are named in a warning.
+_NAMED = 6
 # Of a class that is a decision for itself, this probability and more is a yes.
 EVEN = 0.5
 
@@ -95,7 +99,7 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
         DataError: one is missing, or is no label (with its row).
     """
     if getattr(y, "ndim", 1) == 2:
-        y = np.asarray(y)
+        y = y.toarray() if hasattr(y, "toarray") else np.asarray(y)
         if y.shape[1] == 1:
             from sklearn.utils import column_or_1d  # which warns of it; predictions need no scikit-learn
 
@@ -122,6 +126,14 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
     labels = np.zeros((len(rows), len(classes)), dtype=np.int64)
     labels[np.array(numbers) - 1, ids.reshape(-1)] = 1
     return classes, labels
+
+
+def warn_of_alike(classes: npt.NDArray[Any]) -> None:
+    """Warn where texts are several classes, and the same but for their Unicode form, spaces or how a number is written."""
+    texts = classes.tolist() if classes.dtype.kind == "U" else []
+    counts = Counter(map(same_value, texts))
+    if alike := [ascii(text) for text in texts if counts[same_value(text)] > 1]:
+        progress.warn(f"y: labels {', '.join(alike[:_NAMED])} are alike, and a class each; give them one spelling")
 
 
 def ids_among(classes: npt.NDArray[Any], y: Any) -> Labels:
@@ -152,15 +164,14 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
     Args:
         rows: (n,) where they stand in y, for messages.
     """
-    # Other kinds, such as times, would become numbers.
-    plain = [v.item() if isinstance(v, np.generic) and v.dtype.kind in "biufU" else v for v in values]
+    plain = [_as_python(value) for value in values]
     for value, row in zip(plain, rows, strict=True):
         if _is_missing(value):
             raise DataError(f"y row {row} has no label ({value!s:.20}); leave that row out of X and y")
         if not isinstance(value, str | bool | int | float):
+            cure = "label.decode()" if isinstance(value, bytes) else "str(label)"
             raise DataError(
-                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as "
-                "str(label)"
+                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as {cure}"
             )
         if isinstance(value, str) and (not value.strip() or "\0" in value or SURROGATE.search(value)):
             raise DataError(f"y row {row} is {value[:40]!r}, an empty text or one that cannot be saved; correct it")
@@ -174,11 +185,21 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
             "y holds a number that is too large to be saved as a label; give text instead, such as str(label)"
         )
     if labels.dtype.kind == "f" and any(isinstance(value, int) and int(float(value)) != value for value in plain):
-        raise DataError("y holds whole numbers that a float cannot hold beside fractions; give labels of one type")
+        raise DataError("y holds whole numbers that a float cannot hold; give text instead, such as str(label)")
     if labels.dtype.kind == "f" and _FEW_NUMBERS < len(np.unique(labels)) > len(labels) / 2:
         different = f"{len(np.unique(labels))} different numbers in {len(labels)} rows"
         raise DataError(f"y holds {different}, a continuous target; give classes, such as ranges of them")
     return labels
+
+
+def _as_python(value: Any) -> Any:
+    """Return a label as Python's own where it is one: a number in an array of any library's, a member of a str Enum."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, np.generic):
+        # Other kinds, such as times, would become numbers.
+        return value.item() if value.dtype.kind in "biufU" else value
+    return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
 
 
 def _is_missing(value: Any) -> bool:
@@ -209,18 +230,11 @@ def restored(labels: tuple[str, ...], kind: str) -> npt.NDArray[Any]:
 
 # Between the labels of a text that has several, where nothing else is said.
 SEPARATOR = ";"
-# How programs write that there is no value, in a cell that should hold one.
-_MISSING = frozenset(["nan", "NaN", "-nan", "<NA>", "NA", "N/A", "n/a", "#N/A", "#NA", "NaT", "None", "NULL", "null"])
 # Longer cells are texts.
 _LONGEST_LIST = 10_000
 # As NumPy prints arrays: no commas between the elements.
 _SPACED = re.compile(r"\[\s*-?[\d.]+(\s+-?[\d.]+)+\s*\]|\[\s*(['\"])[^,]*\2(\s+\2[^,]*\2)+\s*\]")
 _BETWEEN = re.compile(r"(?<=[\d.'\"])\s+(?=[-\d.'\"])")
-
-
-def is_missing(cell: str) -> bool:
-    """Return whether a cell says that there is no value."""
-    return cell.strip() in _MISSING
 
 
 def same_value(label: str) -> str:

@@ -195,7 +195,7 @@ def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits
     material = gather(config)
     pool, repeated = drop_duplicates(material.pool)
     dropped = material.dropped | repeated
-    require_learnable(pool, least=2 if config.test is None else 1)
+    require_learnable(pool, 2 if config.test is None else 1, dropped)
     fractions = np.array(FRACTIONS) * [1, config.validation is None, with_test and config.test is None]
     train_share, validation_share, test_share = (fractions / fractions.sum()).tolist()
     split, how = _split(pool, seed, (train_share, validation_share, test_share))

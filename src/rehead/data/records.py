@@ -30,6 +30,8 @@ from rehead.runtime import progress
 from rehead.runtime.errors import DataError, first_line
 
 QUOTED, PLAIN, LINES, JSON = "quoted", "plain", "lines", "json"
+# The delimiter of a table of one column: a character that stands in no text, as Unicode has it.
+NO_DELIMITER = "\uffff"
 # A line of JSON may hold several fields, and spell a character in twelve of its own.
 LONGEST_JSON = 16 * MAX_FIELD_CHARACTERS
 # A row may hold several long fields, too.
@@ -169,7 +171,7 @@ def _quoted(lines: Iterator[Line], form: Form, source: str) -> Iterator[Cells | 
     while line := again.popleft() if again else next(lines, None):
         if '"' not in line.text and line.problem is None:
             content = line.text.removesuffix("\n")
-            if delimiter in content or content.strip():
+            if content.strip() or delimiter in content or (content and delimiter == NO_DELIMITER):
                 cells = content.split(delimiter)
                 yield line.number, [cell.lstrip(" ") for cell in cells] if spaced else cells
                 after_broken = False
@@ -188,7 +190,7 @@ def _quoted(lines: Iterator[Line], form: Form, source: str) -> Iterator[Cells | 
         if problem := next(filter(None, (*(each.problem for each in read), *lengths)), None):
             content = "".join(each.text for each in read).removesuffix("\n")
             yield BadRow(source, line.number, problem, content)
-        elif len(cells) > 1 or any(cell.strip() for cell in cells):
+        else:  # an empty text that is enclosed is a row, and a blank line is none
             yield line.number, cells
         after_broken = False
 

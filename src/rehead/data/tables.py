@@ -66,7 +66,7 @@ def read(path: Path, *, unlabelled: bool = False, names: Collection[str] = ()) -
         raise DataError(f"{path} is empty; give a file with one example a row")
     kind = dialects.kind_of(head)
     if kind not in (DELIMITED, JSON_LINES):
-        return _read_document(path, kind, names)
+        return _read_document(path, kind, unlabelled, names)
     dialect = dialects.dialect_of(head, unlabelled=unlabelled, names=names)
     return _read_objects(head, dialect) if kind == JSON_LINES else _read_rows(head, dialect)
 
@@ -108,12 +108,12 @@ def _read_rows(head: Head, dialect: Dialect) -> Table:
 # Files that are read as a whole: their sizes are bounded before anything is made of them
 
 
-def _read_document(path: Path, kind: str, names: Collection[str] = ()) -> Table:
+def _read_document(path: Path, kind: str, unlabelled: bool = False, names: Collection[str] = ()) -> Table:
     """Read a file of a kind that is not read line by line."""
     if kind == JSON:
         table = _read_json(path)
     elif kind == WORKBOOK:
-        table = _read_workbook(path, names)
+        table = _read_workbook(path, unlabelled, names)
     else:
         table = _read_arrow(path, kind)
     if not table.rows:
@@ -341,7 +341,7 @@ def _by_column(document: dict[str, dict[str, Any]], path: Path) -> list[dict[str
 # Excel
 
 
-def _read_workbook(path: Path, names: Collection[str]) -> Table:
+def _read_workbook(path: Path, unlabelled: bool, names: Collection[str]) -> Table:
     """Read the first sheet of a workbook that holds anything."""
     try:
         import openpyxl
@@ -369,7 +369,7 @@ def _read_workbook(path: Path, names: Collection[str]) -> Table:
         others = ", ".join(list(sheets)[1:6])
         progress.warn(f"{path}: sheet {title!r} is read, and {others} are not; save another one as CSV to use it")
     cells = [[cell or "" for cell in row] for _, row in rows]
-    header, _ = header_of(cells, unlabelled=False, names=names)
+    header = header_of(cells, path, unlabelled=unlabelled, names=names)
     columns = column_names(cells[0]) if header else [f"column {i + 1}" for i in range(len(cells[0]))]
     require_different(columns, f"{path} row {rows[0][0]}")
     below = rows[header:]

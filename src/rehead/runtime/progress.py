@@ -32,6 +32,20 @@ def warn(message: str) -> None:
     _logger.warning(message)
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Log nothing inside the block: what is done there is done again, or is of no interest to anybody."""
+
+    def none(record: logging.LogRecord) -> bool:
+        return False
+
+    _logger.addFilter(none)
+    try:
+        yield
+    finally:
+        _logger.removeFilter(none)
+
+
 def show(on: bool, words: Callable[[str], str] = str) -> None:
     """Show messages, warnings and progress bars of this process on stderr, or leave them to `logging`.
 
