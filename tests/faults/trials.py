@@ -25,7 +25,6 @@ from tests.faults.commands import (
     write_inputs,
 )
 
-
 # Seconds for which a client waits for a job; the second, of a server that waits for space.
 _PATIENCE, _IMPATIENCE = 300, 15
 
@@ -312,7 +311,7 @@ class Flippable:
 
     Attributes:
         made: the command that writes them.
-        where: the folder that they lie in.
+        where: the folder that they lie in, or the file.
         reader: the command that reads them.
         read: what the reader leaves; None for what it prints.
         killed_behind: module, function and number of the call behind which the first command is killed.
@@ -330,6 +329,7 @@ _CHECKPOINT = ("rehead.training.checkpoint", "Checkpoint.write", 4)
 _KEPT = ("rehead.batch.journal", "Journal.keep", 2)
 _COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe -o made"
 _INSTRUCT = "instruct {}/requests.jsonl --model {}/writer --strategy lora --epochs 1 -o made"
+_SEARCH = "search {}/train.csv --model {}/encoder --storage trials.sqlite"
 _LAST = f"{_FIT} --no-ngrams --strategy last-1 --depth 2 --epochs 1"
 FLIPPABLE = {
     "saved classifier": Flippable(f"{_FIT} --strategy head -o made", "made", "predict made {}/probe.txt --json"),
@@ -358,6 +358,12 @@ FLIPPABLE = {
         f"{_COMPARE} --resume",
         lambda folder: comparison_of(folder / "made"),
         ("rehead.runtime.files", "write_json", 2),
+    ),
+    "trials of search": Flippable(
+        f"{_SEARCH} --trials 2 -o made",
+        "trials.sqlite",
+        f"{_SEARCH} --trials 3 -o again",
+        lambda folder: files_of(folder / "again"),
     ),
     "journal of predict": Flippable(
         "predict {}/model {}/new.csv -o made.csv",
@@ -412,7 +418,7 @@ def make(of: str, folder: Path, inputs: Path) -> Made:
     ended = children.run(flippable.made.replace("{}", str(inputs)).split(), folder, fault)
     assert ended.code == (-9 if fault else 0), ended.said
     root = folder / flippable.where
-    paths = [path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "lock"]
+    paths = [path for path in sorted([root, *root.rglob("*")]) if path.is_file() and path.name != "lock"]
     files = tuple((str(path.relative_to(root)), path.stat().st_size) for path in paths)
     with _copy_of(folder) as copied:
         read = _require_success(_read(flippable, copied, inputs))
@@ -449,7 +455,7 @@ def draw_flips(of: str, made: Made, count: int, seed: int) -> list[Flip]:
 def run_flip(flip: Flip, made: Made, inputs: Path) -> Outcome:
     """Flip the bit in a copy, and let it be read: what is answered is what it was, or a refusal."""
     flippable = FLIPPABLE[flip.of]
-    outcome = Outcome(flip.of, "bit flip", f"bit {flip.bit} of {flip.file}")
+    outcome = Outcome(flip.of, "bit flip", f"bit {flip.bit} of {Path(flippable.where, flip.file)}")
     with _copy_of(made.folder) as folder:
         file = folder / flippable.where / flip.file
         content = bytearray(file.read_bytes())
