@@ -64,7 +64,7 @@ class Command:
 
 def write_inputs(folder: Path) -> None:
     """Write models and data; what commands need of each other is fitted by `trials.prepare`."""
-    save_tiny_model(folder / "encoder", "bert")
+    save_tiny_model(folder / "encoder", "bert", num_hidden_layers=2)
     save_tiny_language_model(folder / "writer", "llama", template=TEMPLATE, reach=512)
     write_messages(folder / "train.csv", 120)
     texts, _ = messages(_ROWS)
@@ -182,7 +182,7 @@ def table_of(file: Path) -> Content:
 
 
 _FIT = "fit {}/train.csv --model {}/encoder --no-ngrams"
-_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe,last-1"
+_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe"
 _SEARCH = "search {}/train.csv --model {}/encoder --trials 3 --storage trials.sqlite"
 _BAD = ("out.bad.jsonl",)
 COMMANDS = {
