@@ -96,6 +96,12 @@ def test_speeds_are_remembered_for_each_machine(empty_cache: Path, monkeypatch: 
     assert len(measured) == 4
 
 
+def test_a_busy_machine_has_its_usual_speed(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for now in (2.0, 0.1):
+        monkeypatch.setattr(hardware, "product_speed", lambda dtype, now=now: now)
+        assert hardware.usual_speed(torch.float32) == 2.0
+
+
 def with_adapters(copied: Backbone, head: Head) -> Tail:
     return Tail.of_adapters(copied, head, 4, lora.attach(copied, 0)[0])
 

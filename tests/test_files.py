@@ -1,16 +1,33 @@
 """Writing: whole or not at all."""
 
+import fcntl
+import json
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rehead.runtime import files
-from rehead.runtime.files import cache_folder, locked, new_folder, restore, sha256_of, sweep_partial, write_file
+from rehead.runtime.files import (
+    cache_folder,
+    locked,
+    new_file,
+    new_folder,
+    read_json,
+    restore,
+    sha256_of,
+    sweep_all_partial,
+    sweep_partial,
+    write_file,
+    write_json,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -254,3 +271,54 @@ def test_a_folder_whose_writer_was_killed_between_two_renames_gets_its_name_back
     restore(tmp_path / "out")
     assert names(tmp_path) == ["out"]
     assert names(tmp_path / "out") == ["kept"]
+
+
+def test_the_next_writer_of_a_file_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
+    (tmp_path / ".rehead-partial-a-abc_123").mkdir()
+    write_file(tmp_path / "a", b"new")
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_sweep_of_a_folder_spares_what_is_being_written(tmp_path: Path) -> None:
+    with new_file(tmp_path / "a") as partial:
+        partial.write_bytes(b"new")
+        for name in ("a-abc_123", "b-abc_123"):
+            (tmp_path / f".rehead-partial-{name}").mkdir()
+        sweep_all_partial(tmp_path)
+        assert names(tmp_path) == [partial.parent.name]
+    assert names(tmp_path) == ["a"]
+
+
+def test_a_writer_whose_folder_was_swept_before_it_was_locked_makes_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, swept = fcntl.flock, []
+
+    def flock(descriptor: int, operation: int) -> None:
+        if not swept:
+            swept.extend(tmp_path.glob(".rehead-partial-*"))
+            shutil.rmtree(swept[0])
+        honest(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write_file(tmp_path / "a", b"new")
+    assert len(swept) == 1
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.parametrize("content", [{}, {"a": [1, (2.5, None)], "ä": {"b": float("inf")}, "c": {1: "x"}}])
+def test_json_with_a_checksum_is_what_was_written_or_refused(tmp_path: Path, content: dict[str, Any]) -> None:
+    write_json(tmp_path / "a", content)
+    written = (tmp_path / "a").read_bytes()
+    expected = read_json(tmp_path / "a")
+    assert expected == json.loads(json.dumps(content))
+    for bit in range(0, 8 * len(written), 3):
+        flipped = bytearray(written)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (tmp_path / "a").write_bytes(flipped)
+        with suppress(ValueError):
+            assert read_json(tmp_path / "a") == expected
+    for damaged in (b"", b"[]", b"1", written[:-1]):
+        (tmp_path / "a").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"."):
+            read_json(tmp_path / "a")

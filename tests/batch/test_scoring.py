@@ -236,6 +236,44 @@ def test_a_damaged_state_begins_anew(
     assert same_content(output, tmp_path / "whole.csv")
 
 
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("name", ["state.json", "results", "bad.jsonl"])
+def test_no_flipped_bit_of_what_is_kept_changes_a_row(
+    model: Artifact, predictor: Predictor, tmp_path: Path, kind: str, name: str
+) -> None:
+    data = write_with_bad_rows(tmp_path / "data.csv", 20)
+    whole, output = tmp_path / f"whole.{kind}", tmp_path / f"out.{kind}"
+    score_table(model, predictor, str(data), whole, portion_rows=4)
+    interrupt(model, predictor, data, output)
+    kept = tmp_path / "kept"
+    state_folder(output).rename(kept)
+    content = (kept / name).read_bytes()
+    for byte in range(0, len(content), len(content) // 12):
+        shutil.copytree(kept, state_folder(output))
+        damaged = bytearray(content)
+        damaged[byte] ^= 1
+        (state_folder(output) / name).write_bytes(damaged)
+        assert resume(model, predictor, data, output).resumed_rows == 0
+        assert same_content(output, whole)
+        assert bad_rows_of(output) == bad_rows_of(whole)
+
+
+def test_results_that_are_damaged_at_the_very_end_are_computed_again(
+    model: Artifact, predictor: Predictor, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, output = tmp_path / "whole.parquet", tmp_path / "out.parquet"
+    score_table(model, predictor, str(data), whole, portion_rows=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        resume(model, predictor, data, output)
+    results = state_folder(output) / "results"
+    content = bytearray(results.read_bytes())
+    content[len(content) // 2] ^= 1
+    results.write_bytes(content)
+    assert resume(model, predictor, data, output).resumed_rows == 0
+    assert same_content(output, whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_a_killed_process_wrote_behind_its_state_is_cut_off(
     model: Artifact, predictor: Predictor, data: Path, tmp_path: Path, kind: str
@@ -284,15 +322,22 @@ def test_a_run_that_was_killed_at_its_very_end_scores_nothing_again(
     assert not state_folder(output).exists()
 
 
-def test_a_finished_run_whose_output_is_gone_begins_anew(
-    model: Artifact, predictor: Predictor, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("kind", "resumed"), [("csv", 0), ("parquet", 20)])
+def test_a_finished_run_whose_output_is_gone_is_written_again(
+    model: Artifact,
+    predictor: Predictor,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+    resumed: int,
 ) -> None:
-    output = tmp_path / "out.parquet"
+    output = tmp_path / f"out.{kind}"
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         resume(model, predictor, data, output)
     output.unlink()
-    assert resume(model, predictor, data, output).resumed_rows == 0
+    assert resume(model, predictor, data, output).resumed_rows == resumed
     assert len(rows_of(output)) == 20
 
 

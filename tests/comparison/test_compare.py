@@ -97,6 +97,23 @@ def test_comparison_that_was_broken_off_goes_on(
     assert [path.name for path in tmp_path.iterdir() if "rehead-run" in path.name] == []
 
 
+def test_a_kept_result_that_is_damaged_is_measured_again(
+    bases: list[str], data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments: dict[str, Any] = {"names": ["majority", "tfidf"], "bases": bases, "output": tmp_path / "out"}
+    with monkeypatch.context() as patch:
+        patch.setattr(approaches, "tfidf", lambda task: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            rehead.compare(data, **arguments)
+    (kept,) = (tmp_path / ".out.rehead-run").glob("*.json")
+    undisturbed = json.loads(kept.read_text())["macro_f1"]
+    kept.write_text(kept.read_text().replace('"macro_f1": 0', '"macro_f1": 1'))
+    assert json.loads(kept.read_text())["macro_f1"] != undisturbed
+    result = rehead.compare(data, **arguments, resume=True)
+    assert result.approaches[0].macro_f1 == undisturbed
+    assert f"{kept}, the result of" in caplog.text
+
+
 def test_what_does_not_fit_into_the_budget_is_told(
     bases: list[str], data: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

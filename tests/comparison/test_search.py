@@ -1,6 +1,8 @@
 """The search for settings: trials are kept and gone on with, bad ones are broken off, the best is what fits use."""
 
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,24 @@ def test_search_goes_on_with_the_trials_of_its_file(model: Classifier, tmp_path:
     assert values["trials"][0].keys() == {"settings", "validation_log_loss", "state"}
     settings = second.best
     assert {name: second.model.get_params()[name] for name in settings} == settings
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "update trial_values set value = value / 2 where trial_id = 1",
+        "update trial_params set param_value = 5 - param_value where param_name = 'depth'",
+        "update trials set state = 'COMPLATE'",
+        "drop table trial_values",
+    ],
+)
+def test_no_damaged_trial_is_gone_on_from(model: Classifier, tmp_path: Path, damage: str) -> None:
+    data, storage = str(write_messages(tmp_path / "messages.csv", 120)), tmp_path / "trials.sqlite"
+    rehead.search(data, model, n_trials=1, storage=storage)
+    with closing(sqlite3.connect(storage)) as database, database:
+        database.execute(damage)
+    with pytest.raises(SettingError, match=r"trials.sqlite'.*; give another file"):
+        rehead.search(data, model, n_trials=2, storage=storage)
 
 
 def test_other_settings_are_another_search(model: Classifier, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from itertools import repeat
 from pathlib import Path
@@ -16,13 +16,15 @@ from rich.table import Table
 
 from tests.faults import children, trials
 from tests.faults.commands import COMMANDS
-from tests.faults.trials import READERS, Outcome
+from tests.faults.trials import FLIPPABLE, Outcome
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--commands", default=",".join(COMMANDS), help="beginnings of names (all)")
-    parser.add_argument("--flipped", default=",".join(READERS), help="in what bits are flipped (everything)")
+    parser.add_argument(
+        "--flipped", default=",".join(FLIPPABLE), help="in what bits are flipped, beginnings of names (all)"
+    )
     for name, default in (("kills", 20), ("disks", 4), ("limits", 4), ("clocks", 3), ("flips", 3), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     options = parser.parse_args()
@@ -32,7 +34,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rehead-faults-") as folder:
         outcomes = try_all(options, Path(folder))
     show(outcomes)
-    print(f"{time.monotonic() - begun:.0f} seconds, seed {options.seed}")
+    used = sum(os.times()[:4])
+    print(f"{time.monotonic() - begun:.0f} seconds, {used:.0f} of processors, seed {options.seed}")
     return int(any(outcome.wrong for outcome in outcomes))
 
 
@@ -40,41 +43,51 @@ def try_all(options: argparse.Namespace, folder: Path) -> list[Outcome]:
     """Draw the faults and try them, as many side by side as there are processors."""
     inputs = folder / "inputs"
     (inputs / "cache").mkdir(parents=True)
-    names = [name for name in COMMANDS if name.startswith(tuple(filter(None, options.commands.split(","))))]
-    flipped = [name for name in options.flipped.split(",") if name]
+    names, flipped = _beginning(COMMANDS, options.commands), _beginning(FLIPPABLE, options.flipped)
     counts = {"kill": options.kills, "file limit": options.limits, "clock": options.clocks}
-    if os.geteuid() == 0:  # only root may make a small disk
+    if trials.can_mount(inputs / "cache"):
         counts["full disk"] = options.disks
+    elif options.disks:
+        print("full disks are not tried: only who may mount file systems has small ones")
     with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("fork")) as pool:
         pool.submit(trials.prepare, inputs).result()
         references = dict(zip(names, pool.map(trials.reference_of, names, repeat(folder), repeat(inputs)), strict=True))
-        made = {name: folder / name for name in flipped}
-        files = dict(zip(flipped, pool.map(trials.make, flipped, made.values(), repeat(inputs)), strict=True))
+        folders = [folder / name for name in flipped]
+        made = dict(zip(flipped, pool.map(trials.make, flipped, folders, repeat(inputs)), strict=True))
         drawn = trials.draw_trials(names, counts, options.seed)
-        flips = [flip for of in flipped for flip in trials.draw_flips(of, files[of], options.flips, options.seed)]
+        flips = [flip for of in flipped for flip in trials.draw_flips(of, made[of], options.flips, options.seed)]
         waiting = [pool.submit(trials.run_trial, trial, references[trial.command], inputs) for trial in drawn]
         waiting += [pool.submit(trials.run_flip, flip, made[flip.of], inputs) for flip in flips]
         return list(_as_they_end(waiting))
+
+
+def _beginning(names: Iterable[str], beginnings: str) -> list[str]:
+    return [name for name in names if name.startswith(tuple(filter(None, beginnings.split(","))))]
 
 
 def _as_they_end(waiting: list[Future[Outcome]]) -> Iterator[Outcome]:
     for future in as_completed(waiting):
         outcome = future.result()
         print(
-            f"{outcome.command}: {outcome.fault} {outcome.moment}: {'; '.join(outcome.wrong) or 'survived'}", flush=True
+            f"{outcome.command}: {outcome.fault} {outcome.moment}: "
+            f"{'; '.join(outcome.wrong) or ('refused' if outcome.refused else 'survived')}",
+            flush=True,
         )
         yield outcome
 
 
 def show(outcomes: list[Outcome]) -> None:
     """Print the table, a row for each command and fault."""
-    table = Table("what", "fault", "tried", "survived", "rows lost", "rows doubled", "silently different")
+    table = Table(
+        "what", "fault", "tried", "survived", "of these refused", "rows lost", "rows doubled", "silently different"
+    )
     kinds = sorted({(outcome.command, outcome.fault) for outcome in outcomes})
     for kind in [*kinds, None]:
         of_kind = [each for each in outcomes if kind in (None, (each.command, each.fault))]
         numbers = [
             len(of_kind),
             sum(not each.wrong for each in of_kind),
+            sum(not each.wrong and each.refused for each in of_kind),
             sum(each.lost for each in of_kind),
             sum(each.doubled for each in of_kind),
             sum(each.different for each in of_kind),

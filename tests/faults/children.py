@@ -9,22 +9,26 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rehead.cli import main
+from rehead.training import loop
 
 _IMPORTED = (
     "torch transformers peft optuna matplotlib.pyplot onnx onnxruntime onnxscript pyarrow.dataset sklearn.linear_model "
     "rehead.workflows.fit rehead.comparison.compare rehead.comparison.search rehead.instruction.instruct "
-    "rehead.export.workflow rehead.batch.scoring"
+    "rehead.export.workflow rehead.batch.scoring rehead.training.loop rehead.serving.server"
 )
 # What Python reports of a process that changes files, see sys.addaudithook; `open` only where it is for writing.
 _CHANGES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.chmod", "os.truncate", "fcntl.flock", "ctypes.dlsym"}
 
 # What happens to a process, from inside it, before the command begins.
 Fault = Callable[[], None]
+# What another program does with a command while it runs: (what the command says, its process) → what went wrong.
+Client = Callable[[Path, int], str]
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,20 @@ class Ended:
         code: its exit code; negative for a signal.
         said: on stdout and stderr.
         changes: operations on files that a fault may come before.
+        client: what went wrong for the program that asked it.
     """
 
     code: int
     said: str
     seconds: float
     changes: int
+    client: str = ""
 
     @property
-    def refused(self) -> bool:
-        """Whether it ended with one line for the user."""
+    def refusal(self) -> str:
+        """The one line for the user that it ended with; empty where it ended otherwise."""
         lines = [line for line in self.said.splitlines() if line.startswith("rehead: ")]
-        return self.code == 2 and len(lines) == 1 and "Traceback" not in self.said
+        return lines[0] if self.code == 2 and len(lines) == 1 and "Traceback" not in self.said else ""
 
 
 def import_everything() -> None:
@@ -60,7 +66,14 @@ def import_everything() -> None:
     assert AutoTokenizer
 
 
-def run(arguments: Sequence[str], folder: Path, fault: Fault | None = None, *, killed_after: float = 0) -> Ended:
+def run(
+    arguments: Sequence[str],
+    folder: Path,
+    fault: Fault | None = None,
+    *,
+    killed_after: float = 0,
+    client: Client | None = None,
+) -> Ended:
     """Run a command with `folder` as its working folder, where `cache` is its cache.
 
     Args:
@@ -68,14 +81,27 @@ def run(arguments: Sequence[str], folder: Path, fault: Fault | None = None, *, k
     """
     begun = time.perf_counter()
     log, counted = folder.with_suffix(".log"), folder.with_suffix(".count")
+    for old in (log, counted):
+        old.unlink(missing_ok=True)
     if not (child := os.fork()):
         _be_the_command(arguments, folder, fault, log, counted)
-    if killed_after:
-        time.sleep(killed_after)
-        os.kill(child, signal.SIGKILL)
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(client, log, child) if client else None
+        if killed_after:
+            time.sleep(killed_after)
+            os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     changes = int(counted.read_text()) if counted.exists() else 0
-    return Ended(code, log.read_text(errors="replace"), time.perf_counter() - begun, changes)
+    said = log.read_text(errors="replace") if log.exists() else ""
+    return Ended(code, said, time.perf_counter() - begun, changes, asked.result() if asked else "")
+
+
+def has_ended(child: int) -> bool:
+    """Return whether a command has, which `run` waits for."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def _be_the_command(arguments: Sequence[str], folder: Path, fault: Fault | None, log: Path, counted: Path) -> None:
@@ -86,6 +112,7 @@ def _be_the_command(arguments: Sequence[str], folder: Path, fault: Fault | None,
         os.dup2(output, 2)
         os.chdir(folder)
         os.environ["REHEAD_CACHE"] = str(folder / "cache")
+        loop._SECONDS_BETWEEN_CHECKPOINTS = 0.0  # else a training of a second would have one an epoch
         changes = [0]
         _before_each_change(folder, lambda: changes.__setitem__(0, changes[0] + 1))
         if fault:
@@ -132,20 +159,42 @@ def killed_before_change(folder: Path, number: int) -> Fault:
     return fault
 
 
+def killed_behind(module: str, name: str, number: int) -> Fault:
+    """The process is killed just behind the nth call of a function, such as a method that keeps something."""
+
+    def fault() -> None:
+        *owners, attribute = name.split(".")
+        owner: Any = importlib.import_module(module)
+        for each in owners:
+            owner = getattr(owner, each)
+        honest, left = getattr(owner, attribute), [number]
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            result = honest(*arguments, **named)
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return result
+
+        setattr(owner, attribute, call)
+
+    return fault
+
+
 def no_file_larger_than(n_bytes: int) -> Fault:
     """Writing beyond this size fails, as with `ulimit -f`."""
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
 
 
-def clocks_jump(seed: int) -> Fault:
-    """The wall clock jumps years ahead or back, the others an hour ahead, each after some calls."""
+def clocks_jump(seed: int, days: float) -> Fault:
+    """The wall clock jumps up to so far ahead or back, the others an hour ahead, each after some calls."""
 
     def fault() -> None:
         draw = random.Random(seed)  # noqa: S311
-        year = 365.25 * 86400
+        furthest = days * 86400
         for name, unit, jump in (
-            ("time", 1, draw.choice([-1, 1]) * draw.uniform(0, 10 * year)),
-            ("time_ns", 10**9, draw.choice([-1, 1]) * draw.uniform(0, 10 * year)),
+            ("time", 1, draw.uniform(-furthest, furthest)),
+            ("time_ns", 10**9, draw.uniform(-furthest, furthest)),
             ("monotonic", 1, draw.uniform(0, 3600)),
             ("perf_counter", 1, draw.uniform(0, 3600)),
         ):

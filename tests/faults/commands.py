@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,35 +31,50 @@ class Command:
 
     Attributes:
         arguments: without the output.
-        older: those of the run whose result lies under the output's name before a trial.
+        older: those of the run whose result lies under the output's name before a trial; None for none.
         read: what lies under the output's name.
         output: its name.
         resumes: whether it takes --resume.
         beside: what else may lie in the folder.
+        at_the_end: what in the folder, beside the output, shall be as in an undisturbed run at the end.
+        kept: what in the folder a command that goes on has to keep, by name.
+        uploaded: to a server, which the command then is; the output is what is downloaded, and not in the folder.
+        days: how far clocks may jump.
     """
 
     name: str
     arguments: str
-    older: str
+    older: str | None
     read: Callable[[Path], Content]
     output: str = "out"
     resumes: bool = False
     beside: tuple[str, ...] = ()
+    at_the_end: Callable[[Path], Content] = lambda folder: None
+    kept: Callable[[Path], dict[str, str]] = lambda folder: {}
+    uploaded: str = ""
+    days: float = 3650
 
     def line(self, inputs: Path, *, older: bool = False, resume: bool = False) -> list[str]:
         """Return the arguments."""
-        line = (self.older if older else self.arguments).replace("{}", str(inputs)).split()
+        line = ((older and self.older) or self.arguments).replace("{}", str(inputs)).split()
+        if self.uploaded:
+            return line
         return [*line, "-o", self.output, *(["--resume"] if resume and self.resumes else [])]
 
 
 def write_inputs(folder: Path) -> None:
     """Write models and data; what commands need of each other is fitted by `trials.prepare`."""
-    save_tiny_model(folder / "encoder", "bert")
+    save_tiny_model(folder / "encoder", "bert", num_hidden_layers=2)
     save_tiny_language_model(folder / "writer", "llama", template=TEMPLATE, reach=512)
     write_messages(folder / "train.csv", 120)
     texts, _ = messages(_ROWS)
-    write_csv(folder / "new.csv", ["id", "text"], [[str(i), text] for i, text in enumerate(texts)])
+    # Every five hundredth row cannot be read.
+    rows = [[str(i), text][: 1 if i % 500 == 250 else 2] for i, text in enumerate(texts)]
+    write_csv(folder / "new.csv", ["id", "text"], rows)
     write_csv(folder / "older.csv", ["id", "text"], [[str(i), text] for i, text in enumerate(texts[:3000])])
+    (folder / "folder").mkdir()
+    for part in range(3):
+        write_csv(folder / "folder" / f"{part}.csv", ["id", "text"], rows[part * 1500 : (part + 1) * 1500])
     requests = [{"prompt": f"the {a} {b}", "completion": b} for a in WORDS[:8] for b in WORDS[:8]]
     (folder / "requests.jsonl").write_text("\n".join(map(json.dumps, requests)))
 
@@ -81,6 +98,49 @@ def files_of(folder: Path) -> Content:
 def whole_model(folder: Path) -> Content:
     """As `files_of`, of what is not the same in every run: only that it is whole."""
     return files_of(folder) and [("a model", "whole")]
+
+
+def finished_trials(folder: Path) -> dict[str, str]:
+    """The trials of a search that came to an end: number, loss and parameters of each."""
+    if not (folder / "trials.sqlite").exists():
+        return {}
+    with closing(sqlite3.connect(folder / "trials.sqlite")) as database:
+        tables = {name for (name,) in database.execute("select name from sqlite_master where type = 'table'")}
+        if not {"trials", "trial_values", "trial_params"} <= tables:
+            return {}
+        rows = database.execute(
+            "select number, state, value, (select json_group_object(param_name, param_value) from (select * from "
+            "trial_params where trial_params.trial_id = trials.trial_id order by param_name)) "
+            "from trials left join trial_values using (trial_id) where state in ('COMPLETE', 'PRUNED')"
+        )
+        return {str(number): json.dumps(rest) for number, *rest in rows}
+
+
+def searched(folder: Path) -> Content:
+    """Whether there are all trials, and the model has the settings of the best of them."""
+    trials = [json.loads(trial) for trial in finished_trials(folder).values()]
+    best = json.loads(min((value, parameters) for _, value, parameters in trials if value is not None)[1])
+    manifest = json.loads((folder / "out" / "rehead.json").read_text())
+    found = manifest["recipe"]["learning_rate"], manifest["recipe"]["label_smoothing"]
+    expected = best.get("learning_rate"), best.get("label_smoothing", 0.0)
+    return [("trials", str(len(trials))), ("learning rate and smoothing are the best's", str(found == expected))]
+
+
+def bad_rows_of(folder: Path) -> Content:
+    """The rows that could not be read, which lie beside the output."""
+    file = folder / "out.bad.jsonl"
+    if not file.exists():
+        return None
+    return [(str(json.loads(line)["row"]), line) for line in file.read_text().splitlines()]
+
+
+def left_of_jobs(folder: Path) -> Content:
+    """What belongs to no job that the server knows, or to none that is done."""
+    with closing(sqlite3.connect(folder / "jobs" / "jobs.sqlite")) as database:
+        known = {number for (number,) in database.execute("select id from jobs")}
+    left = [path for path in (folder / "jobs").iterdir() if path.is_dir() and path.name not in known]
+    left += [path for path in (folder / "jobs").rglob("*") if "rehead-" in path.name]
+    return [(str(path), "is left") for path in left]
 
 
 def comparison_of(folder: Path) -> Content:
@@ -122,8 +182,9 @@ def table_of(file: Path) -> Content:
 
 
 _FIT = "fit {}/train.csv --model {}/encoder --no-ngrams"
-_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe,last-1"
-_SEARCH = "search {}/train.csv --model {}/encoder --trials 2 --storage trials.sqlite"
+_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe"
+_SEARCH = "search {}/train.csv --model {}/encoder --trials 3 --storage trials.sqlite"
+_BAD = ("out.bad.jsonl",)
 COMMANDS = {
     command.name: command
     for command in (
@@ -135,13 +196,32 @@ COMMANDS = {
             files_of,
             resumes=True,
         ),
-        Command("predict to CSV", "predict {}/model {}/new.csv", "predict {}/model {}/older.csv", table_of, "out.csv"),
+        Command(
+            "predict to CSV",
+            "predict {}/model {}/new.csv",
+            "predict {}/model {}/older.csv",
+            table_of,
+            "out.csv",
+            beside=_BAD,
+            at_the_end=bad_rows_of,
+        ),
         Command(
             "predict to Parquet",
             "predict {}/model {}/new.csv",
             "predict {}/model {}/older.csv",
             table_of,
             "out.parquet",
+            beside=_BAD,
+            at_the_end=bad_rows_of,
+        ),
+        Command(
+            "batch of a folder",
+            "predict {}/model {}/folder",
+            "predict {}/model {}/older.csv",
+            table_of,
+            "out.csv",
+            beside=_BAD,
+            at_the_end=bad_rows_of,
         ),
         Command(
             "instruct",
@@ -152,6 +232,25 @@ COMMANDS = {
         ),
         Command("compare", _COMPARE, f"{_COMPARE.rsplit(',', 1)[0]} --seed 1", comparison_of, resumes=True),
         Command("export", "export {}/model --format onnx", "export {}/older --format onnx", export_of),
-        Command("search", _SEARCH, f"{_FIT} --strategy head --seed 1", whole_model, beside=("trials.sqlite",)),
+        Command(
+            "search",
+            _SEARCH,
+            f"{_FIT} --strategy head --seed 1",
+            whole_model,
+            beside=("trials.sqlite",),
+            at_the_end=searched,
+            kept=finished_trials,
+        ),
+        Command(
+            "serve with a job",
+            "serve {}/model --port 0 --jobs jobs",
+            None,
+            table_of,
+            "../out.csv",
+            beside=("jobs",),
+            at_the_end=left_of_jobs,
+            uploaded="new.csv",
+            days=6,  # after seven a server forgets what is done
+        ),
     )
 }

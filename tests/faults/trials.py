@@ -6,14 +6,27 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.faults import children
 from tests.faults.children import Ended, Fault
-from tests.faults.commands import COMMANDS, Command, Content, NotWholeError, files_of, write_inputs
+from tests.faults.client import Client
+from tests.faults.commands import (
+    COMMANDS,
+    Command,
+    Content,
+    NotWholeError,
+    comparison_of,
+    files_of,
+    table_of,
+    write_inputs,
+)
+
+# Seconds for which a client waits for a job; the second, of a server that waits for space.
+_PATIENCE, _IMPATIENCE = 300, 15
 
 
 @dataclass(frozen=True)
@@ -21,14 +34,16 @@ class Reference:
     """What a command leaves when nothing disturbs it.
 
     Attributes:
-        older: what is put under the output's name before a trial.
+        older: what is put under the output's name before a trial; None where nothing ever lies there.
         content, older_content: as `Command.read` has it.
+        at_the_end: as `Command.at_the_end` has it.
         n_bytes: of what it writes in all, cache included.
     """
 
-    older: Path
+    older: Path | None
     content: Content
     older_content: Content
+    at_the_end: Content
     seconds: float
     changes: int
     n_bytes: int
@@ -41,6 +56,7 @@ class Outcome:
     Attributes:
         moment: of the fault, for whoever wants to see it again.
         wrong: in words.
+        refused: whether the command ended with one line that names what is wrong.
         lost, doubled: rows of a table.
         different: answers that are neither the old nor the new ones, and nobody said so.
     """
@@ -48,17 +64,18 @@ class Outcome:
     command: str
     fault: str
     moment: str
-    wrong: list[str] = field(default_factory=list)
+    wrong: tuple[str, ...] = ()
+    refused: bool = False
     lost: int = 0
     doubled: int = 0
     different: int = 0
 
 
 def prepare(folder: Path) -> None:
-    """Write the inputs, and fit the two models that `predict` and `export` are asked of."""
+    """Write the inputs, and fit the two models that `predict`, `export` and `serve` are asked of."""
     write_inputs(folder)
     for name, seed in (("model", 0), ("older", 1)):
-        line = f"fit train.csv --model encoder --no-ngrams --strategy head --seed {seed} -o {name}"
+        line = f"fit {folder}/train.csv --model encoder --no-ngrams --strategy head --seed {seed} -o {name}"
         _require_success(children.run(line.split(), folder))
     (folder / "probe.txt").write_text("free prize call now win\nmeet you at noon\n")
 
@@ -69,12 +86,14 @@ def reference_of(name: str, folder: Path, inputs: Path) -> Reference:
     older, newer = (folder / f"{command.name} {which}" for which in ("older", "newer"))
     for each in (older, newer):
         _fresh(each, inputs)
-    _require_success(children.run(command.line(inputs, older=True), older))
-    ended = _require_success(children.run(command.line(inputs), newer))
+    if command.older:
+        _require_success(children.run(command.line(inputs, older=True), older))
+    ended = _require_success(_run(command, newer, inputs))
     return Reference(
-        older=older / command.output,
+        older=older / command.output if command.older else None,
         content=command.read(newer / command.output),
-        older_content=command.read(older / command.output),
+        older_content=command.read(older / command.output) if command.older else None,
+        at_the_end=command.at_the_end(newer),
         seconds=ended.seconds,
         changes=ended.changes,
         n_bytes=sum(path.stat().st_size for path in newer.rglob("*") if path.is_file()),
@@ -83,7 +102,26 @@ def reference_of(name: str, folder: Path, inputs: Path) -> Reference:
 
 def _require_success(ended: Ended) -> Ended:
     assert ended.code == 0, ended.said
+    assert not ended.client, ended.client
     return ended
+
+
+def _run(
+    command: Command,
+    folder: Path,
+    inputs: Path,
+    fault: Fault | None = None,
+    *,
+    resume: bool = False,
+    killed_after: float = 0,
+    patient: bool = True,
+) -> Ended:
+    client = None
+    if command.uploaded:
+        patience = _PATIENCE if patient else _IMPATIENCE
+        client = Client(inputs / command.uploaded, folder / command.output, folder.with_suffix(".job"), patience)
+    line = command.line(inputs, resume=resume)
+    return children.run(line, folder, fault, killed_after=killed_after, client=client)
 
 
 def _fresh(folder: Path, inputs: Path) -> None:
@@ -117,7 +155,7 @@ def draw_trials(names: list[str], counts: dict[str, int], seed: int) -> list[Tri
     """Draw the moments; the same seed draws the same."""
     draw = random.Random(seed)  # noqa: S311
     return [
-        Trial(name, kind, draw.random(), number, replaces=bool(number // 2 % 2))
+        Trial(name, kind, draw.random(), number, replaces=bool(number // 2 % 2 and COMMANDS[name].older))
         for name in names
         for kind, count in counts.items()
         for number in range(count)
@@ -130,27 +168,44 @@ def run_trial(trial: Trial, reference: Reference, inputs: Path) -> Outcome:
     with _folder_for(trial, reference) as folder:
         _fresh(folder, inputs)
         output = folder / command.output
-        if trial.replaces:
+        if trial.replaces and reference.older:
             (shutil.copytree if reference.older.is_dir() else shutil.copy)(reference.older, output)
         ended, moment = _disturbed(trial, command, reference, folder, inputs)
-        outcome = Outcome(command.name, trial.kind, moment)
+        outcome = Outcome(command.name, trial.kind, moment, tuple(_wrong_end(trial, command, ended)))
+        refused = bool(ended.refusal or ended.client)
         before = reference.older_content if trial.replaces else None
-        may_end = ended.code == 0 or (ended.code == -9 if trial.kind == "kill" else ended.refused)
-        if not may_end:
-            outcome.wrong.append(f"exit code {ended.code}: {ended.said[-300:]}")
-        wrong = _compared(outcome, command, output, [before] if ended.refused else [before, reference.content])
+        allowed = [before] if refused else [before, reference.content]
+        outcome = _compared(replace(outcome, refused=refused), lambda: command.read(output), allowed)
+        kept = command.kept(folder)
         _give_space(trial, folder)
         # Every other kill is followed by the same command without --resume.
-        again = children.run(command.line(inputs, resume=trial.number % 4 > 0), folder)
-        if again.code:
-            wrong.wrong.append(f"again: exit code {again.code}: {again.said[-300:]}")
-        wrong = _compared(wrong, command, output, [reference.content])
-        expected = {command.output, "cache", *command.beside}
-        left = {path.name for path in folder.iterdir()} - expected
+        again = _run(command, folder, inputs, resume=trial.number % 4 > 0)
+        if again.code or again.client:
+            return _with(outcome, f"again: exit code {again.code}: {again.client} {again.said[-300:]}")
+        outcome = _compared(outcome, lambda: command.read(output), [reference.content])
+        outcome = _compared(outcome, lambda: command.at_the_end(folder), [reference.at_the_end])
+        now = command.kept(folder)
+        if lost := [name for name, what in kept.items() if now.get(name) != what]:
+            outcome = _with(outcome, f"what was kept is lost: {', '.join(lost)}", lost=len(lost))
+        left = {path.name for path in folder.iterdir()} - {command.output, "cache", *command.beside}
         left |= {path.name for path in (folder / "cache").rglob(".rehead-*")}
-        if left:
-            wrong.wrong.append(f"left behind: {', '.join(sorted(left))}")
-    return wrong
+        return _with(outcome, f"left behind: {', '.join(sorted(left))}") if left else outcome
+
+
+def _wrong_end(trial: Trial, command: Command, ended: Ended) -> Iterator[str]:
+    """Say what is wrong with how a disturbed command ended: neither well, nor killed, nor with a refusal that helps."""
+    may_refuse = _lacks_space(trial)
+    if not (ended.code == 0 or (trial.kind == "kill" and ended.code == -9) or (may_refuse and ended.refusal)):
+        yield f"exit code {ended.code}: {ended.said[-300:]}"
+    named = (Path(command.output).name, "cache", *command.beside)
+    if may_refuse and ended.refusal and not any(name in ended.refusal for name in named):
+        yield f"a refusal that names no file: {ended.refusal}"
+    if ended.client and not (may_refuse and "space" in ended.client):
+        yield f"a client was refused: {ended.client}"
+
+
+def _lacks_space(trial: Trial) -> bool:
+    return trial.kind in ("full disk", "file limit")
 
 
 @contextmanager
@@ -161,13 +216,27 @@ def _folder_for(trial: Trial, reference: Reference) -> Iterator[Path]:
         folder.mkdir()
         mounts = trial.kind == "full disk"
         if mounts:
-            size = 8192 + _n_bytes_of(reference.older) * trial.replaces + int(trial.at * 1.2 * reference.n_bytes)
-            subprocess.run(["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+            older = _n_bytes_of(reference.older) if trial.replaces and reference.older else 0
+            _mount(folder, 8192 + older + int(trial.at * 1.2 * reference.n_bytes))
         try:
             yield folder
         finally:
             if mounts:
                 subprocess.run(["/usr/bin/umount", folder], check=True)
+
+
+def _mount(folder: Path, size: int) -> None:
+    subprocess.run(["/usr/bin/mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], check=True)
+
+
+def can_mount(folder: Path) -> bool:
+    """Return whether this process may make small file systems, which are full soon."""
+    try:
+        _mount(folder, 8192)
+        subprocess.run(["/usr/bin/umount", folder], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
 
 
 def _n_bytes_of(path: Path) -> int:
@@ -181,9 +250,9 @@ def _give_space(trial: Trial, folder: Path) -> None:
 
 def _disturbed(trial: Trial, command: Command, reference: Reference, folder: Path, inputs: Path) -> tuple[Ended, str]:
     """Run the command with the fault; return how it ended, and the fault's moment in words."""
-    line, killed_after = command.line(inputs), 0.0
+    killed_after = 0.0
     fault: Fault | None = None
-    if trial.kind == "kill" and trial.number % 2:
+    if trial.kind == "kill" and trial.number % 2 and reference.changes:
         number = int(trial.at * reference.changes)
         fault, moment = children.killed_before_change(folder, number), f"before change {number} of {reference.changes}"
     elif trial.kind == "kill":
@@ -194,31 +263,29 @@ def _disturbed(trial: Trial, command: Command, reference: Reference, folder: Pat
         fault, moment = children.no_file_larger_than(limit), f"files of {limit:,} bytes"
     elif trial.kind == "clock":
         seed = int(trial.at * 10**6)
-        fault, moment = children.clocks_jump(seed), f"jumps with seed {seed}"
+        fault, moment = children.clocks_jump(seed, command.days), f"jumps with seed {seed}"
     else:
         moment = f"{trial.at:.0%} of {1.2 * reference.n_bytes:,.0f} bytes free"
-    ended = children.run(line, folder, fault, killed_after=killed_after)
+    ended = _run(command, folder, inputs, fault, killed_after=killed_after, patient=not _lacks_space(trial))
     return ended, moment + (", with an older result there" if trial.replaces else "")
 
 
-def _compared(outcome: Outcome, command: Command, output: Path, allowed: list[Content]) -> Outcome:
-    """Add what is wrong with what lies under the output's name."""
+def _compared(outcome: Outcome, read: Callable[[], Content], allowed: list[Content]) -> Outcome:
+    """Add what is wrong with what there is to read; rows of a table are counted."""
     try:
-        content = command.read(output)
+        content = read()
     except NotWholeError as error:
         return _with(outcome, f"not whole: {error}")
     if content in allowed:
         return outcome
     nearest = allowed[-1]
     if content is None or nearest is None:
-        return _with(outcome, "nothing under the output's name" if content is None else "something unexpected there")
-    if "." not in command.output:
-        return _with(outcome, "another result than that of an undisturbed run", different=1)
+        return _with(outcome, "nothing there" if content is None else "something unexpected there", different=1)
     found, expected = Counter(row for row, _ in content), Counter(row for row, _ in nearest)
     answers = dict(nearest)
     return _with(
         outcome,
-        "other rows than those of an undisturbed run",
+        "not that of an undisturbed run",
         lost=(expected - found).total(),
         doubled=(found - expected).total(),
         different=sum(answers.get(row, answer) != answer for row, answer in content),
@@ -226,14 +293,12 @@ def _compared(outcome: Outcome, command: Command, output: Path, allowed: list[Co
 
 
 def _with(outcome: Outcome, wrong: str, *, lost: int = 0, doubled: int = 0, different: int = 0) -> Outcome:
-    return Outcome(
-        outcome.command,
-        outcome.fault,
-        outcome.moment,
-        [*outcome.wrong, wrong],
-        outcome.lost + lost,
-        outcome.doubled + doubled,
-        outcome.different + different,
+    return replace(
+        outcome,
+        wrong=(*outcome.wrong, wrong),
+        lost=outcome.lost + lost,
+        doubled=outcome.doubled + doubled,
+        different=outcome.different + different,
     )
 
 
@@ -241,11 +306,102 @@ def _with(outcome: Outcome, wrong: str, *, lost: int = 0, doubled: int = 0, diff
 
 
 @dataclass(frozen=True)
+class Flippable:
+    """Files whose bits are flipped.
+
+    Attributes:
+        made: the command that writes them.
+        where: the folder that they lie in, or the file.
+        reader: the command that reads them.
+        read: what the reader leaves; None for what it prints.
+        killed_behind: module, function and number of the call behind which the first command is killed.
+    """
+
+    made: str
+    where: str
+    reader: str
+    read: Callable[[Path], Content] | None = None
+    killed_behind: tuple[str, str, int] | None = None
+
+
+_FIT = "fit {}/train.csv --model {}/encoder"
+_CHECKPOINT = ("rehead.training.checkpoint", "Checkpoint.write", 4)
+_KEPT = ("rehead.batch.journal", "Journal.keep", 2)
+_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe -o made"
+_INSTRUCT = "instruct {}/requests.jsonl --model {}/writer --strategy lora --epochs 1 -o made"
+_SEARCH = "search {}/train.csv --model {}/encoder --storage trials.sqlite"
+_LAST = f"{_FIT} --no-ngrams --strategy last-1 --depth 2 --epochs 1"
+FLIPPABLE = {
+    "saved classifier": Flippable(f"{_FIT} --strategy head -o made", "made", "predict made {}/probe.txt --json"),
+    "saved n-grams": Flippable("fit {}/train.csv --model tfidf -o made", "made", "predict made {}/probe.txt --json"),
+    "language model": Flippable(_INSTRUCT, "made", "generate made free --max-tokens 8 --json"),
+    "cached features": Flippable(
+        f"{_LAST} -o made", "cache/features", f"{_LAST} -o again", lambda folder: files_of(folder / "again")
+    ),
+    "checkpoint of fit": Flippable(
+        f"{_LAST} -o made",
+        ".made.rehead-run",
+        f"{_LAST} -o made --resume",
+        lambda folder: files_of(folder / "made"),
+        _CHECKPOINT,
+    ),
+    "checkpoint of instruct": Flippable(
+        _INSTRUCT,
+        ".made.rehead-run",
+        f"{_INSTRUCT} --resume",
+        lambda folder: files_of(folder / "made"),
+        _CHECKPOINT,
+    ),
+    "kept results of compare": Flippable(
+        _COMPARE,
+        ".made.rehead-run",
+        f"{_COMPARE} --resume",
+        lambda folder: comparison_of(folder / "made"),
+        ("rehead.runtime.files", "write_json", 2),
+    ),
+    "trials of search": Flippable(
+        f"{_SEARCH} --trials 2 -o made",
+        "trials.sqlite",
+        f"{_SEARCH} --trials 3 -o again",
+        lambda folder: files_of(folder / "again"),
+    ),
+    "journal of predict": Flippable(
+        "predict {}/model {}/new.csv -o made.csv",
+        ".made.csv.rehead-run",
+        "predict {}/model {}/new.csv -o made.csv",
+        lambda folder: table_of(folder / "made.csv"),
+        _KEPT,
+    ),
+    "journal of predict, Parquet": Flippable(
+        "predict {}/model {}/new.csv -o made.parquet",
+        ".made.parquet.rehead-run",
+        "predict {}/model {}/new.csv -o made.parquet",
+        lambda folder: table_of(folder / "made.parquet"),
+        _KEPT,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Made:
+    """What is there to be flipped.
+
+    Attributes:
+        files: names, relative to the folder that they lie in, and sizes.
+        expected: what the reader makes of them while nothing is flipped.
+    """
+
+    folder: Path
+    files: tuple[tuple[str, int], ...]
+    expected: object
+
+
+@dataclass(frozen=True)
 class Flip:
     """A bit to be flipped in a file.
 
     Attributes:
-        of: what the file belongs to: a key of `READERS`.
+        of: what the file belongs to: a key of `FLIPPABLE`.
         file: relative to the folder of that.
     """
 
@@ -254,71 +410,66 @@ class Flip:
     bit: int
 
 
-# What is written first, where it lies then, and what reads it.
-READERS = {
-    "saved classifier": (
-        "fit {}/train.csv --model {}/encoder --strategy head -o made",
-        "made",
-        "predict made {}/probe.txt --json",
-    ),
-    "saved n-grams": ("fit {}/train.csv --model tfidf -o made", "made", "predict made {}/probe.txt --json"),
-    "language model": (
-        "instruct {}/requests.jsonl --model {}/writer --strategy lora --epochs 1 -o made",
-        "made",
-        "generate made free --max-tokens 8 --json",
-    ),
-    "cached features": (
-        "fit {}/train.csv --model {}/encoder --strategy last-1 --epochs 1 -o made",
-        "cache/features",
-        "fit {}/train.csv --model {}/encoder --strategy last-1 --epochs 1 -o again",
-    ),
-}
-
-
-def make(of: str, folder: Path, inputs: Path) -> list[tuple[str, int]]:
-    """Write what bits are to be flipped in; return its files and their sizes."""
+def make(of: str, folder: Path, inputs: Path) -> Made:
+    """Write what bits are to be flipped in, and read it."""
+    flippable = FLIPPABLE[of]
     _fresh(folder, inputs)
-    made, where, _ = READERS[of]
-    _require_success(children.run(made.replace("{}", str(inputs)).split(), folder))
-    root = folder / where
-    return [(str(path.relative_to(root)), path.stat().st_size) for path in sorted(root.rglob("*")) if path.is_file()]
+    fault = children.killed_behind(*flippable.killed_behind) if flippable.killed_behind else None
+    ended = children.run(flippable.made.replace("{}", str(inputs)).split(), folder, fault)
+    assert ended.code == (-9 if fault else 0), ended.said
+    root = folder / flippable.where
+    paths = [path for path in sorted([root, *root.rglob("*")]) if path.is_file() and path.name != "lock"]
+    files = tuple((str(path.relative_to(root)), path.stat().st_size) for path in paths)
+    with _copy_of(folder) as copied:
+        read = _require_success(_read(flippable, copied, inputs))
+        return Made(folder, files, _answer(flippable, copied, read))
 
 
-def draw_flips(of: str, files: list[tuple[str, int]], count: int, seed: int) -> list[Flip]:
+@contextmanager
+def _copy_of(made: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="rehead-fault-") as parent:
+        yield shutil.copytree(made, Path(parent) / "trial")
+
+
+def _read(flippable: Flippable, folder: Path, inputs: Path) -> Ended:
+    return children.run(flippable.reader.replace("{}", str(inputs)).split(), folder)
+
+
+def _answer(flippable: Flippable, folder: Path, ended: Ended) -> object:
+    if flippable.read:
+        return flippable.read(folder)
+    return [json.loads(line) for line in ended.said.splitlines() if line.startswith("{")]
+
+
+def draw_flips(of: str, made: Made, count: int, seed: int) -> list[Flip]:
     """Draw bits of each file: `count` anywhere, as many among the first hundred bytes, where formats have headers."""
     draw = random.Random(f"{seed} {of}")  # noqa: S311
     return [
         Flip(of, name, draw.randrange(8 * (size if number < count else min(size, 100))))
-        for name, size in files
+        for name, size in made.files
         for number in range(2 * count)
         if size
     ]
 
 
-def run_flip(flip: Flip, made: Path, inputs: Path) -> Outcome:
+def run_flip(flip: Flip, made: Made, inputs: Path) -> Outcome:
     """Flip the bit in a copy, and let it be read: what is answered is what it was, or a refusal."""
-    _, where, reader = READERS[flip.of]
-    line = reader.replace("{}", str(inputs)).split()
-    outcome = Outcome(flip.of, "bit flip", f"bit {flip.bit} of {flip.file}")
-    with tempfile.TemporaryDirectory(prefix="rehead-fault-") as parent:
-        folder = Path(parent) / "trial"
-        shutil.copytree(made, folder)
-        file = folder / where / flip.file
+    flippable = FLIPPABLE[flip.of]
+    outcome = Outcome(flip.of, "bit flip", f"bit {flip.bit} of {Path(flippable.where, flip.file)}")
+    with _copy_of(made.folder) as folder:
+        file = folder / flippable.where / flip.file
         content = bytearray(file.read_bytes())
         content[flip.bit // 8] ^= 1 << flip.bit % 8
         file.write_bytes(content)
-        ended = children.run(line, folder)
-        if ended.refused:
-            return outcome
+        ended = _read(flippable, folder, inputs)
+        if ended.refusal:
+            # What is wrong may be a file, or what the manifest says of it.
+            names = [name for name, _ in made.files] if file.name == "rehead.json" else [file.name]
+            if not any(name in ended.refusal for name in names):
+                outcome = _with(outcome, f"a refusal that names no file: {ended.refusal}")
+            return replace(outcome, refused=True)
         if ended.code:
             return _with(outcome, f"exit code {ended.code}: {ended.said[-300:]}")
-        if (folder / "again").exists():
-            same = files_of(folder / "again") == files_of(made / "made")
-        else:
-            same = _printed(ended) == _printed(children.run(line, made))
-        return outcome if same else _with(outcome, "another answer, and nothing was said", different=1)
-
-
-def _printed(ended: Ended) -> list[object]:
-    """Return the JSON that was printed."""
-    return [json.loads(line) for line in ended.said.splitlines() if line.startswith("{")]
+        if _answer(flippable, folder, ended) != made.expected:
+            return _with(outcome, "another answer, and nothing was said", different=1)
+        return outcome

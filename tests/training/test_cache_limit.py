@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from rehead.runtime import files
 from rehead.runtime.errors import SettingError
 from rehead.training import feature_cache
 from rehead.training.feature_cache import FeatureStore, open_store
@@ -152,19 +153,15 @@ def test_adding_makes_room(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -
     assert feature_cache.held() <= 10_000
 
 
-def test_trimming_sweeps_what_was_killed_long_ago_and_no_live_writer(empty_cache: Path) -> None:
+def test_opening_a_store_sweeps_what_killed_writers_left_and_no_live_one(empty_cache: Path) -> None:
     path = add(open_store("aa", {}), 1)
-    dead, live, writing = (path.parent / f".rehead-partial-{name}" for name in ("dead", "live", "writing"))
-    for folder in (dead, live, writing):
-        folder.mkdir()
-        (folder / "half").write_bytes(b"12345")
-    last_used(dead / "half", 2)
-    for folder in (dead, writing):
-        last_used(folder, 2)
-    (path.parent / ".rehead-partial-file").touch()
-    last_used(path.parent / ".rehead-partial-file", 2)
-    assert feature_cache.trim() == 5
-    assert sorted(left.name for left in path.parent.glob(".*")) == [live.name, writing.name]
+    dead = path.parent / ".rehead-partial-segment-abc_123"
+    dead.mkdir()
+    (dead / "half").write_bytes(b"12345")
+    with files.new_file(path.parent / "segment") as partial:
+        partial.touch()
+        open_store("bb", {})
+        assert list(path.parent.glob(".*")) == [partial.parent]
     assert path.exists()
 
 

@@ -292,6 +292,22 @@ def test_state_of_another_run_is_refused(tmp_path: Path) -> None:
         train(tail, data, data, RESUMED, state)
 
 
+def test_no_flipped_bit_of_a_kept_state_goes_into_a_training(tmp_path: Path) -> None:
+    state = Checkpoint(tmp_path / "run", "last-2", "this run", resume=True)
+    tail, data = new_tail(str(save_tiny_model(tmp_path / "model", "bert")))
+    train(tail, data, data, RESUMED, state)
+    whole = state.file.read_bytes()
+    read = state.read()
+    assert read is not None
+    # The header's length and its first fields, metadata among them, and bytes of all tensors.
+    for byte in [*range(400), *range(400, len(whole), 997)]:
+        damaged = bytearray(whole)
+        damaged[byte] ^= 4
+        state.file.write_bytes(damaged)
+        with pytest.raises(SettingError, match=rf"{state.file.name} is damaged; run again without"):
+            state.read()
+
+
 def test_training_goes_on_where_its_state_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     warnings: list[str] = []
     monkeypatch.setattr(progress, "warn", warnings.append)

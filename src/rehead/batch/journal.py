@@ -1,13 +1,13 @@
 """What is kept of a run beside its output, so that whatever ends it, the same command goes on.
 
 A folder with the results so far, the rows that could not be read, and `state.json`, which says up to where both are
-whole. That is replaced only after they are on the disk; what stands behind is cut off when the run goes on.
+whole. That is replaced only after they are on the disk; what stands behind is cut off when the run goes on. All have
+checksums: what is not as it was written is not gone on from.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from rehead.runtime.errors import DataError, Interrupted, RheadError, SettingErr
 from rehead.runtime.interrupts import deferred
 
 # To be counted up when what is kept changes, so that no run goes on from what it cannot read.
-_FORMAT = 1
+_FORMAT = 2
 _STATE, _RESULTS, _BAD, _WHOLE = "state.json", "results", "bad.jsonl", "whole"
 
 
@@ -56,6 +56,7 @@ class State:
         identity: digests of what the results depend on, by name.
         portions: how many are kept.
         results_bytes, bad_bytes: what of the two files belongs to these.
+        results_sha256, bad_sha256: of that, in hexadecimal.
         digest: of the rows in them; empty where rows cannot change.
         complete: whether these are all.
     """
@@ -64,6 +65,8 @@ class State:
     portions: int = 0
     results_bytes: int = 0
     bad_bytes: int = 0
+    results_sha256: str = ""
+    bad_sha256: str = ""
     digest: str = ""
     counts: Counts = field(default_factory=Counts)
     complete: bool = False
@@ -82,6 +85,8 @@ class Journal:
         # What gets the output's name in the end.
         self._final = folder / (_RESULTS if sink.assemble is None else _WHOLE)
         self.state = state
+        # Of what belongs to the state, by the file's name.
+        self._sha256: dict[str, hashlib._Hash] = {}
 
     @classmethod
     @contextmanager
@@ -128,7 +133,7 @@ class Journal:
     def _go_on(self, identity: dict[str, str]) -> None:
         """Take up what is there, if that is of the same run."""
         try:
-            saved = json.loads((self._folder / _STATE).read_text(encoding="utf-8"))
+            saved = files.read_json(self._folder / _STATE)
             state = State(**saved | {"counts": Counts(**saved["counts"])})
         except FileNotFoundError:
             self.begin_anew()
@@ -140,20 +145,29 @@ class Journal:
         if others:
             self.begin_anew(f"its {others[0]} was another")
         elif not self._is_there(state):
-            self.begin_anew("its results are gone")
+            self.begin_anew("its results are gone or damaged")
         else:
             self.state = state
             progress.say(f"an interrupted run to {self._output} goes on behind {state.counts.rows:,} rows")
 
     def _is_there(self, state: State) -> bool:
-        """Return whether all that a state speaks of is; what was written after it is cut off."""
-        if state.complete:
-            return self._final.is_file() or self._output.is_file()
-        for name, size in ((_RESULTS, state.results_bytes), (_BAD, state.bad_bytes)):
+        """Return whether all that a state speaks of is as it was written; what was written after it is cut off."""
+        if state.complete and not (self._folder / _RESULTS).is_file():
+            return self._output.is_file()
+        for name, size, sha256 in (
+            (_RESULTS, state.results_bytes, state.results_sha256),
+            (_BAD, state.bad_bytes, state.bad_sha256),
+        ):
             path = self._folder / name
+            if not path.is_file() and name == _BAD and state.complete:
+                continue  # it has its own name already
             if not path.is_file() or path.stat().st_size < size:
                 return False
             os.truncate(path, size)
+            with path.open("rb") as file:
+                self._sha256[name] = hashlib.file_digest(file, "sha256")
+            if self._sha256[name].hexdigest() != sha256:
+                return False
         return True
 
     def begin_anew(self, why: str | None = None) -> None:
@@ -164,6 +178,7 @@ class Journal:
             (self._folder / _STATE).unlink(missing_ok=True)
             (self._folder / _RESULTS).write_bytes(self._sink.beginning)
             (self._folder / _BAD).write_bytes(b"")
+        self._sha256 = {_RESULTS: hashlib.sha256(self._sink.beginning), _BAD: hashlib.sha256()}
         self.state = State(self.state.identity, results_bytes=len(self._sink.beginning))
 
     def keep(self, results: bytes, bad: bytes, counts: Counts, digest: str) -> None:
@@ -175,12 +190,15 @@ class Journal:
                         file.write(content)
                         file.flush()
                         os.fsync(file.fileno())
+                    self._sha256[name].update(content)
             self._set(
                 replace(
                     self.state,
                     portions=self.state.portions + 1,
                     results_bytes=self.state.results_bytes + len(results),
                     bad_bytes=self.state.bad_bytes + len(bad),
+                    results_sha256=self._sha256[_RESULTS].hexdigest(),
+                    bad_sha256=self._sha256[_BAD].hexdigest(),
                     digest=digest,
                     counts=counts,
                 )
@@ -189,11 +207,12 @@ class Journal:
     def finish(self) -> None:
         """Give the output its name, and that of the rows that could not be read; removes an older one of these."""
         with self._writing(), deferred():
+            # A file that a run which was cut off here has assembled already has no checksum, and is made again.
+            if self._sink.assemble is not None and (self._folder / _RESULTS).exists():
+                self._sink.assemble(self._folder / _RESULTS, self._final)
+                with self._final.open("rb+") as file:
+                    os.fsync(file.fileno())
             if not self.state.complete:
-                if self._sink.assemble is not None:
-                    self._sink.assemble(self._folder / _RESULTS, self._final)
-                    with self._final.open("rb+") as file:
-                        os.fsync(file.fileno())
                 self._set(replace(self.state, complete=True))
             # A run that was cut off here may have moved either of them already.
             beside = bad_rows_file(self._output)
@@ -205,7 +224,7 @@ class Journal:
                 self._final.replace(self._output)
 
     def _set(self, state: State) -> None:
-        files.write_file(self._folder / _STATE, json.dumps(asdict(state)).encode())
+        files.write_json(self._folder / _STATE, asdict(state))
         self.state = state
 
     @contextmanager

@@ -156,8 +156,11 @@ def _try_all(
     for name, approach in requested:
         kept = resumption and resumption.folder / f"{hashlib.sha256(f'{name} {common}'.encode()).hexdigest()}.json"
         if resumption and resumption.resume and kept and kept.is_file():
-            results.append(ApproachResult.from_state(json.loads(kept.read_text(encoding="utf-8"))))
-            continue
+            try:
+                results.append(ApproachResult.from_state(files.read_json(kept)))
+                continue
+            except (OSError, ValueError):
+                progress.warn(f"{kept}, the result of {title(name)}, is damaged; the approach is tried again")
         progress.say(f"{title(name)} ({max(0, task.seconds_left()):.0f} s of the budget are left)")
         try:
             if name not in CHEAP and task.seconds_left() <= 0:  # one of the cheap is there for the rules
@@ -168,7 +171,7 @@ def _try_all(
             progress.say(f"not tried: {reason}")
             continue
         if kept:
-            files.write_file(kept, json.dumps(results[-1].to_state()).encode())
+            files.write_json(kept, results[-1].to_state())
     return results, not_tried
 
 

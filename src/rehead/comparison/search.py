@@ -6,6 +6,7 @@ others. Trials are kept in an SQLite file, so that an interrupted search goes on
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from rehead.workflows.results import FitResult
 _MOST_TRAINED = 2
 # Trials before those whose loss is above the median of the others at the same epoch are pruned.
 _STARTUP_TRIALS = 5
+# What a trial's checksum is called in the file: SQLite has none.
+_CHECKSUM = "sha256"
 
 
 Parameters = dict[str, int | float | str]
@@ -150,12 +153,19 @@ def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifie
             direction="minimize",
             load_if_exists=True,
         )
+        trials = study.get_trials(deepcopy=False)
     except Exception as error:  # SQLAlchemy's, of several classes
         raise SettingError(
             f"`storage={str(storage)!r}` cannot be used ({first_line(error)}); give another file"
         ) from error
+    for trial in trials:
+        complete = trial.state is optuna.trial.TrialState.COMPLETE
+        if complete and trial.user_attrs.get(_CHECKSUM) != _checksum(trial.params, trial.value):
+            raise SettingError(
+                f"`storage={str(storage)!r}`: trial {trial.number + 1} in it is damaged; give another file"
+            )
     # Its first trials are random: those of a search that goes on must not be the same once more.
-    study.sampler = optuna.samplers.TPESampler(seed=model.config().seed + len(study.trials))
+    study.sampler = optuna.samplers.TPESampler(seed=model.config().seed + len(trials))
     return study
 
 
@@ -179,9 +189,16 @@ def _objective(optuna: Any, parts: DataSplits, model: Classifier, data: EncodedD
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        return finetune(encoded, watch=watch).kept.loss
+        loss = finetune(encoded, watch=watch).kept.loss
+        trial.set_user_attr(_CHECKSUM, _checksum(trial.params, loss))
+        return loss
 
     return objective
+
+
+def _checksum(parameters: dict[str, Any], loss: float | None) -> str:
+    """Return the SHA-256 of what decides in a trial that came to its end."""
+    return hashlib.sha256(repr([sorted(parameters.items()), loss]).encode()).hexdigest()
 
 
 def _settings(parameters: dict[str, Any]) -> Parameters:

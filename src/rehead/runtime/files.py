@@ -8,12 +8,14 @@ import ctypes
 import fcntl
 import glob
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from rehead.runtime import progress
 
@@ -45,12 +47,37 @@ def write_file(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` to `path`, whole or not at all, with its checksum under the name `sha256`."""
+    write_file(path, json.dumps({**content, "sha256": _sha256_of_json(content)}).encode())
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return what `write_json` has written.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it does not hold what was written.
+    """
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict) or content.pop("sha256", None) != _sha256_of_json(content):
+        raise ValueError(f"the checksum in {path} is not that of its content")
+    return content
+
+
+def _sha256_of_json(content: Mapping[str, Any]) -> str:
+    # JSON makes lists of tuples and strings of keys: the checksum is that of what is read again.
+    return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
+
+
 @contextmanager
 def new_file(path: Path) -> Iterator[Path]:
     """Yield where to write a file that becomes `path`, whole, if the block ends without an error.
 
-    It lies in a folder of its own, because its writer may have temporary files, too.
+    It lies in a folder of its own, because its writer may have temporary files, too. What killed processes left of
+    earlier writing is removed first.
     """
+    sweep_partial(path)
     with _partial_folder(path) as folder:
         partial = folder / path.name
         yield partial
@@ -103,15 +130,26 @@ def _partial_folder(path: Path) -> Iterator[Path]:
 
     It is locked meanwhile. The lock ends with the process, however that ends, so whatever is not locked is a leftover.
     """
-    partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
-    descriptor = os.open(partial, os.O_RDONLY)
+    partial, descriptor = _new_and_locked(path)
     try:
-        with suppress(OSError):  # a file system without locks; nothing is swept there
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield partial
     finally:
         _remove(partial)
         os.close(descriptor)
+
+
+def _new_and_locked(path: Path) -> tuple[Path, int]:
+    """Make a folder beside `path` and lock it; return it and the descriptor that holds the lock."""
+    while True:
+        partial = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
+        # Until it is locked, another process may take it for a leftover and remove it; then another one is made.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(partial, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks; nothing is swept there
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if partial.exists():
+                return partial, descriptor
+            os.close(descriptor)
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -165,22 +203,25 @@ def sweep_partial(path: Path) -> None:
     for prefix in (PARTIAL, _RETIRED):
         for leftover in path.parent.glob(f"{glob.escape(prefix + path.name)}-*"):
             # What mkdtemp adds has no hyphen: one more belongs to a folder of a longer name.
-            if "-" not in leftover.name.removeprefix(f"{prefix}{path.name}-") and not _is_locked(leftover):
-                _remove(leftover)
+            if "-" not in leftover.name.removeprefix(f"{prefix}{path.name}-"):
+                _remove_unlocked(leftover)
 
 
-def _is_locked(folder: Path) -> bool:
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except FileNotFoundError:  # its writer has finished
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+def sweep_all_partial(folder: Path) -> None:
+    """Remove what killed processes left of anything in a folder; what another process is writing is left alone."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        _remove_unlocked(leftover)
+
+
+def _remove_unlocked(leftover: Path) -> None:
+    """Remove what a process has left, unless that is alive; holds the lock so that none begins to write there."""
+    with suppress(OSError):  # its writer has finished
+        descriptor = os.open(leftover, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(leftover)
+        finally:
+            os.close(descriptor)
 
 
 def _flush(path: Path) -> None:

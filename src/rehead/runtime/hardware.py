@@ -51,15 +51,22 @@ def native_dtype() -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     if device().type != "cpu":
         return torch.float32
+    fast_enough = usual_speed(torch.bfloat16) >= _WORTHWHILE_SPEEDUP * usual_speed(torch.float32)
+    return torch.bfloat16 if fast_enough else torch.float32
+
+
+def usual_speed(dtype: torch.dtype) -> float:
+    """Return `product_speed` of this machine's CPU as it was when it was measured first, whatever else runs now.
+
+    For what must not differ from one fit to the next, or when an interrupted one goes on.
+    """
     remembered = files.cache_folder() / "machine.json"
     machine = f"{_processor()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     machines = _read_speeds(remembered)
     if machine not in machines:
         machines[machine] = {name: product_speed(getattr(torch, name)) for name in ("float32", "bfloat16")}
         _write_speeds(remembered, machines)
-    speeds = machines[machine]
-    fast_enough = speeds["bfloat16"] >= _WORTHWHILE_SPEEDUP * speeds["float32"]
-    return torch.bfloat16 if fast_enough else torch.float32
+    return machines[machine][str(dtype).removeprefix("torch.")]
 
 
 @lru_cache(maxsize=2)

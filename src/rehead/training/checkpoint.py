@@ -1,11 +1,12 @@
 """Keep the state of a fit on disk, beside its output, so that it goes on after Ctrl-C or a crash.
 
 Of each training one safetensors file, replaced whole: weights, the best weights so far, the optimizer's moments, the
-random state, and as metadata how far the run had come and what it was begun with.
+random state, and as metadata how far the run had come and the checksum of all that.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator, Mapping
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -115,7 +117,8 @@ class Checkpoint:
         contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
         self.folder.mkdir(parents=True, exist_ok=True)
         with files.new_file(self.file) as partial:
-            save_file(contiguous, partial, metadata={"progress": json.dumps(progress)})
+            done = json.dumps(progress)
+            save_file(contiguous, partial, metadata={"progress": done, "sha256": _sha256(contiguous, done)})
 
     def read(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Return tensors and progress of the state on disk, or None where there is none, or none is wanted.
@@ -136,7 +139,18 @@ class Checkpoint:
             with safe_open(self.file, framework="pt") as file:
                 metadata = file.metadata()
                 tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - no mapping
+                if metadata["sha256"] != _sha256(tensors, metadata["progress"]):
+                    raise ValueError("its checksum does not match")
                 progress = json.loads(metadata["progress"])
         except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
             raise SettingError(f"`resume=True`: {self.file} is damaged; run again without `resume=True`") from error
         return tensors, progress
+
+
+def _sha256(tensors: Mapping[str, Tensor], progress: str) -> str:
+    """Return the SHA-256 of names, types, shapes and bytes of contiguous tensors, and of the progress."""
+    digest = hashlib.sha256(progress.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

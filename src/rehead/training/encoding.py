@@ -139,11 +139,13 @@ class EncodedData:
         """
         tokens = int(self.encoded.ids.lengths.sum())
         n_bytes = tokens * self.base.width_at(cut) * hardware.native_dtype().itemsize
-        computing = forward_flops(self.base, tokens, 0, cut) / hardware.product_speed(hardware.native_dtype())
         # With as few texts at a time as the tail takes, an accelerator waits for each operation to be launched: 65 ms a
         # step for 29 layers on an H200, far more than reading what they would make.
-        if hardware.device().type == "cpu" and n_bytes / _READING_SPEED >= computing:
-            return False
+        if hardware.device().type == "cpu":
+            # What a busy machine does now decides nothing: an interrupted fit goes on only if it is computed as before.
+            computing = forward_flops(self.base, tokens, 0, cut) / hardware.usual_speed(hardware.native_dtype())
+            if n_bytes / _READING_SPEED >= computing:
+                return False
         fits = feature_cache.has_space_for(n_bytes) or n_bytes < hardware.free_memory() / 4
         return fits or are_kept(self.encoded.ids, cut, self.store)
 

@@ -56,12 +56,11 @@ _DEFAULT_LIMIT = 20_000_000_000
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KB|MB|GB|TB)", re.IGNORECASE | re.ASCII)
 _UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
-# Nobody takes an hour between two writes to one file: whoever left a temporary that old was killed.
-_LEFT_BEHIND_SECONDS = 3600
-
 
 def open_store(key: str, about: Mapping[str, Any]) -> FeatureStore:
     """Open the store for features that `key` stands for; nothing is written before something is added.
+
+    What killed processes left in any store is removed.
 
     Args:
         key: hexadecimal. Everything that changes a feature belongs into what it is a digest of; a name has one dtype
@@ -72,6 +71,8 @@ def open_store(key: str, about: Mapping[str, Any]) -> FeatureStore:
         SettingError: $REHEAD_CACHE_LIMIT is not a size; raised here, before anything is computed.
     """
     limit()
+    for store in _listed(folder(), "*"):
+        files.sweep_all_partial(store)
     return FeatureStore(folder() / key, about)
 
 
@@ -568,7 +569,7 @@ def has_space_for(n_bytes: int) -> bool:
 
 
 def trim(limit_bytes: int | None = None) -> int:
-    """Remove the least recently used segments until the rest are within the limit, and what killed processes left.
+    """Remove the least recently used segments until the rest are within the limit.
 
     Whoever has a segment open keeps it: the system frees a mapped file's space once nobody reads it.
 
@@ -584,7 +585,7 @@ def trim(limit_bytes: int | None = None) -> int:
         if freed >= excess:
             break
         freed += _remove(file.path)
-    return freed + sum(_remove(path) for path in _in_any_store(_LEFTOVERS) if _is_left_behind(path))
+    return freed
 
 
 def segments_in(store: Path) -> list[Path]:
@@ -614,14 +615,6 @@ def _free() -> int:
         with suppress(OSError):
             return shutil.disk_usage(above).free
     return 0
-
-
-def _is_left_behind(path: Path) -> bool:
-    times = []
-    for file in [path, *_listed(path, "*")]:
-        with suppress(OSError):
-            times.append(file.lstat().st_mtime)
-    return max(times, default=0) < time.time() - _LEFT_BEHIND_SECONDS
 
 
 # What `rehead cache` shows and removes.
