@@ -15,6 +15,7 @@ from rehead.runtime.wording import counted
 
 if TYPE_CHECKING:
     from rehead.evaluation.decisions import DecisionConfig
+    from rehead.training.callbacks import Callback
     from rehead.workflows.results import FitPlan
 
 EXAMPLE = "rehead fit tickets.csv --text-column message --label-column team -o tickets-model"
@@ -131,6 +132,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     arguments.add_output(output, "rehead-model")
     output.add_argument(
+        "--track",
+        action="append",
+        choices=("mlflow", "tensorboard", "wandb"),
+        help="hand settings, losses by step, measures and report to a tracker; can be repeated",
+    )
+    output.add_argument(
         "--full-report", action="store_true", help="and labels that may be wrong, a learning curve, mistakes explained"
     )
     arguments.add_verbose(output)
@@ -177,6 +184,7 @@ def run(options: argparse.Namespace) -> None:
         random_state=options.seed,
     )
     decisions = _decisions(options)
+    callbacks = _trackers(options.track)
     if options.dry_run:
         expected = plan(sources, model)
         print_json(expected.to_json()) if options.json else _print_plan(expected, options.verbose)
@@ -189,12 +197,21 @@ def run(options: argparse.Namespace) -> None:
         n_folds=options.cv,
         decisions=decisions,
         full_report=options.full_report,
+        callbacks=callbacks,
     )
     if options.json:
         print_json(result.to_json())
     else:
         evaluation_view.print_evaluation(result, options.verbose)
         evaluation_view.print_saved(result)
+
+
+def _trackers(names: list[str] | None) -> list[Callback]:
+    if not names:
+        return []
+    from rehead.tracking.trackers import tracker
+
+    return [tracker(name) for name in dict.fromkeys(names)]
 
 
 def _decisions(options: argparse.Namespace) -> DecisionConfig:

@@ -236,7 +236,7 @@ def attempt(
         Interrupted: Ctrl-C.
     """
     begun = time.perf_counter()
-    label = f"{tune}, from all examples" if with_validation else tune
+    label = f"{tune} from all examples" if with_validation else tune
     changed = _changed_by(data, tune, head)
     before = _copied(changed)
     try:
