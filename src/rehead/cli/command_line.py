@@ -7,7 +7,6 @@ success, 2 a mistake of the user's, 1 a fault of rehead's own, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import gc
 import io
@@ -15,11 +14,10 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
 from importlib import import_module
 from typing import Any, NoReturn, Protocol, cast
 
-from rehead.cli.flags import as_flags
+from rehead.cli.flags import as_flags, did_you_mean
 from rehead.cli.terminal import capitalised
 from rehead.runtime import progress
 from rehead.runtime.errors import RheadError
@@ -137,9 +135,17 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
         if name == named:
             _complete(command, cast(Command, import_module(f"rehead.cli.{name}")))
             command.refuse_unknown(arguments[arguments.index(name) + 1 :])
+            chosen = command
     if named is not None and named not in COMMANDS:
-        parser.error(f"there is no command {named!r}{_did_you_mean(named, COMMANDS)}")
-    return parser.parse_args(arguments)
+        parser.error(f"there is no command {named!r}{did_you_mean(named, COMMANDS)}")
+    if named != "fit":
+        return parser.parse_args(arguments)
+    from rehead.cli.recipes import with_written_settings
+
+    try:
+        return with_written_settings(parser, arguments)
+    except RheadError as error:
+        chosen.error(str(error))
 
 
 def _complete(parser: argparse.ArgumentParser, command: Command) -> None:
@@ -173,13 +179,7 @@ class _Parser(argparse.ArgumentParser):
             # What argparse takes for an option: it may be shortened, and a text with spaces is none.
             is_option = argument.startswith("--") and " " not in argument
             if is_option and not any(option.startswith(name) for option in known):
-                self.error(f"there is no option {name}{_did_you_mean(name, shown)}")
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    by_plain_name = {option.lstrip("-"): option for option in known}
-    near = difflib.get_close_matches(name.lstrip("-"), by_plain_name, n=1)
-    return f"; did you mean {by_plain_name[near[0]]}?" if near else ""
+                self.error(f"there is no option {name}{did_you_mean(name, shown)}")
 
 
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> NoReturn:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rehead.cli import arguments
 from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import console, print_json
+from rehead.runtime import progress
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted
 
@@ -131,6 +132,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     output = parser.add_argument_group("output")
     arguments.add_output(output, "rehead-model")
+    output.add_argument("--recipe", metavar="FILE", help="take settings from a TOML file; options go before it")
+    output.add_argument("--save-recipe", metavar="FILE", help="write the settings of this fit, for --recipe")
     output.add_argument(
         "--track",
         action="append",
@@ -159,6 +162,8 @@ def _long(text: str) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, evaluate and save; or say what that would take."""
+    if options.variables:
+        progress.say(f"settings from {', '.join(options.variables)}")
     sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
@@ -185,6 +190,10 @@ def run(options: argparse.Namespace) -> None:
     )
     decisions = _decisions(options)
     callbacks = _trackers(options.track)
+    if options.save_recipe:
+        from rehead.cli.recipes import save_recipe
+
+        save_recipe(options, options.save_recipe)
     if options.dry_run:
         expected = plan(sources, model)
         print_json(expected.to_json()) if options.json else _print_plan(expected, options.verbose)
