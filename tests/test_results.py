@@ -89,6 +89,7 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
     ("export", ["many.csv", "--base", "llama", *HEAD, "--no-ngrams"], ["export", "model", "--format", "onnx"]),
     ("explain", ["many.csv", "--base", "llama", *HEAD], ["explain", "model", "win free lunch", "--data", "many.csv"]),
     ("explain", ["many.csv", "--base", "tfidf"], ["explain", "model", "win free lunch"]),
+    ("doctor", [], ["doctor"]),
     ("explain-image", ["stripes", "--base", "vit", *HEAD], ["explain", "model", "stripes/lying/000.png"]),
 ]
 

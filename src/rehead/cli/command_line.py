@@ -14,6 +14,7 @@ import os
 import re
 import sys
 import traceback
+from collections.abc import Collection
 from importlib import import_module
 from typing import Any, NoReturn, Protocol, cast
 
@@ -40,6 +41,8 @@ COMMANDS = {
     "bases": "list the pretrained models that rehead knows by name",
     "samples": "list the data sets that rehead knows by name",
     "cache": "show or clear the features that fits have computed and kept",
+    "completion": "print what lets a shell complete commands and options",
+    "doctor": "show versions, device and speed, cache, and what can be fetched",
 }
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
@@ -122,22 +125,12 @@ def _ran_out(error: Exception) -> str | None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options, with `run` and the `command`'s own parser among them."""
-    parser = _Parser(
-        prog="rehead",
-        description="Put a classification head on a pretrained model and fine-tune it, in seconds.",
-        epilog="example:\n  rehead fit sample:sms\n\nrehead COMMAND --help describes a command.",
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     named = next((argument for argument in arguments if not argument.startswith("-")), None)
-    for name, about in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=f"{capitalised(about)}.")
-        if name == named:
-            _complete(command, cast(Command, import_module(f"rehead.cli.{name}")))
-            command.refuse_unknown(arguments[arguments.index(name) + 1 :])
-            chosen = command
+    parser, commands = parser_of([] if named is None else [named])
     if named is not None and named not in COMMANDS:
         parser.error(f"there is no command {named!r}{did_you_mean(named, COMMANDS)}")
+    if named is not None:
+        commands[named].refuse_unknown(arguments[arguments.index(named) + 1 :])
     if named != "fit":
         return parser.parse_args(arguments)
     from rehead.cli.recipes import with_written_settings
@@ -145,7 +138,24 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     try:
         return with_written_settings(parser, arguments)
     except RheadError as error:
-        chosen.error(str(error))
+        commands[named].error(str(error))
+
+
+def parser_of(names: Collection[str]) -> tuple[_Parser, dict[str, _Parser]]:
+    """Return the parser of the command line and that of each command, with the arguments of those in `names` alone."""
+    parser = _Parser(
+        prog="rehead",
+        description="Put a classification head on a pretrained model and fine-tune it, in seconds.",
+        epilog="example:\n  rehead fit sample:sms\n\nrehead COMMAND --help describes a command.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    by_name = {}
+    for name, about in COMMANDS.items():
+        by_name[name] = commands.add_parser(name, help=about, description=f"{capitalised(about)}.")
+        if name in names:
+            _complete(by_name[name], cast(Command, import_module(f"rehead.cli.{name}")))
+    return parser, by_name
 
 
 def _complete(parser: argparse.ArgumentParser, command: Command) -> None:

@@ -15,6 +15,7 @@ from rehead.comparison.search import SearchedFit
 from rehead.drift.workflow import DriftResult
 from rehead.export.results import ExportResult
 from rehead.instruction.results import InstructionResult
+from rehead.runtime.diagnosis import Diagnosis
 from rehead.runtime.results import Result, schema_of
 from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
 
@@ -30,6 +31,7 @@ RESULTS: dict[str, type[Result]] = {
     "search": SearchedFit,
     "instruct": InstructionResult,
     "export": ExportResult,
+    "doctor": Diagnosis,
     "explain": Explanation,
     "explain-image": ImageExplanation,
 }
