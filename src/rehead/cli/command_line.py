@@ -171,7 +171,7 @@ class _Parser(argparse.ArgumentParser):
     """One line and exit code 2 for a mistake on the command line, without the usage text."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        super().__init__(formatter_class=_Help, **settings)
 
     def error(self, message: str) -> NoReturn:
         hint = " See" if message.endswith("?") else "; see"
@@ -198,6 +198,15 @@ def _fail(options: argparse.Namespace, error: BaseException, message: str, code:
     line = as_flags(message.replace("\n", " "), options.command)
     print(f"rehead: {escaped(line)}", file=sys.stderr)
     sys.exit(code)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Count the indentation of the commands, too, which argparse leaves out, so that the longest stands in its line."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
 
 
 class _Version(argparse.Action):

@@ -7,7 +7,7 @@ import argparse
 from rehead.cli.terminal import print_json
 from rehead.runtime.errors import SettingError
 
-EXAMPLE = "rehead completion bash > ~/.local/share/bash-completion/completions/rehead"
+EXAMPLE = "rehead completion bash"
 
 # What stands for a file or a folder in the help.
 _FILES = ("FILE", "DATA", "INPUT", "DIR", "MODEL", "[MODEL] DATA")
@@ -15,7 +15,11 @@ _FILES = ("FILE", "DATA", "INPUT", "DIR", "MODEL", "[MODEL] DATA")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the shell."""
-    parser.add_argument("shell", choices=("bash", "zsh", "fish"), help="whose completions")
+    parser.add_argument(
+        "shell",
+        choices=("bash", "zsh", "fish"),
+        help="whose completions; save them where it looks, such as ~/.local/share/bash-completion/completions/rehead",
+    )
 
 
 def run(options: argparse.Namespace) -> None:
