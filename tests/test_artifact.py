@@ -169,7 +169,15 @@ def test_configuration_names_the_labels(saved: Path) -> None:
 
 
 def test_nothing_in_the_folder_is_pickled(saved: Path) -> None:
-    assert {path.suffix for path in saved.iterdir()} <= {".json", ".safetensors", ".md", ".html", ".txt", ".jinja"}
+    assert {path.suffix for path in saved.iterdir()} <= {
+        ".json",
+        ".jsonl",
+        ".safetensors",
+        ".md",
+        ".html",
+        ".txt",
+        ".jinja",
+    }
 
 
 def test_description_says_how_the_classifier_was_made(saved: Path, last_classifier: Classifier) -> None:

@@ -153,7 +153,7 @@ def test_from_the_command_line_to_predictions(
     assert facts["comparison"]["verdict"].startswith("better than the majority class, p < 0.001")
     assert facts["calibration"]["temperature"] > 0
     assert {file.name for file in (tmp_path / "model").iterdir()} == {
-        *("README.md", "report.html", "split.json", MANIFEST),
+        *("README.md", "report.html", "metrics.jsonl", "split.json", MANIFEST),
         *("model.safetensors", "reference.safetensors", "fingerprint.safetensors"),
     }
     code, out, _ = in_process("predict", tmp_path / "model", "win a free prize", "--json")

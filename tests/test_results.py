@@ -108,6 +108,7 @@ COMMANDS: list[tuple[str, list[str], list[str]]] = [
     ("samples", [], ["samples"]),
     ("cache", ["fit", "many.csv", "--base", "llama", *HEAD], ["cache"]),
     ("cache-clear", ["fit", "many.csv", "--base", "llama", *HEAD], ["cache", "--clear"]),
+    ("doctor", [], ["doctor"]),
 ]
 
 

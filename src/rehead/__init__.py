@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from rehead.runtime.errors import FetchError as FetchError
     from rehead.runtime.errors import RheadError as RheadError
     from rehead.runtime.errors import SettingError as SettingError
+    from rehead.training.callbacks import Callback as Callback
     from rehead.workflows.evaluate import evaluate as evaluate
     from rehead.workflows.fit import fit as fit
     from rehead.workflows.results import EvaluateResult as EvaluateResult
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Classifier": "rehead.classifier",
+    "Callback": "rehead.training.callbacks",
     "compare": "rehead.comparison.compare",
     "ComparisonResult": "rehead.comparison.results",
     "search": "rehead.comparison.search",

@@ -38,6 +38,7 @@ from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training import ngrams_alone
 from rehead.training.backbone_choice import choose_backbone
+from rehead.training.callbacks import METRICS, Callback, Callbacks, MetricsLog, following
 from rehead.training.checkpoint import Resumption
 from rehead.training.config import AND, BUDGETS, PRESETS, TrainingConfig
 from rehead.training.encoding import EncodedData, encode
@@ -193,7 +194,14 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         self.average_views = average_views
         self.random_state = random_state
 
-    def fit(self, X: Sequence[Any], y: Sequence[Any], sample_weight: npt.ArrayLike | None = None) -> Self:
+    def fit(
+        self,
+        X: Sequence[Any],
+        y: Sequence[Any],
+        sample_weight: npt.ArrayLike | None = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+    ) -> Self:
         """Train on texts, or images, and their labels, of which an eighth is held out for validation.
 
         Repeated texts (up to white space and case) are used once, empty ones not at all; see `dropped_`.
@@ -204,6 +212,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             y: n labels. Where a text may have several: n collections of labels, or an array (n, n_classes) of 0 and 1.
             sample_weight: (n,) how much each example counts, in what is learned and in what judges it; those of weight
                 0 are not used. None lets all count the same.
+            callbacks: learn of each step, epoch and candidate of the training.
 
         Raises:
             DataError: X is not a sequence of texts, or there is too little to learn from.
@@ -227,14 +236,16 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         train, validation = unique.take(split.train), unique.take(split.validation)
         data = self.prepare(train, validation, config)
         limits = Limits(begun + data.config.budget) if data.config.tune == "auto" else None
-        result = self.fit_encoded(data, baselines.learn(train, validation), limits, refits=True)
+        with following(callbacks, vars(data.config)) as callback:
+            result = self.fit_encoded(data, baselines.learn(train, validation), limits, refits=True, callback=callback)
+            self.classes_ = classes
+            self.dropped_: Dropped = dropped
+            callback.on_end(self)
         for candidate in result.candidates:
             if candidate.history and candidate.history.lost_rows:
                 rows = ", ".join(map(str, train.lines[candidate.history.lost_rows].tolist()))
                 message = f"{candidate.tune}: {candidate.history.stopped} on rows {rows} of X; lower `learning_rate`"
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
-        self.classes_ = classes
-        self.dropped_: Dropped = dropped
         return self
 
     def prepare(
@@ -264,18 +275,22 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         resumption: Resumption | None = None,
         *,
         refits: bool = False,
+        callback: Callback | None = None,
     ) -> TrainedClassifier:
         """Train on what `prepare` made of examples; `fit` without its checks and its split.
 
         Args:
             baseline: learned from the same examples; it may stand beside the head, or be the classifier.
-            limits, resumption, refits: see `rehead.training.finetune.finetune`.
+            limits, resumption, refits, callback: see `rehead.training.finetune.finetune`.
         """
         result: TrainedNetwork | TrainedNgrams
+        log = MetricsLog()
+        both = Callbacks([log, callback]) if callback else log
         if isinstance(data, NgramData):
-            result = ngrams_alone.learn_ngrams(data, baseline, refits=refits)
+            result = ngrams_alone.learn_ngrams(data, baseline, both, refits=refits)
         else:
-            result = finetune(data, baseline if self.ngrams else None, limits, resumption, refits=refits)
+            result = finetune(data, baseline if self.ngrams else None, limits, resumption, both, refits=refits)
+        self._metrics = log.text()
         validation = data.validation
         self.classes_ = np.array(data.train.label_names)
         self.history_: list[Candidate] = result.candidates
@@ -416,7 +431,8 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         check_is_fitted(self)
         named = {"label_type": self.classes_.dtype.kind, **(entries or {})}
         complete = replace(self._artifact, manifest=self._artifact.manifest.with_entries(named))
-        save_artifact(complete, Path(folder), documents or {}, self._sample, sidecars)
+        log = {} if self._artifact.folder else {METRICS: self._metrics}
+        save_artifact(complete, Path(folder), log | dict(documents or {}), self._sample, sidecars)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:

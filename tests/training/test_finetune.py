@@ -27,6 +27,7 @@ from rehead.runtime.errors import Interrupted
 from rehead.training import encoding, loop, probe, strategies
 from rehead.training import finetune as finetune_module
 from rehead.training.beside import BesideHead
+from rehead.training.callbacks import Callback, Epoch
 from rehead.training.config import AND
 from rehead.training.depth_search import search_depth
 from rehead.training.encoding import EncodedData
@@ -236,15 +237,16 @@ def test_ctrl_c_while_all_examples_are_learned_from_keeps_what_was_best(
 def test_an_attempt_that_breaks_off_leaves_all_as_it_was(
     bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stop(epoch: int, loss: float) -> None:
-        raise RuntimeError("stop")
+    class Stop(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            raise RuntimeError("stop")
 
     for tune in ("last-1", "lora", "full"):
         data = prepared(bases("llama"), tune)
         head, features, _ = begun(data)
         before = weights_of(data, head)
         with pytest.raises(RuntimeError, match="stop"):
-            attempt(data, tune, head, features, None, None, stop)
+            attempt(data, tune, head, features, None, None, Stop())
         after = weights_of(data, head)
         assert all(torch.equal(after[name], weight) for name, weight in before.items())
 

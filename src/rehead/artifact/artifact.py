@@ -1,7 +1,8 @@
 """Describe a trained classifier as it is saved and loaded: a network with a head, or a regression on n-grams.
 
 On disk it is a folder with `model.safetensors`, `config.json`, tokenizer files, `rehead.json`, `reference.safetensors`,
-`fingerprint.safetensors`, `README.md` and `report.html`, and a folder `adapter` where low-rank adapters were trained.
+`fingerprint.safetensors`, `README.md`, `report.html` and `metrics.jsonl`, the log of its training, and a folder
+`adapter` where low-rank adapters were trained.
 With `last` and `cls` pooling of texts it is a Transformers sequence-classification model as it stands; otherwise the
 backbone is, and the head lies beside it in the same file. A classifier of n-grams alone has neither `config.json` nor a
 tokenizer: `model.safetensors` holds its regression.

@@ -22,7 +22,7 @@ WEIGHTS = "model.safetensors"
 _DAMAGED = "train or copy the model again"
 _RECIPE = {"preset", "ngrams", "epochs", "batch_size", "learning_rate", "label_smoothing", "class_weight"}
 # For people; whoever rewrites them changes no answer.
-_PROSE = {".md", ".html"}
+_PROSE = {".md", ".html", ".jsonl"}
 
 
 def _entry(

@@ -7,7 +7,6 @@ success, 2 a mistake of the user's, 1 a fault of rehead's own, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import difflib
 import errno
 import gc
 import io
@@ -15,11 +14,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable
+from collections.abc import Collection
 from importlib import import_module
 from typing import Any, NoReturn, Protocol, cast
 
-from rehead.cli.flags import as_flags
+from rehead.cli.flags import as_flags, did_you_mean
 from rehead.cli.terminal import capitalised
 from rehead.runtime import progress
 from rehead.runtime.errors import RheadError
@@ -42,6 +41,8 @@ COMMANDS = {
     "bases": "list the pretrained models that rehead knows by name",
     "samples": "list the data sets that rehead knows by name",
     "cache": "show or clear the features that fits have computed and kept",
+    "completion": "print what lets a shell complete commands and options",
+    "doctor": "show versions, device and speed, cache, and what can be fetched",
 }
 
 # What the libraries beneath read from the environment when they are loaded; what the user has set stays.
@@ -124,6 +125,24 @@ def _ran_out(error: Exception) -> str | None:
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     """Return the options, with `run` and the `command`'s own parser among them."""
+    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    parser, commands = parser_of([] if named is None else [named])
+    if named is not None and named not in COMMANDS:
+        parser.error(f"there is no command {named!r}{did_you_mean(named, COMMANDS)}")
+    if named is not None:
+        commands[named].refuse_unknown(arguments[arguments.index(named) + 1 :])
+    if named != "fit":
+        return parser.parse_args(arguments)
+    from rehead.cli.recipes import with_written_settings
+
+    try:
+        return with_written_settings(parser, arguments)
+    except RheadError as error:
+        commands[named].error(str(error))
+
+
+def parser_of(names: Collection[str]) -> tuple[_Parser, dict[str, _Parser]]:
+    """Return the parser of the command line and that of each command, with the arguments of those in `names` alone."""
     parser = _Parser(
         prog="rehead",
         description="Put a classification head on a pretrained model and fine-tune it, in seconds.",
@@ -131,15 +150,12 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    named = next((argument for argument in arguments if not argument.startswith("-")), None)
+    by_name = {}
     for name, about in COMMANDS.items():
-        command = commands.add_parser(name, help=about, description=f"{capitalised(about)}.")
-        if name == named:
-            _complete(command, cast(Command, import_module(f"rehead.cli.{name}")))
-            command.refuse_unknown(arguments[arguments.index(name) + 1 :])
-    if named is not None and named not in COMMANDS:
-        parser.error(f"there is no command {named!r}{_did_you_mean(named, COMMANDS)}")
-    return parser.parse_args(arguments)
+        by_name[name] = commands.add_parser(name, help=about, description=f"{capitalised(about)}.")
+        if name in names:
+            _complete(by_name[name], cast(Command, import_module(f"rehead.cli.{name}")))
+    return parser, by_name
 
 
 def _complete(parser: argparse.ArgumentParser, command: Command) -> None:
@@ -155,7 +171,7 @@ class _Parser(argparse.ArgumentParser):
     """One line and exit code 2 for a mistake on the command line, without the usage text."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        super().__init__(formatter_class=_Help, **settings)
 
     def error(self, message: str) -> NoReturn:
         hint = " See" if message.endswith("?") else "; see"
@@ -173,13 +189,7 @@ class _Parser(argparse.ArgumentParser):
             # What argparse takes for an option: it may be shortened, and a text with spaces is none.
             is_option = argument.startswith("--") and " " not in argument
             if is_option and not any(option.startswith(name) for option in known):
-                self.error(f"there is no option {name}{_did_you_mean(name, shown)}")
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    by_plain_name = {option.lstrip("-"): option for option in known}
-    near = difflib.get_close_matches(name.lstrip("-"), by_plain_name, n=1)
-    return f"; did you mean {by_plain_name[near[0]]}?" if near else ""
+                self.error(f"there is no option {name}{did_you_mean(name, shown)}")
 
 
 def _fail(options: argparse.Namespace, error: BaseException, message: str, code: int) -> NoReturn:
@@ -188,6 +198,15 @@ def _fail(options: argparse.Namespace, error: BaseException, message: str, code:
     line = as_flags(message.replace("\n", " "), options.command)
     print(f"rehead: {escaped(line)}", file=sys.stderr)
     sys.exit(code)
+
+
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Count the indentation of the commands, too, which argparse leaves out, so that the longest stands in its line."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        if isinstance(action, argparse._SubParsersAction):
+            self._action_max_length += self._indent_increment
 
 
 class _Version(argparse.Action):

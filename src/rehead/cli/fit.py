@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from rehead.cli import arguments
 from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import console, print_json
+from rehead.runtime import progress
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted
 
 if TYPE_CHECKING:
     from rehead.evaluation.decisions import DecisionConfig
+    from rehead.training.callbacks import Callback
     from rehead.workflows.results import FitPlan
 
 EXAMPLE = "rehead fit tickets.csv --text-column message --label-column team -o tickets-model"
@@ -130,6 +132,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     output = parser.add_argument_group("output")
     arguments.add_output(output, "rehead-model")
+    output.add_argument("--recipe", metavar="FILE", help="take settings from a TOML file; options go before it")
+    output.add_argument("--save-recipe", metavar="FILE", help="write the settings of this fit, for --recipe")
+    output.add_argument(
+        "--track",
+        action="append",
+        choices=("mlflow", "tensorboard", "wandb"),
+        help="hand settings, losses by step, measures and report to a tracker; can be repeated",
+    )
     output.add_argument(
         "--full-report", action="store_true", help="and labels that may be wrong, a learning curve, mistakes explained"
     )
@@ -152,6 +162,8 @@ def _long(text: str) -> str:
 
 def run(options: argparse.Namespace) -> None:
     """Fit, evaluate and save; or say what that would take."""
+    if options.variables:
+        progress.say(f"settings from {', '.join(options.variables)}")
     sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
@@ -177,6 +189,11 @@ def run(options: argparse.Namespace) -> None:
         random_state=options.seed,
     )
     decisions = _decisions(options)
+    callbacks = _trackers(options.track)
+    if options.save_recipe:
+        from rehead.cli.recipes import save_recipe
+
+        save_recipe(options, options.save_recipe)
     if options.dry_run:
         expected = plan(sources, model)
         print_json(expected.to_json()) if options.json else _print_plan(expected, options.verbose)
@@ -189,12 +206,21 @@ def run(options: argparse.Namespace) -> None:
         n_folds=options.cv,
         decisions=decisions,
         full_report=options.full_report,
+        callbacks=callbacks,
     )
     if options.json:
         print_json(result.to_json())
     else:
         evaluation_view.print_evaluation(result, options.verbose)
         evaluation_view.print_saved(result)
+
+
+def _trackers(names: list[str] | None) -> list[Callback]:
+    if not names:
+        return []
+    from rehead.tracking.trackers import tracker
+
+    return [tracker(name) for name in dict.fromkeys(names)]
 
 
 def _decisions(options: argparse.Namespace) -> DecisionConfig:

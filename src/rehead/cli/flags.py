@@ -7,8 +7,11 @@ The library names parameters as Python does, between backticks (see `rehead.runt
 from __future__ import annotations
 
 import argparse
+import difflib
 import re
 import shlex
+from collections.abc import Iterable
+from typing import Any
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]+))?`")
 
@@ -39,13 +42,30 @@ def as_flags(message: str, command: argparse.ArgumentParser) -> str:
             return parameter[0]
         if not action.option_strings:
             return str(action.metavar or action.dest)
-        option = next((option for option in action.option_strings if option.startswith("--")), action.option_strings[0])
+        option = option_of(action)
         if value is None or action.nargs == 0:
             return option
         plain = value.strip("'\"")
-        return f"{option} {shlex.quote(_VALUES.get((name, plain), plain))}"
+        return f"{option} {shlex.quote(written(name, plain))}"
 
     return _PARAMETER.sub(flag, message)
+
+
+def option_of(action: argparse.Action) -> str:
+    """Return the name of an option, the long one where there is one."""
+    return next((option for option in action.option_strings if option.startswith("--")), action.option_strings[0])
+
+
+def written(parameter: str, value: Any) -> Any:
+    """Return a parameter's value as it is written on the command line."""
+    return _VALUES.get((parameter, value), value) if isinstance(value, str) else value
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return the end of a message about a name that is none: the one that is nearest to it, if any is near."""
+    by_plain_name = {option.lstrip("-"): option for option in known}
+    near = difflib.get_close_matches(name.lstrip("-"), by_plain_name, n=1)
+    return f"; did you mean {by_plain_name[near[0]]}?" if near else ""
 
 
 def _options_of(command: argparse.ArgumentParser) -> dict[str, argparse.Action]:

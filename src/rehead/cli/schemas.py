@@ -17,6 +17,7 @@ from rehead.comparison.search import SearchedFit
 from rehead.drift.workflow import DriftResult
 from rehead.export.results import ExportResult
 from rehead.instruction.results import GeneratedAnswer, InstructionResult
+from rehead.runtime.diagnosis import Diagnosis
 from rehead.runtime.results import Result, schema_of
 from rehead.training.feature_cache import CacheOverview, ClearedCache
 from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
@@ -35,6 +36,7 @@ RESULTS: dict[str, type[Result]] = {
     "instruct": InstructionResult,
     "generate": GeneratedAnswer,
     "export": ExportResult,
+    "doctor": Diagnosis,
     "explain": Explanation,
     "explain-image": ImageExplanation,
     "bases": Catalogue,

@@ -22,6 +22,7 @@ from rehead.models.heads import candidates
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError, first_line
 from rehead.runtime.results import Result, entry
+from rehead.training.callbacks import Callback, Epoch
 from rehead.training.encoding import EncodedData
 from rehead.training.finetune import finetune
 from rehead.workflows.results import FitResult
@@ -184,12 +185,13 @@ def _objective(optuna: Any, parts: DataSplits, model: Classifier, data: EncodedD
         tried = clone(model).set_params(**_settings(trial.params))
         encoded = tried.encode(parts.train, parts.validation)
 
-        def watch(epoch: int, loss: float) -> None:
-            trial.report(loss, epoch)
-            if trial.should_prune():
-                raise optuna.TrialPruned
+        class Pruning(Callback):
+            def on_epoch(self, epoch: Epoch) -> None:
+                trial.report(epoch.validation_loss, epoch.epoch)
+                if trial.should_prune():
+                    raise optuna.TrialPruned
 
-        loss = finetune(encoded, watch=watch).kept.loss
+        loss = finetune(encoded, callback=Pruning()).kept.loss
         trial.set_user_attr(_CHECKSUM, _checksum(trial.params, loss))
         return loss
 

@@ -32,11 +32,12 @@ from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import depth_search, probe, strategies
 from rehead.training.beside import BesideHead
+from rehead.training.callbacks import Callback
 from rehead.training.checkpoint import Resumption
 from rehead.training.depth_search import DepthChoice, pass_rows, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, forward_flops
-from rehead.training.loop import History, Watch
+from rehead.training.loop import History
 from rehead.training.probe import Probe
 from rehead.training.strategies import Attempt, Candidate, cut_for, cut_of
 
@@ -160,7 +161,7 @@ def finetune(
     baseline: Baselines | None = None,
     limits: Limits | None = None,
     resumption: Resumption | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
     *,
     refits: bool = False,
 ) -> TrainedNetwork:
@@ -169,7 +170,7 @@ def finetune(
     Args:
         baseline: may stand beside the head, where validation says that it helps; None leaves it out.
         limits: of the time, with `auto`; None for as long as it takes.
-        watch: of the training of layers, see `rehead.training.loop.train`.
+        callback: learns of what is tried, and of each step and epoch of the training of layers.
         refits: whether what was chosen learns once more, from training and validation examples together, where that
             pays.
 
@@ -177,6 +178,7 @@ def finetune(
         Interrupted: Ctrl-C during the training of layers.
         SettingError: what is to be resumed was begun with something else.
     """
+    callback = callback or Callback()
     seconds = {"load": data.seconds, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
     with _timed(seconds, "trunk"):
         choice = search_depth(data, _kept_cut(data, data.depths[0]) if len(data.depths) == 1 else None)
@@ -187,15 +189,16 @@ def finetune(
         solved, alone = _solve_probe(data, head, features)
         beside = BesideHead.of(baseline, data, folds=refits)
         first = beside.put_beside_probe(alone, data, head, features, solved)
+        callback.on_candidate(first)
     deadline = limits.less(_trunk_seconds(data, features)) if limits else None
     with _timed(seconds, "tail"):
-        search = _train_further(data, head, features, first, beside, deadline, resumption, watch)
+        search = _train_further(data, head, features, first, beside, deadline, resumption, callback)
     best = _best_of(data, search.candidates)
     final: Attempt | None = None
     if refits and not search.interrupted and _refits(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
-                final = _refit(data, head, features, solved, best)
+                final = _refit(data, head, features, solved, best, callback)
             except Interrupted:
                 search = replace(search, stopped=_interrupted("learning from all examples"))
     strategies.adopt(data, head, final or best)
@@ -247,7 +250,7 @@ def _train_further(
     beside: BesideHead,
     deadline: float | None,
     resumption: Resumption | None,
-    watch: Watch | None,
+    callback: Callback,
 ) -> _Search:
     """Try what is planned beyond the probe."""
     candidates, stopped, interrupted = [first], None, False
@@ -257,10 +260,10 @@ def _train_further(
             stopped = strategies.why_not(data, tune, len(data.base.layers), best, deadline)
             if stopped:
                 break
-        label = f"{tune} (to beat: {best.tune}, loss {best.loss:.4f})"
         try:
-            tried = strategies.attempt(data, tune, head, features, deadline, resumption, watch, label=label)
+            tried = strategies.attempt(data, tune, head, features, deadline, resumption, callback)
             candidates.append(beside.put_beside(tried, data))
+            callback.on_candidate(candidates[-1])
         except Interrupted:
             if data.config.tune != "auto":
                 raise
@@ -270,6 +273,7 @@ def _train_further(
     trained = sorted(candidates[1:], key=lambda candidate: candidate.loss)
     if data.config.tune == "auto" and len(trained) > 1:
         candidates.append(beside.put_beside(strategies.average(data, head, features, *trained[:2]), data))
+        callback.on_candidate(candidates[-1])
     return _Search(candidates, stopped, interrupted)
 
 
@@ -311,14 +315,15 @@ def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
     return deadline is None or time.perf_counter() + seconds < deadline
 
 
-def _refit(data: EncodedData, head: Head, features: Features, solved: Probe, best: Attempt) -> Attempt:
+def _refit(
+    data: EncodedData, head: Head, features: Features, solved: Probe, best: Attempt, callback: Callback
+) -> Attempt:
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
     if best.parts:
-        first, second = (_refit(data, head, features, solved, part) for part in best.parts)
+        first, second = (_refit(data, head, features, solved, part, callback) for part in best.parts)
         return strategies.average(data, head, features, first, second)
     if best.history is not None:
-        label = f"{best.tune}, from all examples"
-        return strategies.attempt(data, best.tune, head, features, None, None, None, label=label, with_validation=True)
+        return strategies.attempt(data, best.tune, head, features, None, None, callback, with_validation=True)
     weights = data.example_weights(np.arange(len(data.labels)))
     depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights)
     return best

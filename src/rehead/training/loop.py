@@ -21,6 +21,7 @@ from rehead.models.forward_pass import batches
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, first_line
 from rehead.runtime.interrupts import interruptible
+from rehead.training.callbacks import Callback, Epoch, Step
 from rehead.training.checkpoint import Checkpoint
 
 # By this share the time may be ahead of the steps before the learning rate follows it.
@@ -59,10 +60,6 @@ class Recipe:
     dropout: bool = False
     label_smoothing: float = 0.0
     seed: int = 0
-
-
-# See `train`.
-Watch = Callable[[int, float], None]
 
 
 class Trainee(Protocol):
@@ -127,27 +124,27 @@ def train(
     recipe: Recipe,
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
     label: str = "training",
     begin: Callable[[], None] | None = None,
 ) -> History:
     """Train in place and leave the weights with the lowest validation loss.
 
     Args:
-        label: what the progress bar says.
+        callback: learns of each step and each epoch; what it raises ends the training.
+        label: what is trained, for the progress bar and the callback.
         begin: changes the weights that the first step starts from; those from before it are what is left where no
             epoch is better.
         checkpoint: where the state is kept; None keeps none.
         deadline: on the clock of time.perf_counter. The training ends by then; where that is before the last step, the
             learning rate has fallen to 0 by then all the same, so that what it leaves is a finished training.
-        watch: called after each epoch with its number and the validation loss; what it raises ends the training.
 
     Raises:
         Interrupted: Ctrl-C; the state was kept if there is a checkpoint.
         SettingError: the checkpoint belongs to another run.
     """
     hardware.keep_freed_memory(of_any_size=True)  # the gradient of a language model's embedding is 113 MB and more
-    run = _Training(trainee, recipe, checkpoint, watch, deadline, label)
+    run = _Training(trainee, recipe, checkpoint, callback or Callback(), deadline, label)
     with torch.random.fork_rng():
         torch.manual_seed(recipe.seed)
         run.start(begin)
@@ -165,11 +162,12 @@ class _Training:
         trainee: Trainee,
         recipe: Recipe,
         checkpoint: Checkpoint | None,
-        watch: Watch | None,
+        callback: Callback,
         deadline: float | None,
         label: str,
     ) -> None:
-        self.trainee, self.recipe, self.checkpoint, self.watch, self.label = trainee, recipe, checkpoint, watch, label
+        self.trainee, self.recipe, self.checkpoint = trainee, recipe, checkpoint
+        self.callback, self.label = callback, label
         self.weights = trainee.weights()
         self.device = self.weights[0].device
         self.optimizer = _optimizer(self.weights, recipe)
@@ -280,6 +278,17 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         self.best_is_current = False
+        self.callback.on_step(
+            Step(
+                candidate=self.label,
+                step=self.step,
+                steps=self.steps_an_epoch * self.recipe.epochs,
+                epoch=math.ceil(self.step / self.steps_an_epoch),
+                loss=loss,
+                learning_rate=factor * self.recipe.learning_rate,
+                seconds=time.perf_counter() - self.begun,
+            )
+        )
         return True
 
     def _clip(self) -> float:
@@ -299,8 +308,15 @@ class _Training:
                 best.copy_(weight.detach())
             self.best_is_current = True
         self._write_state()
-        if self.watch:
-            self.watch(epoch, history.validation_losses[-1])
+        self.callback.on_epoch(
+            Epoch(
+                candidate=self.label,
+                step=self.step,
+                epoch=epoch,
+                validation_loss=history.validation_losses[-1],
+                seconds=time.perf_counter() - self.begun,
+            )
+        )
 
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:

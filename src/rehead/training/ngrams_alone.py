@@ -19,6 +19,7 @@ from rehead.models.heads import finite_logits
 from rehead.models.registry import TFIDF
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
+from rehead.training.callbacks import Callback
 from rehead.training.config import TrainingConfig
 from rehead.training.finetune import Structure, TrainedClassifier
 from rehead.training.strategies import Attempt, Candidate
@@ -93,11 +94,12 @@ def gather_texts(train: Examples, validation: Examples, config: TrainingConfig) 
     return NgramData(config, train, validation)
 
 
-def learn_ngrams(data: NgramData, baseline: Baselines, *, refits: bool) -> TrainedNgrams:
+def learn_ngrams(data: NgramData, baseline: Baselines, callback: Callback, *, refits: bool) -> TrainedNgrams:
     """Make a classifier of the baseline.
 
     Args:
         baseline: learned from the same training examples, at the strength that validation chose.
+        callback: learns of it.
         refits: whether it learns once more, from training and validation examples together.
 
     Raises:
@@ -119,6 +121,8 @@ def learn_ngrams(data: NgramData, baseline: Baselines, *, refits: bool) -> Train
     progress.say(learned)
     seconds = time.perf_counter() - begun
     losses = likelihood.losses(mixture.of(logits, logits), labels, weights)
+    candidate = Candidate.of(Attempt(_TUNE, logits, seconds, n_weights), losses, mixture)
+    callback.on_candidate(candidate)
     return TrainedNgrams(
         regression=regression,
         baseline_factor=0.0,
@@ -128,7 +132,7 @@ def learn_ngrams(data: NgramData, baseline: Baselines, *, refits: bool) -> Train
         refitted=refits,
         truncated=0,
         profile={},
-        candidates=[Candidate.of(Attempt(_TUNE, logits, seconds, n_weights), losses, mixture)],
+        candidates=[candidate],
         stopped=None,
         replaced=learned,
         parameters=n_weights,

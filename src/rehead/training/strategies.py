@@ -30,13 +30,14 @@ from rehead.models.heads import Head, scale_logits
 from rehead.models.loading import fingerprint
 from rehead.runtime import hardware, progress
 from rehead.training import depth_search, loop, lora
+from rehead.training.callbacks import Callback
 from rehead.training.checkpoint import Checkpoint, Resumption
 from rehead.training.config import AND, LAST, trained_layers
 from rehead.training.contrastive import Contrastive
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
 from rehead.training.inputs import Computed, Inputs, Kept
-from rehead.training.loop import History, Recipe, Watch
+from rehead.training.loop import History, Recipe
 from rehead.training.tail import Labelled, Tail, train
 from rehead.training.vocabulary import reached_alone
 
@@ -218,9 +219,8 @@ def attempt(
     features: Features,
     deadline: float | None,
     resumption: Resumption | None,
-    watch: Watch | None,
+    callback: Callback | None,
     *,
-    label: str = "training",
     with_validation: bool = False,
 ) -> Attempt:
     """Train with one strategy and return what it learned; backbone and head are afterwards as they were.
@@ -229,13 +229,14 @@ def attempt(
         head: with the solved probe in it.
         features: with the token states at the cut, if they were kept.
         deadline: on the clock of time.perf_counter, see `rehead.training.loop.train`.
-        label: what the progress bar says.
+        callback: of the training, see `rehead.training.loop.train`.
         with_validation: learn from the validation examples, too; what the candidate says of them is then worth nothing.
 
     Raises:
         Interrupted: Ctrl-C.
     """
     begun = time.perf_counter()
+    label = f"{tune} from all examples" if with_validation else tune
     changed = _changed_by(data, tune, head)
     before = _copied(changed)
     try:
@@ -248,12 +249,12 @@ def attempt(
             recipe = recipe_for(data, tune, with_validation=with_validation)
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples)
-                history = loop.train(trainee, recipe, checkpoint, deadline, watch, label)
+                history = loop.train(trainee, recipe, checkpoint, deadline, callback, label)
                 seen = tail.features(examples.inputs)
                 depth_search.solve_head_at(head, seen, examples.labels.numpy(), _CONTRASTIVE_STRENGTH, examples.weights)
             else:
                 begin = partial(scale_logits, head, _START)
-                history = train(tail, examples, held_out, recipe, checkpoint, deadline, watch, label, begin)
+                history = train(tail, examples, held_out, recipe, checkpoint, deadline, callback, label, begin)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")

@@ -16,10 +16,11 @@ from rehead.models.heads import Head, halves, is_family_head
 from rehead.models.packing import Packing
 from rehead.runtime import hardware
 from rehead.training import loop
+from rehead.training.callbacks import Callback
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
-from rehead.training.loop import PORTION, History, Recipe, Watch
+from rehead.training.loop import PORTION, History, Recipe
 from rehead.training.objective import total_loss, total_weight
 
 
@@ -148,13 +149,13 @@ def train(
     recipe: Recipe,
     checkpoint: Checkpoint | None = None,
     deadline: float | None = None,
-    watch: Watch | None = None,
+    callback: Callback | None = None,
     label: str = "training",
     begin: Callable[[], None] | None = None,
 ) -> History:
     """Train a tail in place; see `rehead.training.loop.train`."""
     trainee = _Classification(tail, examples, validation, recipe)
-    return loop.train(trainee, recipe, checkpoint, deadline, watch, label, begin)
+    return loop.train(trainee, recipe, checkpoint, deadline, callback, label, begin)
 
 
 class TailTraining:

@@ -6,9 +6,11 @@ Each line of `fit` is a step: prepare the data, load the backbone and encode, fi
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,7 @@ from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rul
 from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
 from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
+from rehead.training.callbacks import Callback, following
 from rehead.training.checkpoint import Resumption
 from rehead.training.encoding import EncodedData
 from rehead.training.estimate import estimate
@@ -50,6 +53,7 @@ def fit(
     n_folds: int | None = None,
     decisions: DecisionConfig | None = None,
     full_report: bool = False,
+    callbacks: Sequence[Callback] = (),
     **sources: Source,
 ) -> FitResult:
     """Train, evaluate and save a classifier.
@@ -64,6 +68,7 @@ def fit(
             is saved has then learned from all examples.
         decisions: what the decisions that are made of probabilities are to reach.
         full_report: look for labels that may be wrong, draw a learning curve and explain mistakes; takes longer.
+        callbacks: learn of each step, epoch and candidate of the training, and of the result.
         sources: the other attributes of `rehead.data.preparation.DataConfig`: `validation`, `test`, `text_column`,
             `label_column`, ...
 
@@ -86,8 +91,11 @@ def fit(
     out_of_fold = cross_validate(splits.pool, n_folds, model, deadline) if n_folds else None
     encoded = model.prepare(splits.train, splits.validation, training)
     findings = in_order([*splits.findings, *messages.say_what_is_ahead(encoded)])
-    with nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption:
-        trained = _finetune(model, encoded, splits, deadline, resumption, refits=chosen.validation is None)
+    with (
+        following(callbacks, _settings(chosen, splits, encoded)) as callback,
+        nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption,
+    ):
+        trained = _finetune(model, encoded, splits, deadline, resumption, callback, refits=chosen.validation is None)
         del encoded  # and with it the features, and the weights that they were computed with
         rule = _choose_rule(decisions, trained, splits)
         test_begun = time.perf_counter()
@@ -120,7 +128,9 @@ def fit(
         )
         if output is not None:
             result = _save(_timed(result, begun), Path(output), splits, trained, predictions, full_report)
-    return _timed(result, begun)
+        result = _timed(result, begun)
+        callback.on_end(result)
+    return result
 
 
 def _require_possible(sources: DataConfig, output: str | Path | None, n_folds: int | None) -> None:
@@ -140,19 +150,26 @@ def _prepare(sources: DataConfig, seed: int, decisions: DecisionConfig, with_tes
     return splits
 
 
+def _settings(sources: DataConfig, splits: DataSplits, data: EncodedData | NgramData) -> dict[str, Any]:
+    """Return what callbacks learn when the training begins."""
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return {"data": sources.name, **{name: len(part) for name, part in parts.items()}, **vars(data.config)}
+
+
 def _finetune(
     model: Classifier,
     encoded: EncodedData | NgramData,
     splits: DataSplits,
     deadline: float,
     resumption: Resumption | None,
+    callback: Callback,
     *,
     refits: bool,
 ) -> TrainedClassifier:
     """Learn the baselines, then train the classifier; say what was tried."""
     learned = baselines.learn(splits.train, splits.validation)
     limits = Limits(deadline, _share_of_test(splits)) if model.tune == "auto" else None
-    trained = model.fit_encoded(encoded, learned, limits, resumption, refits=refits)
+    trained = model.fit_encoded(encoded, learned, limits, resumption, refits=refits, callback=callback)
     messages.say_candidates(trained)
     return trained
 
