@@ -18,7 +18,7 @@ _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     # Ray gives its own processes 30 seconds to start, which a busy machine does not keep.
     "RAY_raylet_start_wait_time_s": "120",
-    # It warns of how its own rooms call each other.
+    # It warns of how its own parts call each other.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
@@ -74,7 +74,7 @@ def connected(address: str) -> Iterator[None]:
         ray.shutdown()
 
 
-def there(work: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, Any]:
+def there(work: Callable[..., Any], *arguments: object) -> Any:
     """Do some work in this process, or in the cluster where this process is a client of it.
 
     A client sees the cluster through one connection; what drives thousands of tasks has to be nearer to them.
@@ -83,8 +83,7 @@ def there(work: Callable[..., dict[str, Any]], *arguments: object) -> dict[str, 
 
     if not ray.util.client.ray.is_connected():
         return work(*arguments)
-    result: dict[str, Any] = ray.get(ray.remote(num_cpus=0, max_retries=0)(work).remote(*arguments))
-    return result
+    return ray.get(ray.remote(num_cpus=0, max_retries=0)(work).remote(*arguments))
 
 
 @contextmanager

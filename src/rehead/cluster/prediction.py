@@ -74,7 +74,8 @@ def score_on_ray(
         RheadError: for what the user can mend.
     """
     with connected(on):
-        return there(_score, model, source, output, text_column, part_rows, escape_formulas)
+        result: dict[str, Any] = there(_score, model, source, output, text_column, part_rows, escape_formulas)
+        return result
 
 
 @dataclass(frozen=True)
