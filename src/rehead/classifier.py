@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from numbers import Integral, Real
 from pathlib import Path
@@ -36,7 +37,7 @@ from rehead.evaluation.evaluation import Evaluation, evaluate_predictions
 from rehead.models.registry import AUTO, TFIDF
 from rehead.models.tokenization import LONG
 from rehead.runtime.errors import DataError, SettingError
-from rehead.training import ngrams_alone
+from rehead.training import ngrams_alone, parallel
 from rehead.training.backbone_choice import choose_backbone
 from rehead.training.callbacks import METRICS, Callback, Callbacks, MetricsLog, following
 from rehead.training.checkpoint import Resumption
@@ -264,7 +265,8 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         """Load the pretrained base and encode the examples, as `rehead.training.estimate` takes them, too."""
         config = config or self.config()
         if config.base == AUTO:
-            config = replace(config, base=choose_backbone(train, config).name)
+            choose = partial(choose_backbone, train, config)
+            config = replace(config, base=parallel.of_first(choose).name)
         return encode(train, validation, config)
 
     def fit_encoded(

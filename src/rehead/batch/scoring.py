@@ -20,7 +20,7 @@ from rehead.batch.sources import Source
 from rehead.data import tables
 from rehead.data.columns import text_column_of
 from rehead.runtime import progress
-from rehead.runtime.results import Result
+from rehead.runtime.results import Result, entry
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,7 @@ class ScoredTable(Result):
         resumed_rows: how many an earlier run had scored.
         seconds: of this run.
         rows_a_second: of this run.
+        parts: how many files a cluster has written; None where it is one.
     """
 
     rows: int
@@ -52,6 +53,7 @@ class ScoredTable(Result):
     resumed_rows: int
     seconds: float
     rows_a_second: float
+    parts: int | None = entry(optional=True)
 
 
 def score_table(

@@ -89,7 +89,20 @@ def opened(source: str, query: str | None, output: Path, names: Collection[str] 
     files = files_of(source, output)
     if len(files) > 1:
         progress.say(f"{source}: {len(files):,} tables")
-    column = FILE_COLUMN if len(files) > 1 else None
+    yield rows_of(files, FILE_COLUMN if len(files) > 1 else None, names)
+
+
+def rows_of(files: list[tuple[Path, str]], file_column: str | None, names: Collection[str] = ()) -> Source:
+    """Return the rows of files, one after the other.
+
+    Args:
+        files: and what each is called in results.
+        file_column: the name of a column that says which file a row is from; None for no such column.
+        names: of columns that are looked for; a first row with one of them is a header.
+
+    Raises:
+        DataError: something cannot be read, or several files do not have the same columns.
+    """
     # A file that is empty says nothing about the others.
     heads = (read_head(path) for path, _ in files if path.is_file())
     saved = files[0][0].is_dir()
@@ -98,14 +111,14 @@ def opened(source: str, query: str | None, output: Path, names: Collection[str] 
     if kind == PARQUET:
         from rehead.batch.parquet_files import ParquetFiles
 
-        rows = ParquetFiles(files, column)
+        rows = ParquetFiles(files, file_column)
     else:
         from rehead.batch.text_files import TextFiles, WholeFiles
 
-        rows = (TextFiles if kind in IN_PORTIONS else WholeFiles)(files, kind, column, names)
+        rows = (TextFiles if kind in IN_PORTIONS else WholeFiles)(files, kind, file_column, names)
     if rows.columns.count(FILE_COLUMN) > 1:
-        raise DataError(f"{source} has a column {FILE_COLUMN!r} already, for the names of files; rename it")
-    yield rows
+        raise DataError(f"{files[0][0]} has a column {FILE_COLUMN!r} already, for the names of files; rename it")
+    return rows
 
 
 def files_of(source: str, output: Path) -> list[tuple[Path, str]]:

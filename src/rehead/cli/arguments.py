@@ -25,6 +25,16 @@ def add_model_folder(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("model", metavar="MODEL", help="a folder that rehead fit has written")
 
 
+def add_on(parser: argparse._ActionsContainer) -> None:
+    """Add --on, the cluster that does the work."""
+    parser.add_argument(
+        "--on",
+        metavar="CLUSTER",
+        help="work on a Ray cluster: ray for the one of $RAY_ADDRESS, or else of this machine alone; "
+        "ray://HOST:PORT for another",
+    )
+
+
 def add_backbone(parser: argparse._ActionsContainer, about: str, **settings: Any) -> None:
     """Add --model, the pretrained model; `--base` is its older name."""
     add_option(parser, "--model", "--base", dest="base", metavar="NAME", help=about, **settings)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rehead.cli import arguments
 from rehead.cli.inputs import sources_of
@@ -17,7 +18,7 @@ from rehead.runtime.wording import counted
 if TYPE_CHECKING:
     from rehead.evaluation.decisions import DecisionConfig
     from rehead.training.callbacks import Callback
-    from rehead.workflows.results import FitPlan
+    from rehead.workflows.results import FitPlan, FitResult
 
 EXAMPLE = "rehead fit tickets.csv --text-column message --label-column team -o tickets-model"
 _LONG = ("truncate", "head-tail", "windows")
@@ -130,6 +131,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     decisions.add_argument("--coverage", type=float, metavar="X", help="sets of labels, X of which hold the true one")
 
+    cluster = parser.add_argument_group("cluster")
+    arguments.add_on(cluster)
+    cluster.add_argument("--workers", type=int, metavar="N", help="processes there (one a GPU, or else a machine)")
+
     output = parser.add_argument_group("output")
     arguments.add_output(output, "rehead-model")
     output.add_argument("--recipe", metavar="FILE", help="take settings from a TOML file; options go before it")
@@ -164,6 +169,10 @@ def run(options: argparse.Namespace) -> None:
     """Fit, evaluate and save; or say what that would take."""
     if options.variables:
         progress.say(f"settings from {', '.join(options.variables)}")
+    if options.on:
+        from rehead.cluster.connection import require_ray
+
+        require_ray(options.on)
     sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.classifier import Classifier
     from rehead.cli import evaluation_view
@@ -198,16 +207,28 @@ def run(options: argparse.Namespace) -> None:
         expected = plan(sources, model)
         print_json(expected.to_json()) if options.json else _print_plan(expected, options.verbose)
         return
-    result = fit(
-        sources,
-        model,
-        options.output,
-        resume=options.resume,
-        n_folds=options.cv,
-        decisions=decisions,
-        full_report=options.full_report,
-        callbacks=callbacks,
-    )
+    settings: dict[str, Any] = {
+        "resume": options.resume,
+        "n_folds": options.cv,
+        "decisions": decisions,
+        "full_report": options.full_report,
+    }
+    result: FitResult | None
+    if (options.on or _is_one_of_several()) and callbacks:
+        raise SettingError("`track` follows a fit in one process; leave it out")
+    if options.on:
+        from rehead.cluster.training import fit_on_ray
+
+        result = fit_on_ray(sources, model, Path(options.output), on=options.on, workers=options.workers, **settings)
+    elif _is_one_of_several():
+        from rehead.cluster.training import fit_together, joined
+
+        with joined():
+            result = fit_together(sources, model, Path(options.output), **settings)
+    else:
+        result = fit(sources, model, options.output, callbacks=callbacks, **settings)
+    if result is None:  # another process of torchrun's prints it
+        return
     if options.json:
         print_json(result.to_json())
     else:
@@ -221,6 +242,11 @@ def _trackers(names: list[str] | None) -> list[Callback]:
     from rehead.tracking.trackers import tracker
 
     return [tracker(name) for name in dict.fromkeys(names)]
+
+
+def _is_one_of_several() -> bool:
+    """Return whether torchrun has started this process beside others."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "LOCAL_RANK" in os.environ
 
 
 def _decisions(options: argparse.Namespace) -> DecisionConfig:

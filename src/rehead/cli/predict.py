@@ -16,6 +16,7 @@ from rehead.runtime.wording import counted, escaped
 
 if TYPE_CHECKING:
     from rehead.artifact.artifact import Artifact
+    from rehead.batch.scoring import ScoredTable
 
 EXAMPLE = "rehead predict rehead-model new-tickets.csv -o labelled.csv"
 
@@ -35,8 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o",
         "--output",
         metavar="FILE",
-        help="write a .csv, .tsv, .jsonl or .parquet file; the same command goes on where it was cut off",
+        help="write a .csv, .tsv, .jsonl or .parquet file, on a cluster a folder of them; the same command goes on "
+        "where it was cut off",
     )
+    arguments.add_on(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -44,6 +47,9 @@ def run(options: argparse.Namespace) -> None:
     from rehead.batch import databases, sources
     from rehead.data import tables
 
+    if options.on:
+        _predict_on_cluster(options)
+        return
     output = Path(options.output) if options.output else None
     if output:
         tables.require_writable(output)
@@ -70,6 +76,26 @@ def _predict_table(options: argparse.Namespace, output: Path, loaded: Artifact) 
 
     predictor = loaded.predictor(steady=True, label=None)
     result = score_table(loaded, predictor, options.input, output, text_column=options.text_column, query=options.query)
+    _say_what_was_written(options, result)
+
+
+def _predict_on_cluster(options: argparse.Namespace) -> None:
+    if not options.output:
+        raise SettingError("a cluster writes a folder of files; give its name with -o")
+    if options.query is not None:
+        raise SettingError("`query` is for databases, which one machine reads; leave `on` out")
+    from rehead.cluster.connection import require_ray
+
+    require_ray(options.on)  # before torch is imported, which takes seconds
+    from rehead.cluster.prediction import score_on_ray
+
+    source, output = options.input, options.output
+    result = score_on_ray(options.model, source, output, on=options.on, text_column=options.text_column)
+    _say_what_was_written(options, result)
+
+
+def _say_what_was_written(options: argparse.Namespace, result: ScoredTable) -> None:
+    """Say what became of the rows; with --json, print it."""
     rows, empty, bad = result.rows, result.empty, result.bad_rows
     if empty:
         are = "row has no text and is" if empty == 1 else "rows have no text and are"
@@ -78,7 +104,8 @@ def _predict_table(options: argparse.Namespace, output: Path, loaded: Artifact) 
     if bad:
         they_are = "it is" if bad == 1 else "they are"
         progress.warn(f"{counted(bad, 'row')} cannot be read; {they_are} in {result.bad_rows_file}, with reasons")
-    progress.say(f"{counted(rows, 'prediction')} written to {output}, {result.rows_a_second:,.0f} rows a second")
+    speed = f"{result.rows_a_second:,.0f} rows a second"
+    progress.say(f"{counted(rows, 'prediction')} written to {options.output}, {speed}")
     if options.json:
         print_json(result.to_json())
 

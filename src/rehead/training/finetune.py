@@ -30,7 +30,7 @@ from rehead.models.heads import (
 )
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
-from rehead.training import depth_search, probe, strategies
+from rehead.training import depth_search, parallel, probe, strategies
 from rehead.training.beside import BesideHead
 from rehead.training.callbacks import Callback
 from rehead.training.checkpoint import Resumption
@@ -182,6 +182,9 @@ def finetune(
     seconds = {"load": data.seconds, "trunk": 0.0, "probe": 0.0, "tail": 0.0}
     with _timed(seconds, "trunk"):
         choice = search_depth(data, _kept_cut(data, data.depths[0]) if len(data.depths) == 1 else None)
+        # Another machine may round otherwise, and what all of them train has to be the same.
+        depth, pooling = parallel.of_first(lambda: (choice.depth, choice.pooling))
+        choice = replace(choice, depth=depth, pooling=pooling)
         data.truncate(choice.depth)
         head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
         features = _trunk_features(data, head, _kept_cut(data, choice.depth))

@@ -21,6 +21,7 @@ from rehead.models.forward_pass import batches
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, first_line
 from rehead.runtime.interrupts import interruptible
+from rehead.training import parallel
 from rehead.training.callbacks import Callback, Epoch, Step
 from rehead.training.checkpoint import Checkpoint
 
@@ -146,7 +147,7 @@ def train(
     hardware.keep_freed_memory(of_any_size=True)  # the gradient of a language model's embedding is 113 MB and more
     run = _Training(trainee, recipe, checkpoint, callback or Callback(), deadline, label)
     with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)
+        torch.manual_seed(recipe.seed + parallel.rank())  # each drops out others
         run.start(begin)
         with interruptible() as interruption:
             run.epochs(interruption)
@@ -170,6 +171,7 @@ class _Training:
         self.callback, self.label = callback, label
         self.weights = trainee.weights()
         self.device = self.weights[0].device
+        self.backward = parallel.Backward(trainee.loss, self.weights)
         self.optimizer = _optimizer(self.weights, recipe)
         self.lengths = trainee.lengths
         self.steps_an_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
@@ -182,9 +184,9 @@ class _Training:
 
     def start(self, begin: Callable[[], None] | None) -> None:
         """Take up the run on disk, or measure the loss to begin with, and then begin."""
-        state = self.checkpoint.read() if self.checkpoint else None
+        state = parallel.of_first(lambda: self.checkpoint.read() if self.checkpoint else None)
         if state is None:
-            self.history.validation_losses.append(self.trainee.validation_loss())
+            self.history.validation_losses.append(parallel.of_first(self.trainee.validation_loss))
             self.best = [weight.detach().clone() for weight in self.weights]
             if begin:
                 begin()
@@ -263,11 +265,9 @@ class _Training:
         self.trainee.switch(training=True)
         rows = rows[torch.argsort(self.lengths[rows], stable=True)]  # attention pads those side by side
         weight_of_batch = self.trainee.weight_of(rows)
-        loss = 0.0
-        for portion in batches(self.lengths[rows], PORTION):
-            portion_loss = self.trainee.loss(rows[portion]) / weight_of_batch
-            portion_loss.backward()
-            loss += portion_loss.item()
+        share = self.backward.share(rows)
+        portions = [share[portion] for portion in batches(self.lengths[share], PORTION)]
+        loss = self.backward(portions, weight_of_batch, rows)
         norm = self._clip()
         if not math.isfinite(loss) or not math.isfinite(norm):
             what = "gradient" if math.isfinite(loss) else "loss"
@@ -301,7 +301,7 @@ class _Training:
 
     def _end_epoch(self, epoch: int) -> None:
         history = self.history
-        history.validation_losses.append(self.trainee.validation_loss())
+        history.validation_losses.append(parallel.of_first(self.trainee.validation_loss))
         if history.validation_losses[-1] < history.validation_losses[history.best_epoch]:
             history.best_epoch = epoch
             for best, weight in zip(self.best, self.weights, strict=True):

@@ -1,0 +1,1 @@
+"""Predictions, training and serving on several machines: glue between rehead, Ray and torch.distributed."""

@@ -1,0 +1,319 @@
+"""Score tables or images on many machines: tasks read them, actors that hold the classifier score and write parts.
+
+Ray Data streams the pieces from the ones to the others, starts lost workers again and repeats what they had begun.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+
+from rehead.artifact.artifact import Artifact
+from rehead.artifact.loading import load_artifact
+from rehead.batch import answers
+from rehead.batch.journal import identity_of
+from rehead.batch.portions import rows_at_once
+from rehead.batch.scoring import ScoredTable
+from rehead.batch.sinks import sink_for
+from rehead.batch.sources import FILE_COLUMN
+from rehead.batch.text_files import different_columns
+from rehead.cluster.connection import connected, there
+from rehead.cluster.inputs import PART_ROWS, Images, Input, Look, Piece, folder_here, inputs_of, pieces_of
+from rehead.cluster.outputs import BAD, Output, Record
+from rehead.data.columns import text_column_of
+from rehead.runtime import hardware, progress
+from rehead.runtime.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow
+
+# Shares of a core. Actors that held all of them would starve the tasks that read for them.
+_READING, _SCORING = 0.25, 0.5
+# Ray joins what tasks give to blocks of this size, and a block is what an actor gets: small ones keep all actors busy.
+_BLOCK_BYTES = 4 * 2**20
+
+
+def score_on_ray(
+    model: str,
+    source: str,
+    output: str,
+    *,
+    on: str = "ray",
+    text_column: str | None = None,
+    part_rows: int = PART_ROWS,
+    escape_formulas: bool = False,
+) -> ScoredTable:
+    """Write the rows of tables, or of images, with what a saved classifier predicts of each, to a folder of parts.
+
+    The columns are those of `rehead.batch.scoring.score_table`. A run that was interrupted goes on where it was, if
+    model, input and settings are the same.
+
+    Args:
+        model: folder of the classifier, which has to be there on all machines, or its address (`s3://...`).
+        source: a file, a folder of files or a pattern, likewise.
+        output: name of the folder; .csv, .tsv, .jsonl or .parquet.
+        on: see `rehead.cluster.connection.connected`.
+        text_column, escape_formulas: see `score_table`.
+        part_rows: rows of a part, at least, but of an input's last one.
+
+    Returns:
+        What `score_table` does; `bad_rows_file` is a folder.
+
+    Raises:
+        RheadError: for what the user can mend.
+    """
+    with connected(on):
+        result: ScoredTable = there(_score, model, source, output, text_column, part_rows, escape_formulas)
+        return result
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What workers have to know.
+
+    Attributes:
+        names: of columns that are looked for; a first row with one of them is a header.
+        added: columns with answers.
+        run: of these parts; those of an interrupted run have another.
+    """
+
+    model: str
+    output: Output
+    text_column: str
+    names: tuple[str, ...]
+    columns: list[str]
+    schema: pyarrow.Schema | None
+    added: list[str]
+    part_rows: int
+    escape_formulas: bool
+    run: str
+
+
+def _score(
+    model: str, source: str, output: str, text_column: str | None, part_rows: int, escape_formulas: bool
+) -> ScoredTable:
+    """Score inside the cluster."""
+    begun = time.perf_counter()
+    written = Output.at(output)
+    if "://" not in model:
+        model = str(Path(model).resolve())
+    with folder_here(model) as folder:
+        loaded = load_artifact(folder)
+        inputs = inputs_of(source, output, takes=loaded.takes, text_column=text_column)
+        plan, looks = _planned(loaded, model, inputs, written, text_column, part_rows, escape_formulas)
+        decisive = {
+            "model": json.dumps(loaded.entries, sort_keys=True, default=str),
+            "plan": repr(replace(plan, run="")),
+        } | {"input": repr([look.identity for look in looks]), "version of rehead": version("rehead")}
+    if written.begin(identity_of(decisive)):
+        progress.say(f"an interrupted run to {output} goes on")
+    with progress.bar("scoring", sum(look.total for look in looks)) as advance:
+        records = _complete(_records(plan, inputs, advance), len(inputs))
+    written.commit(records)
+    seconds = time.perf_counter() - begun
+    rows, resumed = sum(one.rows for one in records), sum(one.rows for one in records if one.run != plan.run)
+    bad = sum(one.bad for one in records)
+    return ScoredTable(
+        rows=rows,
+        bad_rows=bad,
+        bad_rows_file=f"{output.rstrip('/')}/{BAD}" if bad else None,
+        empty=sum(one.empty for one in records),
+        first_empty=next((one.first_empty for one in records if one.first_empty), None),
+        cut=sum(one.cut for one in records),
+        abstained=sum(one.abstained for one in records),
+        output=output,
+        resumed_rows=resumed,
+        seconds=seconds,
+        rows_a_second=(rows - resumed) / seconds,
+        parts=sum(one.file is not None for one in records),
+    )
+
+
+def _planned(
+    loaded: Artifact,
+    model: str,
+    inputs: Sequence[Input],
+    output: Output,
+    text_column: str | None,
+    part_rows: int,
+    escape_formulas: bool,
+) -> tuple[_Plan, list[Look]]:
+    """Look at all inputs, the first of which says how the others are read, and decide what is written."""
+    trained_on, added = loaded.entries.get("text_column"), answers.names_of(loaded)
+    named = [name for name in (text_column, trained_on, loaded.entries.get("label_column")) if name]
+    first = _looks(inputs[:1], named)[0]
+    names = (*named, *(first.columns if first.sample.header else ()))
+    looks = [first, *_looks(inputs[1:], names)]
+    columns = _columns_of(looks)
+    answers.require_free(columns, added, looks[0].sample.source)
+    is_of_images = isinstance(inputs[0], Images)
+    column = first.columns[0] if is_of_images else text_column_of(first.sample, text_column, trained_on)
+    rows = rows_at_once(part_rows, len(columns))
+    return _Plan(model, output, column, names, columns, first.schema, added, rows, escape_formulas, uuid4().hex), looks
+
+
+def _looks(inputs: Sequence[Input], names: Sequence[str]) -> list[Look]:
+    """Look at inputs, each in a task of its own; an image is looked at when it is read."""
+    import ray
+
+    if all(isinstance(one, Images) for one in inputs):
+        return [one.look(names) for one in inputs]
+    look = ray.remote(num_cpus=_READING)(lambda one: one.look(names))
+    looks: list[Look] = ray.get([look.remote(one) for one in inputs])
+    return looks
+
+
+def _columns_of(looks: Sequence[Look]) -> list[str]:
+    """Return the columns of all inputs; those of JSON Lines together, all others have to be the same.
+
+    Raises:
+        DataError: they are not.
+    """
+    first = looks[0]
+    for look in looks[1:]:
+        if look.columns != first.columns and not (look.may_differ and first.may_differ):
+            raise different_columns(Path(look.sample.source), look.columns, Path(first.sample.source), first.columns)
+        if look.schema and first.schema and look.schema.types != first.schema.types:
+            raise DataError(f"{look.sample.source} has other types of columns than {first.sample.source}")
+    names = dict.fromkeys(name for look in looks for name in look.columns)
+    if len(looks) > 1 and FILE_COLUMN in names:  # it is the last one, whatever others come up late
+        names[FILE_COLUMN] = names.pop(FILE_COLUMN)
+    return list(names)
+
+
+def _records(plan: _Plan, inputs: Sequence[Input], advance: Callable[[int], None]) -> Iterator[Record]:
+    """Score all pieces, and yield what is known of each part once it is written."""
+    import ray
+    from ray import data
+
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.target_max_block_size = _BLOCK_BYTES
+    cluster = ray.cluster_resources()
+    n_devices = int(cluster.get("GPU", 0))
+    resources: dict[str, Any] = {"num_gpus": 1} if n_devices else {"num_cpus": _SCORING}
+    n_actors = n_devices or max(1, int(cluster.get("CPU", 1)))
+    actors = data.ActorPoolStrategy(min_size=1, max_size=n_actors)
+    numbered = [{"number": number} for number in range(len(inputs))]
+    scored = (
+        data.from_items(numbered, override_num_blocks=len(inputs))
+        .map_batches(_Reading(plan, ray.put(list(inputs))), batch_size=1, num_cpus=_READING)
+        .map_batches(_Scoring, fn_constructor_args=(plan,), batch_size=1, compute=actors, **resources)
+    )
+    for row in scored.iter_rows():
+        record = Record(**json.loads(row["record"]))
+        advance(record.done)
+        yield record
+
+
+def _complete(records: Iterator[Record], n_inputs: int) -> list[Record]:
+    """Return them in order, each once; there must be all pieces of all inputs."""
+    known = {(one.source, one.number): one for one in records}
+    found = [known[place] for place in sorted(known)]
+    last = {one.source: one.number for one in found if one.is_last}
+    wanted = [(source, number) for source in range(n_inputs) for number in range(last.get(source, 0) + 1)]
+    if sorted(known) != wanted or len(last) != n_inputs:
+        raise RuntimeError(f"{len(known):,} of {len(wanted):,} parts or more were written; run the command again")
+    return found
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A task that reads an input, in pieces."""
+
+    plan: _Plan
+    inputs: Any  # where Ray keeps them
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        import ray
+
+        plan, (number,) = self.plan, batch["number"]
+        one = ray.get(self.inputs)[number]
+        for piece in pieces_of(int(number), one, plan.text_column, plan.names, plan.columns, plan.part_rows):
+            yield {"piece": _column([piece])}
+
+
+class _Scoring:
+    """An actor that holds the classifier."""
+
+    def __init__(self, plan: _Plan) -> None:
+        self._plan = plan
+        if hardware.device().type == "cpu":
+            torch.set_num_threads(1)  # there is an actor for each core
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        (piece,) = batch["piece"]
+        record = self._plan.output.record(piece.source, piece.number)
+        return {"record": _column([json.dumps(asdict(record or self._scored(piece)))])}
+
+    @cached_property
+    def _model(self) -> tuple[Artifact, answers.Scoring]:
+        """The classifier; loaded with the first piece, so that what is wrong with it is an error of that."""
+        with folder_here(self._plan.model) as folder:
+            loaded = load_artifact(folder)
+            return loaded, loaded.predictor(steady=True, label=None)
+
+    def _scored(self, piece: Piece) -> Record:
+        """Score and write a piece."""
+        plan, (loaded, predictor) = self._plan, self._model
+        sink = sink_for(
+            Path(plan.output.place.rstrip("/")), plan.columns, plan.schema, plan.added, plan.escape_formulas
+        )
+        results, abstained, cut = [], 0, 0
+        for portion in piece.portions:
+            if portion.texts:
+                scores = predictor.scores(portion.texts)
+                answered = answers.answers_of(loaded, scores)
+                results.append(sink.encode(portion, [answers.as_columns(answer) for answer in answered]))
+                abstained += sum(map(answers.is_abstention, answered))
+                cut += int((scores.tokens_cut > 0).sum())
+        bad = "".join(row.to_json() for portion in piece.portions for row in portion.bad)
+        record = Record(
+            piece.source,
+            piece.number,
+            piece.is_last,
+            piece.done,
+            plan.output.part(piece.source, piece.number) if results else None,
+            sum(len(portion.texts) for portion in piece.portions),
+            sum(len(portion.bad) for portion in piece.portions),
+            sum(portion.empty for portion in piece.portions),
+            cut,
+            abstained,
+            next((portion.first_empty for portion in piece.portions if portion.first_empty), None),
+            plan.run,
+        )
+        plan.output.keep(record, _whole(sink, b"".join(results)) if results else b"", bad)
+        return record
+
+
+def _whole(sink: Any, results: bytes) -> bytes:
+    """Return a complete file of what a sink has made of the portions."""
+    if sink.assemble is None:
+        beginning: bytes = sink.beginning
+        return beginning + results
+    with TemporaryDirectory(prefix="rehead-") as folder:
+        portions, whole = Path(folder) / "portions", Path(folder) / "whole"
+        portions.write_bytes(results)
+        sink.assemble(portions, whole)
+        return whole.read_bytes()
+
+
+def _column(values: list[Any]) -> np.ndarray[Any, Any]:
+    """Return objects as a column of one of Ray Data's batches."""
+    column = np.empty(len(values), dtype=object)
+    column[:] = values
+    return column
