@@ -23,12 +23,13 @@ SIDECARS = ("fingerprint.safetensors",)
 _UNEXPECTED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RuntimeError)
 
 
-def load_artifact(folder: Path, *, with_transformers: bool = False) -> Artifact:
+def load_artifact(folder: Path, *, with_transformers: bool = False, home: Path | None = None) -> Artifact:
     """Load a saved classifier.
 
     Args:
         with_transformers: whether its backbone is to be a model of Transformers, which can be exported; otherwise the
             layers of some families are plain ones, because importing Transformers takes longer than most predictions.
+        home: the files may be links into this folder, as those of the hub's cache are; into `folder` alone if None.
 
     Raises:
         ArtifactError: the folder is not a saved classifier, its files are not those that were saved, or something in it
@@ -37,7 +38,7 @@ def load_artifact(folder: Path, *, with_transformers: bool = False) -> Artifact:
     files.restore(folder)
     manifest = read_manifest(folder)
     try:
-        require_harmless(folder)
+        require_harmless(folder, home)
         require_unchanged(folder, manifest.weights_sha256, manifest.files, without=SIDECARS)
         require_modest(folder)
         load = _load_network if manifest.has_network else _load_ngrams
