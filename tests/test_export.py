@@ -35,6 +35,7 @@ from tests.tiny_images import image, save_folders
 from tests.tiny_models import DECODERS, ENCODERS
 from tests.tiny_texts import messages, write_csv, write_messages
 from tests.tiny_vision_models import CONFIGS as VISION_CONFIGS
+from tests.tiny_vision_models import SIDE as VISION_SIDE
 from tests.tiny_vision_models import save_tiny_vision_model
 
 TEXTS, LABELS = messages(40)
@@ -448,15 +449,42 @@ def test_transformers_format_is_refused_where_transformers_has_no_such_head(
     assert not (tmp_path / "plain").exists()
 
 
-def test_transformers_format_is_refused_for_images(photos: Path, tmp_path: Path) -> None:
-    base = save_tiny_vision_model(tmp_path / "base", "vit")
-    paths = sorted(photos.rglob("*.png"))
-    model = Classifier(str(base), ngrams=False, tune="head", depth=1, pool="cls").fit(
-        paths, [path.parent.name for path in paths]
-    )
-    model.save(tmp_path / "model")
-    with pytest.raises(SettingError, match="image classifier; use `form='onnx'`"):
+@pytest.mark.parametrize(
+    ("family", "pool", "said"), [("vit", "mean", "fit with `pool='cls'`"), ("convnext", "mean", "no image classifier")]
+)
+def test_transformers_format_is_refused_for_images_where_it_has_no_such_class(
+    photos: Path, tmp_path: Path, family: str, pool: str, said: str
+) -> None:
+    image_classifier(photos, tmp_path, family, pool)
+    with pytest.raises(SettingError, match=f"{said}.*`form='onnx'`"):
         export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(photos))
+
+
+def image_classifier(photos: Path, tmp_path: Path, family: str, pool: str) -> Classifier:
+    """One that is saved as the folder `model`."""
+    base = save_tiny_vision_model(tmp_path / "base", family)
+    paths = sorted(photos.rglob("*.png"))
+    model = Classifier(str(base), ngrams=False, tune="head", depth=2, pool=pool)
+    model.fit(paths, [path.parent.name for path in paths]).save(tmp_path / "model")
+    return model
+
+
+@pytest.mark.parametrize(("family", "pool"), [("vit", "cls"), ("dinov2", "both"), ("resnet", "mean")])
+def test_transformers_folder_of_images_loads_in_a_pipeline(
+    photos: Path, tmp_path: Path, family: str, pool: str
+) -> None:
+    model = image_classifier(photos, tmp_path, family, pool)
+    result = export(tmp_path / "model", "transformers", tmp_path / "plain", data=str(photos))
+    assert result.comparison.largest_difference.probability <= 1e-4
+    new = image("upright", 77, side=VISION_SIDE)  # of the model's own size, so that nothing has to be scaled
+    (expected,) = model.predict_proba([new])
+    for folder in ("plain", "model"):
+        classify = pipeline("image-classification", model=str(tmp_path / folder), top_k=None, device="cpu")
+        found = {answer["label"]: answer["score"] for answer in classify(new)}
+        np.testing.assert_allclose([found["lying"], found["upright"]], expected, atol=1e-4)
+    if family == "vit":
+        new.save(tmp_path / "plain" / "photo.jpg", "PNG")
+        assert "'label': '" in run_readme(tmp_path / "plain")
 
 
 @pytest.mark.parametrize("long", ["chunks", "head-tail"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from rehead.artifact import explanation
+from rehead.artifact import explanation, hub
 from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import Manifest
@@ -443,7 +444,99 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         Raises:
             ArtifactError: the folder is not a saved classifier.
         """
-        loaded = load_artifact(Path(folder))
+        return cls._of(load_artifact(Path(folder)))
+
+    def save_pretrained(
+        self, save_directory: str | Path, *, repo_id: str | None = None, push_to_hub: bool = False, **options: Any
+    ) -> str | None:
+        """Save the classifier as a folder, as `save` does.
+
+        Args:
+            save_directory: see `save`.
+            push_to_hub: whether it is then put on the model hub, too.
+            repo_id: see `push_to_hub`; the folder's name if None.
+            options: of `push_to_hub`.
+
+        Returns:
+            The URL of the commit, where it was put on the hub.
+        """
+        self.save(save_directory)
+        return self.push_to_hub(repo_id or Path(save_directory).name, **options) if push_to_hub else None
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        pretrained_model_name_or_path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        force_download: bool = False,
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a saved classifier from a folder, or from the model hub where there is no such folder.
+
+        Both are checked alike: every file has the checksum that it was saved with, and nothing in it is run.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or the name of a repository.
+            revision: branch, tag or commit; the others are huggingface_hub's.
+
+        Raises:
+            ArtifactError: it is not a saved classifier, or it cannot be fetched.
+        """
+        if Path(pretrained_model_name_or_path).exists():
+            return cls.load(pretrained_model_name_or_path)
+        folder = hub.fetch(
+            str(pretrained_model_name_or_path),
+            revision=revision,
+            token=token,
+            cache_dir=cache_dir,
+            force_download=force_download,
+            local_files_only=local_files_only,
+        )
+        return cls._of(load_artifact(folder, home=hub.home_of(folder)))
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        commit_message: str = "Push a classifier with rehead",
+        private: bool | None = None,
+        token: str | None = None,
+        branch: str | None = None,
+        create_pr: bool | None = None,
+    ) -> str:
+        """Save the classifier and put it on the model hub, without `report.html`, which quotes test examples.
+
+        Args:
+            repo_id: the name of a repository, which is made where there is none.
+            private: whether a new one is; by default as its owner's are.
+            token: by default that of `hf auth login`.
+            branch: `main` by default.
+            create_pr: whether to open a pull request instead.
+
+        Returns:
+            The URL of the commit.
+
+        Raises:
+            ArtifactError: it cannot be saved, or the hub does not take it.
+        """
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "classifier"
+            self.save(folder)
+            return hub.push(
+                folder,
+                repo_id,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                revision=branch,
+                create_pr=create_pr,
+            )
+
+    @classmethod
+    def _of(cls, loaded: Artifact) -> Self:
         manifest = loaded.manifest
         asked = ("tune", "depth", "pool", "max_length", "long", "views", "average_views")
         settings = {name: value for name in asked if (value := getattr(manifest, name)) is not None}

@@ -3,8 +3,9 @@
 On disk it is a folder with `model.safetensors`, `config.json`, tokenizer files, `rehead.json`, `reference.safetensors`,
 `fingerprint.safetensors`, `README.md`, `report.html` and `metrics.jsonl`, the log of its training, and a folder
 `adapter` where low-rank adapters were trained.
-With `last` and `cls` pooling of texts it is a Transformers sequence-classification model as it stands; otherwise the
-backbone is, and the head lies beside it in the same file. A classifier of n-grams alone has neither `config.json` nor a
+With `last` and `cls` pooling of texts it is a Transformers sequence-classification model as it stands, and an
+image-classification model where the family's own class pools as the head does; otherwise the backbone is a Transformers
+model, and the head lies beside it in the same file. A classifier of n-grams alone has neither `config.json` nor a
 tokenizer: `model.safetensors` holds its regression.
 """
 
@@ -24,6 +25,7 @@ import torch
 from rehead.artifact.manifest import WEIGHTS, Manifest
 from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
 from rehead.evaluation.decisions import DecisionRule, saved_rule
+from rehead.models.families import SavedLayout
 from rehead.models.heads import Head
 from rehead.models.model_inputs import TEXTS_OF_NO_MEANING, inputs_of_no_meaning, save_preparation
 from rehead.runtime import progress
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference.safetensors"
 ADAPTER = "adapter"
-HEAD_PREFIX = "rehead_head."
 # From this many inputs on a progress bar is worth the time that importing it takes.
 _MANY = 32
 
@@ -120,6 +121,11 @@ class Artifact(ABC):
     @property
     def beside(self) -> tuple[Baselines, float] | None:
         """The baseline that stands beside the head, and what its logits are multiplied by; None where none does."""
+        return None
+
+    @property
+    def transformers_class(self) -> str | None:
+        """The class of Transformers that the folder is a model of, with the same answers; None where there is none."""
         return None
 
     @property
@@ -212,6 +218,15 @@ class NetworkArtifact(Artifact):
             raise ArtifactError(f"{REFERENCE} is missing, which this classifier's scores rest on; train or copy again")
         return self.reference.baselines, factor
 
+    @property
+    def transformers_class(self) -> str | None:
+        manifest, pooling = self.manifest, self.head.pooling
+        if manifest.baseline_factor or manifest.average_views or manifest.long not in (None, "truncate"):
+            return None
+        if self.takes == "images":
+            return "AutoModelForImageClassification" if self.backbone.published_layout(pooling) else None
+        return "AutoModelForSequenceClassification" if self.backbone.family_head(pooling) else None
+
     def predictor(self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting") -> Predictor:
         manifest = self.manifest
         return Predictor(
@@ -243,11 +258,10 @@ class NetworkArtifact(Artifact):
             if backbone.family_head(head.pooling) is not None:
                 backbone.model.to("cpu").save_pretrained(folder, max_shard_size="1TB")
             else:
-                config.architectures = [type(backbone.body).__name__]
+                layout = backbone.published_layout(head.pooling) or own_layout(backbone)
+                config.architectures = [layout.architecture]
                 config.save_pretrained(folder)
-                tensors = {**backbone.body.state_dict(), **_head_tensors(head)}
-                contiguous = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-                save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+                save_file(_tensors(backbone, head, layout), folder / WEIGHTS, metadata={"format": "pt"})
             save_preparation(backbone, folder, self.max_length)
         if self.adapters:
             self.adapters.save(folder / ADAPTER)
@@ -296,5 +310,17 @@ class NgramArtifact(Artifact):
         save_file(self.regression.tensors(), folder / WEIGHTS)
 
 
-def _head_tensors(head: Head) -> dict[str, torch.Tensor]:
-    return {f"{HEAD_PREFIX}{name}": tensor for name, tensor in head.linear.state_dict().items()}
+def own_layout(backbone: Backbone) -> SavedLayout:
+    """Return how a backbone is saved with a head beside it that no class of Transformers has."""
+    return SavedLayout(type(backbone.body).__name__, "", "rehead_head.")
+
+
+def _tensors(backbone: Backbone, head: Head, layout: SavedLayout) -> dict[str, torch.Tensor]:
+    # No such class has the pooler that some backbones come with, and no head sees it.
+    body = {
+        f"{layout.body}{name}": tensor
+        for name, tensor in backbone.body.state_dict().items()
+        if not (layout.body and name.startswith("pooler."))
+    }
+    linear = {f"{layout.linear}{name}": tensor for name, tensor in head.linear.state_dict().items()}
+    return {name: tensor.cpu().contiguous() for name, tensor in {**body, **linear}.items()}

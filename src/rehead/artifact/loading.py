@@ -8,9 +8,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 from torch import nn
 
-from rehead.artifact.artifact import HEAD_PREFIX, REFERENCE, Artifact, NetworkArtifact, NgramArtifact, Reference
+from rehead.artifact.artifact import REFERENCE, Artifact, NetworkArtifact, NgramArtifact, Reference, own_layout
 from rehead.artifact.manifest import MANIFEST, WEIGHTS, Manifest, read_manifest, require_unchanged
 from rehead.models.config_checks import read_json, require_harmless, require_modest
+from rehead.models.families import SavedLayout
 from rehead.models.heads import Head, build, is_family_head, set_linear
 from rehead.models.loading import load_folder, load_for_inference
 from rehead.runtime import files
@@ -23,12 +24,13 @@ SIDECARS = ("fingerprint.safetensors",)
 _UNEXPECTED = (KeyError, TypeError, ValueError, AttributeError, IndexError, OSError, RuntimeError)
 
 
-def load_artifact(folder: Path, *, with_transformers: bool = False) -> Artifact:
+def load_artifact(folder: Path, *, with_transformers: bool = False, home: Path | None = None) -> Artifact:
     """Load a saved classifier.
 
     Args:
         with_transformers: whether its backbone is to be a model of Transformers, which can be exported; otherwise the
             layers of some families are plain ones, because importing Transformers takes longer than most predictions.
+        home: the files may be links into this folder, as those of the hub's cache are; into `folder` alone if None.
 
     Raises:
         ArtifactError: the folder is not a saved classifier, its files are not those that were saved, or something in it
@@ -37,7 +39,7 @@ def load_artifact(folder: Path, *, with_transformers: bool = False) -> Artifact:
     files.restore(folder)
     manifest = read_manifest(folder)
     try:
-        require_harmless(folder)
+        require_harmless(folder, home)
         require_unchanged(folder, manifest.weights_sha256, manifest.files, without=SIDECARS)
         require_modest(folder)
         load = _load_network if manifest.has_network else _load_ngrams
@@ -68,7 +70,7 @@ def _load_network(folder: Path, manifest: Manifest, with_transformers: bool) -> 
     backbone = load(folder, manifest.base, n_classes, seed=0, trained_head=is_family_head(pooling))
     head = build(backbone, pooling, n_classes, seed=0)
     if backbone.family_head(pooling) is None:
-        _load_head(folder / WEIGHTS, head)
+        _load_head(folder / WEIGHTS, head, [backbone.published_layout(pooling), own_layout(backbone)])
         if not manifest.means_at_one_length:
             head.projection = nn.Identity()
     path = folder / REFERENCE
@@ -99,10 +101,14 @@ def _require_labels(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def _load_head(path: Path, head: Head) -> None:
-    """Read the linear layer of a head of rehead's own."""
+def _load_head(path: Path, head: Head, layouts: list[SavedLayout | None]) -> None:
+    """Read the linear layer of a head that is not loaded with its backbone, in the first of the layouts that is there.
+
+    Earlier versions saved heads of images, too, in rehead's own.
+    """
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(f"{HEAD_PREFIX}{name}") for name in ("weight", "bias")}
+        prefixes = [layout.linear for layout in layouts if layout and f"{layout.linear}weight" in set(file.keys())]
+        tensors = {name: file.get_tensor(f"{prefixes[0]}{name}") for name in ("weight", "bias")}
     if tensors["weight"].shape != head.linear.weight.shape:
         raise ArtifactError(f"the trained head in {path} does not fit the labels in {MANIFEST}")
     set_linear(head, tensors)

@@ -66,6 +66,12 @@ from transformers import pipeline
 classify = pipeline("text-classification", model=".", truncation=True, top_k=None)
 print(classify({texts}))
 """
+_IMAGE_PIPELINE = """\
+from transformers import pipeline
+
+classify = pipeline("image-classification", model=".", top_k=None)
+print(classify("photo.jpg"))
+"""
 
 
 def description(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> Json:
@@ -107,7 +113,7 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison
 def _code(classifier: NetworkArtifact, form: str) -> str:
     texts = '["a text", "another, longer text"]'
     if form == "transformers":
-        return _PIPELINE.format(texts=texts)
+        return _PIPELINE.format(texts=texts) if classifier.takes == "texts" else _IMAGE_PIPELINE
     end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
     if not isinstance(classifier.backbone, VisionBackbone):
         has_ngrams = bool(classifier.manifest.baseline_factor)

@@ -17,8 +17,8 @@ import torch
 from rehead.data.images import ImageInput
 from rehead.export import ngram_file
 from rehead.export.graphs import ImageGraph, TextGraph
+from rehead.export.transformers_folder import pixels_of
 from rehead.models.backbone import Backbone
-from rehead.models.image_transforms import Pixels
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
@@ -86,9 +86,7 @@ class Runner:
 
     def _fed(self, inputs: Sequence[str] | Sequence[ImageInput]) -> dict[str, npt.NDArray[Any]]:
         if isinstance(self._base, VisionBackbone):
-            pictures = [each for each in inputs if isinstance(each, ImageInput)]
-            views = torch.zeros(len(pictures), dtype=torch.int64)
-            return {"pixel_values": Pixels(pictures, views, self._base.transform, 1).values.numpy()}
+            return {name: values.numpy() for name, values in pixels_of(inputs, self._base).items()}
         assert self._tokenizer is not None
         texts = [each for each in inputs if isinstance(each, str)]
         read = self._tokenizer.encode_batch(texts)

@@ -169,7 +169,7 @@ def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
 def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
     """Write the saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
-    found = comparison.compared(expected, transformers_folder.Runner(folder))
+    found = comparison.compared(expected, transformers_folder.Runner(folder, classifier.backbone))
     comparison.require_equal(found, classifier.manifest.base)
     return found
 

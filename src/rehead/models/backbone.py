@@ -15,7 +15,7 @@ from typing import Any, Literal, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from rehead.models.families import Family, HeadParts
+from rehead.models.families import Family, HeadParts, SavedLayout
 from rehead.models.packing import Packing
 
 
@@ -70,6 +70,10 @@ class Backbone(ABC):
     @abstractmethod
     def family_head(self, pooling: str) -> HeadParts | None:
         """Return the family's own sequence-classification head, where it pools that way."""
+
+    def published_layout(self, pooling: str) -> SavedLayout | None:
+        """Return how the family's own class has a plain linear layer saved, where it has one and pools that way."""
+        return None
 
     @abstractmethod
     def embed(self, inputs: Tensor, packing: Packing) -> Tensor:

@@ -35,13 +35,16 @@ _MOST_COUNTED = 100_000
 _RUN_WHEN_READ = frozenset({".py", ".pyc", ".so", ".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"})
 
 
-def require_harmless(folder: Path) -> None:
+def require_harmless(folder: Path, home: Path | None = None) -> None:
     """Check what lies in a saved folder before any of it is read.
+
+    Args:
+        home: links may lead into this folder; into `folder` itself if None.
 
     Raises:
         BaseModelError: a link leads out of it, or there is something that is run when it is read.
     """
-    home = folder.resolve()
+    home = (home or folder).resolve()
     for path in sorted(folder.rglob("*")):
         if not path.resolve().is_relative_to(home):
             raise BaseModelError(f"{path} is a link that leads out of the folder; copy the file itself")

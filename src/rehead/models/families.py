@@ -35,6 +35,21 @@ class HeadParts:
 
 
 @dataclass(frozen=True)
+class SavedLayout:
+    """Under which names a backbone and a linear layer behind it are saved.
+
+    Attributes:
+        architecture: the class of Transformers that reads them.
+        body: what stands before the names of the backbone's tensors.
+        linear: before `weight` and `bias` of the linear layer.
+    """
+
+    architecture: str
+    body: str
+    linear: str
+
+
+@dataclass(frozen=True)
 class Family:
     """How an architecture is cut.
 

@@ -79,6 +79,7 @@ class Transform:
         """Write what `read` and Transformers' image processors read."""
         size = {"height": self.size, "width": self.size}
         settings = {
+            "image_processor_type": "ViTImageProcessor" if self.shorter is None else "BitImageProcessor",
             "do_resize": True,
             "size": size if self.shorter is None else {"shortest_edge": self.shorter},
             "do_center_crop": self.shorter is not None,

@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rehead.models import efficientnet
 from rehead.models.backbone import Backbone
-from rehead.models.families import Family, HeadParts
+from rehead.models.families import Family, HeadParts, SavedLayout
 from rehead.models.image_transforms import Transform
 from rehead.models.packing import Packing
 from rehead.runtime import interrupts
@@ -39,6 +39,8 @@ class VisionFamily(Family):
         prefix: tokens before those of the patches, the first of which stands for the image.
         embed: (model, pixels (n, 3, height, width)) → what enters layer 0.
         layer: (layer, states) → states.
+        classifier: the pooling of its image-classification class, and how that is saved; None where something stands
+            before the linear layer there, or there is no such class.
     """
 
     maps: bool
@@ -46,6 +48,7 @@ class VisionFamily(Family):
     prefix: int = 0
     embed: Callable[[Any, Tensor], Tensor] = lambda model, pixels: model.embeddings(pixels)
     layer: Callable[[nn.Module, Tensor], Tensor] = lambda layer, states: _first(layer(states))
+    classifier: tuple[str, SavedLayout] | None = None
 
 
 def _first(output: Any) -> Tensor:
@@ -70,8 +73,22 @@ VISION_FAMILIES = {
         widths=lambda config: efficientnet.VARIANTS[config.variant].widths[: config.num_hidden_layers],
         embed=lambda model, pixels: model.stem(pixels),
     ),
-    "vit": VisionFamily("layers", "layernorm", maps=False, widths=_even, prefix=1),
-    "dinov2": VisionFamily("encoder.layer", "layernorm", maps=False, widths=_even, prefix=1),
+    "vit": VisionFamily(
+        "layers",
+        "layernorm",
+        maps=False,
+        widths=_even,
+        prefix=1,
+        classifier=("cls", SavedLayout("ViTForImageClassification", "vit.", "classifier.")),
+    ),
+    "dinov2": VisionFamily(
+        "encoder.layer",
+        "layernorm",
+        maps=False,
+        widths=_even,
+        prefix=1,
+        classifier=("both", SavedLayout("Dinov2ForImageClassification", "dinov2.", "classifier.")),
+    ),
     "siglip_vision_model": VisionFamily(
         "encoder.layers",
         "post_layernorm",
@@ -81,7 +98,12 @@ VISION_FAMILIES = {
     ),
     **dict.fromkeys(("convnext", "convnextv2"), VisionFamily("encoder.stages", None, maps=True, widths=_of_stages)),
     "resnet": VisionFamily(
-        "encoder.stages", None, maps=True, widths=_of_stages, embed=lambda model, pixels: model.embedder(pixels)
+        "encoder.stages",
+        None,
+        maps=True,
+        widths=_of_stages,
+        embed=lambda model, pixels: model.embedder(pixels),
+        classifier=("mean", SavedLayout("ResNetForImageClassification", "resnet.", "classifier.1.")),
     ),
 }
 # What a convolution and the batch norm behind it are called in a module that holds both.
@@ -132,6 +154,10 @@ class VisionBackbone(Backbone):
     def family_head(self, pooling: str) -> HeadParts | None:
         """Return None: a head of rehead's own, one linear layer, stands behind vision models."""
         return None
+
+    def published_layout(self, pooling: str) -> SavedLayout | None:
+        published = self.family.classifier
+        return published[1] if published and published[0] == pooling else None
 
     def train(self, mode: bool) -> None:
         """Turn dropout on or off; batch norms keep the statistics that they were trained with."""
