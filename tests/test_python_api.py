@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pyarrow
@@ -13,7 +14,7 @@ import pytest
 from rich.console import Console
 
 import rehead
-from rehead import Classifier, DataError
+from rehead import Classifier, DataError, SettingError
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_messages
 
@@ -164,3 +165,20 @@ def test_every_public_name_is_there_and_importing_them_costs_nothing() -> None:
 
 def test_package_says_that_it_has_types() -> None:
     assert (Path(rehead.__file__).parent / "py.typed").is_file()
+
+
+def test_results_draw_figures_as_scikit_learn_does() -> None:
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    texts, labels = messages(120)
+    result = rehead.fit(pd.DataFrame({"text": texts, "label": labels}), Classifier("tfidf"))
+    n = result.evaluation.test.n
+    _, axes = pyplot.subplots(1, 3)
+    assert result.plot_confusion_matrix(axes[0]).confusion_matrix.sum() == n
+    assert result.plot_calibration(axes[1]).prob_true[-1] == 1.0
+    assert result.plot_roc_curve("spam", axes[2]).roc_auc == 1.0
+    assert [len(ax.get_xlabel()) > 0 for ax in axes] == [True] * 3
+    with pytest.raises(SettingError, match="one of ham, spam"):
+        result.plot_roc_curve("eggs")
+    pyplot.close("all")

@@ -9,10 +9,14 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
+
 from rehead.analysis.label_study import LabelStudy
 from rehead.classifier import Classifier
 from rehead.data.audit import Finding
 from rehead.data.examples import Dropped, Examples
+from rehead.data.labels import of_class
 from rehead.data.preparation import Columns, DataSplits
 from rehead.evaluation import likelihood
 from rehead.evaluation.baselines import rivals
@@ -20,6 +24,7 @@ from rehead.evaluation.evaluation import CalibrationEffect, Evaluation, Predicti
 from rehead.evaluation.metrics import MultilabelMetrics, SingleLabelMetrics, measure
 from rehead.evaluation.report import write
 from rehead.runtime import hardware
+from rehead.runtime.errors import SettingError
 from rehead.runtime.results import Json, Result, entry
 from rehead.training.estimate import Plan
 from rehead.training.finetune import TrainedClassifier
@@ -28,7 +33,10 @@ from rehead.training.strategies import Candidate
 from rehead.workflows.cross_validation import Fold
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.table import Table
+    from sklearn.calibration import CalibrationDisplay
+    from sklearn.metrics import ConfusionMatrixDisplay, RocCurveDisplay
 
 # Lines that are listed of the rows that were not used, for each reason.
 _LISTED_LINES = 100
@@ -239,6 +247,56 @@ class MeasuredResult(Result):
         if file is not None:
             write(Path(file), page)
         return page
+
+    def plot_confusion_matrix(self, ax: Axes | None = None) -> ConfusionMatrixDisplay:
+        """Draw how many test examples of each class were taken for which, as scikit-learn draws it.
+
+        Args:
+            ax: where; a new figure if None.
+
+        Raises:
+            SettingError: the examples may have several labels.
+        """
+        from sklearn.metrics import ConfusionMatrixDisplay
+
+        names, predicted = self._of_one_label(), self.predictions.probabilities.argmax(1)
+        return ConfusionMatrixDisplay.from_predictions(
+            names[self.predictions.test.labels], names[predicted], labels=names, ax=ax, xticks_rotation="vertical"
+        )
+
+    def plot_calibration(self, ax: Axes | None = None, n_bins: int = 10) -> CalibrationDisplay:
+        """Draw how often predictions are right by their probability; see `plot_confusion_matrix`."""
+        from sklearn.calibration import CalibrationDisplay
+
+        self._of_one_label()
+        probabilities, labels = self.predictions.probabilities, self.predictions.test.labels
+        right = probabilities.argmax(1) == labels
+        return CalibrationDisplay.from_predictions(right, probabilities.max(1), n_bins=n_bins, name="rehead", ax=ax)
+
+    def plot_roc_curve(self, label: str, ax: Axes | None = None) -> RocCurveDisplay:
+        """Draw the receiver operating characteristic of one class against the rest.
+
+        Args:
+            label: name of the class.
+            ax: see `plot_confusion_matrix`.
+
+        Raises:
+            SettingError: there is no such class.
+        """
+        from sklearn.metrics import RocCurveDisplay
+
+        names = self.predictions.test.label_names
+        if label not in names:
+            raise SettingError(f"`label` {label!r} is no class; give one of {', '.join(names[:20])}")
+        which = names.index(label)
+        is_label = of_class(self.predictions.test.labels, which)
+        return RocCurveDisplay.from_predictions(is_label, self.predictions.probabilities[:, which], name=label, ax=ax)
+
+    def _of_one_label(self) -> npt.NDArray[np.str_]:
+        """Return the names of the classes, of which each example has one."""
+        if self.settings.multilabel:
+            raise SettingError("examples with several labels have no such figure; `plot_roc_curve` draws one class")
+        return np.array(self.predictions.test.label_names)
 
     def __repr__(self) -> str:
         test, settings = self.evaluation.test, self.settings
