@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rehead.runtime.errors import Interrupted
-from rehead.runtime.interrupts import deepcopy, deferred, interruptible, only_the_first
+from rehead.runtime.interrupts import deepcopy, deferred, interruptible, first_ctrl_c_only
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +113,7 @@ acted_after: list[bool] = []
 
 def test_command_acts_upon_the_first_only() -> None:
     for _ in range(2):  # each command anew
-        with only_the_first():
+        with first_ctrl_c_only():
             with pytest.raises(Interrupted):
                 acting_upon_it()
             for later in (pressing_later, pressing_where_nothing_may_be_torn):

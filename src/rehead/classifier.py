@@ -307,7 +307,8 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             self._artifact = NgramArtifact(regression=result.regression, manifest=manifest, reference=reference)
         else:
             assert isinstance(data, EncodedData)
-            reference = Reference.of(_of_all(data, baseline) if result.refitted else baseline, seen)
+            # What the classifier has to beat learns from all examples, whether or not the layers could.
+            reference = Reference.of(_of_all(data, baseline) if refits else baseline, seen)
             self._artifact = NetworkArtifact(
                 backbone=result.base, head=result.head, manifest=manifest, reference=reference, adapters=result.adapters
             )
@@ -649,7 +650,7 @@ def _examples(
 
 
 def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
-    """Return the baseline as it is learned from training and validation examples together, as a refitted head is."""
+    """Return the baseline as it is learned from training and validation examples together."""
     assert baseline.strength is not None  # it was learned just now
     once = data.train.take(np.arange(0, data.n_train, data.views))
     return baselines.relearn(once.followed_by(data.validation), baseline.strength)

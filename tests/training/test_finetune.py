@@ -22,6 +22,7 @@ from rehead.data.preparation import DataConfig
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.calibration import Mixture, calibrated_losses, stacking
 from rehead.models.heads import Head, build
+from rehead.models.ngrams import Ngrams
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted
 from rehead.training import encoding, loop, probe, strategies
@@ -390,6 +391,16 @@ def test_the_head_learns_from_validation_examples_only_where_it_is_refitted(
 
 def test_layers_that_were_trained_are_not_refitted(bases: Callable[[str], str]) -> None:
     assert not finetune(prepared(bases("bert"), "last-1"), refits=True).refitted
+
+
+def test_what_trained_layers_have_to_beat_has_learned_from_all_examples(bases: Callable[[str], str]) -> None:
+    texts, labels = noisy(80)
+    model = Classifier(bases("bert"), tune="last-1", depth=2, pool="mean", epochs=1).fit(texts, labels)
+    reference = model.artifact_.reference
+    assert reference is not None
+    # N-grams that two texts have; of seven eighths of the texts there are fewer.
+    known, of_most = reference.baselines.features, Ngrams.fit(texts[:70])
+    assert known.width == Ngrams.fit(texts).width > of_most.width
 
 
 def test_a_validation_part_of_ones_own_is_never_learned_from(bases: Callable[[str], str], tmp_path: Path) -> None:

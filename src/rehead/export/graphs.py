@@ -130,11 +130,11 @@ class TextGraph(nn.Module):
 
 def _pooled(states: Tensor, real: Tensor, pooling: str) -> Tensor:
     """(n, length, width) → (n, width), over the tokens that are no padding."""
-    if pooling == "cls":
-        return states[:, 0]
+    if pooling == "mean":
+        return (states * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True)
     if pooling == "last":
         return states[torch.arange(states.shape[0], device=states.device), real.sum(1) - 1]
-    return (states * real.unsqueeze(2)).sum(1) / real.sum(1, keepdim=True)
+    return states[:, {"cls": 0}[pooling]]
 
 
 class ImageGraph(nn.Module):
@@ -171,7 +171,9 @@ class ImageGraph(nn.Module):
         if self._base.family.maps:
             return states.mean((2, 3))
         normed = self._base.normalise(states)
-        return normed[:, 0] if pooling == "cls" else normed[:, self._base.family.prefix :].mean(1)
+        if pooling == "mean":
+            return normed[:, self._base.family.prefix :].mean(1)
+        return normed[:, {"cls": 0}[pooling]]
 
 
 def graph_of(base: Backbone, head: Head, beside: tuple[Baselines, float] | None = None) -> TextGraph | ImageGraph:

@@ -169,7 +169,7 @@ class Packing:
         """
         if pooling == "mean":
             return torch.segment_reduce(self.unfilled(hidden), "mean", lengths=self.lengths, axis=0)
-        return hidden[self.last if pooling == "last" else self.first]
+        return hidden[{"last": self.last, "cls": self.first}[pooling]]
 
     def filled(self, hidden: Tensor) -> tuple[Tensor, Packing]:
         """Token states (T, width) with rows of zeros behind them, to a multiple of 16, and where they lie.

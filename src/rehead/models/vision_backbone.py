@@ -218,7 +218,9 @@ class VisionBackbone(Backbone):
 
     def pooled(self, hidden: Tensor, packing: Packing, pooling: str) -> Tensor:
         states = hidden.view(len(packing.lengths), -1, hidden.shape[-1])
-        return states[:, 0] if pooling == "cls" else states[:, self.family.prefix :].mean(1)
+        if pooling == "mean":
+            return states[:, self.family.prefix :].mean(1)
+        return states[:, {"cls": 0}[pooling]]
 
     def flops_a_token(self, start: int, stop: int) -> float:
         """Return what is counted on an image, of which each of the tokens that it is taken for has an equal share."""

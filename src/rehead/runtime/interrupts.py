@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 _Copied = TypeVar("_Copied")
-# Set once a block has acted upon Ctrl-C; None outside `only_the_first`.
+# Set once a block has acted upon Ctrl-C; None outside `first_ctrl_c_only`.
 _acted_upon: threading.Event | None = None
 
 
 @contextmanager
-def only_the_first() -> Iterator[None]:
+def first_ctrl_c_only() -> Iterator[None]:
     """Let blocks inside this one act upon the first Ctrl-C only; a later one is a KeyboardInterrupt wherever it comes.
 
     It can decorate a function.

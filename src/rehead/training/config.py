@@ -109,9 +109,9 @@ class TrainingConfig:
         """Return a strategy's recipe with what the user asked for in its place."""
         return replace(
             recipe,
-            epochs=self.epochs or recipe.epochs,
-            batch_size=self.batch_size or recipe.batch_size,
-            learning_rate=self.learning_rate or recipe.learning_rate,
+            epochs=recipe.epochs if self.epochs is None else self.epochs,
+            batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
+            learning_rate=recipe.learning_rate if self.learning_rate is None else self.learning_rate,
             label_smoothing=self.label_smoothing,
             seed=self.seed,
         )

@@ -121,7 +121,7 @@ class TrainedNetwork(TrainedClassifier):
     Attributes:
         base: with `depth` layers, float32.
         head: the trained head; what it gives is divided by the temperature already.
-        depth, cut, layers_before_cut: kept layers, frozen layers, layers of the published model.
+        depth, cut, published_layers: kept layers, frozen layers, layers of the published model.
         adapters: of the low-rank training that was kept, whose effect is in the backbone's weights already.
     """
 
@@ -129,14 +129,14 @@ class TrainedNetwork(TrainedClassifier):
     head: Head
     depth: int
     cut: int
-    layers_before_cut: int
+    published_layers: int
     adapters: Adapters | None
 
     @property
     def structure(self) -> Structure:
         """See `TrainedClassifier.structure`."""
         at_one_length = isinstance(self.head.projection, MeansAtOneLength)
-        return Structure(self.head.pooling, self.depth, self.cut, self.layers_before_cut, at_one_length)
+        return Structure(self.head.pooling, self.depth, self.cut, self.published_layers, at_one_length)
 
 
 @dataclass(frozen=True)
@@ -151,8 +151,8 @@ class Limits:
     deadline: float
     afterwards: float = 0.0
 
-    def less(self, trunk_seconds: float) -> float:
-        """Return when the training has to end."""
+    def training_deadline(self, trunk_seconds: float) -> float:
+        """Return when the training of layers has to end."""
         return self.deadline - self.afterwards * trunk_seconds - _LAST_SECONDS
 
 
@@ -185,27 +185,28 @@ def finetune(
         # Another machine may round otherwise, and what all of them train has to be the same.
         depth, pooling = parallel.of_first(lambda: (choice.depth, choice.pooling))
         choice = replace(choice, depth=depth, pooling=pooling)
-        data.truncate(choice.depth)
+        data.truncate(choice.depth)  # layers above it are freed
         head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
         features = _trunk_features(data, head, _kept_cut(data, choice.depth))
     with _timed(seconds, "probe"):
-        solved, alone = _solve_probe(data, head, features)
+        solved, probed = _solve_probe(data, head, features)
         beside = BesideHead.of(baseline, data, folds=refits)
-        first = beside.put_beside_probe(alone, data, head, features, solved)
+        first = beside.put_beside_probe(probed, data, head, features, solved)
         callback.on_candidate(first)
-    deadline = limits.less(_trunk_seconds(data, features)) if limits else None
+    deadline = limits.training_deadline(_trunk_seconds(data, features)) if limits else None
     with _timed(seconds, "tail"):
         search = _train_further(data, head, features, first, beside, deadline, resumption, callback)
     best = _best_of(data, search.candidates)
     final: Attempt | None = None
-    if refits and not search.interrupted and _refits(data, best, deadline):
+    if refits and not search.interrupted and _pays_to_refit(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
                 final = _refit(data, head, features, solved, best, callback)
             except Interrupted:
                 search = replace(search, stopped=_interrupted("learning from all examples"))
     strategies.adopt(data, head, final or best)
-    scale_logits(head, 1 / best.mixture.divisor)
+    scale_logits(head, 1 / best.mixture.divisor)  # so that the saved weights give calibrated probabilities
+    # The depth search has solved probes while the clock of the trunk pass ran.
     seconds["trunk"] -= choice.probe_seconds
     seconds["probe"] += choice.probe_seconds
     return _trained(data, head, choice, features, search, best, final, beside, seconds)
@@ -302,11 +303,11 @@ def _best_of(data: EncodedData, candidates: list[Candidate]) -> Candidate:
     return best
 
 
-def _refits(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
+def _pays_to_refit(data: EncodedData, best: Candidate, deadline: float | None) -> bool:
     """Whether the best candidate learns once more, from training and validation examples together.
 
-    A head does in a second. Layers take as long as before: where examples are few, which is when an eighth of them is
-    worth most, and where the best is asked for, while there is time.
+    A head does, in a second. Layers, which take as long as before, do with `auto` alone: where examples are few, since
+    the eighth of them that validation holds out is worth most then; and where the best is asked for, in time.
     """
     trained = [candidate for candidate in best.parts or (best,) if candidate.history]
     if not trained:
@@ -328,6 +329,7 @@ def _refit(
     if best.history is not None:
         return strategies.attempt(data, best.tune, head, features, None, None, callback, with_validation=True)
     weights = data.example_weights(np.arange(len(data.labels)))
+    # The head is the only thing that changes, and it changes in place.
     depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights)
     return best
 
@@ -361,7 +363,7 @@ def _trained(
         tune=best.tune,
         depth=choice.depth,
         cut=cut_of(best, choice.depth),
-        layers_before_cut=data.base.published_layers,
+        published_layers=data.base.published_layers,
         validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
         refitted=final is not None,
         truncated=data.encoded.texts_cut,

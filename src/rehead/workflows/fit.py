@@ -1,6 +1,6 @@
 """Fit a classifier: from labelled data to a saved folder that has been tested.
 
-Each line of `fit` is a step: prepare the data, load the backbone and encode, fine-tune, evaluate, save.
+The steps of `fit`: divide the data, load the backbone and encode, learn, evaluate, save.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ from rehead.workflows.cross_validation import cross_validate
 from rehead.workflows.report_page import draw_report
 from rehead.workflows.results import ClassifierSettings, FitPlan, FitResult, rows_of, split_as_json, summary_of
 
-# How many times as long as in the trunk pass a test example takes: where native bf16 is several times as fast as
-# float32, the tenth that is scored again takes as long as the first pass.
+# A test example costs about two trunk passes: a tenth of them are scored again in float32, which takes several times as
+# long as in native bf16.
 _PASSES_OF_A_TEST = 2.0
 
 
-@interrupts.only_the_first()
+@interrupts.first_ctrl_c_only()
 def fit(
     data: DataConfig | Source,
     model: Classifier | None = None,
@@ -87,7 +87,8 @@ def fit(
     deadline = begun + training.budget
     _require_possible(chosen, output, n_folds)
 
-    splits = _prepare(chosen, training.seed, decisions, with_test=not n_folds)
+    splits = _divide(chosen, training.seed, decisions, with_test=not n_folds)
+    # With folds the test is of classifiers like the one that is saved, which has itself seen all examples.
     out_of_fold = cross_validate(splits.pool, n_folds, model, deadline) if n_folds else None
     encoded = model.prepare(splits.train, splits.validation, training)
     findings = in_order([*splits.findings, *messages.say_what_is_ahead(encoded)])
@@ -95,7 +96,8 @@ def fit(
         following(callbacks, _settings(chosen, splits, encoded)) as callback,
         nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption,
     ):
-        trained = _finetune(model, encoded, splits, deadline, resumption, callback, refits=chosen.validation is None)
+        # Validation examples that were taken out of the data are learned from at last; the user's own are not.
+        trained = _learn(model, encoded, splits, deadline, resumption, callback, refits=chosen.validation is None)
         del encoded  # and with it the features, and the weights that they were computed with
         rule = _choose_rule(decisions, trained, splits)
         test_begun = time.perf_counter()
@@ -127,6 +129,7 @@ def fit(
             predictions=predictions,
         )
         if output is not None:
+            # What is saved says how long it took up to here.
             result = _save(_timed(result, begun), Path(output), splits, trained, predictions, full_report)
         result = _timed(result, begun)
         callback.on_end(result)
@@ -140,7 +143,7 @@ def _require_possible(sources: DataConfig, output: str | Path | None, n_folds: i
         raise SettingError("`n_folds` tests on every example in turn: leave `validation`, `test` and `time_column` out")
 
 
-def _prepare(sources: DataConfig, seed: int, decisions: DecisionConfig, with_test: bool) -> DataSplits:
+def _divide(sources: DataConfig, seed: int, decisions: DecisionConfig, with_test: bool) -> DataSplits:
     """Read, audit and divide the data, and say what is used of them and what is wrong with them."""
     splits = prepare(sources, seed, with_test=with_test)
     messages.say_what_is_used(splits)
@@ -156,7 +159,7 @@ def _settings(sources: DataConfig, splits: DataSplits, data: EncodedData | Ngram
     return {"data": sources.name, **{name: len(part) for name, part in parts.items()}, **vars(data.config)}
 
 
-def _finetune(
+def _learn(
     model: Classifier,
     encoded: EncodedData | NgramData,
     splits: DataSplits,
@@ -168,14 +171,14 @@ def _finetune(
 ) -> TrainedClassifier:
     """Learn the baselines, then train the classifier; say what was tried."""
     learned = baselines.learn(splits.train, splits.validation)
-    limits = Limits(deadline, _share_of_test(splits)) if model.tune == "auto" else None
+    limits = Limits(deadline, _cost_of_test(splits)) if model.tune == "auto" else None
     trained = model.fit_encoded(encoded, learned, limits, resumption, refits=refits, callback=callback)
     messages.say_candidates(trained)
     return trained
 
 
-def _share_of_test(splits: DataSplits) -> float:
-    """Return how long the test is likely to take, as a share of the trunk pass over what is learned from.
+def _cost_of_test(splits: DataSplits) -> float:
+    """Return how long the test is likely to take, in trunk passes over what is learned from.
 
     Of the test examples some pass twice, the second time in float32.
     """
@@ -227,17 +230,17 @@ def _save(
     }
     model.save(
         output,
-        sidecars=[_fingerprint(model, trained, splits, predictions)],
+        sidecars=[_drift_profile(model, trained, splits, predictions)],
         entries=result.manifest_entries(splits.columns),
         documents=documents,
     )
     return replace(result, report_file=str(output.resolve() / "report.html"))
 
 
-def _fingerprint(
+def _drift_profile(
     model: Classifier, trained: TrainedClassifier, splits: DataSplits, predictions: Predictions
 ) -> ReferenceProfile:
-    """Return that of the validation and test examples, or of the validation examples where there is no test part."""
+    """Return the drift profile of validation and test examples, or of validation examples where there is no test."""
     held_out = splits.validation
     probabilities = likelihood.probabilities(trained.validation_logits, held_out.multilabel)
     features = predictions.features
