@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -12,7 +13,7 @@ import pytest
 
 from rehead.cli.command_line import _parse
 from rehead.cli.flags import as_flags
-from tests.docs.examples import ROOT, name, pages
+from tests.docs.examples import ROOT, examples_of, name, pages
 from tools.cli_reference import PAGE, reference
 
 _LINK = re.compile(r"\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
@@ -75,6 +76,24 @@ def test_reference_of_commands_is_what_the_parsers_say() -> None:
 )
 def test_a_message_that_is_explained_is_one_of_the_source(message: str) -> None:
     assert any(message in real.replace("'…'", "…") for real in messages())
+
+
+@pytest.mark.parametrize("page", pages(), ids=name)
+def test_commands_that_are_only_named_are_understood(page: Path) -> None:
+    for command in commands_named(page):
+        _, *arguments = shlex.split(command, comments=True)
+        assert callable(_parse(arguments).run), command
+
+
+def commands_named(page: Path) -> list[str]:
+    """Return the commands within sentences, and those in blocks that are not run, with at least an argument."""
+    blocks = [line for example in examples_of(page) if not example.is_run for line in example.lines]
+    sentences = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    inline = re.findall(r"`(rehead [a-z]+ [^`]+)`", sentences)
+    return [
+        *(line for line in blocks if re.match(r"rehead [a-z]+ [^\[]+$", line)),
+        *(" ".join(line.split()) for line in inline),
+    ]
 
 
 @cache
