@@ -91,7 +91,7 @@ def test_what_is_no_table_is_refused(data: Any) -> None:
 
 
 def test_result_shows_itself_in_a_line_a_table_and_a_page(result: rehead.FitResult) -> None:
-    assert repr(result).startswith("FitResult(tfidf, head: 100.00% accuracy (")
+    assert repr(result).startswith("FitResult(tfidf: 100.00% accuracy (")
     console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
     console.print(result)
     assert "majority class" in console.export_text()
@@ -107,7 +107,7 @@ def test_report_is_the_one_that_is_saved(tmp_path: Path) -> None:
     assert (tmp_path / "again.html").read_text(encoding="utf-8") == page
     assert "<svg" in page
     measured = rehead.evaluate(tmp_path / "model", FRAME, text_column="words", label_column="team")
-    assert repr(measured).startswith("EvaluateResult(tfidf, head: 100.00% accuracy")
+    assert repr(measured).startswith("EvaluateResult(tfidf: 100.00% accuracy")
     assert json.loads(json.dumps(measured.to_json())).keys() >= {"test", "rows"}
 
 

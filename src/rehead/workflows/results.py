@@ -303,7 +303,9 @@ class MeasuredResult(Result):
         low, high = test.accuracy_ci
         measured = f"{test.accuracy:.2%} accuracy ({low:.2%} to {high:.2%}), macro F1 {test.macro_f1:.4f}"
         tested = f"{test.n:,} test {self.evaluation.what}"
-        return f"{type(self).__name__}({settings.base}, {settings.tune}: {measured} on {tested})"
+        # A regression on n-grams has no layers that a strategy could train.
+        kind = settings.base if settings.pool is None else f"{settings.base}, {settings.tune}"
+        return f"{type(self).__name__}({kind}: {measured} on {tested})"
 
     def __rich__(self) -> Table:
         from rich.table import Table
