@@ -139,6 +139,12 @@ def _save_parquet(path: Path) -> None:
     pq.write_table(pa.table({"text": messages(40)[0]}), path)
 
 
+def _save_scans(folder: Path) -> None:
+    save_folders(folder)
+    (folder / "lying").rename(folder / "benign")
+    (folder / "upright").rename(folder / "malignant")
+
+
 def _save_tagged(path: Path) -> None:
     lists = [";".join(labels) for labels in LABELS]
     write_csv(path, ["text", "labels"], [row for row in zip(TEXTS, lists, strict=True) if row[1]])
@@ -162,7 +168,7 @@ STAND_INS: dict[str, Callable[[Path], object]] = {
     "messages.parquet": _save_parquet,
     "messages.csv": lambda path: write_messages(path, 40, 400),
     "reviews.csv": write_messages,
-    "scans": save_folders,
+    "scans": _save_scans,
     "spam-model": _save_model,
     "tagged.csv": _save_tagged,
     "tickets.csv": write_messages,
