@@ -129,3 +129,45 @@ def test_server_logs_warnings_of_the_library_as_its_own(
     logs.event("ready", port=1)
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [(line["level"], line["event"]) for line in lines] == [("warning", "3 rows not used"), ("info", "ready")]
+
+
+def test_inside_a_block_as_much_is_shown_as_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    drawn = {}
+    for verbose in (0, 1, 2):
+        with a_terminal(monkeypatch, shown=False) as terminal:
+            with progress.shown(verbose):
+                progress.say("chosen")
+                progress.warn("lost")
+                with progress.bar("trunk pass", 1) as advance:
+                    advance(1)
+            progress.say("after")
+        drawn[verbose] = terminal.getvalue()
+    assert drawn[0] == ""
+    assert ("trunk pass" in drawn[1], "warning: lost" in drawn[1], "chosen" in drawn[1]) == (True, True, False)
+    assert ("trunk pass" in drawn[2], "warning: lost" in drawn[2], "chosen" in drawn[2]) == (True, True, True)
+    assert "after" not in drawn[2]
+    assert caplog.messages == ["lost"]
+
+
+def test_what_is_shown_already_stays_shown(shown: None, capsys: pytest.CaptureFixture[str]) -> None:
+    with progress.shown(1):
+        progress.say("inside")
+    progress.say("after")
+    assert capsys.readouterr().err == "inside\nafter\n"
+
+
+def test_a_classifier_shows_what_its_parameter_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rehead import Classifier
+    from rehead.runtime.errors import SettingError
+    from tests.tiny_texts import messages
+
+    texts, labels = messages(40)
+    with a_terminal(monkeypatch, shown=False) as terminal:
+        model = Classifier("tfidf", verbose=2).fit(texts, labels)
+        Classifier("tfidf").fit(texts, labels)
+    assert terminal.getvalue().count("n-grams") == 1
+    assert "verbose" not in model.artifact_.manifest.recipe
+    with pytest.raises(SettingError, match="`verbose` must be 0, 1 or 2"):
+        Classifier("tfidf", verbose=3).fit(texts, labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import platform
 import tempfile
 import time
@@ -12,7 +13,7 @@ from functools import partial
 from importlib.metadata import version
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, Self
+from typing import Any, NamedTuple, NoReturn, Self, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +38,7 @@ from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.evaluation import Evaluation, evaluate_predictions
 from rehead.models.registry import AUTO, TFIDF
 from rehead.models.tokenization import LONG
+from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training import ngrams_alone, parallel
 from rehead.training.backbone_choice import choose_backbone
@@ -48,6 +50,7 @@ from rehead.training.finetune import Limits, TrainedClassifier, TrainedNetwork, 
 from rehead.training.ngrams_alone import NgramData, TrainedNgrams
 from rehead.training.strategies import Candidate
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 # How many texts' scores are compared after saving.
 _VERIFIED_TEXTS = 8
 # The share of the examples of `fit` that is held out to choose regularisation, depth and epoch: 10 of 80 parts.
@@ -104,7 +107,19 @@ _CONSTRAINTS = {
     ),
     "budget": _positive("a number of seconds above 0").or_none(),
     "preset": _one_of(PRESETS),
+    "verbose": _Constraint(lambda value: value in (0, 1, 2), "0, 1 or 2"),
 }
+
+
+def _with_progress(method: _Method) -> _Method:
+    """Let a method show what the estimator's `verbose` asks for."""
+
+    @functools.wraps(method)
+    def shown(self: Classifier, *args: Any, **kwargs: Any) -> Any:
+        with progress.shown(self.verbose):
+            return method(self, *args, **kwargs)
+
+    return cast(_Method, shown)
 
 
 class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):  # type: ignore
@@ -138,6 +153,8 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         budget: seconds that a fit with `tune="auto"` may take; None for two minutes, ten minutes and an hour by preset.
         random_state: an integer; the same one gives the same classifier on the same machine. With a RandomState,
             or None for numpy's own, each fit is another.
+        verbose: 1 shows progress bars, in a terminal and, where ipywidgets is installed, in a notebook; 2 also says
+            what is done and chosen; 0 shows neither.
 
     Attributes:
         classes_: (n_classes,) the labels, in the order of the columns of `predict_proba`.
@@ -177,6 +194,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         views: int | None = None,
         average_views: bool = False,
         random_state: int | np.random.RandomState | None = 0,
+        verbose: int = 0,
     ) -> None:
         self.base = base
         self.tune = tune
@@ -195,7 +213,9 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         self.views = views
         self.average_views = average_views
         self.random_state = random_state
+        self.verbose = verbose
 
+    @_with_progress
     def fit(
         self,
         X: Sequence[Any],
@@ -250,6 +270,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
                 warnings.warn(message, ConvergenceWarning, stacklevel=2)
         return self
 
+    @_with_progress
     def prepare(
         self, train: Examples, validation: Examples, config: TrainingConfig | None = None
     ) -> EncodedData | NgramData:
@@ -270,6 +291,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             config = replace(config, base=parallel.of_first(choose).name)
         return encode(train, validation, config)
 
+    @_with_progress
     def fit_encoded(
         self,
         data: EncodedData | NgramData,
@@ -319,6 +341,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             self._sample = validation.images[:_VERIFIED_TEXTS]
         return result
 
+    @_with_progress
     def predict_proba(self, X: Sequence[Any]) -> npt.NDArray[np.float64]:
         """Return the probability of each class for each text.
 
@@ -343,6 +366,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         scores = likelihood.log_odds(likelihood.logits_of(probabilities, multilabel), multilabel)
         return scores if multilabel or scores.shape[1] != 2 else scores[:, 1]
 
+    @_with_progress
     def transform(self, X: Sequence[Any]) -> npt.NDArray[np.float32]:
         """Return what the head sees of each text or image: embeddings, (n, width)."""
         check_is_fitted(self)

@@ -29,7 +29,7 @@ def test_inspect_prints_one_json_object_with_all_that_is_promised(
 def test_inspect_without_json_prints_findings_with_their_cure(rehead: Callable[..., Finished], data: Path) -> None:
     finished = rehead("inspect", data)
     assert finished.code == 0
-    assert re.search(r"60 rows, 60 of them used", finished.out)
+    assert re.search(r"60 rows, 60 used", finished.out)
     assert "nothing was found" in finished.out
 
 

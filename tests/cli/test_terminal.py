@@ -1,6 +1,8 @@
 """What is printed: plurals, columns, and nothing that a terminal would act on."""
 
 import json
+import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from rehead.classifier import Classifier
-from rehead.cli import evaluation_view, fit, terminal
+from rehead.cli import compare, evaluation_view, fit, predict, terminal
+from rehead.data.audit import Finding
 from rehead.runtime.wording import counted, escaped
 from rehead.training.estimate import Plan
 from rehead.workflows.fit import fit as fit_here
@@ -126,3 +129,89 @@ def test_what_to_do_next_can_be_copied(result: FitResult, capsys: pytest.Capture
     assert last == f"next    rehead predict '{result.folder}' \"a text\""
     evaluation_view.print_saved(replace(result, evaluation=replace(result.evaluation, what="images")))
     assert capsys.readouterr().out.splitlines()[-1].endswith(" an-image.png")
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "several"),
+    [
+        ("test texts in the training data", "1 test text in the training data", "2 test texts in the training data"),
+        ("rows with no text", "1 row with no text", "2 rows with no text"),
+        ("texts that are cut off", "1 text that is cut off", "2 texts that are cut off"),
+        (
+            "near duplicates with contradicting labels",
+            "1 near duplicate with contradicting labels",
+            "2 near duplicates w",
+        ),
+        ("classes with few examples", "1 class with few examples", "2 classes with few examples"),
+        ("shortcut", "shortcut in 1 row", "shortcut in 2 rows"),
+    ],
+)
+def test_findings_are_counted_in_words(kind: str, one: str, several: str) -> None:
+    assert Finding("note", kind, 1, [], "").title.startswith(one)
+    assert Finding("note", kind, 2, [], "").title.startswith(several)
+
+
+def test_stages_are_shown_to_who_asks_for_them(result: FitResult, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = {}
+    for verbose in (False, True):
+        evaluation_view.print_evaluation(result, verbose)
+        lines[verbose] = next(line for line in capsys.readouterr().out.splitlines() if "of memory at most" in line)
+    assert lines[False].startswith(f"{result.seconds['total']:.1f} seconds, ")
+    assert "(load " in lines[True]
+
+
+def test_an_audit_ends_with_what_to_do_next(rehead: Callable[..., Finished], data: Path, tmp_path: Path) -> None:
+    last = rehead("inspect", data, "--text-column", "text").out.splitlines()[-1]
+    assert last == f"next    rehead fit {data} --text-column text"
+    leaking = rehead("inspect", data, "--test", data).out.splitlines()[-1]
+    assert leaking == f"next    mend the errors, then rehead fit {data} --test {data}"
+
+
+def test_a_comparison_ends_with_the_fit_that_it_recommends(
+    rehead: Callable[..., Finished], data: Path, decoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "70")
+    finished = rehead(
+        *("compare", data, "--approaches", "tfidf,probe", "--model", decoder, "--examples", "40"),
+        *("--label-column", "label", "-o", tmp_path / "out"),
+    )
+    assert finished.code == 0, finished.err
+    assert "…" not in finished.out
+    assert finished.out.splitlines()[-1] == f"next    rehead fit {data} --label-column label --model tfidf"
+
+
+@pytest.mark.parametrize(
+    ("recommended", "options"),
+    [
+        ("probe:minilm", ["--model", "minilm", "--strategy", "head"]),
+        ("lora", ["--model", "smollm2", "--strategy", "lora"]),
+        ("zero-shot", []),
+        ("majority", []),
+    ],
+)
+def test_what_is_recommended_is_a_fit_where_fit_makes_it(recommended: str, options: list[str]) -> None:
+    assert compare._settings_of_fit(recommended, ("smollm2", "minilm")) == options
+
+
+@pytest.mark.parametrize(
+    ("label", "probabilities", "shown"),
+    [
+        ("ham", {"ham": 0.6, "spam": 0.4}, ", or spam 0.4000"),
+        ("ham", {"ham": 0.7, "spam": 0.3}, ""),
+        ("spam", {"ham": 0.6, "spam": 0.4}, ", or ham 0.6000"),
+        (None, {"ham": 0.6, "spam": 0.4}, " (ham), or spam 0.4000"),
+        (None, {"ham": 0.7, "spam": 0.3}, " (ham)"),
+        ("ham", {"ham": 0.5, "spam": 0.3, HOSTILE: 0.2}, ", or spam 0.3000"),
+    ],
+)
+def test_a_second_label_that_is_close_is_shown(label: str | None, probabilities: dict[str, float], shown: str) -> None:
+    assert predict._close_second({"label": label, "probabilities": probabilities}) == shown
+
+
+def test_a_second_label_is_for_terminals_alone(
+    rehead: Callable[..., Finished], model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "_CLOSE", 0.0)
+    assert ", or " not in rehead("predict", model, "win free cash").out
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert re.search(r"\t[01]\.\d{4}, or \w+ 0\.\d{4}\twin free cash$", rehead("predict", model, "win free cash").out)

@@ -183,7 +183,7 @@ def test_report_shows_verdict_findings_and_split(result: FitResult) -> None:
     assert result.evaluation.comparison.verdict[1:] in page
     assert result.split in page
     (duplicates,) = [finding for finding in result.findings if finding.kind == "duplicates"]
-    assert f"<strong>note</strong>: {duplicates.count} duplicates" in page
+    assert f"<strong>note</strong>: {duplicates.title}<" in page
 
 
 def test_depths_at_which_a_pooling_was_not_measured_stay_empty(result: FitResult) -> None:

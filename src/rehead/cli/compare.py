@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rehead.cli import arguments
 from rehead.cli.flags import as_flags
 from rehead.cli.inputs import sources_of
-from rehead.cli.terminal import print_json
+from rehead.cli.terminal import print_json, print_next
 from rehead.runtime.wording import escaped
 
 if TYPE_CHECKING:
@@ -72,11 +72,11 @@ def run(options: argparse.Namespace) -> None:
         output=options.output,
         resume=options.resume,
     )
-    print_json(result.to_json()) if options.json else _print_comparison(result, options.command)
+    print_json(result.to_json()) if options.json else _print_comparison(result, options)
 
 
-def _print_comparison(result: ComparisonResult, command: argparse.ArgumentParser) -> None:
-    """Print the table of approaches, and what is recommended."""
+def _print_comparison(result: ComparisonResult, options: argparse.Namespace) -> None:
+    """Print the table of approaches, what is recommended, and how to make it."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -87,7 +87,7 @@ def _print_comparison(result: ComparisonResult, command: argparse.ArgumentParser
     if wide := terminal.width >= _WIDE:
         columns.insert(2, "95 % interval")
     for name in columns:
-        approaches.add_column(name, justify="left" if name == "approach" else "right", no_wrap=True)
+        approaches.add_column(name, justify="left" if name == "approach" else "right", no_wrap=name != "approach")
     for row in result.approaches:
         low, high = row.accuracy_ci
         cached = f" (+{row.cached_seconds:.0f})" if row.cached_seconds >= 1 else ""
@@ -102,9 +102,21 @@ def _print_comparison(result: ComparisonResult, command: argparse.ArgumentParser
         )
     terminal.print(approaches)
     for name, reason in result.not_tried.items():
-        terminal.print(escaped(as_flags(f"not tried: {name}: {reason}", command)))
+        terminal.print(escaped(as_flags(f"not tried: {name}: {reason}", options.command)))
     terminal.print()
     for i, sentence in enumerate(result.reasons):
         terminal.print(escaped(sentence), style="bold" if i == 0 else "")
     if result.report:
         terminal.print(escaped(f"report: {result.report}"))
+    if settings := _settings_of_fit(result.recommended, result.bases):
+        print_next("fit", options, *settings)
+
+
+def _settings_of_fit(recommended: str, bases: tuple[str, ...]) -> list[str]:
+    """Return the options with which `rehead fit` makes what is recommended; none where it makes something else."""
+    name, _, base = recommended.partition(":")
+    if name == "tfidf":
+        return ["--model", "tfidf"]
+    if name == "probe":
+        return ["--model", base, "--strategy", "head"]
+    return ["--model", bases[0], "--strategy", name] if name in ("last-1", "lora", "full") else []

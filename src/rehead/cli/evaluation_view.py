@@ -35,8 +35,9 @@ def print_evaluation(result: FitResult | EvaluateResult, verbose: bool) -> None:
         _print_thresholds(terminal, decisions)
     else:
         _print_decisions(terminal, decisions)
-    seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
-    terminal.print(f"\nseconds: {seconds}; {result.peak_rss_bytes / 1e9:.2f} GB at most")
+    stages = f" ({', '.join(f'{stage} {value:.1f}' for stage, value in result.seconds.items())})" if verbose else ""
+    memory = f"{result.peak_rss_bytes / 1e9:.2f} GB of memory at most"
+    terminal.print(f"\n{result.seconds['total']:.1f} seconds{stages}, {memory}")
     measured = result.training if isinstance(result, FitResult) else result
     if verbose and measured.flops:
         terminal.print(f"computed: {measured.flops / 1e12:.2f} TFLOP")

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
-from rehead.cli.terminal import capitalised, cell, console, print_json, table
+from rehead.cli.terminal import capitalised, cell, console, print_json, print_next, table
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted, escaped
 
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
     )
     if not models:
         result = inspect(sources, options.base, options.max_length)
-        print_json(result.to_json()) if options.json else _print_audit(result)
+        print_json(result.to_json()) if options.json else _print_audit(result, options)
         return
     errors = curve = None
     if options.label_errors is not None:
@@ -75,15 +75,14 @@ def run(options: argparse.Namespace) -> None:
     print_json(report.to_json()) if options.json else _print_label_study(report)
 
 
-def _print_audit(result: Audit) -> None:
-    """Print rows, classes, lengths, then each finding with its cure and examples."""
+def _print_audit(result: Audit, options: argparse.Namespace) -> None:
+    """Print rows, classes, lengths, then each finding with its cure and examples, and what to do next."""
     from rich.markup import escape
 
     terminal = console()
     rows = result.rows
-    dropped = ", ".join(f"{count:,} {reason}" for reason, count in rows.dropped.items())
-    used = f"{counted(rows.read, 'row')}, {rows.used:,} of {'it' if rows.read == 1 else 'them'} used"
-    terminal.print(f"\n{used}{f'; not: {dropped}' if dropped else ''}")
+    dropped = ", ".join(f"{count:,} ({reason})" for reason, count in rows.dropped.items())
+    terminal.print(f"\n{counted(rows.read, 'row')}, {rows.used:,} used{f'; left out: {dropped}' if dropped else ''}")
     classes = table("class", right=("rows",))
     for name, count in list(result.classes.items())[:_LISTED_CLASSES]:
         classes.add_row(cell(name), f"{count:,}")
@@ -102,8 +101,8 @@ def _print_audit(result: Audit) -> None:
     terminal.print()
     for finding in result.findings:
         colour = _COLOURS[finding.grade]
-        kind, advice = (escape(escaped(text)) for text in (finding.kind, finding.advice))
-        terminal.print(f"[{colour}]{finding.grade}[/{colour}]: {finding.count:,} {kind}")
+        title, advice = (escape(escaped(text)) for text in (finding.title, finding.advice))
+        terminal.print(f"[{colour}]{finding.grade}[/{colour}]: {title}")
         terminal.print(f"  {advice}")
         for example in finding.examples:
             where = ", ".join(f"{name} {value}" for name, value in example.items() if name != "text")
@@ -111,6 +110,8 @@ def _print_audit(result: Audit) -> None:
             terminal.print(f"  [dim]{escape(escaped(where + text))}[/dim]")
     if not result.findings:
         terminal.print("nothing was found")
+    mend = "mend the errors, then " if any(finding.grade == "error" for finding in result.findings) else ""
+    print_next("fit", options, before=mend)
 
 
 def _print_label_study(report: LabelReport) -> None:

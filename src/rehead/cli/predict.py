@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ from rehead.runtime.wording import counted, escaped
 if TYPE_CHECKING:
     from rehead.artifact.artifact import Artifact
     from rehead.batch.scoring import ScoredTable
+
+# Of the first label's probability, from which on the second is shown beside it on a terminal.
+_CLOSE = 0.5
 
 EXAMPLE = "rehead predict rehead-model new-tickets.csv -o labelled.csv"
 
@@ -133,7 +137,8 @@ def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: A
             print(json.dumps(prediction, ensure_ascii=False))
     else:
         for row, prediction in zip(rows, predictions, strict=True):
-            print(f"{_answer(prediction)}\t{shortened(row[column] or '')}")
+            second = _close_second(prediction) if sys.stdout.isatty() else ""
+            print(f"{_answer(prediction)}{second}\t{shortened(row[column] or '')}")
 
 
 def _answer(prediction: dict[str, Any]) -> str:
@@ -146,6 +151,17 @@ def _answer(prediction: dict[str, Any]) -> str:
     label = prediction["label"]
     certainty = probabilities[label] if label is not None else max(probabilities.values())
     return f"{'-' if label is None else escaped(label)}\t{certainty:.4f}"
+
+
+def _close_second(prediction: dict[str, Any]) -> str:
+    """Return, for a person, the second label where it is at least half as probable as the first."""
+    if "labels" in prediction:
+        return ""
+    (first, certainty), (second, near) = sorted(prediction["probabilities"].items(), key=lambda one: -one[1])[:2]
+    if prediction["label"] == second:  # a threshold has chosen it
+        first, second, certainty, near = second, first, near, certainty
+    unnamed = f" ({escaped(first)})" if prediction["label"] is None else ""
+    return f"{unnamed}, or {escaped(second)} {near:.4f}" if near >= _CLOSE * certainty else unnamed
 
 
 def _say_what_is_missing(n: int, abstained: int, cut: int) -> None:

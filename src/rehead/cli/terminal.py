@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,21 @@ _LONGEST = 100
 def print_json(value: dict[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
     print(json.dumps(value, ensure_ascii=False))
+
+
+def print_next(command: str, options: argparse.Namespace, *more: str, before: str = "") -> None:
+    """Print the command that comes next on the same data, as it can be copied.
+
+    Args:
+        command: its name.
+        options: that the data were read with.
+        more: of its arguments.
+        before: what is to be done first, in words.
+    """
+    columns = {"--text-column": options.text_column, "--label-column": options.label_column, "--test": options.test}
+    chosen = [part for option, value in columns.items() if value is not None for part in (option, value)]
+    data = options.data if "data" in options else options.inputs[-1]
+    print(f"\nnext    {escaped(before + shlex.join(['rehead', command, data, *chosen, *more]))}")
 
 
 def console() -> Console:

@@ -145,7 +145,8 @@ def _optuna() -> Any:
 
 def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifier, data: EncodedData) -> Any:
     """Open the study of these data and settings in the SQLite file, or begin it."""
-    name = digest(sorted(model.get_params().items()), [data.base.folder], (parts.train, parts.validation))
+    parameters = {name: value for name, value in model.get_params().items() if name != "verbose"}
+    name = digest(sorted(parameters.items()), [data.base.folder], (parts.train, parts.validation))
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{Path(storage).resolve()}",

@@ -22,6 +22,7 @@ from rehead.data.duplicates import fingerprints, near_of, seen_before
 from rehead.data.examples import Dropped, Examples, Index, languages_of
 from rehead.data.labels import same_value
 from rehead.runtime.results import Json
+from rehead.runtime.wording import counted
 
 # Examples that are shown of each finding, and characters of each.
 SHOWN, SHOWN_CHARACTERS = 5, 120
@@ -51,6 +52,10 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 Shown = dict[str, str | int]
 
 
+# What findings count, where their kind names it, with the verb that may follow.
+_PLURAL = re.compile(r"\b(class(?=es)|duplicate|image|label|language|row|text)e?s\b( that are\b)?")
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that was found.
@@ -70,8 +75,20 @@ class Finding:
     examples: list[Shown]
     advice: str
 
+    @property
+    def title(self) -> str:
+        """How many there are of what was found: "1 row with no text", "3 duplicates", "shortcut in 394 rows"."""
+        singular = _PLURAL.sub(_in_singular, self.kind, count=1)
+        if singular == self.kind:
+            return f"{self.kind} in {counted(self.count, 'row')}"
+        return f"{self.count:,} {singular if self.count == 1 else self.kind}"
+
     def to_json(self) -> Json:
         return asdict(self)
+
+
+def _in_singular(plural: re.Match[str]) -> str:
+    return f"{plural[1]}{' that is' if plural[2] else ''}"
 
 
 def audit(examples: Examples, dropped: Dropped, test: Examples | None = None) -> list[Finding]:

@@ -11,6 +11,7 @@ from scipy.stats import binomtest, norm
 
 from rehead.evaluation.intervals import wilson
 from rehead.runtime.results import Result
+from rehead.runtime.wording import counted
 
 # Differences that chance alone makes less often than this are taken to be real.
 SIGNIFICANT = 0.05
@@ -84,7 +85,7 @@ def compare(
         outlook = "no number of examples is likely to separate them"
         if more is not None:
             outlook = f"about {more:,} more would decide"
-        verdict = f"a tie with {other} on {n:,} {what}; {measured}; {outlook}"
+        verdict = f"a tie with {other} on {counted(n, what.removesuffix('s'))}; {measured}; {outlook}"
     else:
         chance = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
         verdict = f"better than {other}, {chance}; {measured}"

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from rehead.data.audit import Finding
 from rehead.data.examples import Examples, named
 from rehead.data.images import ImageInput
 from rehead.data.labels import are_right, class_counts, most_probable
@@ -214,5 +215,6 @@ def render(template: str, **values: Any) -> str:
     environment.globals["baseline_names"] = NAMES
     environment.globals["looks_at"] = LOOKS_AT
     environment.globals["said_beside"] = said_beside
+    environment.filters["title_of_finding"] = lambda finding: Finding(**finding).title
     environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
     return environment.get_template(template).render(**values)

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from rehead.runtime.wording import escaped
@@ -46,20 +47,40 @@ def quiet() -> Iterator[None]:
         _logger.removeFilter(none)
 
 
-def show(on: bool, words: Callable[[str], str] = str) -> None:
+def show(on: bool, words: Callable[[str], str] = str, level: int = logging.INFO) -> None:
     """Show messages, warnings and progress bars of this process on stderr, or leave them to `logging`.
 
     Args:
         on: whether they are shown.
+        level: of logging, from which on messages are; bars are shown whatever it is.
         words: rewrites each message for whoever reads it; see `rehead.runtime.errors` for what is rewritten.
     """
     _shown.words = words
     _logger.removeHandler(_shown)
     if on:
         _logger.addHandler(_shown)
-    _logger.setLevel(logging.INFO if on else logging.NOTSET)
+    _logger.setLevel(level if on else logging.NOTSET)
     # Some libraries give the root logger a handler when they first log, which would say each line again.
     _logger.propagate = not on
+
+
+@contextmanager
+def shown(verbose: int) -> Iterator[None]:
+    """Show what happens inside the block, unless it is shown already.
+
+    Args:
+        verbose: 0 for nothing, 1 for progress bars and warnings, 2 for messages, too.
+    """
+    if not verbose or _shown in _logger.handlers:
+        yield
+        return
+    level = _logger.level
+    show(True, level=logging.INFO if verbose > 1 else logging.WARNING)
+    try:
+        yield
+    finally:
+        show(False)
+        _logger.setLevel(level)
 
 
 class _ShownOnStderr(logging.Handler):
@@ -96,14 +117,15 @@ _drawn = False
 def bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
     """Yield `advance(n)`; meanwhile draw the label, the share done and an estimate of the time left.
 
-    The bar goes when the block ends. Inside another bar, and where stderr is no terminal, none is drawn.
+    The bar goes when the block ends. Inside another bar, and where stderr is neither a terminal nor a notebook with
+    widgets, none is drawn.
 
     Args:
         label: what is being worked on, in a few words; None draws nothing.
         total: the number of steps, tokens or bytes that make up the whole.
     """
     global _drawn
-    if label is None or _drawn or _shown not in _logger.handlers or not sys.stderr.isatty():
+    if label is None or _drawn or _shown not in _logger.handlers or not (sys.stderr.isatty() or _draws_in_notebook()):
         yield lambda _: None
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -123,6 +145,10 @@ def bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
             yield lambda steps: progress.advance(task, steps)
     finally:
         _drawn = False
+
+
+def _draws_in_notebook() -> bool:
+    return "ipykernel" in sys.modules and find_spec("ipywidgets") is not None
 
 
 @contextmanager

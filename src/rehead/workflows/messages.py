@@ -40,7 +40,7 @@ def say_findings(findings: list[Finding]) -> None:
         if finding.grade != "note" and not finding.kind.startswith("rows with"):
             rows = [str(example["row"]) for example in finding.examples if "row" in example]
             where = f" (row {', '.join(rows)}{', ...' if finding.count > len(rows) else ''})" if rows else ""
-            progress.warn(f"{finding.count:,} {finding.kind}{where}: {finding.advice}")
+            progress.warn(f"{finding.title}{where}: {finding.advice}")
 
 
 def say_what_is_ahead(data: EncodedData | NgramData) -> list[Finding]:
@@ -88,14 +88,17 @@ def say_evaluation(predictions: Predictions, evaluation: Evaluation, learned_fro
     """
     lost, overlap, test = predictions.tokens_cut, evaluation.overlap, evaluation.test
     if n := int((lost > 0).sum()):
-        progress.warn(f"{n:,} of {len(lost):,} test texts are too long and lose {lost.sum():,} tokens in all")
+        are, lose = ("is", "loses") if n == 1 else ("are", "lose")
+        tokens = counted(int(lost.sum()), "token")
+        progress.warn(f"{n:,} of {counted(len(lost), 'test text')} {are} too long and {lose} {tokens} in all")
     if overlap is None:
         return
     without = overlap.test_without
     clean = f"accuracy without them {without.accuracy:.2%}" if without else "none is left without them"
     nearly = f", {overlap.near:,} of them with small changes" if overlap.near else ""
+    repeated = overlap.n + overlap.near
     progress.warn(
-        f"{overlap.n + overlap.near:,} of {test.n:,} test {evaluation.what} are also in "
+        f"{repeated:,} of {test.n:,} test {evaluation.what} {'is' if repeated == 1 else 'are'} also in "
         f"{learned_from}{nearly}, so the test flatters: accuracy {test.accuracy:.2%}, {clean}"
     )
 
