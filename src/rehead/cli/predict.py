@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +102,7 @@ def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: A
         progress.say(f"{counted(len(rows), 'prediction')} written to {output}")
     elif options.json:
         for prediction in predictions:
-            print(json.dumps(prediction, ensure_ascii=False))
+            print_json(prediction)
     else:
         for row, prediction in zip(rows, predictions, strict=True):
             print(f"{_answer(prediction)}\t{shortened(row[column] or '')}")

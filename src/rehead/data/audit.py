@@ -46,6 +46,8 @@ _LANGUAGE_SHARE = 0.05
 _LOST = "\ufffd"
 # Punctuation and spaces that make no other label: not between digits, and hyphens and the like between letters alone.
 _SPACING = re.compile(r"[\s_'\"()\[\]:;!?]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-\u2010-\u2014/&](?=[^\W\d])")
+# The beginning of a list of words or an object, as JSON and Python write them.
+_NESTED = re.compile(r"""\s*(\[\s*['"]|\{\s*['"])""")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # One of the examples of a finding, as it is printed.
 Shown = dict[str, str | int]
@@ -260,6 +262,11 @@ _ODD: list[tuple[str, Callable[[str], bool], str]] = [
         "wrongly decoded texts",
         lambda text: is_bad(text) or _LOST in text,
         "they were read in another encoding than they were written in; convert the file to UTF-8 from its source",
+    ),
+    (
+        "texts that are lists or objects",
+        lambda text: bool(_NESTED.match(text)) and text.rstrip()[-1:] in ("]", "}"),
+        "their brackets and names are read as words; join a list of words, or take the field that holds the text",
     ),
 ]
 

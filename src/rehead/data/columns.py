@@ -161,7 +161,7 @@ def _is_header(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Co
     comes up again is a value, and a first row with nothing of this is a header where labels are expected, which would
     come up again. What is decided by this alone is sure if in some column hardly a value stands alone.
     """
-    cells = [(cell or "").strip() for cell in rows[0]]
+    cells = [(cell or "").strip("\ufeff \t\n") for cell in rows[0]]
     first = [cell.lower() for cell in cells]
     if set(first) & {name.lower() for name in names}:
         return True, True

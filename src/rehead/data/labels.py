@@ -129,7 +129,7 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
 
 
 def warn_of_alike(classes: npt.NDArray[Any]) -> None:
-    """Warn where texts are several classes, and the same but for their Unicode form, spaces or how a number is written."""
+    """Warn of classes that are the same but for their Unicode form, spaces, or how a number is written."""
     texts = classes.tolist() if classes.dtype.kind == "U" else []
     counts = Counter(map(same_value, texts))
     if alike := [ascii(text) for text in texts if counts[same_value(text)] > 1]:
@@ -334,6 +334,9 @@ def _as_list(cell: str) -> list[Any] | None:
 
 
 def _is_object(cell: str) -> bool:
+    """Return whether a cell holds an object, or a list of objects."""
+    if values := _as_list(cell):
+        return isinstance(values[0], dict)
     text = cell.strip()
     if not (text.startswith("{") and text.endswith("}")):
         return False

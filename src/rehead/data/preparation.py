@@ -261,6 +261,7 @@ def read_examples(
     text = config.text_column or known_column(table, known.text, "`text_column`")
     label = config.label_column or known_column(table, known.label, "`label_column`")
     text, label = infer_columns(table, text, label)
+    image_folders.require_texts(table, text)
     separator = known.separator
     if label_names is None:
         asked_separator = config.label_separator
