@@ -1,4 +1,4 @@
-"""Whole files: what was written is read back, or refused with its row; a guess that was wrong was said with its flag."""
+"""Whole files: what was written is read back, or refused with its row; a wrong guess was said with its flag."""
 
 import csv
 import io

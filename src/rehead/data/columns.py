@@ -6,7 +6,6 @@ What is known decides; a guess is said with its rivals.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -92,9 +91,20 @@ def listed(values: Any) -> list[Any]:
     return list(values if hasattr(values, "__iter__") else np.asarray(values))
 
 
+def is_no_value(value: object) -> bool:
+    """Return whether it is None, not a number or not a time, of whichever library."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
 def as_text(cell: object) -> str | None:
     """Return a value as the text of a cell; None for none, and for what is not a number."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+    if isinstance(cell, str):
+        return str.__str__(cell)  # a member of a str Enum has another text
+    if is_no_value(cell):
         return None
     if isinstance(cell, bytes):
         return cell.decode("utf-8", errors="replace")
@@ -107,6 +117,8 @@ def with_names(cell: object, names: list[str]) -> object:
     """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
     if isinstance(cell, list):
         return [with_names(each, names) for each in cell]
+    if isinstance(cell, float) and cell.is_integer():  # as pandas makes of whole numbers where some are missing
+        cell = int(cell)
     if isinstance(cell, int) and cell < 0:
         return None
     return names[cell] if isinstance(cell, int) and cell < len(names) else cell

@@ -108,8 +108,8 @@ def _holds_table(record: dict[str, Any]) -> bool:
 
 def key_of_rows(document: dict[str, Any]) -> str | None:
     """Return the key under which an object holds its rows, if it holds nothing else that could be a row or a column."""
-    held = [key for key, value in document.items() if isinstance(value, list) and value]
-    if len(held) != 1 or not all(isinstance(each, dict) for each in document[held[0]]):
+    held = [key for key, value in document.items() if isinstance(value, list)]
+    if len(held) != 1 or {*map(type, document[held[0]])} != {dict}:
         return None
     return None if {key.lower() for key in document} & {*TEXT_NAMES, *LABEL_NAMES} else held[0]
 

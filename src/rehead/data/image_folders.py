@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from rehead.data import tables
-from rehead.data.columns import Table, require_column
+from rehead.data.columns import TEXT_NAMES, Table, require_column
 from rehead.data.images import FORMATS, ImageInput, shown
 from rehead.data.splits import part_named
 from rehead.runtime import progress
@@ -32,8 +32,12 @@ UNREAD = frozenset((".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ico", "
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_NAME = "file_name"
 # Folders that other programs leave behind.
-_NOT_OURS = ("__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found")
-_NOT_OURS += ("Thumbs.db", "desktop.ini")
+_NOT_OURS = frozenset(
+    (
+        *("__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+        *("Thumbs.db", "desktop.ini"),
+    )
+)
 # Of a kind, these are named in a message at most.
 _NAMED = 5
 _CONVERT = f"convert those that are images to one of {', '.join(FORMATS)}"
@@ -127,7 +131,7 @@ def parts_of(data: str) -> dict[str, str]:
 
 
 def _part_within(name: str) -> str | None:
-    """Return which part a name such as `seg_train` or `01_test` stands for, if all such folders hold the same classes."""
+    """Return which part a name such as `seg_train` or `01_test` may stand for."""
     found = {part_named(name), *map(part_named, re.split(r"[\W\d_]+", name))} - {None}
     return found.pop() if len(found) == 1 else None
 
@@ -192,11 +196,15 @@ def read(
         path, image_column, known = metadata, image_column or _FILE_NAME, (None, known[1])
     elif path.suffix.lower() == ".zip":
         return _by_folder(data, _images_in(path))
-    table, image_column, images = _from_table_or_parquet(path, image_column, known[0])
+    table, chosen, images = _from_table_or_parquet(path, image_column, known[0])
     require_column(table, label_column, "`label_column`")
     if label_column is None and known[1] in table.columns:
         label_column = known[1]
-    return ImageTable(table, image_column, label_column or _label_among(table, image_column), images)
+    label = label_column or _label_among(table, chosen)
+    texts = [name for name in table.columns if name.lower() in TEXT_NAMES and name not in (chosen, label)]
+    if texts and image_column is None and known[0] is None:
+        progress.warn(f"{path}: images are taken from {chosen!r}; if {texts[0]!r} is meant, name it with `text_column`")
+    return ImageTable(table, chosen, label, images)
 
 
 def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, str | None]], list[ImageInput]]:
@@ -317,12 +325,12 @@ def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
     if labels and all(map(part_named, labels)):
         cure = "give one of them, or name one train" if Path(source).is_dir() else "unpack it and give the folder"
         raise DataError(f"{source}: its folders are parts ({', '.join(sorted(labels))}); {cure}")
-    parts = {label: part for label in sorted(labels) if (part := _part_within(label))}
-    if {"train"} < set(parts.values()):
-        others = ", ".join(sorted(labels - parts.keys())) or "other classes"
+    within = {label: part for label in sorted(labels) if (part := _part_within(label))}
+    if {"train"} < set(within.values()):
+        others = ", ".join(sorted(labels - within.keys())) or "other classes"
         raise DataError(
-            f"{source}: its folders {', '.join(parts)} are called like parts, but do not hold the same classes, or stand "
-            f"beside {others}; give the one to learn from, and the one to test on with `test`"
+            f"{source}: its folders {', '.join(within)} are called like parts, but do not hold the same classes, or "
+            f"stand beside {others}; give the one to learn from, and the one to test on with `test`"
         )
     if not labels:
         raise DataError(
@@ -344,7 +352,7 @@ def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
 
 
 def _table_beside(folder: Path) -> str:
-    """Return what to say of a table that names images: of one in their folder, or that one in an archive is not read."""
+    """Return what to say of a table in the folder that names images, or of an archive, in which none is read."""
     if not folder.is_dir():
         return "; an archive of these has to be unpacked"
     listed = [file for file in _files_of(folder).others if file.suffix.lower() in (".csv", ".tsv", ".jsonl")]
@@ -442,12 +450,14 @@ def _column_of_names(path: Path, column: str | None) -> str | None:
         first = next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
     except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
         return None
-    names = [] if first is None else [name for name in first.schema.names if column in (None, name)]
+    if first is None:
+        return None
+    names = [name for name in first.schema.names if column in (None, name)]
     return next((name for name in names if _names_images(tables.as_texts(first.column(name), None))), None)
 
 
 def require_texts(table: Table, column: str) -> None:
-    """Raise DataError where what is taken for texts are images, or names of their files, in a table that is not read so."""
+    """Raise DataError where what is taken for texts are images, or names of their files."""
     cells = [cell for cell in table.column(column) if cell][:_LOOKED_AT]
     what = None
     if _names_images([*cells]):

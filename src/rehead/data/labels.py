@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import SURROGATE, is_missing, listed
+from rehead.data.columns import SURROGATE, is_missing, is_no_value, listed
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -166,12 +166,13 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
     """
     plain = [_as_python(value) for value in values]
     for value, row in zip(plain, rows, strict=True):
-        if _is_missing(value):
+        if is_no_value(value):
             raise DataError(f"y row {row} has no label ({value!s:.20}); leave that row out of X and y")
         if not isinstance(value, str | bool | int | float):
             cure = "label.decode()" if isinstance(value, bytes) else "str(label)"
             raise DataError(
-                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as {cure}"
+                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as "
+                f"{cure}"
             )
         if isinstance(value, str) and (not value.strip() or "\0" in value or SURROGATE.search(value)):
             raise DataError(f"y row {row} is {value[:40]!r}, an empty text or one that cannot be saved; correct it")
@@ -200,15 +201,6 @@ def _as_python(value: Any) -> Any:
         # Other kinds, such as times, would become numbers.
         return value.item() if value.dtype.kind in "biufU" else value
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether it is None, not a number or not a time, of whichever library."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        return bool(np.isnat(value))
-    return isinstance(value, float) and value != value
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rehead.data import dialects, records
 from rehead.data.columns import LABEL_NAMES, SURROGATE, TEXT_NAMES, Table, as_text, header_of, with_names
 from rehead.data.dialects import (
@@ -224,7 +226,12 @@ def _names_in(feature: Any) -> list[str]:
 
 def as_texts(column: Any, names: list[str] | None) -> list[str | None]:
     """Return the cells of an Arrow column as text; ids of classes with these names become the names."""
-    return [as_text(cell if names is None else with_names(cell, names)) for cell in column.to_pylist()]
+    import pyarrow
+
+    cells = column.to_pylist()
+    if pyarrow.types.is_float32(column.type):  # as short as they were written
+        cells = [cell if cell is None else np.float32(cell) for cell in cells]
+    return [as_text(cell if names is None else with_names(cell, names)) for cell in cells]
 
 
 # Folders that the datasets library of Hugging Face writes with save_to_disk
