@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
-from rehead.cli.inputs import is_of_images
+from rehead.cli.inputs import is_file, is_of_images
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.errors import DataError, SettingError
 from rehead.runtime.wording import escaped
@@ -40,6 +40,8 @@ def run(options: argparse.Namespace) -> None:
     if is_of_images(options.text):
         _explain_image(options)
         return
+    if is_file(options.text):
+        raise DataError(f"{options.text}: a file, and one text is explained; give a text that stands in it")
     from rehead.analysis.explanation import explain
     from rehead.data.preparation import DataConfig
 

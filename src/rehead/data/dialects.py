@@ -202,12 +202,19 @@ def _require_no_title(rows: list[tuple[int, list[Any]]], path: Path, names: Coll
 
 
 def _is_of_texts_alone(text: str, head: Head, names: Collection[str]) -> bool:
-    """Return whether there is one column: no delimiter divides the first record, or it is a line of a text file."""
-    (first,) = _first_records(text, 1)
-    cuts = [cut.first for delimiter in DELIMITERS if (cut := _cut([first], delimiter))]
-    known = {*map(str.lower, names)}, {*TEXT_NAMES, *LABEL_NAMES}
-    is_table = any(known[0] & {*map(str.lower, cut)} or len(known[1] & {*map(str.lower, cut)}) > 1 for cut in cuts)
-    return not cuts or (head.path.suffix == ".txt" and not is_table)
+    """Return whether there is one column: no delimiter divides the first records evenly, or they are lines of texts."""
+    tried = _first_records(text[:_TRIED_CHARACTERS], _TRIED_LINES)
+    cuts = [cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))]
+    looked_for, known = {*map(str.lower, names)}, {*TEXT_NAMES, *LABEL_NAMES}
+    for first in ({*map(str.lower, cut.first)} for cut in cuts):
+        if first & looked_for or len(first & known) > 1:
+            return False
+    if not cuts or head.path.suffix == ".txt":
+        return True
+    if any(cut.even > 1 / 2 for cut in cuts):
+        return False
+    progress.warn(f"{head.path}: no delimiter divides its lines evenly, so each line is taken for a text")
+    return True
 
 
 class BadWidth(BadRow):
@@ -278,6 +285,7 @@ class _Cut:
 
     Attributes:
         share: of the lines that have as many fields as the first.
+        even: the largest share of the lines that have the same number of fields, two or more.
         prose: share of the fields behind the first that begin with a space.
         repeats: whether the values of some column come up again.
         enclosing: whether quotation marks enclose fields wherever there are any.
@@ -285,6 +293,7 @@ class _Cut:
 
     first: list[str]
     share: float
+    even: float
     prose: float
     repeats: bool
     enclosing: bool
@@ -370,7 +379,9 @@ def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     columns = list(zip(*even, strict=True))
     repeats = any(1 < len(set(column)) <= max(2, len(column) / 2) for column in columns)
     enclosing = all(_rows_of_rfc_4180(line, delimiter) is not None for line in tried if '"' in line)
-    return _Cut(divided[0], len(even) / len(divided), behind.count(" ") / max(1, len(behind)), repeats, enclosing)
+    prose = behind.count(" ") / max(1, len(behind))
+    widest = max(count for width, count in Counter(map(len, divided)).items() if width > 1)
+    return _Cut(divided[0], len(even) / len(divided), widest / len(divided), prose, repeats, enclosing)
 
 
 def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:

@@ -502,4 +502,6 @@ def _require_endings(path: Path) -> None:
 
 def _names_images(cells: list[str | None]) -> bool:
     filled = [cell for cell in cells if cell and cell.strip()]
-    return sum(Path(cell.strip()).suffix.lower() in FORMATS for cell in filled) >= _MOSTLY * max(1, len(filled))
+    return 2 * len(filled) > len(cells) and sum(
+        Path(cell.strip()).suffix.lower() in FORMATS for cell in filled
+    ) >= _MOSTLY * max(1, len(filled))
