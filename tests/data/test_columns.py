@@ -98,6 +98,12 @@ def test_constant_column_is_never_the_label(said: list[str]) -> None:
         infer_columns(table(label=["x"] * 6, text=SENTENCES), None, None)
 
 
+def test_constant_column_is_never_the_texts(said: list[str]) -> None:
+    notes = table(phrase=SENTENCES, disclaimer=["do not print this " * 9] * 6, topic=["a", "b"] * 3)
+    assert infer_columns(notes, None, None) == ("phrase", "topic")
+    assert said == []
+
+
 def test_column_of_different_values_is_never_the_label(said: list[str]) -> None:
     n = 12
     texts = [f"{SENTENCES[i % 6]} {i}" for i in range(n)]

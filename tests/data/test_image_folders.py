@@ -424,3 +424,11 @@ def test_link_to_nothing_is_named_whatever_it_is_called(tmp_path: Path, monkeypa
     (tmp_path / "Thumbs.db").write_bytes(b"x")
     image_folders.read(str(tmp_path))
     assert said == [f"{tmp_path / 'third_class'} is a link to nothing; it is not used"]
+
+
+def test_row_that_names_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(image("lying", 0)))
+    rows = [("0.png", "1"), ("0.png", "2"), ("", "3")]
+    _, images = image_folders.unlabelled(str(write_csv(tmp_path / "new.csv", ["photo", "id"], rows)))
+    assert [each.name for each in images] == ["0.png", "0.png", "row 4, which names none,"]
+    assert [each.look.problem is None for each in images] == [True, True, False]

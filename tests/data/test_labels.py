@@ -287,3 +287,24 @@ def test_one_class_is_refused_with_the_rows_that_were_left_out() -> None:
     examples, dropped = from_table(table(["Some", "None"] * 3), "text", "label")
     with pytest.raises(DataError, match=r"'Some': one class; .*; 3 are left out: label None, which stands for none"):
         require_learnable(examples, dropped=dropped)
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["a, b", "a", "b", None], ","),
+        (["a|b", "a", "b"], "|"),
+        (["Sport, outdoor", "Sport", "Cars"], None),
+        (["a", "b"], None),
+        (["a,", "a"], None),
+    ],
+)
+def test_labels_that_may_be_several_are_said_with_the_flag(
+    monkeypatch: pytest.MonkeyPatch, cells: list[str | None], separator: str | None
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    of_labels.warn_of_separator(cells, "t.csv")
+    assert bool(said) == (separator is not None)
+    if separator:
+        assert f"is taken for one label; if it is several, say so with `label_separator` {separator!r}" in said[0]

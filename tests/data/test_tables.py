@@ -228,6 +228,13 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="is a pipe or a device, which can be read once; write what it holds into a fi"):
+        read(tmp_path / "pipe.csv")
+
+
 # JSON and Parquet carry every character, control characters included; half a surrogate pair is not a character.
 any_texts = st.lists(st.text(st.characters(exclude_categories=("Cs",))), min_size=1, max_size=12)
 

@@ -52,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _explain_image(options: argparse.Namespace) -> None:
     if not Path(options.text).is_file():
-        raise DataError(f"{options.text}: no such file; check the path")
+        cure = "a folder or sample; give one image" if Path(options.text).is_dir() else "no such file; check the path"
+        raise DataError(f"{options.text}: {cure}")
     if options.data:
         raise SettingError("`data` is for texts; for an image leave it out")
     from rehead.analysis.image_explanation import explain_image

@@ -324,6 +324,8 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
     others = [name for name in table.columns if name != label_column]
     if not others:
         raise DataError(f"{table.source} has no column beside {label_column!r}; give a file with texts and labels")
+    # What is the same in every row says nothing of it.
+    others = [name for name in others if len(_values(table, name)) > 1] or others
     lengths = {name: _mean(len, table, name) for name in others}
     longest = max(others, key=lambda name: lengths[name])
     by_name = _by_name(others, TEXT_NAMES)

@@ -397,7 +397,11 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
             f"{path}: column {chosen!r} holds addresses, and nothing is fetched; download the images, and write the "
             "names of their files there"
         )
-    return table, chosen, [ImageInput(shown(cell), _located(path.parent, cell)) for cell in cells]
+    images = [
+        ImageInput(shown(cell) or f"row {line}, which names none,", _located(path.parent, cell))
+        for cell, line in zip(cells, table.lines, strict=True)
+    ]
+    return table, chosen, images
 
 
 def _located(folder: Path, name: str) -> Path:

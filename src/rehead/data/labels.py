@@ -255,6 +255,18 @@ def separator_of(cells: Sequence[str | None]) -> str | None:
     return SEPARATOR if len(pieces) <= len(different) else None
 
 
+def warn_of_separator(cells: Sequence[str | None], source: str) -> None:
+    """Warn where a comma or bar may stand between labels: all of what it divides cells into comes up as a cell, too."""
+    different = {cell.strip() for cell in cells if cell}
+    for separator in ",|":
+        joint = sorted(cell for cell in different if separator in cell)
+        if joint and all(piece.strip() in different for cell in joint for piece in cell.split(separator)):
+            progress.warn(
+                f"{source}: {joint[0][:40]!r} is taken for one label; if it is several, say so with "
+                f"`label_separator` {separator!r}"
+            )
+
+
 def labels_in(cell: str, separator: str | None) -> list[str]:
     """Return the labels that a cell holds; one if there is no separator."""
     if separator is None:

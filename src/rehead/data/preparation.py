@@ -17,7 +17,7 @@ from rehead.data.containers import Source, table_of
 from rehead.data.duplicates import drop_duplicates, fingerprints, kept_together, near_of, seen_before, with_near
 from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.images import warn_of_unusable
-from rehead.data.labels import SEPARATOR, separator_of, strata
+from rehead.data.labels import SEPARATOR, separator_of, strata, warn_of_separator
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, part_named, stratified
 from rehead.data.tables import saved_parts
 from rehead.runtime import progress
@@ -287,6 +287,8 @@ def read_examples(
     if label_names is None:
         asked_separator = config.label_separator
         separator = separator_of(table.column(label)) if asked_separator is None else asked_separator or None
+        if separator is None and asked_separator is None:
+            warn_of_separator(table.column(label), table.source)
     several = "" if separator is None else ", of which a text may have several"
     progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}{several}")
     examples, dropped = from_table(table, text, label, label_names, separator)

@@ -289,7 +289,7 @@ _PRINTED = b"\t\r\n" + bytes(range(32, 127))
 _HARMLESS = "\t\n\r\f\v\x1c\x1d\x1e\x1f"
 _CONTROLS = "".join(chr(code) for code in range(32) if chr(code) not in _HARMLESS)
 _MOST_CONTROLS = 1 / 200
-# So many letters with accents may be a few words.
+# Fewer letters with accents may be of a few words.
 _MOST_ACCENTS = 100
 # How files begin that hold tables and are not read, and what to do with them.
 _NOT_READ = {
@@ -472,6 +472,8 @@ def unpacked(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; {_CURE}")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe or a device, which can be read once; write what it holds into a file")
     with ExitStack() as stack:
         try:
             raw = stack.enter_context(path.open("rb"))
