@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from rehead.data import labels as of_labels
 from rehead.data.columns import is_number
 from rehead.data.duplicates import fingerprints, near_of, seen_before
-from rehead.data.examples import Dropped, Examples, Index, languages_of
+from rehead.data.examples import CURE_OF_NONE, STANDS_FOR_NONE, Dropped, Examples, Index, languages_of
 from rehead.data.labels import same_value
 from rehead.runtime.results import Json
 
@@ -137,8 +137,7 @@ def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
 def _unusable(dropped: Dropped) -> Iterator[Finding]:
     for reason, lines in dropped.items():
         rows: list[Shown] = [{"row": line} for line in lines[:SHOWN]]
-        # Somebody may have a class of this name.
-        cure = "write it otherwise if it is a class" if "stands for none" in reason else "complete or remove them"
+        cure = CURE_OF_NONE if reason.endswith(STANDS_FOR_NONE) else "complete or remove them"
         yield Finding("warning", f"rows with {reason}", len(lines), rows, f"they are left out; {cure}")
 
 
