@@ -3,10 +3,12 @@
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from rehead.batch import sources
 from rehead.cli.inputs import read_input
 from rehead.runtime.errors import DataError
 
@@ -84,3 +86,30 @@ def test_terminal_of_another_encoding_shows_what_it_can(monkeypatch: pytest.Monk
     sys.stdout.flush()
     assert ended.value.code == 0
     assert b"\\U0001f355" in shown.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_json_is_json_whatever_stdout_has(monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
+    from rehead.cli.terminal import print_json
+
+    shown = io.BytesIO()
+    stream = io.TextIOWrapper(shown, encoding=encoding, errors="backslashreplace")
+    monkeypatch.setattr(sys, "stdout", stream)
+    print_json({"für": "🍕"})
+    stream.flush()
+    assert json.loads(shown.getvalue().decode("utf-8")) == {"für": "🍕"}
+
+
+def test_pattern_that_no_file_fits_is_no_text(tmp_path: Path) -> None:
+    assert sources.is_table(str(tmp_path / "part-*"))
+    with pytest.raises(DataError, match="no file has such a name; check the pattern"):
+        sources.files_of(str(tmp_path / "part-*"), tmp_path / "out.csv")
+    for text in ("is it?", "what *is* it / who", "really?"):
+        assert not sources.is_table(text)
+
+
+def test_file_is_no_text_to_explain(tmp_path: Path, in_process: Callable[..., tuple[int, str, str]]) -> None:
+    (tmp_path / "data.csv").write_text("text,label\na,b\n")
+    code, out, err = in_process("explain", tmp_path / "model", tmp_path / "data.csv")
+    assert (code, out) == (2, "")
+    assert "a file, and one text is explained" in err

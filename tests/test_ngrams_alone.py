@@ -273,7 +273,7 @@ def test_images_are_refused(tmp_path: Path) -> None:
 
 
 def test_images_are_not_scored(fitted: Classifier) -> None:
-    with pytest.raises(RheadError, match="counts the words of texts, and these are images"):
+    with pytest.raises(RheadError, match="for texts, and these are images; give texts"):
         fitted.predict([np.zeros((8, 8, 3), dtype=np.uint8)])
 
 

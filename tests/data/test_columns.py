@@ -1,5 +1,6 @@
 """What is known decides which column is meant; a guess is said with its rivals; what makes no sense is not taken."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,12 @@ def test_constant_column_is_never_the_label(said: list[str]) -> None:
         infer_columns(table(label=["x"] * 6, text=SENTENCES), None, None)
 
 
+def test_constant_column_is_never_the_texts(said: list[str]) -> None:
+    notes = table(phrase=SENTENCES, disclaimer=["do not print this " * 9] * 6, topic=["a", "b"] * 3)
+    assert infer_columns(notes, None, None) == ("phrase", "topic")
+    assert said == []
+
+
 def test_column_of_different_values_is_never_the_label(said: list[str]) -> None:
     n = 12
     texts = [f"{SENTENCES[i % 6]} {i}" for i in range(n)]
@@ -156,3 +163,72 @@ def test_delimiter_at_the_end_of_every_row_is_named(tmp_path: Path) -> None:
     rows = [["text", "label"], *([text, "a", ""] for text in SENTENCES)]
     with pytest.raises(DataError, match="row 2: every row ends with a delimiter"):
         tables.read(write(tmp_path, rows))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["great film", "pos"], ["bad film", "neg"], ["dull", "neg"]],
+        [["super", "x"], *([text, "ab"[i % 2]] for i, text in enumerate(SENTENCES))],
+        [["question", "why"], ["statement", "because"]],
+        [["text", "goals"], ["image", "a team"], ["image", "of"], ["image", "players"]],
+    ],
+)
+def test_first_row_that_could_be_an_example_is_said_with_what_makes_it_one(
+    tmp_path: Path, said: list[str], rows: list[list[str]]
+) -> None:
+    path = write(tmp_path, rows)
+    assert len(tables.read(path).rows) == len(rows) - 1
+    assert re.search("first row .*is taken for the names .*'column 2', with `text_column`", said[0])
+    said.clear()
+    found = tables.read(path, names=["column 2"])
+    assert (found.rows, found.header, said) == (rows, False, [])
+
+
+@pytest.mark.parametrize("n", [6, 60])
+def test_names_are_beyond_doubt_where_many_rows_are_unlike_them(tmp_path: Path, said: list[str], n: int) -> None:
+    rows = [[f"{SENTENCES[i % 6]} {i}", ("toxic", "clean")[i % 2]] for i in range(n)]
+    assert tables.read(write(tmp_path, [["Nachricht", "Klasse"], *rows])).columns == ["Nachricht", "Klasse"]
+    assert bool(said) == (n == 6)
+    said.clear()
+    assert tables.read(write(tmp_path, [["verbatim", "toxic"], *rows])).columns == ["verbatim", "toxic"]
+    assert bool(said) == (n == 6)
+
+
+@pytest.mark.parametrize("unlabelled", [True, False])
+def test_numbers_are_no_names_and_no_value_is_none(tmp_path: Path, said: list[str], unlabelled: bool) -> None:
+    rows = [["7", "fine"], ["2", "good"], ["5", "bad"]]
+    assert tables.read(write(tmp_path, rows), unlabelled=unlabelled).rows == rows
+    rows = [["None", "fine"], ["2", "good"], ["5", "fine"]]
+    assert tables.read(write(tmp_path, rows), unlabelled=unlabelled).rows == rows
+
+
+def test_row_numbers_that_pandas_writes_have_no_name(tmp_path: Path, said: list[str]) -> None:
+    rows = [["", "Urteil", "Art"], *([str(i), text.split()[1], "ab"[i % 2]] for i, text in enumerate(SENTENCES))]
+    found = tables.read(write(tmp_path, rows), unlabelled=True)
+    assert (found.columns, len(found.rows), said) == (["column 1", "Urteil", "Art"], len(SENTENCES), [])
+
+
+def test_word_above_sentences_is_said_in_a_table_of_texts_alone(tmp_path: Path, said: list[str]) -> None:
+    path = write(tmp_path, [["Nachricht"], *([text] for text in SENTENCES)])
+    assert len(tables.read(path, unlabelled=True).rows) == len(SENTENCES) + 1
+    assert re.search(r"first row \(Nachricht\) is taken for an example; .*with `text_column`", said[0])
+
+
+def test_lines_that_no_delimiter_divides_evenly_are_texts(tmp_path: Path, said: list[str]) -> None:
+    rows = [["goal, at last, we won"], ["soup"], ["yes, no"]]
+    assert tables.read(write(tmp_path, rows), unlabelled=True).rows == rows
+    assert "each line is taken for a text" in said[0]
+
+
+@pytest.mark.parametrize("title", ["# exported, on monday", "Complaints, 2026"])
+def test_title_that_could_be_names_is_told_from_them(tmp_path: Path, title: str) -> None:
+    rows = [title.split(","), ["text", "label"], *([text, "ab"[i % 2]] for i, text in enumerate(SENTENCES))]
+    with pytest.raises(DataError, match="row 2 has the names of the columns; remove the lines above it"):
+        tables.read(write(tmp_path, rows))
+
+
+def test_rule_of_markdown_is_no_row(tmp_path: Path) -> None:
+    rows = [["", " text ", " label ", ""], ["", "------", "-------", ""], *(["", text, "a", ""] for text in SENTENCES)]
+    with pytest.raises(DataError, match="row 2 is a rule below row 1; remove that row"):
+        tables.read(write(tmp_path, rows, delimiter="|"))

@@ -1,4 +1,4 @@
-"""Whole files: what was written is read back, or refused with the row; a guess that was wrong was said with its flag."""
+"""Whole files: what was written is read back, or refused with its row; a wrong guess was said with its flag."""
 
 import csv
 import io
@@ -140,8 +140,9 @@ def require_read_back(folder: Path, written: Written, said: list[str], read: Cal
     try:
         table = read(path)
     except DataError as error:
-        assert re.search(r"row \d+", str(error)), error
-        return
+        if re.search(r"row \d+", str(error)):
+            return
+        raise
     rows = written.rows
     if not written.keeps_line_ends:
         rows = [[cell.replace("\r\n", "\n") for cell in row] for row in rows]

@@ -6,6 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as arrow
 import pytest
 from pyarrow import parquet
@@ -337,3 +338,97 @@ def test_many_images_that_cannot_be_used_are_counted(tmp_path: Path, said: list[
     gather(DataConfig(str(data)))
     assert sum("is no image" in line for line in said) == 5
     assert "4 more images cannot be used either" in said
+
+
+@pytest.mark.parametrize(("train", "test"), [("seg_train/seg_train", "seg_test/seg_test"), ("01_train", "02-holdout")])
+def test_parts_within_names_are_parts_where_they_hold_the_same_classes(tmp_path: Path, train: str, test: str) -> None:
+    save_folders(tmp_path / train, 10)
+    save_folders(tmp_path / test, 10, 40)
+    parts = prepare(DataConfig(str(tmp_path)), seed=0)
+    assert parts.pool.label_names == ("lying", "upright")
+    assert len(parts.test) == 20
+    save_folders(tmp_path / "seg_pred" / "seg_pred", 1, 80)
+    if "seg" in train:
+        with pytest.raises(DataError, match=r"seg_test, seg_train are called like parts, .*seg_pred; give the one"):
+            gather(with_own_parts(DataConfig(str(tmp_path))))
+
+
+def test_parts_without_one_for_training_are_said(tmp_path: Path) -> None:
+    for part in ("dev", "test"):
+        save_folders(tmp_path / part, 4)
+    with pytest.raises(DataError, match=r"its folders are parts .dev, test.; give one of them, or name one train"):
+        image_folders.read(str(tmp_path))
+
+
+def test_parquet_files_may_name_images(tmp_path: Path) -> None:
+    folder = save_folders(tmp_path / "data", 6)
+    files = [file.relative_to(folder).as_posix() for file in sorted(folder.rglob("*.png"))]
+    names = arrow.table({"file_name": files, "label": [name.split("/")[0] for name in files]})
+    parquet.write_table(names, folder / "metadata.parquet")
+    for data in (folder, folder / "metadata.parquet"):
+        pool = gather(DataConfig(str(data))).pool
+        assert (pool.label_names, len(pool.images or [])) == (("lying", "upright"), 12)
+
+
+@pytest.mark.parametrize("name", ["names.json", "names.csv.gz", "names.txt"])
+def test_names_of_images_are_never_taken_for_texts(tmp_path: Path, name: str) -> None:
+    rows = pd.DataFrame([(f"a/{i}.png", "ab"[i % 2]) for i in range(12)], columns=["image", "label"])
+    if name.endswith("json"):
+        rows.to_json(tmp_path / name, orient="records")
+    else:
+        rows.to_csv(tmp_path / name, index=False)
+    with pytest.raises(
+        DataError, match=r"column 'image' names image files, .*CSV, TSV and JSON Lines; write it as one"
+    ):
+        gather(DataConfig(str(tmp_path / name)))
+
+
+def test_bytes_of_images_are_never_taken_for_texts(tmp_path: Path) -> None:
+    cells = [{"bytes": encoded(image("lying", i)), "path": f"{i}.png"} for i in range(6)]
+    names = arrow.table({"image": cells, "label": list("ababab")})
+    with arrow.OSFile(str(tmp_path / "data.arrow"), "wb") as file, arrow.ipc.new_file(file, names.schema) as writer:
+        writer.write_table(names)
+    with pytest.raises(DataError, match="column 'image' holds bytes, such as those of images"):
+        gather(DataConfig(str(tmp_path / "data.arrow")))
+
+
+def test_text_beside_images_is_said_with_the_flag(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    rows = [(f"{i}.png", f"a picture of number {i}", "ab"[i % 2]) for i in range(6)]
+    path = write_csv(tmp_path / "captions.csv", ["image", "text", "label"], rows)
+    assert image_folders.read(str(path)).image_column == "image"
+    assert said == [f"{path}: images are taken from 'image'; if 'text' is meant, name it with `text_column`"]
+
+
+def test_archives_may_have_several_folders_around_the_classes(tmp_path: Path) -> None:
+    folder = save_folders(tmp_path / "data", 4)
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        for file in sorted(folder.rglob("*.png")):
+            archive.write(file, f"a b/c/{file.relative_to(folder)}")
+    assert gather(DataConfig(str(tmp_path / "data.zip"))).pool.label_names == ("lying", "upright")
+
+
+def test_table_of_images_beside_them_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(image("lying", 0)))
+    table = write_csv(tmp_path / "labels.csv", ["name", "class"], [("0.png", "lying")])
+    with pytest.raises(DataError, match=f"or give {table}, which names images"):
+        image_folders.read(str(tmp_path))
+
+
+def test_link_to_nothing_is_named_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    save_folders(tmp_path, 4)
+    (tmp_path / "third_class").symlink_to(tmp_path / "gone")
+    (tmp_path / "Thumbs.db").write_bytes(b"x")
+    image_folders.read(str(tmp_path))
+    assert said == [f"{tmp_path / 'third_class'} is a link to nothing; it is not used"]
+
+
+def test_row_that_names_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encoded(image("lying", 0)))
+    rows = [("0.png", "1"), ("0.png", "2"), ("", "3")]
+    _, images = image_folders.unlabelled(str(write_csv(tmp_path / "new.csv", ["photo", "id"], rows)))
+    assert [each.name for each in images] == ["0.png", "0.png", "row 4, which names none,"]
+    assert [each.look.problem is None for each in images] == [True, True, False]

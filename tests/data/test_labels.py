@@ -1,18 +1,23 @@
 """Labels in both shapes: what is said of them, and how cells are read."""
 
+import enum
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
 from rehead.data import labels as of_labels
 from rehead.data.columns import Table
+from rehead.data.containers import table_of
 from rehead.data.examples import NO_LABEL, from_table, require_learnable
 from rehead.data.labels import label_lists, labels_in, separator_of
+from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
 ONE = np.array([0, 2, 2, 1, 2])
@@ -228,3 +233,78 @@ def test_lists_of_0_and_1_say_which_classes_apply(y: object) -> None:
 def test_column_vector_is_one_label_a_text() -> None:
     with pytest.warns(DataConversionWarning, match="column-vector y"):
         assert of_labels.classes_among(np.array([["b"], ["a"]]))[1].tolist() == [1, 0]
+
+
+class Team(str, enum.Enum):  # noqa: UP042 (the text of a StrEnum is its value)
+    """Labels as a program may hold them, whose text is not that of their value."""
+
+    SPORT = "sport"
+    FOOD = "food"
+
+
+def test_members_of_a_text_enum_are_their_values() -> None:
+    classes, ids = of_labels.classes_among([Team.SPORT, Team.FOOD, Team.SPORT])
+    assert (classes.tolist(), ids.tolist()) == (["food", "sport"], [1, 0, 1])
+    frame = pd.DataFrame({"text": ["a", "b"], "label": [Team.SPORT, Team.FOOD]})
+    assert table_of(frame).column("label") == ["sport", "food"]
+
+
+def test_arrays_of_other_libraries_are_read() -> None:
+    assert of_labels.classes_among(torch.tensor([3, 1, 3]))[0].tolist() == [1, 3]
+    assert of_labels.classes_among(csr_array(SEVERAL))[1].tolist() == SEVERAL.tolist()
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        ({0: "a", 1: "b"}, "a dictionary is no list of texts or labels; give its values"),
+        ([b"a", b"b"], r"y row 1 is b'a' \(bytes\), which cannot be saved .* such as label.decode"),
+        ([2**63 + 1, 5], "y holds whole numbers that a float cannot hold; give text"),
+    ],
+)
+def test_what_is_no_label_is_said_with_its_cure(y: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        of_labels.classes_among(y)
+
+
+def test_classes_that_look_alike_are_said_as_they_are_spelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    of_labels.warn_of_alike(np.array(["caf\u00e9", "cafe\u0301", "1", "1.0", "tea"]))
+    of_labels.warn_of_alike(np.array(["tea", "Tea", "-1", "1"]))
+    of_labels.warn_of_alike(np.array([1.0, 2.0]))
+    assert len(said) == 1
+    for spelled in (r"'caf\xe9'", r"'cafe\u0301'", "'1'", "'1.0'"):
+        assert spelled in said[0]
+
+
+def test_list_of_objects_is_no_label() -> None:
+    with pytest.raises(DataError, match=r"t.csv row 2: .* is no label and no list of names"):
+        from_table(table(['[{"choice": "a"}]', '[{"choice": "b"}]'] * 3), "text", "label")
+
+
+def test_one_class_is_refused_with_the_rows_that_were_left_out() -> None:
+    examples, dropped = from_table(table(["Some", "None"] * 3), "text", "label")
+    with pytest.raises(DataError, match=r"'Some': one class; .*; 3 are left out: label None, which stands for none"):
+        require_learnable(examples, dropped=dropped)
+
+
+@pytest.mark.parametrize(
+    ("cells", "separator"),
+    [
+        (["a, b", "a", "b", None], ","),
+        (["a|b", "a", "b"], "|"),
+        (["Sport, outdoor", "Sport", "Cars"], None),
+        (["a", "b"], None),
+        (["a,", "a"], None),
+    ],
+)
+def test_labels_that_may_be_several_are_said_with_the_flag(
+    monkeypatch: pytest.MonkeyPatch, cells: list[str | None], separator: str | None
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    of_labels.warn_of_separator(cells, "t.csv")
+    assert bool(said) == (separator is not None)
+    if separator:
+        assert f"is taken for one label; if it is several, say so with `label_separator` {separator!r}" in said[0]

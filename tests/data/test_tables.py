@@ -115,6 +115,22 @@ def test_encodings_and_line_ends_do_not_matter(tmp_path: Path, encoding: str, li
     assert table.rows == [["a", "£5 für “dich”"], ["b", "ok"]]
 
 
+def test_names_and_first_rows_may_go_over_several_lines(tmp_path: Path) -> None:
+    table = read(write(tmp_path, '"How was\nit, there?";Team\n"fine\n\nthanks";a\nbad;b\n'))
+    assert (table.columns, table.lines) == (["How was\nit, there?", "Team"], [3, 6])
+    assert table.rows == [["fine\n\nthanks", "a"], ["bad", "b"]]
+
+
+def test_second_byte_order_mark_is_no_part_of_a_name(tmp_path: Path) -> None:
+    content = b"\xef\xbb\xbf\xef\xbb\xbftext,label\na,b\nc,d\n"
+    assert read(write(tmp_path, content)).columns == ["text", "label"]
+
+
+def test_spaces_before_a_quotation_mark_in_a_text_are_its_own(tmp_path: Path) -> None:
+    table = read(write(tmp_path, 'label;text\na; b\nb;"c; ""hi"" d"\na;" ""x"""\n'))
+    assert table.column("text") == [" b", 'c; "hi" d', ' "x"']
+
+
 def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
     table = read(write(tmp_path, 'label,text\na,"one\ntwo"\n\nb,three\n'))
     assert table.lines == [2, 5]
@@ -210,6 +226,13 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "missing.csv")
     with pytest.raises(DataError, match="is a folder"):
         read(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match="is a pipe or a device, which can be read once; write what it holds into a fi"):
+        read(tmp_path / "pipe.csv")
 
 
 # JSON and Parquet carry every character, control characters included; half a surrogate pair is not a character.
@@ -350,7 +373,22 @@ def parquet(columns: dict[str, object]) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+CYRILLIC = "text,label\n" + "это хороший текст,да\nэто плохой текст,нет\n" * 20
 DAMAGED = {
+    "Cyrillic of Windows": ("data.csv", CYRILLIC.encode("cp1251"), "is not UTF-8, and its letters are none of"),
+    "Cyrillic of Unix": ("data.csv", CYRILLIC.encode("koi8-r"), "convert it to UTF-8"),
+    "byte of no encoding": (
+        "data.csv",
+        b"text,label\na\x8fb,x\nb,y\n",
+        "row 2: byte 0x8f is neither UTF-8 nor Windows-1252",
+    ),
+    "marks escaped by backslashes": (
+        "data.csv",
+        b'text,label\n"say \\"x\\", y",a\nb,c\n',
+        "row 2: ',' expected after '\"'; write \"\" for",
+    ),
+    "objects in one line": ("data.jsonl", b'{"text": "a"}{"text": "b"}\n', "row 1: more than one value in a line"),
+    "object and a comma": ("data.jsonl", b'{"text": "a"},\n{"text": "b"}\n', "row 1: more than one value in a line"),
     "byte order mark alone": ("data.csv", b"\xef\xbb\xbf\n", "is empty"),
     "blank UTF-16": ("data.csv", " \n".encode("utf-16"), "is empty"),
     "no-break space alone": ("data.csv", "\u00a0\n".encode(), "is empty"),

@@ -16,8 +16,10 @@ import pytest
 
 from rehead.batch import sources
 from rehead.data import records, tables
+from rehead.data.containers import table_of
 from rehead.data.examples import from_table
 from rehead.data.preparation import DataConfig, with_own_parts
+from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
 ROWS = [["one, two", "a"], ["three", "b"], ['four "five"', "a"], ["sechs – für", "b"]]
@@ -242,3 +244,62 @@ def test_what_is_not_read_is_said_with_its_cure(tmp_path: Path, name: str) -> No
     content, message = NOT_READ[name]
     with pytest.raises(DataError, match=f"{message}.*; "):
         tables.read(write(tmp_path, content, name))
+
+
+def test_sheet_that_holds_a_table_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    book = openpyxl.Workbook()
+    assert book.active is not None
+    book.active.append(["read me"])
+    for row in (["text", "label"], *ROWS):
+        (book["Data"] if "Data" in book.sheetnames else book.create_sheet("Data")).append(row)
+    book.save(tmp_path / "book.xlsx")
+    assert tables.read(tmp_path / "book.xlsx").rows == ROWS
+    assert "sheet 'Data' is read, and Sheet are not" in said[0]
+
+
+@pytest.mark.parametrize("beside", [{"version": "1.0"}, {"meta": {"n": 2}, "count": 2}])
+def test_rows_are_the_only_list_of_a_document(tmp_path: Path, beside: dict[str, object]) -> None:
+    document = beside | {"examples": FRAME.to_dict("records")}
+    for indent in (None, 2):
+        assert read_both(write(tmp_path, json.dumps(document, indent=indent), "data.json")) == ROWS
+
+
+def test_numbers_of_32_bits_are_as_short_as_in_a_csv_file(tmp_path: Path) -> None:
+    columns = {"text": ["a", "b", "c"], "label": pa.array([0.1, 2.5, None], pa.float32())}
+    pq.write_table(pa.table(columns), tmp_path / "data.parquet")
+    assert tables.read(tmp_path / "data.parquet").column("label") == ["0.1", "2.5", None]
+
+
+def test_ids_of_classes_may_be_floats(tmp_path: Path) -> None:
+    described = {"info": {"features": {"label": {"_type": "ClassLabel", "names": ["food", "sport"]}}}}
+    table = pa.table({"text": ["a", "b", "c"], "label": [1.0, 0.0, None]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(described)}), tmp_path / "data.parquet")
+    assert tables.read(tmp_path / "data.parquet").column("label") == ["sport", "food", None]
+
+
+def test_no_value_of_a_data_frame_is_a_text() -> None:
+    texts = pd.Series(["a", pd.NA, "c"], dtype="string")
+    frame = pd.DataFrame({"text": texts, "label": pd.to_datetime(["2026-01-01", None, "2026-01-02"])})
+    assert [row[0] is None for row in table_of(frame).rows] == [False, True, False]
+    assert table_of(frame).rows[1] == [None, None]
+
+
+def test_data_frame_of_two_columns_of_a_name_and_one_without_rows_are_refused() -> None:
+    with pytest.raises(DataError, match="a DataFrame: two columns are named 'text'"):
+        table_of(pd.DataFrame([["a", "b"]], columns=["text", "text"]))
+    with pytest.raises(DataError, match="a DataFrame has no rows"):
+        table_of(FRAME.iloc[:0])
+
+
+def test_parts_that_are_not_used_are_said_and_two_of_a_kind_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(progress, "warn", said.append)
+    config = DataConfig.of({"train": FRAME, "validation_matched": FRAME, "test": FRAME})
+    assert (config.validation, config.test is None) == (None, False)
+    assert said == [
+        "parts that are not used: validation_matched; those are used that are called train, validation or test"
+    ]
+    with pytest.raises(DataError, match="the parts train and training_set are both for the train part"):
+        DataConfig.of({"train": FRAME, "training_set": FRAME})

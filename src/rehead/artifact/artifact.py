@@ -29,7 +29,7 @@ from rehead.models.families import SavedLayout
 from rehead.models.heads import Head
 from rehead.models.model_inputs import TEXTS_OF_NO_MEANING, inputs_of_no_meaning, save_preparation
 from rehead.runtime import progress
-from rehead.runtime.errors import ArtifactError
+from rehead.runtime.errors import ArtifactError, DataError
 
 if TYPE_CHECKING:
     from rehead.data.examples import Examples
@@ -169,7 +169,14 @@ class Artifact(ABC):
         )
 
     def scores(self, inputs: Sequence[str] | Sequence[ImageInput]) -> Scores:
-        """Return probabilities of the texts or images, and how much of each text was cut off."""
+        """Return probabilities of the texts or images, and how much of each text was cut off.
+
+        Raises:
+            DataError: they are of the kind that the classifier is not for.
+        """
+        what = "texts" if any(isinstance(each, str) for each in inputs[:1]) else "images"
+        if len(inputs) and what != self.takes:
+            raise DataError(f"the classifier is for {self.takes}, and these are {what}; give {self.takes}")
         return self.predictor(label="predicting" if len(inputs) >= _MANY else None).scores(inputs)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,7 +65,8 @@ def is_table(source: str) -> bool:
             return path.is_file() or is_saved_data_set(path) or any(_is_table_file(file) for file in path.iterdir())
     except OSError:  # too long for a file's name, so it is a text
         return False
-    return is_named_as_table(source) or bool(_matching(source))
+    is_pattern = glob.has_magic(source) and os.sep in source and not any(map(str.isspace, source))
+    return is_named_as_table(source) or is_pattern or bool(_matching(source))
 
 
 @contextmanager
@@ -106,7 +108,8 @@ def rows_of(files: list[tuple[Path, str]], file_column: str | None, names: Colle
     # A file that is empty says nothing about the others.
     heads = (read_head(path) for path, _ in files if path.is_file())
     saved = files[0][0].is_dir()
-    kind = ARROW if saved else next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
+    with progress.quiet():  # they are read again for their rows
+        kind = ARROW if saved else next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
     rows: Source
     if kind == PARQUET:
         from rehead.batch.parquet_files import ParquetFiles

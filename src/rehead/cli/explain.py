@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
-from rehead.cli.inputs import is_of_images
+from rehead.cli.inputs import is_file, is_of_images
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.errors import DataError, SettingError
 from rehead.runtime.wording import escaped
@@ -40,6 +40,8 @@ def run(options: argparse.Namespace) -> None:
     if is_of_images(options.text):
         _explain_image(options)
         return
+    if is_file(options.text):
+        raise DataError(f"{options.text}: a file, and one text is explained; give a text that stands in it")
     from rehead.analysis.explanation import explain
     from rehead.data.preparation import DataConfig
 
@@ -50,7 +52,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _explain_image(options: argparse.Namespace) -> None:
     if not Path(options.text).is_file():
-        raise DataError(f"{options.text}: no such file; check the path")
+        cure = "a folder or sample; give one image" if Path(options.text).is_dir() else "no such file; check the path"
+        raise DataError(f"{options.text}: {cure}")
     if options.data:
         raise SettingError("`data` is for texts; for an image leave it out")
     from rehead.analysis.image_explanation import explain_image

@@ -102,16 +102,21 @@ def _checked(text: str, where: str) -> str:
     return text
 
 
+def is_file(source: str) -> bool:
+    """Return whether a file or folder of this name is there."""
+    try:
+        return bool(source) and Path(source).exists()
+    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it, so it is a text
+        return False
+
+
 def _is_table(source: str) -> bool:
     """Return whether it is a file or sample that is there, or can only be meant as one: a data file's name."""
     from rehead.data.samples import PREFIX
     from rehead.data.tables import is_named_as_table
 
-    try:
-        if source and Path(source).exists():
-            return True
-    except (OSError, ValueError):  # too long for a file's name, or with a zero byte in it, so it is a text
-        return False
+    if is_file(source):
+        return True
     return is_named_as_table(source) or (source.startswith(PREFIX) and not any(map(str.isspace, source)))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -134,7 +133,7 @@ def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: A
         progress.say(f"{counted(len(rows), 'prediction')} written to {output}")
     elif options.json:
         for prediction in predictions:
-            print(json.dumps(prediction, ensure_ascii=False))
+            print_json(prediction)
     else:
         for row, prediction in zip(rows, predictions, strict=True):
             second = _close_second(prediction) if sys.stdout.isatty() else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,9 @@ _LONGEST = 100
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """Print one JSON object on a line of its own."""
-    print(json.dumps(value, ensure_ascii=False))
+    """Print one JSON object on a line of its own; in ASCII where stdout has another encoding than JSON's, UTF-8."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    print(json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf")))
 
 
 def print_next(command: str, options: argparse.Namespace, *more: str, before: str = "") -> None:

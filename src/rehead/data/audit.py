@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 from rehead.data import labels as of_labels
 from rehead.data.columns import is_number
 from rehead.data.duplicates import fingerprints, near_of, seen_before
-from rehead.data.examples import Dropped, Examples, Index, languages_of
+from rehead.data.examples import CURE_OF_NONE, STANDS_FOR_NONE, Dropped, Examples, Index, languages_of
 from rehead.data.labels import same_value
 from rehead.runtime.results import Json
 from rehead.runtime.wording import counted
@@ -47,6 +47,8 @@ _LANGUAGE_SHARE = 0.05
 _LOST = "\ufffd"
 # Punctuation and spaces that make no other label: not between digits, and hyphens and the like between letters alone.
 _SPACING = re.compile(r"[\s_'\"()\[\]:;!?]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-\u2010-\u2014/&](?=[^\W\d])")
+# The beginning of a list of words or an object, as JSON and Python write them.
+_NESTED = re.compile(r"""\s*(\[\s*['"]|\{\s*['"])""")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # One of the examples of a finding, as it is printed.
 Shown = dict[str, str | int]
@@ -152,8 +154,7 @@ def length_histogram(lengths: npt.NDArray[np.int64]) -> dict[str, int]:
 def _unusable(dropped: Dropped) -> Iterator[Finding]:
     for reason, lines in dropped.items():
         rows: list[Shown] = [{"row": line} for line in lines[:SHOWN]]
-        # Somebody may have a class of this name.
-        cure = "write it otherwise if it is a class" if "stands for none" in reason else "complete or remove them"
+        cure = CURE_OF_NONE if reason.endswith(STANDS_FOR_NONE) else "complete or remove them"
         yield Finding("warning", f"rows with {reason}", len(lines), rows, f"they are left out; {cure}")
 
 
@@ -277,6 +278,11 @@ _ODD: list[tuple[str, Callable[[str], bool], str]] = [
         "wrongly decoded texts",
         lambda text: is_bad(text) or _LOST in text,
         "they were read in another encoding than they were written in; convert the file to UTF-8 from its source",
+    ),
+    (
+        "texts that are lists or objects",
+        lambda text: bool(_NESTED.match(text)) and text.rstrip()[-1:] in ("]", "}"),
+        "their brackets and names are read as words; join a list of words, or take the field that holds the text",
     ),
 ]
 

@@ -6,7 +6,6 @@ What is known decides; a guess is said with its rivals.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -92,9 +91,20 @@ def listed(values: Any) -> list[Any]:
     return list(values if hasattr(values, "__iter__") else np.asarray(values))
 
 
+def is_no_value(value: object) -> bool:
+    """Return whether it is None, not a number or not a time, of whichever library."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return True
+    if isinstance(value, np.datetime64 | np.timedelta64):
+        return bool(np.isnat(value))
+    return isinstance(value, float | np.floating) and bool(np.isnan(value))
+
+
 def as_text(cell: object) -> str | None:
     """Return a value as the text of a cell; None for none, and for what is not a number."""
-    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+    if isinstance(cell, str):
+        return str.__str__(cell)  # a member of a str Enum has another text
+    if is_no_value(cell):
         return None
     if isinstance(cell, bytes):
         return cell.decode("utf-8", errors="replace")
@@ -107,6 +117,8 @@ def with_names(cell: object, names: list[str]) -> object:
     """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
     if isinstance(cell, list):
         return [with_names(each, names) for each in cell]
+    if isinstance(cell, float) and cell.is_integer():  # as pandas makes of whole numbers where some are missing
+        cell = int(cell)
     if isinstance(cell, int) and cell < 0:
         return None
     return names[cell] if isinstance(cell, int) and cell < len(names) else cell
@@ -161,7 +173,7 @@ def _is_header(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Co
     comes up again is a value, and a first row with nothing of this is a header where labels are expected, which would
     come up again. What is decided by this alone is sure if in some column hardly a value stands alone.
     """
-    cells = [(cell or "").strip() for cell in rows[0]]
+    cells = [(cell or "").strip("\ufeff \t\n") for cell in rows[0]]
     first = [cell.lower() for cell in cells]
     if set(first) & {name.lower() for name in names}:
         return True, True
@@ -312,6 +324,8 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
     others = [name for name in table.columns if name != label_column]
     if not others:
         raise DataError(f"{table.source} has no column beside {label_column!r}; give a file with texts and labels")
+    # What is the same in every row says nothing of it.
+    others = [name for name in others if len(_values(table, name)) > 1] or others
     lengths = {name: _mean(len, table, name) for name in others}
     longest = max(others, key=lambda name: lengths[name])
     by_name = _by_name(others, TEXT_NAMES)

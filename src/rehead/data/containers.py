@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 
 from rehead.data.columns import SURROGATE, Table, as_text, listed, with_names
+from rehead.data.dialects import require_different
 from rehead.data.images import ImageInput, as_image_input
 from rehead.runtime.errors import DataError
 
@@ -77,6 +78,7 @@ def table_of(frame: Any) -> Table:
     names = columns_of(frame)
     if not names:
         raise DataError(f"a {type(frame).__name__} is no table; give a file, sample:NAME, a DataFrame or a Dataset")
+    require_different(list(map(str, names)), f"a {type(frame).__name__}")
     features = frame.features if hasattr(type(frame), "features") else {}  # of datasets, which keep class ids
     classes = [getattr(features.get(name), "names", None) for name in names]
     columns = [
@@ -84,4 +86,6 @@ def table_of(frame: Any) -> Table:
         for name, ids in zip(names, classes, strict=True)
     ]
     rows = [list(cells) for cells in zip(*columns, strict=True)]
+    if not rows:
+        raise DataError(f"a {type(frame).__name__} has no rows; give one with an example a row")
     return Table(type(frame).__name__, list(map(str, names)), rows, list(range(1, len(rows) + 1)))

@@ -36,6 +36,9 @@ _TRIED_CHARACTERS, _TRIED_LINES = 200_000, 200
 # A record whose fields are enclosed in quotation marks where they hold any, a delimiter or a line end.
 _FIELD = r'(?:"(?:[^"]|"")*+"|[^"\n\t,;|]*+)'
 _RECORD = re.compile(rf"(?:{_FIELD}[\t,;|])*+{_FIELD}(?=\n|\Z)")
+# As Markdown and databases draw it below the names of columns; and lines in which these are looked for.
+_RULE = re.compile(r"[-:=+]{3,}")
+_LINES_ABOVE = 6
 # As spreadsheets write it: the delimiter, in a line of its own.
 _SEP = re.compile(r'"?sep=(.)"?\r?\n', re.IGNORECASE)
 
@@ -99,7 +102,16 @@ def _holds_table(record: dict[str, Any]) -> bool:
         all(isinstance(value, dict) for value in values)
         or all(isinstance(value, list) for value in values)
         or isinstance(record.get("data"), list)
+        or key_of_rows(record) is not None
     )
+
+
+def key_of_rows(document: dict[str, Any]) -> str | None:
+    """Return the key under which an object holds its rows, if it holds nothing else that could be a row or a column."""
+    held = [key for key, value in document.items() if isinstance(value, list)]
+    if len(held) != 1 or {*map(type, document[held[0]])} != {dict}:
+        return None
+    return None if {key.lower() for key in document} & {*TEXT_NAMES, *LABEL_NAMES} else held[0]
 
 
 def require_kind(head: Head, kind: str, first: Path) -> None:
@@ -145,6 +157,7 @@ def dialect_of(
             form = _spaced_if_better(form, text, head)
         rows = _rows(text, form, head)
         cells = [row for _, row in rows]
+        _require_no_title(rows, head.path, names)
         header = column_names(cells[0]) == expected or header_of(cells, head.path, unlabelled=unlabelled, names=names)
         width = Counter(map(len, cells)).most_common(1)[0][0]
         columns = [f"column {i + 1}" for i in range(width)]
@@ -168,18 +181,40 @@ def dialect_of(
         expects = f"{len(columns)} ({', '.join(columns[:6])})"
         raise DataError(
             f"{head.path} row {number}: {len(first_cells)} fields, expected {expects}, and no other row has as many; "
-            "correct the first row"
+            'put quotation marks (") around texts that hold the delimiter, or correct the first row'
         )
     return Dialect(form, columns, header, sample[:_SAMPLE])
 
 
+def _require_no_title(rows: list[tuple[int, list[Any]]], path: Path, names: Collection[str]) -> None:
+    """Raise DataError where the names of the columns stand below the first row, or a rule below them."""
+    first = {cell.strip().lower() for cell in rows[0][1]}
+    for (number, cells), (above, _) in zip(rows[1:_LINES_ABOVE], rows, strict=False):
+        row = {cell.strip().lower() for cell in cells}
+        known = row & {*TEXT_NAMES}, row & {*LABEL_NAMES}
+        if all(known) and not first & {*TEXT_NAMES, *LABEL_NAMES, *map(str.lower, names)}:
+            raise DataError(
+                f"{path} row {number} has the names of the columns; remove the lines above it, such as a title or a "
+                "comment"
+            )
+        if any(row) and all(_RULE.fullmatch(cell) for cell in row if cell):
+            raise DataError(f"{path} row {number} is a rule below row {above}; remove that row")
+
+
 def _is_of_texts_alone(text: str, head: Head, names: Collection[str]) -> bool:
-    """Return whether there is one column: no delimiter divides the first record, or it is a line of a text file."""
-    (first,) = _first_records(text, 1)
-    cuts = [cut.first for delimiter in DELIMITERS if (cut := _cut([first], delimiter))]
-    known = {*map(str.lower, names)}, {*TEXT_NAMES, *LABEL_NAMES}
-    is_table = any(known[0] & {*map(str.lower, cut)} or len(known[1] & {*map(str.lower, cut)}) > 1 for cut in cuts)
-    return not cuts or (head.path.suffix == ".txt" and not is_table)
+    """Return whether there is one column: no delimiter divides the first records evenly, or they are lines of texts."""
+    tried = _first_records(text[:_TRIED_CHARACTERS], _TRIED_LINES)
+    cuts = [cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))]
+    looked_for, known = {*map(str.lower, names)}, {*TEXT_NAMES, *LABEL_NAMES}
+    for first in ({*map(str.lower, cut.first)} for cut in cuts):
+        if first & looked_for or len(first & known) > 1:
+            return False
+    if not cuts or head.path.suffix == ".txt":
+        return True
+    if any(cut.even > 1 / 2 for cut in cuts):
+        return False
+    progress.warn(f"{head.path}: no delimiter divides its lines evenly, so each line is taken for a text")
+    return True
 
 
 class BadWidth(BadRow):
@@ -217,7 +252,7 @@ def require_different(columns: list[str], where: str) -> None:
 
 def column_names(header: list[str]) -> list[str]:
     """Return the names in the first row; a column without one is numbered."""
-    return [cell.strip() or f"column {i + 1}" for i, cell in enumerate(header)]
+    return [cell.strip("\ufeff \t\n") or f"column {i + 1}" for i, cell in enumerate(header)]
 
 
 def _of_json_lines(head: Head) -> Dialect:
@@ -250,6 +285,7 @@ class _Cut:
 
     Attributes:
         share: of the lines that have as many fields as the first.
+        even: the largest share of the lines that have the same number of fields, two or more.
         prose: share of the fields behind the first that begin with a space.
         repeats: whether the values of some column come up again.
         enclosing: whether quotation marks enclose fields wherever there are any.
@@ -257,6 +293,7 @@ class _Cut:
 
     first: list[str]
     share: float
+    even: float
     prose: float
     repeats: bool
     enclosing: bool
@@ -342,7 +379,9 @@ def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     columns = list(zip(*even, strict=True))
     repeats = any(1 < len(set(column)) <= max(2, len(column) / 2) for column in columns)
     enclosing = all(_rows_of_rfc_4180(line, delimiter) is not None for line in tried if '"' in line)
-    return _Cut(divided[0], len(even) / len(divided), behind.count(" ") / max(1, len(behind)), repeats, enclosing)
+    prose = behind.count(" ") / max(1, len(behind))
+    widest = max(count for width, count in Counter(map(len, divided)).items() if width > 1)
+    return _Cut(divided[0], len(even) / len(divided), widest / len(divided), prose, repeats, enclosing)
 
 
 def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:

@@ -131,6 +131,9 @@ def named(labels: Any, label_names: tuple[str, ...]) -> str:
 # How it is written that none of the classes applies.
 NO_LABEL = "(none)"
 
+# Said of a label that is how programs write that there is none, such as NA; somebody may have a class of this name.
+STANDS_FOR_NONE = ", which stands for none"
+CURE_OF_NONE = "write it otherwise if it is a class"
 # Why rows are not used → the lines at which they stand.
 Dropped = dict[str, list[int]]
 
@@ -163,7 +166,7 @@ def from_table(
         elif not (label and label.strip()):
             dropped.setdefault("no label", []).append(line)
         elif is_missing(label) and label.strip() not in (label_names or ()):
-            dropped.setdefault(f"label {label.strip()}, which stands for none", []).append(line)
+            dropped.setdefault(f"label {label.strip()}{STANDS_FOR_NONE}", []).append(line)
         else:
             texts.append(text)
             cells.append(label)

@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from rehead.data import tables
-from rehead.data.columns import Table, require_column
+from rehead.data.columns import TEXT_NAMES, Table, require_column
 from rehead.data.images import FORMATS, ImageInput, shown
 from rehead.data.splits import part_named
 from rehead.runtime import progress
@@ -32,7 +32,12 @@ UNREAD = frozenset((".avif", ".heic", ".heif", ".jp2", ".jxl", ".svg", ".ico", "
 _METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _FILE_NAME = "file_name"
 # Folders that other programs leave behind.
-_NOT_OURS = ("__MACOSX", "@eaDir", "__pycache__")
+_NOT_OURS = frozenset(
+    (
+        *("__MACOSX", "@eaDir", "__pycache__", "$RECYCLE.BIN", "System Volume Information", "lost+found"),
+        *("Thumbs.db", "desktop.ini"),
+    )
+)
 # Of a kind, these are named in a message at most.
 _NAMED = 5
 _CONVERT = f"convert those that are images to one of {', '.join(FORMATS)}"
@@ -86,7 +91,7 @@ def holds_images(data: str, column: str | None = None) -> bool:
     if path.suffix.lower() == ".zip":
         return bool(_members_of(path)[0])
     if path.suffix.lower() == ".parquet":
-        return _column_of_bytes(path, column) is not None
+        return _column_of_bytes(path, column) is not None or _column_of_names(path, column) is not None
     if path.suffix.lower() not in (".csv", ".tsv", ".jsonl"):
         return False
     if _mentions_images(path):
@@ -107,10 +112,12 @@ def parts_of(data: str) -> dict[str, str]:
         return {}
     path = _unwrapped(Path(data))
     children = {child.name: child for child in sorted(path.iterdir()) if child.is_dir() and _is_ours(child.name)}
-    if "train" not in map(part_named, children):
+    if "train" not in map(_part_within, children):
         return {}  # most folders; what they hold need not be looked at
     there = {name: child for name, child in children.items() if _files_of(child).images}
     named = {part: child for name, child in there.items() if (part := part_named(name))}
+    if len(named) < len(there) and len({_classes_in(child) for child in there.values()}) == 1:
+        named = {part: child for name, child in there.items() if (part := _part_within(name))}
     found = {part: named[part] for part in ("train", "validation", "test") if part in named}
     if "train" not in found or len(found) < len(there) or not _are_labelled(found["train"]):
         return {}
@@ -121,6 +128,18 @@ def parts_of(data: str) -> dict[str, str]:
                 f"the {part} part"
             )
     return {part: str(folder) for part, folder in found.items() if _are_labelled(folder)}
+
+
+def _part_within(name: str) -> str | None:
+    """Return which part a name such as `seg_train` or `01_test` may stand for."""
+    found = {part_named(name), *map(part_named, re.split(r"[\W\d_]+", name))} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _classes_in(folder: Path) -> tuple[str, ...]:
+    """Return the names of the sub-folders that hold images."""
+    children = [child for child in _unwrapped(folder).iterdir() if child.is_dir() and _is_ours(child.name)]
+    return tuple(sorted(child.name for child in children if _files_of(child).images))
 
 
 def _are_labelled(folder: Path) -> bool:
@@ -177,11 +196,15 @@ def read(
         path, image_column, known = metadata, image_column or _FILE_NAME, (None, known[1])
     elif path.suffix.lower() == ".zip":
         return _by_folder(data, _images_in(path))
-    table, image_column, images = _from_table_or_parquet(path, image_column, known[0])
+    table, chosen, images = _from_table_or_parquet(path, image_column, known[0])
     require_column(table, label_column, "`label_column`")
     if label_column is None and known[1] in table.columns:
         label_column = known[1]
-    return ImageTable(table, image_column, label_column or _label_among(table, image_column), images)
+    label = label_column or _label_among(table, chosen)
+    texts = [name for name in table.columns if name.lower() in TEXT_NAMES and name not in (chosen, label)]
+    if texts and image_column is None and known[0] is None:
+        progress.warn(f"{path}: images are taken from {chosen!r}; if {texts[0]!r} is meant, name it with `text_column`")
+    return ImageTable(table, chosen, label, images)
 
 
 def unlabelled(data: str, image_column: str | None = None) -> tuple[list[dict[str, str | None]], list[ImageInput]]:
@@ -247,7 +270,7 @@ def _say_classes_without_images(path: Path, listed: Files) -> None:
 
 @dataclass(frozen=True)
 class Files:
-    """Files in a folder and below, in the order of their paths: images, links to nothing that are named so, others."""
+    """Files in a folder and below, in the order of their paths: images, links to nothing, others."""
 
     images: list[Path]
     broken: list[Path]
@@ -267,8 +290,9 @@ def _files_of(folder: Path) -> Files:
         folders[:] = [each for each in folders if _is_ours(each)]
         found += [here / each for each in files if _is_ours(each) and each not in _METADATA]
     named = [file for file in sorted(found) if file.suffix.lower() in FORMATS]
-    others = [file for file in sorted(found) if file.suffix.lower() not in FORMATS]
-    return Files([file for file in named if file.is_file()], [file for file in named if not file.exists()], others)
+    broken = [file for file in sorted(found) if not file.exists()]
+    others = [file for file in sorted(found) if file.suffix.lower() not in FORMATS and file.exists()]
+    return Files([file for file in named if file.is_file()], broken, others)
 
 
 def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
@@ -284,8 +308,12 @@ def _members_of(archive: Path) -> tuple[list[tuple[str, str]], list[str]]:
     ours = [name for name in names if not any(part.startswith((".", "__MACOSX")) for part in paths[name].parts)]
     images = sorted(name for name in ours if paths[name].suffix.lower() in FORMATS)
     others = [name for name in ours if paths[name].suffix.lower() not in FORMATS]
-    nested = len({paths[name].parts[0] for name in images}) == 1 and all(len(paths[name].parts) > 2 for name in images)
-    return [("/".join(paths[name].parts[1:]) if nested else name, name) for name in images], others
+    outer = 0
+    while len({paths[name].parts[: outer + 1] for name in images}) == 1 and all(
+        len(paths[name].parts) > outer + 2 for name in images
+    ):
+        outer += 1
+    return [("/".join(paths[name].parts[outer:]), name) for name in images], others
 
 
 def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
@@ -295,11 +323,19 @@ def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
     ]
     labels = {label for _, label in rows if label}
     if labels and all(map(part_named, labels)):
-        raise DataError(f"{source}: its folders are parts ({', '.join(sorted(labels))}); unpack it and give the folder")
+        cure = "give one of them, or name one train" if Path(source).is_dir() else "unpack it and give the folder"
+        raise DataError(f"{source}: its folders are parts ({', '.join(sorted(labels))}); {cure}")
+    within = {label: part for label in sorted(labels) if (part := _part_within(label))}
+    if {"train"} < set(within.values()):
+        others = ", ".join(sorted(labels - within.keys())) or "other classes"
+        raise DataError(
+            f"{source}: its folders {', '.join(within)} are called like parts, but do not hold the same classes, or "
+            f"stand beside {others}; give the one to learn from, and the one to test on with `test`"
+        )
     if not labels:
         raise DataError(
             f"{source}: images but no sub-folders; put the images of each class into a folder of its own, or a "
-            f"{_METADATA[0]} with the columns {_FILE_NAME} and label beside them"
+            f"{_METADATA[0]} with the columns {_FILE_NAME} and label beside them{_table_beside(Path(source))}"
         )
     inner: dict[str, set[str]] = {label: set() for label in labels}
     for image in files:
@@ -313,6 +349,15 @@ def _by_folder(source: str, files: list[ImageInput]) -> ImageTable:
         )
     table = Table(source, ["image", "label"], rows, list(range(1, len(rows) + 1)))
     return ImageTable(table, "image", "label", files)
+
+
+def _table_beside(folder: Path) -> str:
+    """Return what to say of a table in the folder that names images, or of an archive, in which none is read."""
+    if not folder.is_dir():
+        return "; an archive of these has to be unpacked"
+    listed = [file for file in _files_of(folder).others if file.suffix.lower() in (".csv", ".tsv", ".jsonl")]
+    found = next((file for file in listed if _mentions_images(file)), None)
+    return f"; or give {found}, which names images" if found else ""
 
 
 def _digits() -> ImageTable:
@@ -338,7 +383,7 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
         column: it is this one; an error if it is not there.
         known: it is this one, if it is there.
     """
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() == ".parquet" and _column_of_bytes(path, column) is not None:
         return _from_parquet(path, column)
     names = [name for name in (column, known, _FILE_NAME) if name]
     table = tables.read(path, unlabelled=True, names=names)
@@ -352,7 +397,11 @@ def _from_table_or_parquet(path: Path, column: str | None, known: str | None) ->
             f"{path}: column {chosen!r} holds addresses, and nothing is fetched; download the images, and write the "
             "names of their files there"
         )
-    return table, chosen, [ImageInput(shown(cell), _located(path.parent, cell)) for cell in cells]
+    images = [
+        ImageInput(shown(cell) or f"row {line}, which names none,", _located(path.parent, cell))
+        for cell, line in zip(cells, table.lines, strict=True)
+    ]
+    return table, chosen, images
 
 
 def _located(folder: Path, name: str) -> Path:
@@ -399,6 +448,33 @@ def _column_of_bytes(path: Path, column: str | None) -> str | None:
     return next((name for name in names if any(map(begins_as_image, first.column(name).to_pylist()))), None)
 
 
+def _column_of_names(path: Path, column: str | None) -> str | None:
+    """Return the column of a Parquet file that names images."""
+    try:
+        first = next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
+    except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+        return None
+    if first is None:
+        return None
+    names = [name for name in first.schema.names if column in (None, name)]
+    return next((name for name in names if _names_images(tables.as_texts(first.column(name), None))), None)
+
+
+def require_texts(table: Table, column: str) -> None:
+    """Raise DataError where what is taken for texts are images, or names of their files."""
+    cells = [cell for cell in table.column(column) if cell][:_LOOKED_AT]
+    what = None
+    if _names_images([*cells]):
+        what = "names image files"
+    elif cells and all(cell.startswith(('{"bytes": ', "\ufffd")) for cell in cells):
+        what = "holds bytes, such as those of images"
+    if what:
+        raise DataError(
+            f"{table.source}: column {column!r} {what}, which are read from Parquet files, or by their names from CSV, "
+            "TSV and JSON Lines; write it as one of these"
+        )
+
+
 def _label_among(table: Table, image_column: str) -> str:
     names = [name for name in table.columns if name != image_column]
     known = [name for name in names if name.lower() in ("label", "labels", "class", "category", "target", "species")]
@@ -429,4 +505,7 @@ def _require_endings(path: Path) -> None:
 
 
 def _names_images(cells: list[str | None]) -> bool:
-    return sum(Path(cell or "").suffix.lower() in FORMATS for cell in cells) >= _MOSTLY * max(1, len(cells))
+    filled = [cell for cell in cells if cell and cell.strip()]
+    return 2 * len(filled) > len(cells) and sum(
+        Path(cell.strip()).suffix.lower() in FORMATS for cell in filled
+    ) >= _MOSTLY * max(1, len(filled))

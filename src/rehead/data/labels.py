@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.columns import SURROGATE, is_missing, listed
+from rehead.data.columns import SURROGATE, is_missing, is_no_value, listed
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -129,7 +129,7 @@ def classes_among(y: Any) -> tuple[npt.NDArray[Any], Labels]:
 
 
 def warn_of_alike(classes: npt.NDArray[Any]) -> None:
-    """Warn where texts are several classes, and the same but for their Unicode form, spaces or how a number is written."""
+    """Warn of classes that are the same but for their Unicode form, spaces, or how a number is written."""
     texts = classes.tolist() if classes.dtype.kind == "U" else []
     counts = Counter(map(same_value, texts))
     if alike := [ascii(text) for text in texts if counts[same_value(text)] > 1]:
@@ -166,12 +166,13 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
     """
     plain = [_as_python(value) for value in values]
     for value, row in zip(plain, rows, strict=True):
-        if _is_missing(value):
+        if is_no_value(value):
             raise DataError(f"y row {row} has no label ({value!s:.20}); leave that row out of X and y")
         if not isinstance(value, str | bool | int | float):
             cure = "label.decode()" if isinstance(value, bytes) else "str(label)"
             raise DataError(
-                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as {cure}"
+                f"y row {row} is {_shown(value)}, which cannot be saved as a label; give text or numbers, such as "
+                f"{cure}"
             )
         if isinstance(value, str) and (not value.strip() or "\0" in value or SURROGATE.search(value)):
             raise DataError(f"y row {row} is {value[:40]!r}, an empty text or one that cannot be saved; correct it")
@@ -200,15 +201,6 @@ def _as_python(value: Any) -> Any:
         # Other kinds, such as times, would become numbers.
         return value.item() if value.dtype.kind in "biufU" else value
     return value.item() if getattr(value, "shape", None) == () and hasattr(value, "item") else value
-
-
-def _is_missing(value: Any) -> bool:
-    """Return whether it is None, not a number or not a time, of whichever library."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
-        return True
-    if isinstance(value, np.datetime64 | np.timedelta64):
-        return bool(np.isnat(value))
-    return isinstance(value, float) and value != value
 
 
 def _is_number(value: Any) -> bool:
@@ -261,6 +253,18 @@ def separator_of(cells: Sequence[str | None]) -> str | None:
         return None
     pieces = {piece for cell in different for piece in labels_in(cell, SEPARATOR)}
     return SEPARATOR if len(pieces) <= len(different) else None
+
+
+def warn_of_separator(cells: Sequence[str | None], source: str) -> None:
+    """Warn where a comma or bar may stand between labels: all of what it divides cells into comes up as a cell, too."""
+    different = {cell.strip() for cell in cells if cell}
+    for separator in ",|":
+        joint = sorted(cell for cell in different if separator in cell)
+        if joint and all(piece.strip() in different for cell in joint for piece in cell.split(separator)):
+            progress.warn(
+                f"{source}: {joint[0][:40]!r} is taken for one label; if it is several, say so with "
+                f"`label_separator` {separator!r}"
+            )
 
 
 def labels_in(cell: str, separator: str | None) -> list[str]:
@@ -334,6 +338,9 @@ def _as_list(cell: str) -> list[Any] | None:
 
 
 def _is_object(cell: str) -> bool:
+    """Return whether a cell holds an object, or a list of objects."""
+    if values := _as_list(cell):
+        return isinstance(values[0], dict)
     text = cell.strip()
     if not (text.startswith("{") and text.endswith("}")):
         return False

@@ -17,7 +17,7 @@ from rehead.data.containers import Source, table_of
 from rehead.data.duplicates import drop_duplicates, fingerprints, kept_together, near_of, seen_before, with_near
 from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.images import warn_of_unusable
-from rehead.data.labels import SEPARATOR, separator_of, strata
+from rehead.data.labels import SEPARATOR, separator_of, strata, warn_of_separator
 from rehead.data.splits import FRACTIONS, Fractions, Split, by_time, part_named, stratified
 from rehead.data.tables import saved_parts
 from rehead.runtime import progress
@@ -85,9 +85,12 @@ class DataConfig:
             return replace(data, **sources)
         if not isinstance(data, Mapping):
             return cls(_source(data), **sources)
-        parts: dict[str | None, Any] = {part_named(str(name)): part for name, part in data.items()}
+        parts: dict[str, Any] = {part: data[name] for part, name in _parts_among([*data]).items()}
         if "train" not in parts:
-            raise DataError(f"none of the parts {', '.join(map(str, data))} is for training; call one train")
+            named = ", ".join(map(str, data))
+            raise DataError(
+                f"none of the parts {named} is for training; call one train, or make a DataFrame of columns"
+            )
         known: dict[str, Any] = {part: _source(parts[part]) for part in ("validation", "test") if part in parts}
         return cls(_source(parts["train"]), **known | sources)
 
@@ -95,6 +98,24 @@ class DataConfig:
     def name(self) -> str:
         """What the examples came from, for messages and reports."""
         return self.data.source if isinstance(self.data, Table) else self.data
+
+
+def _parts_among(names: list[str]) -> dict[str, str]:
+    """Return the part that each of these names stands for; says those that stand for none.
+
+    Raises:
+        DataError: two stand for the same.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        if (part := part_named(str(name))) in found:
+            raise DataError(f"the parts {found[part]} and {name} are both for the {part} part; leave one out")
+        if part is not None:
+            found[part] = name
+    if found and len(found) < len(names):
+        unused = ", ".join(str(name) for name in names if name not in found.values())
+        progress.warn(f"parts that are not used: {unused}; those are used that are called train, validation or test")
+    return found
 
 
 def _source(data: Source) -> str | Table:
@@ -167,7 +188,7 @@ def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
     if isinstance(config.data, Table):
         return config
     folder = Path(config.data)
-    saved = {part: str(folder / name) for name in saved_parts(folder) if (part := part_named(name))}
+    saved = {part: str(folder / name) for part, name in _parts_among(saved_parts(folder)).items()}
     parts = saved or image_folders.parts_of(config.data)
     if "train" not in parts:
         return config
@@ -261,10 +282,13 @@ def read_examples(
     text = config.text_column or known_column(table, known.text, "`text_column`")
     label = config.label_column or known_column(table, known.label, "`label_column`")
     text, label = infer_columns(table, text, label)
+    image_folders.require_texts(table, text)
     separator = known.separator
     if label_names is None:
         asked_separator = config.label_separator
         separator = separator_of(table.column(label)) if asked_separator is None else asked_separator or None
+        if separator is None and asked_separator is None:
+            warn_of_separator(table.column(label), table.source)
     several = "" if separator is None else ", of which a text may have several"
     progress.say(f"{table.source}: {len(table.rows):,} rows; texts from {text!r}, labels from {label!r}{several}")
     examples, dropped = from_table(table, text, label, label_names, separator)

@@ -17,7 +17,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -116,7 +116,8 @@ def objects(lines: Iterator[Line], source: str) -> Iterator[tuple[int, dict[str,
             try:
                 record = _DECODER.decode(text)
             except (ValueError, RecursionError) as error:
-                problem = f"not JSON ({first_line(error)})"
+                several = "more than one value in a line; write one object a line, and nothing between them"
+                problem = several if str(error).startswith("Extra data") else f"not JSON ({first_line(error)})"
             else:
                 problem = _problem_of_object(record, text)
         yield BadRow(source, number, problem, text.removesuffix("\n")) if problem else (number, record)
@@ -288,6 +289,8 @@ _PRINTED = b"\t\r\n" + bytes(range(32, 127))
 _HARMLESS = "\t\n\r\f\v\x1c\x1d\x1e\x1f"
 _CONTROLS = "".join(chr(code) for code in range(32) if chr(code) not in _HARMLESS)
 _MOST_CONTROLS = 1 / 200
+# Fewer letters with accents may be of a few words.
+_MOST_ACCENTS = 100
 # How files begin that hold tables and are not read, and what to do with them.
 _NOT_READ = {
     b"SQLite format 3": "is an SQLite database; write the rows to a CSV file, or predict with sqlite:FILE and --query",
@@ -376,6 +379,8 @@ def decode(content: bytes, path: Path) -> str:
 
 
 def _undecoded(found: re.Match[str], encoding: str) -> str:
+    if encoding == "cp1252":
+        return f"byte 0x{ord(found[0]) - UNDECODED:02x} is neither UTF-8 nor Windows-1252"
     return f"byte 0x{ord(found[0]) - UNDECODED:02x} is not {encoding.removesuffix('-sig').upper()}"
 
 
@@ -394,7 +399,10 @@ def _encoding(content: bytes, later: bytes, path: Path) -> str:
         controls = sum(map(text.count, _CONTROLS))
         if controls <= len(text) * _MOST_CONTROLS:
             if encoding == "cp1252":
-                progress.warn(f"{path} is not UTF-8 and is read as Windows-1252")
+                _require_western(text, path)
+                progress.warn(
+                    f"{path} is not UTF-8 and is read as Windows-1252; if letters look wrong, convert it to UTF-8"
+                )
             return encoding
         if not damaged and controls < len(text) / 10:
             control = re.search(f"[{re.escape(_CONTROLS)}]", text)
@@ -405,6 +413,16 @@ def _encoding(content: bytes, later: bytes, path: Path) -> str:
                 "them, such as colours that a terminal was to show"
             )
     raise DataError(f"{path} is neither UTF-8 nor Windows-1252 text; convert it to UTF-8")
+
+
+def _require_western(text: str, path: Path) -> None:
+    """Raise DataError where most letters have accents, which no language that Windows-1252 is for has."""
+    letters = Counter(character.isascii() for character in text if character.isalpha())
+    if letters[False] > max(_MOST_ACCENTS, letters[True]):
+        raise DataError(
+            f"{path} is not UTF-8, and its letters are none of Windows-1252, but likely Cyrillic, Greek, Chinese or "
+            "others in an encoding of their own; convert it to UTF-8, such as with iconv -t UTF-8"
+        )
 
 
 def _encodings(content: bytes, path: Path) -> list[str]:
@@ -454,6 +472,8 @@ def unpacked(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
     """
     if path.is_dir():
         raise DataError(f"{path} is a folder; {_CURE}")
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe or a device, which can be read once; write what it holds into a file")
     with ExitStack() as stack:
         try:
             raw = stack.enter_context(path.open("rb"))

@@ -161,8 +161,11 @@ def require_source(data: str) -> None:
     if data == image_folders.DIGITS:
         return
     if name == data:
+        if not data.strip():
+            raise DataError("the name of the data is empty; give a file, a folder or sample:NAME")
         if not Path(data).exists():
-            raise DataError(f"{data}: no such file; check the path")
+            cure = "nothing is fetched; download it and give the file" if "://" in data else "check the path"
+            raise DataError(f"{data}: no such file; {cure}")
     elif name not in SAMPLES and own_test(f"{PREFIX}{name.removesuffix(_TEST)}") != data:
         raise DataError(f"no sample {name!r}; there are {', '.join(SAMPLES)}, digits (see rehead samples)")
 

@@ -17,7 +17,7 @@ Fractions = tuple[float, float, float]
 _CALLED = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "validate", "dev", "development"),
-    "test": ("test", "testing", "eval", "evaluation"),
+    "test": ("test", "testing", "eval", "evaluation", "holdout"),
 }
 _HUNG_ON = re.compile(r"[\s_.-]*(set|data|images?|split|folder)?$")
 

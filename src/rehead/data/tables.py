@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rehead.data import dialects, records
 from rehead.data.columns import LABEL_NAMES, SURROGATE, TEXT_NAMES, Table, as_text, header_of, with_names
 from rehead.data.dialects import (
@@ -40,6 +42,8 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".gz", ".bz2",
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 # Bytes of a file that is read as a whole, unpacked, and of what becomes of it in memory; and cells of its table.
 MAX_BYTES, MAX_CELLS = 2 * 2**30, 50_000_000
+# Sheets of a workbook that are named.
+_NAMED = 5
 # Rows of an Arrow table that are looked at together.
 _ROWS_AT_A_TIME = 512
 
@@ -97,6 +101,7 @@ def _read_rows(head: Head, dialect: Dialect) -> Table:
             if isinstance(found, BadRow):
                 quote = "put quotation marks around a text that holds the delimiter or a line break"
                 cure = quote if isinstance(found, dialects.BadWidth) else "correct that row"
+                cure = 'write "" for a quotation mark in a text' if '\\"' in found.content else cure
                 raise DataError(f"{head.path} row {found.number}: {found.reason}; {cure}")
             numbers.append(found[0])
             rows.append([*found[1]])
@@ -116,7 +121,7 @@ def _read_document(path: Path, kind: str, unlabelled: bool = False, names: Colle
         table = _read_workbook(path, unlabelled, names)
     else:
         table = _read_arrow(path, kind)
-    if not table.rows:
+    if not table.rows or not table.columns:
         raise DataError(f"{path} has no rows; give a file with one example a row")
     for row, number in zip(table.rows, table.lines, strict=True):
         for name, cell in zip(table.columns, row, strict=True):
@@ -221,7 +226,12 @@ def _names_in(feature: Any) -> list[str]:
 
 def as_texts(column: Any, names: list[str] | None) -> list[str | None]:
     """Return the cells of an Arrow column as text; ids of classes with these names become the names."""
-    return [as_text(cell if names is None else with_names(cell, names)) for cell in column.to_pylist()]
+    import pyarrow
+
+    cells = column.to_pylist()
+    if pyarrow.types.is_float32(column.type):  # as short as they were written
+        cells = [cell if cell is None else np.float32(cell) for cell in cells]
+    return [as_text(cell if names is None else with_names(cell, names)) for cell in cells]
 
 
 # Folders that the datasets library of Hugging Face writes with save_to_disk
@@ -309,8 +319,8 @@ def _records_of(document: Any, path: Path) -> list[Any]:
     values = list(document.values())
     if isinstance(document.get("schema"), dict) and isinstance(data, list):  # orient="table"
         return [{key: value for key, value in row.items() if key != "index"} for row in data if isinstance(row, dict)]
-    if len(values) == 1 and isinstance(values[0], list) and all(isinstance(each, dict) for each in values[0]):
-        return values[0]
+    if (key := dialects.key_of_rows(document)) is not None:
+        return list(document[key])
     if values and all(isinstance(value, list) for value in values):  # DataFrame.to_dict("list")
         if len(set(map(len, values))) > 1:
             raise DataError(f"{path}: its columns {', '.join(document)} have different lengths; {_SHAPES}")
@@ -342,7 +352,7 @@ def _by_column(document: dict[str, dict[str, Any]], path: Path) -> list[dict[str
 
 
 def _read_workbook(path: Path, unlabelled: bool, names: Collection[str]) -> Table:
-    """Read the first sheet of a workbook that holds anything."""
+    """Read the first sheet of a workbook that holds a table."""
     try:
         import openpyxl
     except ImportError:
@@ -364,9 +374,11 @@ def _read_workbook(path: Path, unlabelled: bool, names: Collection[str]) -> Tabl
         raise DataError(f"{path} is not a readable workbook ({first_line(error)}); save it again or as CSV") from error
     if not sheets:
         return Table(str(path), [], [], [])
-    title, rows = next(iter(sheets.items()))
+    # A sheet of one row is a note.
+    title = next((title for title, rows in sheets.items() if len(rows) > 1), next(iter(sheets)))
+    rows = sheets[title]
     if len(sheets) > 1:
-        others = ", ".join(list(sheets)[1:6])
+        others = ", ".join([other for other in sheets if other != title][:_NAMED])
         progress.warn(f"{path}: sheet {title!r} is read, and {others} are not; save another one as CSV to use it")
     cells = [[cell or "" for cell in row] for _, row in rows]
     header = header_of(cells, path, unlabelled=unlabelled, names=names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rehead.data.audit import Finding, cut_off
-from rehead.data.examples import Dropped
+from rehead.data.examples import CURE_OF_NONE, STANDS_FOR_NONE, Dropped
 from rehead.data.preparation import DataSplits
 from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
@@ -31,7 +31,11 @@ def say_dropped(dropped: Dropped) -> None:
     """Say which rows are not used, and why."""
     for reason, lines in dropped.items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-        progress.warn(f"{counted(len(lines), 'row')} not used, {reason} (row{'s' if len(lines) > 1 else ''} {shown})")
+        rows, cure = (
+            "row" if len(lines) == 1 else "rows",
+            f"; {CURE_OF_NONE}" if reason.endswith(STANDS_FOR_NONE) else "",
+        )
+        progress.warn(f"{counted(len(lines), 'row')} not used, {reason} ({rows} {shown}){cure}")
 
 
 def say_findings(findings: list[Finding]) -> None:
