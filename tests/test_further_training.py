@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForImageClassification,
@@ -65,9 +64,7 @@ WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0
 
 
 @pytest.mark.parametrize(("family", "pool", "config"), [("bert", "cls", WITHOUT_DROPOUT), ("llama", "last", {})])
-def test_texts(
-    bases: Callable[[str], str], tmp_path: Path, family: str, pool: str, config: dict[str, float]
-) -> None:
+def test_texts(bases: Callable[[str], str], tmp_path: Path, family: str, pool: str, config: dict[str, float]) -> None:
     model = Classifier(bases(family), ngrams=False, tune="head", depth=2, pool=pool).fit(TEXTS, LABELS)
     model.save(tmp_path / "model")
     assert model.artifact_.transformers_class == "AutoModelForSequenceClassification"

@@ -1,4 +1,4 @@
-"""Render the result of a fit or an evaluation: one HTML file that needs no network, and a model card."""
+"""Render the result of a fit or an evaluation: one HTML file that needs no network."""
 
 import base64
 import csv
@@ -178,11 +178,6 @@ def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
         script=script,
         script_hash=script_hash,
     )
-
-
-def render_model_card(result: Result) -> str:
-    """Return a model card with the hub's YAML header."""
-    return render("model_card.md.jinja", result=result.to_json())
 
 
 def write(path: Path, content: str) -> None:
