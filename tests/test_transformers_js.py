@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from rehead import Classifier
+from rehead.evaluation import likelihood
+from rehead.export import onnx_file
 from rehead.export.workflow import export
 from rehead.runtime import files
 from tests.tiny_texts import messages, write_messages
@@ -24,7 +26,9 @@ env.localModelPath = process.argv[2];
 const texts = JSON.parse(process.argv[3]);
 for (const dtype of ["fp32", "q8"]) {
   const classify = await pipeline("text-classification", "export", { dtype });
-  console.log(JSON.stringify(await classify(texts, { top_k: null })));
+  const answers = [];
+  for (const text of texts) answers.push(await classify(text, { top_k: null }));
+  console.log(JSON.stringify(answers));
 }
 """
 
@@ -46,7 +50,11 @@ def node_modules() -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pool", ["cls", "mean"])
-def test_labels_and_scores_are_the_same(node_modules: Path, tmp_path: Path, pool: str) -> None:
+def test_labels_and_scores_are_the_same(
+    node_modules: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pool: str
+) -> None:
+    # A head on so few different words is too steep for 8-bit integers; here they need only be the same as in Python.
+    monkeypatch.setattr("rehead.export.comparison.NEEDED_AGREEMENT", 0.0)
     texts, labels = messages(120)
     model = Classifier("minilm", ngrams=False, tune="head", depth=3, pool=pool).fit(texts, labels)
     model.save(tmp_path / "model")
@@ -59,9 +67,10 @@ def test_labels_and_scores_are_the_same(node_modules: Path, tmp_path: Path, pool
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     in_float32, in_int8 = (json.loads(line) for line in done.stdout.strip().splitlines())
-    expected = model.predict_proba(asked)
-    for rows, tolerance in ((in_float32, 1e-3), (in_int8, 0.2)):
+    run = onnx_file.Runner(tmp_path / "export", model.artifact_.backbone, onnx_file.INT8_FILE)
+    rounded = likelihood.probabilities(np.concatenate([run([text]) for text in asked]), multilabel=False)
+    for rows, expected in ((in_float32, model.predict_proba(asked)), (in_int8, rounded)):
         for answers, row in zip(rows, expected, strict=True):
             found = {answer["label"]: answer["score"] for answer in answers}
             assert answers[0]["label"] == model.classes_[row.argmax()]
-            np.testing.assert_allclose([found[label] for label in model.classes_], row, atol=tolerance)
+            np.testing.assert_allclose([found[label] for label in model.classes_], row, atol=1e-3)

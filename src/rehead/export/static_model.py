@@ -64,20 +64,21 @@ def parts_of(
     def read(source: str, config: DataConfig) -> Examples:
         return read_examples(source, config, classifier.labels, columns)[0]
 
+    parts = ("train", "validation") if data else ("train", "validation", "test")
     try:
         split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-        sources = {name: str(split[name]["source"]) for name in ("train", "validation", "test")}
+        sources = {name: str(split[name]["source"]) for name in parts}
         whole = {source: read(source, DataConfig(source)) for source in set(sources.values())}
     except (OSError, ValueError, KeyError, TypeError, RheadError) as error:
         raise SettingError(
             f"what {folder} has learned from cannot be read any more ({error}), and a static model is fitted to it; "
             "put it back where it was, or fit again"
         ) from error
-    train, validation, test = (
+    train, validation, *test = (
         whole[source].take(np.flatnonzero(np.isin(whole[source].lines, split[name]["rows"])))
         for name, source in sources.items()
     )
-    return train, validation, test if data is None else read(data, DataConfig(data, text_column=text_column))
+    return train, validation, read(data, DataConfig(data, text_column=text_column)) if data else test[0]
 
 
 def distil(classifier: NetworkArtifact, train: Examples, validation: Examples, max_length: int) -> Any:
