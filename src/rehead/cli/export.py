@@ -21,9 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         required=True,
-        choices=("onnx", "transformers", "static"),
-        help="what reads the export: onnxruntime or Transformers; static: another classifier that is distilled of it, "
-        "without a network",
+        choices=("onnx", "transformers", "peft", "static"),
+        help="what reads the export: onnxruntime, Transformers, or peft (adapters and head alone); static: another "
+        "classifier that is distilled of it, without a network",
     )
     parser.add_argument(
         "--int8", action="store_true", help="with onnx: weights of 8 bits, kept only if the labels stay the same"
@@ -59,7 +59,9 @@ def run(options: argparse.Namespace) -> None:
 def _print_export(result: ExportResult) -> None:
     found, what = result.comparison, result.what
     numbers = "8-bit integers" if result.int8 else "float32"
-    runtime = {"onnx": "onnxruntime", "transformers": "Transformers", "static": "Model2Vec"}[result.format]
+    runtime = {"onnx": "onnxruntime", "transformers": "Transformers", "peft": "peft", "static": "Model2Vec"}[
+        result.format
+    ]
     if result.accuracy:
         right = result.accuracy
         print(f"{right.export:.2%} of {found.compared:,} test texts are right, {right.rehead:.2%} with the classifier")

@@ -28,7 +28,7 @@ def render_model_card(result: Json, transformers_class: str | None, languages: I
         "model_card.md.jinja",
         result=result,
         data=plain(_shown(result["data"])) if "data" in result else None,
-        base=plain(result["base"] if _on_the_hub(result["base"]) else _shown(result["base"])),
+        base=plain(result["base"] if on_the_hub(result["base"]) else _shown(result["base"])),
         labels=[plain(label) for label in result["labels"]],
         licence=_licence(result["base"]),
         transformers_class=transformers_class,
@@ -51,7 +51,7 @@ def _header(result: Json, transformers_class: str | None, languages: Iterable[st
     known = {
         "language": list(languages) or None,
         "license": (_licence(result["base"]) or "").lower() or None,
-        "base_model": _on_the_hub(result["base"]),
+        "base_model": on_the_hub(result["base"]),
         "datasets": [sample] if sample else None,
         "library_name": "rehead",
         "pipeline_tag": task,
@@ -101,7 +101,7 @@ def _licence(base: str) -> str | None:
     return CATALOGUE[base].licence if base in CATALOGUE else None
 
 
-def _on_the_hub(base: str) -> str | None:
+def on_the_hub(base: str) -> str | None:
     """Return the base's name on the hub; None for files, folders and what is not there."""
     if base in CATALOGUE:
         return CATALOGUE[base].hub

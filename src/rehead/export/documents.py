@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from rehead.artifact.artifact import NetworkArtifact
 from rehead.evaluation.model_card import plain
+from rehead.export import adapter_folder
 from rehead.export.onnx_file import FILE, INT8_FILE
 from rehead.export.results import Accuracies, Comparison, Speeds
 from rehead.models.text_backbone import TextBackbone
@@ -69,7 +71,7 @@ import {{ env, pipeline }} from "@huggingface/transformers";
 
 env.allowRemoteModels = false;
 env.localModelPath = "..";  // of the folder that holds this one
-const classify = await pipeline("text-classification", "{name}", {{ dtype: "{dtype}" }});
+const classify = await pipeline("text-classification", {name}, {{ dtype: "{dtype}" }});
 console.log(await classify("a text", {{ top_k: null }}));
 """
 _PIPELINE = """\
@@ -84,6 +86,22 @@ from transformers import pipeline
 classify = pipeline("image-classification", model=".", top_k=None)
 print(classify("photo.jpg"))
 """
+
+
+_ADAPTERS = """\
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+labels = {labels}
+model = AutoPeftModelForSequenceClassification.from_pretrained(".", **{options}).eval()
+tokenizer = AutoTokenizer.from_pretrained(".")
+
+read = tokenizer({texts}, padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**read).logits.numpy()
+"""
+_WHAT = {"onnx": "an ONNX model", "transformers": "a Transformers model", "peft": "adapters for peft"}
 
 
 def description(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> Json:
@@ -115,9 +133,8 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison
     what = classifier.takes
     number = "8-bit integers" if int8 else "float32"
     parts = [
-        f"# A classifier of {what}, as {'an ONNX model' if form == 'onnx' else 'a Transformers model'}",
-        f"Made by rehead of {classifier.manifest.base}; {number}; labels: {', '.join(classifier.labels[:20])}"
-        f"{', ...' if len(classifier.labels) > 20 else ''}. It needs no rehead:",
+        f"# A classifier of {what}, as {_WHAT[form]}",
+        f"Made by rehead of {classifier.manifest.base}; {number}; labels: {_labels(classifier)}. It needs no rehead:",
         f"```python\n{_code(classifier, form, int8)}```",
         *_javascript(classifier, form, int8, name),
         f"Compared with the classifier that it was made of on {found.compared:,} {what}: {found.same:,} have "
@@ -125,6 +142,12 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison
         *_remarks(classifier, form, int8),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _labels(classifier: NetworkArtifact) -> str:
+    """Return the first of them."""
+    shown = [plain(label) for label in classifier.labels[:20]]
+    return ", ".join([*shown, "..."] if len(classifier.labels) > 20 else shown)
 
 
 def runs_in_javascript(classifier: NetworkArtifact) -> bool:
@@ -137,7 +160,7 @@ def runs_in_javascript(classifier: NetworkArtifact) -> bool:
 def _javascript(classifier: NetworkArtifact, form: str, int8: bool, name: str) -> list[str]:
     if form != "onnx" or not runs_in_javascript(classifier):
         return []
-    code = _JAVASCRIPT.format(name=name, dtype="q8" if int8 else "fp32")
+    code = _JAVASCRIPT.format(name=json.dumps(name), dtype="q8" if int8 else "fp32")
     return [f"Or in JavaScript, with transformers.js:\n\n```js\n{code}```"]
 
 
@@ -146,6 +169,11 @@ def _code(classifier: NetworkArtifact, form: str, int8: bool) -> str:
     texts = '["a text", "another, longer text"]'
     if form == "transformers":
         return _PIPELINE.format(texts=texts) if classifier.takes == "texts" else _IMAGE_PIPELINE
+    if form == "peft":
+        loaded = adapter_folder.options(classifier)
+        end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
+        code = _ADAPTERS.format(labels=list(classifier.labels), options=loaded, texts=texts)
+        return f"import numpy as np\n{code}{end}"
     end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
     if not isinstance(classifier.backbone, VisionBackbone):
         has_ngrams = bool(classifier.manifest.baseline_factor)
@@ -175,7 +203,6 @@ def static_description(classifier: NetworkArtifact, found: Comparison, accuracy:
 
 def static_readme(classifier: NetworkArtifact, found: Comparison, accuracy: Accuracies, speeds: Speeds) -> str:
     """Say how to use a static model, and what it is worth, as Markdown."""
-    shown = ", ".join(plain(label) for label in classifier.labels[:20])
     return f"""\
 ---
 library_name: model2vec
@@ -188,9 +215,9 @@ tags:
 
 # A static classifier of texts
 
-Distilled by rehead of a classifier that was made of {plain(Path(classifier.manifest.base).name)}; labels: {shown}\
-{", ..." if len(classifier.labels) > 20 else ""}. It is one vector a token
-and a linear head, and needs neither rehead nor torch (`pip install model2vec`):
+Distilled by rehead of a classifier that was made of {plain(Path(classifier.manifest.base).name)};
+labels: {_labels(classifier)}. It is one vector a token and
+a linear head, and needs neither rehead nor torch (`pip install model2vec`):
 
 ```python
 from model2vec.inference import StaticModelPipeline

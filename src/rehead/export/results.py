@@ -75,7 +75,7 @@ class ExportResult(Result):
     Attributes:
         model: the classifier's folder.
         output: the folder that was written.
-        format: `onnx`, `transformers` or `static`.
+        format: `onnx`, `transformers`, `peft` or `static`.
         int8: whether matrix products are in 8-bit integers.
         base: the pretrained model that the classifier was made of.
         what: what it classifies, `texts` or `images`.

@@ -35,7 +35,7 @@ Array = npt.NDArray[np.float32]
 
 # Both as Model2Vec has them: components of a vector, and the frequency at which a token counts half.
 _WIDTH, _SIF = 256, 1e-3
-# Short texts are over in milliseconds: so many are timed at least, the test's own as often as it takes.
+# Short texts are over in milliseconds: at least this number is timed, the test's own as often as it takes.
 _TIMED = 20_000
 
 

@@ -13,6 +13,7 @@ from rehead.artifact.manifest import WEIGHTS
 from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.evaluation.baselines import Baselines
 from rehead.export import (
+    adapter_folder,
     comparison,
     documents,
     inputs,
@@ -32,7 +33,7 @@ from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
 from rehead.runtime.results import Json
 
-FORMATS = ("onnx", "transformers", "static")
+FORMATS = ("onnx", "transformers", "peft", "static")
 
 
 def export(
@@ -48,8 +49,8 @@ def export(
 
     Args:
         model: a folder that `rehead fit` has written.
-        form: `onnx` or `transformers`; or `static`, another classifier that is distilled of it, which is many times as
-            fast and less often right.
+        form: `onnx` or `transformers`; `peft` for low-rank adapters and head alone; or `static`, another classifier,
+            distilled of this one, which is many times as fast and less often right.
         output: a new folder, or an earlier export, which is replaced.
         int8: with `onnx`: matrix products in 8-bit integers.
         data: texts or images to compare on; what the classifier has learned from if None. With `static` labelled texts
@@ -75,13 +76,18 @@ def export(
     classifier = _require_exportable(load_artifact(model, with_transformers=True), form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
+    if form == "peft":
+        adapter_folder.require_adapters(classifier, model)
     sample, source = inputs.read(data, text_column, classifier.manifest.to_json(), model)
     expected = comparison.reference(classifier, sample)
     with new_folder(output.resolve()) as partial:
         save_preparation(classifier.backbone, partial, classifier.max_length)
-        shutil.copyfile(model / "config.json", partial / "config.json")
+        if form != "peft":
+            shutil.copyfile(model / "config.json", partial / "config.json")
         if form == "onnx":
             found = _write_onnx(classifier, partial, expected, int8)
+        elif form == "peft":
+            found = _write_adapters(classifier, partial, expected, model)
         else:
             found = _write_transformers(classifier, partial, expected, model)
         n_bytes = sum(file.stat().st_size for file in _model_files(partial, form, int8))
@@ -135,7 +141,11 @@ def _export_static(
 
 
 def _model_files(folder: Path, form: str, int8: bool) -> list[Path]:
-    file = (onnx_file.INT8_FILE if int8 else onnx_file.FILE) if form == "onnx" else WEIGHTS
+    file = {
+        "onnx": onnx_file.INT8_FILE if int8 else onnx_file.FILE,
+        "peft": adapter_folder.FILE,
+        "transformers": WEIGHTS,
+    }[form]
     return [*folder.glob(f"{file}*"), *folder.glob("ngrams.*")]
 
 
@@ -153,7 +163,7 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
             "image, and without them it would be another classifier; fit with `ngrams=False` for one that can be "
             "exported"
         )
-    if manifest.baseline_factor and form == "transformers":
+    if manifest.baseline_factor and form in ("transformers", "peft"):
         raise SettingError(
             "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
             "without them it would be another classifier; fit with `ngrams=False`, or use `form='onnx'`"
@@ -222,6 +232,14 @@ def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Ref
     """Write the saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
     found = comparison.compared(expected, transformers_folder.Runner(folder, classifier.backbone))
+    comparison.require_equal(found, classifier.manifest.base)
+    return found
+
+
+def _write_adapters(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+    """Write adapters and head; what they stand in is the published base."""
+    adapter_folder.write(classifier, folder, model)
+    found = comparison.compared(expected, adapter_folder.Runner(folder, classifier))
     comparison.require_equal(found, classifier.manifest.base)
     return found
 
