@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
 from rehead import Classifier
+from rehead.data import samples
 from rehead.data.preparation import DataConfig
 from rehead.evaluation.model_card import plain, render_model_card
 from rehead.models.registry import CATALOGUE
@@ -81,10 +82,11 @@ def test_base_is_named_where_the_hub_has_it(result: FitResult, base: str, on_the
 
 
 def test_a_sample_is_named_as_the_hub_has_it(result: FitResult) -> None:
-    data = data_of(card_of(replace(result, data="sample:sms")))
+    assert samples.on_the_hub("sample:sms") == "ucirvine/sms_spam"
+    assert samples.on_the_hub("sms") is samples.on_the_hub("sample:none") is None
+    data = data_of(render_model_card(result.to_json(), None, dataset="ucirvine/sms_spam"))
     assert data.datasets == ["ucirvine/sms_spam"]
     assert data.eval_results[0].dataset_type == "ucirvine/sms_spam"
-    assert "datasets" not in data_of(card_of(replace(result, data="sms"))).to_dict()
 
 
 def test_languages_are_those_of_the_texts(result: FitResult, tmp_path: Path) -> None:

@@ -180,6 +180,12 @@ def own_test(data: str) -> str | None:
     return f"{data}{_TEST}" if sample and sample.test_member else None
 
 
+def on_the_hub(data: str) -> str | None:
+    """Return the name on the model hub of what a sample is, or is a part of; None for files and where there is none."""
+    sample = SAMPLES.get(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else None
+    return sample.hub if sample else None
+
+
 def read_any(data: str, *, unlabelled: bool = False, names: Collection[str] = ()) -> Table:
     """Read DATA as the command line takes it: `sample:NAME`, or a file's path (see `rehead.data.tables.read`)."""
     if data.startswith(PREFIX):

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from rehead.data.samples import PREFIX, SAMPLES
-from rehead.evaluation.report import render
+from rehead.evaluation.rendering import render
 from rehead.models.registry import CATALOGUE
 from rehead.runtime.results import Json
 
@@ -16,13 +15,16 @@ _SIGNS = re.compile(r"[\\`*_\[\]<>|~&]")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)
 
 
-def render_model_card(result: Json, transformers_class: str | None, languages: Iterable[str] = ()) -> str:
+def render_model_card(
+    result: Json, transformers_class: str | None, languages: Iterable[str] = (), dataset: str | None = None
+) -> str:
     """Return a model card.
 
     Args:
         result: what a fit gives, as JSON; or what rehead.json holds, and `what`, where nothing was tested.
         transformers_class: the class of Transformers that reads the folder with the same answers, if there is one.
         languages: of the texts, as two-letter codes.
+        dataset: the hub's name of what was learned from, if it is there.
     """
     body = render(
         "model_card.md.jinja",
@@ -34,7 +36,7 @@ def render_model_card(result: Json, transformers_class: str | None, languages: I
         transformers_class=transformers_class,
         plain=plain,
     )
-    return f"---\n{_header(result, transformers_class, languages)}\n---\n\n{body}"
+    return f"---\n{_header(result, transformers_class, languages, dataset)}\n---\n\n{body}"
 
 
 def plain(text: str) -> str:
@@ -42,32 +44,31 @@ def plain(text: str) -> str:
     return _SIGNS.sub(r"\\\g<0>", " ".join(text.split()))
 
 
-def _header(result: Json, transformers_class: str | None, languages: Iterable[str]) -> str:
+def _header(result: Json, transformers_class: str | None, languages: Iterable[str], dataset: str | None) -> str:
     """Return the YAML header. What is not known is left out; nothing is guessed but the languages."""
     from huggingface_hub import ModelCardData
 
     task = "text-classification" if result["what"] == "texts" else "image-classification"
-    sample = _sample(result)
     known = {
         "language": list(languages) or None,
         "license": (_licence(result["base"]) or "").lower() or None,
         "base_model": on_the_hub(result["base"]),
-        "datasets": [sample] if sample else None,
+        "datasets": [dataset] if dataset else None,
         "library_name": "rehead",
         "pipeline_tag": task,
         "tags": [task, "rehead", *(["transformers"] if transformers_class else [])],
     }
     if "test" in result:
-        known |= {"metrics": ["accuracy", "f1"], **_measured(result, task, sample)}
+        known |= {"metrics": ["accuracy", "f1"], **_measured(result, task, dataset)}
     return str(ModelCardData(**known).to_yaml()).strip()
 
 
-def _measured(result: Json, task: str, sample: str | None) -> Json:
+def _measured(result: Json, task: str, dataset: str | None) -> Json:
     """Return the entries of the model index."""
     from huggingface_hub import EvalResult
 
     name = _shown(result["data"])
-    kind = sample or re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
+    kind = dataset or re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.") or "data"
     accuracy, f1 = (round(result["test"][measure], 6) for measure in ("accuracy", "macro_f1"))
     measures = [("accuracy", None, accuracy), ("f1", "macro F1", f1)]
     return {
@@ -90,11 +91,6 @@ def _measured(result: Json, task: str, sample: str | None) -> Json:
 def _shown(path: str) -> str:
     """Return the name of a file or folder, without the folders that it lies in."""
     return Path(path).name or path
-
-
-def _sample(result: Json) -> str | None:
-    sample = SAMPLES.get(result.get("data", "").removeprefix(PREFIX))
-    return sample.hub if sample and result["data"].startswith(PREFIX) else None
 
 
 def _licence(base: str) -> str | None:

@@ -7,7 +7,6 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +15,8 @@ from PIL import Image
 from rehead.data.examples import Examples, named
 from rehead.data.images import ImageInput
 from rehead.data.labels import are_right, class_counts, most_probable
-from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
 from rehead.evaluation.learning_curve import Curve
+from rehead.evaluation.rendering import render
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
 from rehead.runtime.results import Result
@@ -190,24 +189,3 @@ def write(path: Path, content: str) -> None:
         files.write_file(path, content.encode())
     except OSError as error:
         raise ArtifactError(f"cannot write {path} ({error.strerror or error}); give another file") from error
-
-
-def render(template: str, **values: Any) -> str:
-    """Return a template of this package with its values; a missing one is a fault."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("rehead.evaluation"),
-        autoescape=select_autoescape(["html.jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["rivals"] = lambda result: rivals(
-        result["baselines"], result["base"], multilabel=result["multilabel"]
-    )
-    environment.globals["baseline_names"] = NAMES
-    environment.globals["looks_at"] = LOOKS_AT
-    environment.globals["said_beside"] = said_beside
-    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
-    return environment.get_template(template).render(**values)

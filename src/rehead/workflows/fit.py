@@ -15,6 +15,7 @@ import numpy as np
 from rehead.analysis.label_study import study_training
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
+from rehead.data import samples
 from rehead.data.audit import in_order, main_languages
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
@@ -221,7 +222,8 @@ def _save(
 def _model_card(result: FitResult, splits: DataSplits) -> str:
     train = splits.train
     languages = main_languages(train.texts) if train.images is None else ()
-    return render_model_card(result.to_json(), result.model.artifact_.transformers_class, languages)
+    dataset = samples.on_the_hub(result.data)
+    return render_model_card(result.to_json(), result.model.artifact_.transformers_class, languages, dataset)
 
 
 def _fingerprint(
