@@ -107,7 +107,7 @@ def written(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Has the ONNX model of `saved` written without exporting it once more."""
 
     def write(_: Any, path: Path) -> None:
-        shutil.copyfile(exported / "model.onnx", path)
+        shutil.copyfile(exported / "onnx" / "model.onnx", path)
 
     monkeypatch.setattr(onnx_file, "write", write)
 
@@ -117,14 +117,14 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_folders(tmp_path_factory.mktemp("photos") / "stripes", 12)
 
 
-def scores(folder: Path, texts: Sequence[str]) -> np.ndarray:
+def scores(folder: Path, texts: Sequence[str], file: str = "model.onnx") -> np.ndarray:
     """Probabilities by onnxruntime and tokenizers alone."""
     read = Tokenizer.from_file(str(folder / "tokenizer.json")).encode_batch(list(texts))
     fed = {
         "input_ids": np.array([text.ids for text in read], dtype=np.int64),
         "attention_mask": np.array([text.attention_mask for text in read], dtype=np.int64),
     }
-    session = InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    session = InferenceSession(folder / "onnx" / file, providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], fed)
     assert logits.dtype == np.float32
     odds = np.exp(logits - logits.max(1, keepdims=True))
@@ -172,19 +172,19 @@ def test_texts_are_cut_off_as_in_rehead(bases: Callable[[str], str], data: Path,
 
 
 def test_only_the_kept_blocks_are_in_the_file(exported: Path) -> None:
-    weights = [weight.name for weight in onnx.load(exported / "model.onnx").graph.initializer]
+    weights = [weight.name for weight in onnx.load(exported / "onnx" / "model.onnx").graph.initializer]
     assert any("layers.1." in name for name in weights)
     assert not any("layers.2." in name for name in weights)
 
 
 def test_batch_and_length_are_open_and_nothing_tells_of_this_machine(exported: Path) -> None:
-    session = InferenceSession(exported / "model.onnx", providers=["CPUExecutionProvider"])
+    session = InferenceSession(exported / "onnx" / "model.onnx", providers=["CPUExecutionProvider"])
     assert {given.name: given.shape for given in session.get_inputs()} == {
         "input_ids": ["batch", "sequence"],
         "attention_mask": ["batch", "sequence"],
     }
     assert [(result.name, result.shape) for result in session.get_outputs()] == [("logits", ["batch", 2])]
-    assert b"site-packages" not in (exported / "model.onnx").read_bytes()
+    assert b"site-packages" not in (exported / "onnx" / "model.onnx").read_bytes()
 
 
 def test_folder_tells_labels_and_how_it_was_compared(saved: Path, exported: Path) -> None:
@@ -261,7 +261,10 @@ def test_int8_model_has_its_ngrams_in_integers_and_its_head_in_float32(
 ) -> None:
     monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
     result = export(saved_with_ngrams, "onnx", tmp_path / "onnx", int8=True, data=str(data))
-    weights = {weight.name: weight for weight in onnx.load(tmp_path / "onnx" / "model.onnx").graph.initializer}
+    weights = {
+        weight.name: weight
+        for weight in onnx.load(tmp_path / "onnx" / "onnx" / "model_quantized.onnx").graph.initializer
+    }
     assert "beside.weight_rounded" in weights
     assert not any(name.startswith("head.linear.weight") and "quantized" in name for name in weights)
     assert result.comparison.agreement >= 0.995
@@ -328,7 +331,7 @@ def test_an_export_that_scores_otherwise_is_not_kept(
 ) -> None:
     def write(_: Any, path: Path) -> None:
         """One norm's weights are a thousandth larger than they should be."""
-        model = onnx.load(exported / "model.onnx")
+        model = onnx.load(exported / "onnx" / "model.onnx")
         norm = next(weight for weight in model.graph.initializer if "layers.1.input_layernorm" in weight.name)
         norm.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(norm) * np.float32(1.001), norm.name))
         onnx.save(model, path)
@@ -344,7 +347,7 @@ def test_int8_model_has_its_products_and_embeddings_in_integers(
 ) -> None:
     monkeypatch.setattr(quantisation, "_WORTHWHILE_BYTES", 0)
     result = export(saved, "onnx", tmp_path / "onnx", int8=True)
-    graph = onnx.load(tmp_path / "onnx" / "model.onnx").graph
+    graph = onnx.load(tmp_path / "onnx" / "onnx" / "model_quantized.onnx").graph
     assert sum(node.op_type == "MatMulInteger" for node in graph.node) == 14  # seven in each of two blocks
     assert not any(
         "embed_tokens" in weight.name and weight.data_type == 1 and weight.dims[1] > 1 for weight in graph.initializer
@@ -353,7 +356,9 @@ def test_int8_model_has_its_products_and_embeddings_in_integers(
     assert result.comparison.agreement >= 0.995
     assert 0 < result.comparison.largest_difference.probability < 0.2
     expected = rehead.load(saved).predict_proba(TEXTS)
-    np.testing.assert_allclose(scores(tmp_path / "onnx", TEXTS), expected, atol=0.2)
+    np.testing.assert_allclose(scores(tmp_path / "onnx", TEXTS, "model_quantized.onnx"), expected, atol=0.2)
+    np.testing.assert_allclose(scores(tmp_path / "onnx", TEXTS), expected, atol=1e-5)  # beside it, in float32
+    assert 'InferenceSession("onnx/model_quantized.onnx")' in (tmp_path / "onnx" / "README.md").read_text()
 
 
 def test_rounded_embeddings_are_nearly_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -414,10 +419,11 @@ def test_weights_beyond_the_limit_of_one_file_lie_beside_it(
 ) -> None:
     monkeypatch.setattr("torch.onnx._internal.exporter._onnx_program._LARGE_MODEL_THRESHOLD", 1000)
     result = export(saved, "onnx", tmp_path / "onnx", int8=int8)
-    files = [tmp_path / "onnx" / name for name in ("model.onnx", "model.onnx.data")]
+    file = "model_quantized.onnx" if int8 else "model.onnx"
+    files = [tmp_path / "onnx" / "onnx" / name for name in (file, f"{file}.data")]
     assert result.bytes == sum(file.stat().st_size for file in files)
     np.testing.assert_allclose(
-        scores(tmp_path / "onnx", TEXTS), rehead.load(saved).predict_proba(TEXTS), atol=0.2 if int8 else 1e-5
+        scores(tmp_path / "onnx", TEXTS, file), rehead.load(saved).predict_proba(TEXTS), atol=0.2 if int8 else 1e-5
     )
 
 
@@ -528,7 +534,7 @@ def test_what_is_no_export_is_not_overwritten(saved: Path, tmp_path: Path) -> No
 def test_an_earlier_export_is_replaced(saved: Path, written: None, tmp_path: Path) -> None:
     export(saved, "onnx", tmp_path / "again")
     export(saved, "transformers", tmp_path / "again")
-    assert not (tmp_path / "again" / "model.onnx").exists()
+    assert not (tmp_path / "again" / "onnx").exists()
     assert (tmp_path / "again" / "model.safetensors").is_file()
 
 

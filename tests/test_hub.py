@@ -112,6 +112,7 @@ print(model.save_pretrained("other", push_to_hub=True, repo_id="someone/other"))
     assert hub.private == {NAME}
     here = {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()}
     assert set(hub.files[NAME]) == here - {"report.html"}
+    assert "library_name: rehead" in hub.cards[0]  # which the hub is asked to validate
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The HTML report and the model card show what was measured, and nothing that a text smuggles in."""
+"""The HTML report shows what was measured, and nothing that a text smuggles in."""
 
 import base64
 import csv
@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from rehead.classifier import Classifier
 from rehead.data.examples import Examples
 from rehead.data.preparation import DataConfig
 from rehead.evaluation.evaluation import Overlap
-from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, render_model_card, write
+from rehead.evaluation.report import Figures, Mistake, figures, mistakes, render_html, write
 from rehead.runtime.errors import ArtifactError
 from rehead.workflows.evaluate import evaluate
 from rehead.workflows.fit import fit
@@ -79,10 +78,6 @@ class Elements(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href", "action", "data")]
-
-
-def header_of(card: str) -> Any:
-    return yaml.safe_load(card.split("---\n")[1])
 
 
 def test_report_shows_the_headline_number(result: FitResult) -> None:
@@ -263,35 +258,10 @@ def test_no_more_than_twenty_mistakes_are_shown() -> None:
     assert len(mistakes(np.tile([0.9, 0.1], (30, 1)), test)) == 20
 
 
-def test_model_card_has_a_header_with_a_model_index(result: FitResult) -> None:
-    header = header_of(render_model_card(result))
-    (listed,) = header["model-index"][0]["results"]
-    values = {metric["type"]: metric["value"] for metric in listed["metrics"]}
-    assert header["pipeline_tag"] == "text-classification"
-    test = result.evaluation.test
-    assert values == pytest.approx({"accuracy": test.accuracy, "f1": test.macro_f1}, abs=1e-6)
-
-
-@pytest.mark.parametrize("name", ["a: b.csv", 'it\'s "quoted".csv', "- #1.csv", "back\\slash.csv", "ünï.csv", "yes"])
-def test_model_card_header_holds_any_name_of_the_data(result: FitResult, name: str) -> None:
-    header = header_of(render_model_card(replace(result, data=name)))
-    assert header["model-index"][0]["results"][0]["dataset"]["name"] == name
-
-
-@pytest.mark.parametrize(("pool", "library"), [("last", "transformers"), ("cls", "transformers"), ("mean", "rehead")])
-def test_model_card_names_the_library_that_can_load_it(result: FitResult, pool: str, library: str) -> None:
-    card = render_model_card(with_settings(result, pool=pool, baseline_factor=0.0))
-    assert header_of(card)["library_name"] == library
-    assert ("from transformers import pipeline" in card) == (library == "transformers")
-
-
-def test_model_card_and_report_say_that_ngrams_stand_beside_the_head(result: FitResult) -> None:
-    changed = with_settings(result, pool="last", baseline_factor=0.412)
-    for page in (card := render_model_card(changed), render_html(changed, [], DRAWN)):
-        assert "Word and character n-grams stand beside the head (factor 0.41)" in page
-        assert "rehead fit --no-ngrams" in page
-    assert header_of(card)["library_name"] == "rehead"
-    assert "from transformers import pipeline" not in card
+def test_report_says_that_ngrams_stand_beside_the_head(result: FitResult) -> None:
+    page = render_html(with_settings(result, pool="last", baseline_factor=0.412), [], DRAWN)
+    assert "Word and character n-grams stand beside the head (factor 0.41)" in page
+    assert "rehead fit --no-ngrams" in page
 
 
 def test_report_of_images_says_what_stands_beside_the_head(result: FitResult) -> None:
@@ -322,19 +292,3 @@ def test_a_line_below_a_word_says_what_its_ngrams_do(result: FitResult) -> None:
     style = "background: rgba(46, 160, 67, 0.50); border-bottom: 3px solid rgba(248, 81, 73, 0.25)"
     assert f'<span style="{style}">win</span>' in page
     assert "a line below a word says the same of the word and character n-grams alone" in page
-
-
-def test_model_card_table_has_as_many_cells_in_each_row(result: FitResult) -> None:
-    card = render_model_card(result)
-    rows = card[card.index("| class |") :].split("\n\n")[0].splitlines()
-    cells = {len(re.findall(r"(?<!\\)\|", row)) for row in rows}
-    assert len(rows) == 4
-    assert cells == {6}
-
-
-def test_model_card_is_in_the_saved_folder(result: FitResult) -> None:
-    assert result.folder is not None
-    card = (Path(result.folder) / "README.md").read_text()
-    assert header_of(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == pytest.approx(
-        result.evaluation.test.accuracy, abs=1e-6
-    )

@@ -162,7 +162,7 @@ def export_of(folder: Path) -> Content:
         json.loads((folder / "export.json").read_text())
         return [
             (name, hashlib.sha256((folder / name).read_bytes()).hexdigest())
-            for name in ("model.onnx", "tokenizer.json")
+            for name in ("onnx/model.onnx", "tokenizer.json")
         ]
     except (OSError, ValueError) as error:
         raise NotWholeError(repr(error)) from error

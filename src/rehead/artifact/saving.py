@@ -64,6 +64,7 @@ def save_artifact(
         for sidecar in sidecars:
             sidecar.save(partial)
         write_documents(partial, documents)
+        _write_card(artifact, partial / "README.md")
         write_manifest(partial, artifact.manifest.to_json())
         _verify(partial, sample, expected)
 
@@ -117,6 +118,15 @@ def _write(artifact: Artifact, folder: Path) -> None:
     artifact.write(folder)
     if artifact.reference:
         save_file(artifact.reference_arrays, folder / REFERENCE)
+
+
+def _write_card(artifact: Artifact, path: Path) -> None:
+    """Write a model card where there is none, as of what was not tested."""
+    from rehead.evaluation.model_card import render_model_card
+
+    if not path.exists():
+        content = {"what": artifact.takes, **artifact.entries, **(artifact.manifest.metrics or {})}
+        path.write_text(render_model_card(content, artifact.transformers_class), encoding="utf-8")
 
 
 def _copy(artifact: Artifact, source: Path, folder: Path) -> None:

@@ -21,13 +21,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--format",
         required=True,
-        choices=("onnx", "transformers"),
-        help="what reads the export: onnxruntime or Transformers",
+        choices=("onnx", "transformers", "peft", "static"),
+        help="what reads the export: onnxruntime, Transformers, or peft (adapters and head alone); static: another "
+        "classifier that is distilled of it, without a network",
     )
     parser.add_argument(
         "--int8", action="store_true", help="with onnx: weights of 8 bits, kept only if the labels stay the same"
     )
-    parser.add_argument("--data", metavar="DATA", help="texts to check it on (those it was fitted on, if still there)")
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="texts to check it on (those it was fitted on, if still there); with static, labelled ones",
+    )
     parser.add_argument("--text-column", metavar="C", help="column of the texts in --data")
     arguments.add_output(parser, "rehead-export")
 
@@ -54,7 +59,12 @@ def run(options: argparse.Namespace) -> None:
 def _print_export(result: ExportResult) -> None:
     found, what = result.comparison, result.what
     numbers = "8-bit integers" if result.int8 else "float32"
-    runtime = "onnxruntime" if result.format == "onnx" else "Transformers"
+    runtime = {"onnx": "onnxruntime", "transformers": "Transformers", "peft": "peft", "static": "Model2Vec"}[
+        result.format
+    ]
+    if result.accuracy:
+        right = result.accuracy
+        print(f"{right.export:.2%} of {found.compared:,} test texts are right, {right.rehead:.2%} with the classifier")
     print(
         f"{found.same:,} of {found.compared:,} {what} keep their labels ({found.agreement:.2%}); "
         f"probabilities differ by {found.largest_difference.probability:.1e} at most"

@@ -20,7 +20,8 @@ from rehead.comparison.results import ApproachResult, ComparisonResult
 from rehead.comparison.trial import run_trial, title
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
-from rehead.evaluation import plots, report
+from rehead.evaluation import plots
+from rehead.evaluation.rendering import render
 from rehead.models.families import TEXT_FAMILIES
 from rehead.models.loading import locate, model_type_of
 from rehead.runtime import files, hardware, progress
@@ -200,6 +201,6 @@ def _written(result: ComparisonResult, folder: Path) -> ComparisonResult:
     with new_folder(folder) as partial:
         text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"
         (partial / _DESCRIPTION).write_text(text, encoding="utf-8")
-        page = report.render("comparison.html.jinja", result=result, drawn=drawn)
+        page = render("comparison.html.jinja", result=result, drawn=drawn)
         (partial / "report.html").write_text(page, encoding="utf-8")
     return result

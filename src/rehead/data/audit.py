@@ -6,7 +6,8 @@ Looks at texts or images, labels and, where a base has been loaded, at the numbe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 
@@ -322,17 +323,20 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
     )
 
 
+def main_languages(texts: Sequence[str]) -> dict[str, tuple[float, int]]:
+    """Return the languages of at least one in twenty of the texts, the most frequent first: share, and a text's row."""
+    by_row = languages_of(texts, seed=0)
+    shares = {code: count / len(by_row) for code, count in Counter(by_row.values()).most_common()}
+    first = {code: row for row, code in reversed(by_row.items())}
+    return {code: (share, first[code]) for code, share in shares.items() if share >= _LANGUAGE_SHARE}
+
+
 def _languages(examples: Examples) -> Iterator[Finding]:
-    by_row = languages_of(examples.texts, seed=0)
-    rows_of: dict[str, list[int]] = {}
-    for row, language in by_row.items():
-        rows_of.setdefault(language, []).append(row)
-    shares = {language: len(rows) / len(by_row) for language, rows in rows_of.items()}
-    named = sorted((name for name, share in shares.items() if share >= _LANGUAGE_SHARE), key=lambda name: -shares[name])
-    if len(named) > 1 or (named and named[0] != "en"):
-        rows = _shown(examples, np.array([rows_of[name][0] for name in named]))
-        shown = zip(named, rows, strict=False)
-        of_each: list[Shown] = [{"language": name, "share": f"{shares[name]:.0%}", **row} for name, row in shown]
+    named = main_languages(examples.texts)
+    if named and list(named) != ["en"]:
+        rows = _shown(examples, np.array([row for _, row in named.values()]))
+        shown = zip(named.items(), rows, strict=False)
+        of_each: list[Shown] = [{"language": name, "share": f"{share:.0%}", **row} for (name, (share, _)), row in shown]
         advice = "a guess, from the letters; take a base that was trained on these languages"
         yield Finding("note", "languages", len(named), of_each, advice)
 

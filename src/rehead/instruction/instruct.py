@@ -14,7 +14,7 @@ import numpy as np
 
 from rehead.artifact.saving import require_replaceable
 from rehead.data.splits import stratified
-from rehead.evaluation import report
+from rehead.evaluation.rendering import render
 from rehead.instruction import conversations, generation, styles
 from rehead.instruction.answering import Answers, mean_loss
 from rehead.instruction.conversations import ASSISTANT, Conversation, Conversations
@@ -250,8 +250,8 @@ def _saved(result: InstructionResult, output: Path) -> InstructionResult:
     """Save the model with its report and card, and return the result with their paths."""
     result = replace(result, folder=str(output.resolve()))
     documents = {
-        "report.html": report.render("instruction.html.jinja", result=result),
-        "README.md": report.render("instruction_card.md.jinja", result=result),
+        "report.html": render("instruction.html.jinja", result=result),
+        "README.md": render("instruction_card.md.jinja", result=result),
     }
     result.writer.save(output, documents)
     return replace(result, report=str(output.resolve() / "report.html"))

@@ -19,6 +19,7 @@ class Entry:
         converted: the file among the package's that a Transformers folder is made of; None if these are one already.
         about: what it is, in one line.
         licence: of the weights.
+        hub: the model's name on the model hub; None where these weights are not there.
         multilingual: whether it was trained on many languages; the others were trained on English, or on images.
     """
 
@@ -26,6 +27,7 @@ class Entry:
     converted: str | None
     about: str
     licence: str
+    hub: str | None = None
     multilingual: bool = False
 
 
@@ -54,6 +56,7 @@ CATALOGUE = {
         converted="SmolLM2-135M-Instruct.Q4_1.gguf",
         about="SmolLM2-135M-Instruct, decoder LLM, 135 M parameters, 30 layers of 576",
         licence="Apache-2.0",
+        hub="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "minilm": Entry(
         package=Package(
@@ -74,6 +77,7 @@ CATALOGUE = {
         converted=None,
         about="all-MiniLM-L6-v2, sentence encoder, 22 M parameters, 6 layers of 384",
         licence="Apache-2.0",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
     ),
     "mpnet": Entry(
         package=Package(
@@ -103,6 +107,7 @@ CATALOGUE = {
         converted=None,
         about="all-mpnet-base-v2, sentence encoder, 110 M parameters, 12 layers of 768",
         licence="Apache-2.0",
+        hub="sentence-transformers/all-mpnet-base-v2",
     ),
     "multilingual-e5-small": Entry(
         package=Package(
@@ -117,6 +122,7 @@ CATALOGUE = {
         converted="e5-small-q4.bin",
         about="multilingual-e5-small, sentence encoder for 100 languages, 118 M parameters, 12 layers of 384",
         licence="MIT",
+        hub="intfloat/multilingual-e5-small",
         multilingual=True,
     ),
     "efficientnet-lite0": Entry(

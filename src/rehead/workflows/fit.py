@@ -17,14 +17,16 @@ import numpy as np
 from rehead.analysis.label_study import study_training
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
-from rehead.data.audit import in_order
+from rehead.data import samples
+from rehead.data.audit import in_order, main_languages
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
-from rehead.evaluation import baselines, likelihood, report
+from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
 from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
+from rehead.evaluation.model_card import render_model_card
 from rehead.runtime import hardware, interrupts
 from rehead.runtime.errors import SettingError
 from rehead.training.callbacks import Callback, following
@@ -225,7 +227,7 @@ def _save(
     model = result.model
     documents = {
         "report.html": draw_report(result, predictions, model.artifact_ if full_report else None),
-        "README.md": report.render_model_card(result),
+        "README.md": _model_card(result, splits),
         "split.json": split_as_json(splits),
     }
     model.save(
@@ -235,6 +237,13 @@ def _save(
         documents=documents,
     )
     return replace(result, report_file=str(output.resolve() / "report.html"))
+
+
+def _model_card(result: FitResult, splits: DataSplits) -> str:
+    train = splits.train
+    languages = main_languages(train.texts) if train.images is None else ()
+    dataset = samples.on_the_hub(result.data)
+    return render_model_card(result.to_json(), result.model.artifact_.transformers_class, languages, dataset)
 
 
 def _drift_profile(

@@ -1,0 +1,28 @@
+"""Fill in the templates of this package: pages, and model cards."""
+
+from typing import Any
+
+from rehead.data.audit import Finding
+from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template of this package with its values; a missing one is a fault."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+    environment = Environment(
+        loader=PackageLoader("rehead.evaluation"),
+        autoescape=select_autoescape(["html.jinja"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["rivals"] = lambda result: rivals(
+        result["baselines"], result["base"], multilabel=result["multilabel"]
+    )
+    environment.globals["baseline_names"] = NAMES
+    environment.globals["looks_at"] = LOOKS_AT
+    environment.globals["said_beside"] = said_beside
+    environment.filters["title_of_finding"] = lambda finding: Finding(**finding).title
+    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+    return environment.get_template(template).render(**values)
