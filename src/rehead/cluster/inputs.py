@@ -162,7 +162,9 @@ def inputs_of(source: str, output: str, *, takes: str, text_column: str | None =
     is_far = "://" in source
     if takes == "images":
         return _images_at(source) if is_far else _local_images(source, text_column)
-    files = _tables_at(source) if is_far else [(str(f.resolve()), n) for f, n in sources.files_of(source, Path(output))]
+    files = (
+        _tables_at(source) if is_far else [(str(file), name) for file, name in sources.files_of(source, Path(output))]
+    )
     column = sources.FILE_COLUMN if len(files) > 1 else None
     return [TableFile(place, name, column) for place, name in files]
 

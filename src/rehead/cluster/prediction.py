@@ -74,8 +74,10 @@ def score_on_ray(
         RheadError: for what the user can mend.
     """
     with connected(on):
-        result: dict[str, Any] = there(_score, model, source, output, text_column, part_rows, escape_formulas)
-        return result
+        places = [one if "://" in one else str(Path(one).absolute()) for one in (model, source, output)]
+        result: dict[str, Any] = there(_score, *places, text_column, part_rows, escape_formulas)
+    bad = f"{output.rstrip('/')}/{BAD}" if result["bad_rows"] else None
+    return {**result, "output": output, "bad_rows_file": bad}
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,6 @@ def _score(
     """Score inside the cluster."""
     begun = time.perf_counter()
     written = Output.at(output)
-    if "://" not in model:
-        model = str(Path(model).resolve())
     with folder_here(model) as folder:
         loaded = load_artifact(folder)
         inputs = inputs_of(source, output, takes=loaded.takes, text_column=text_column)
@@ -128,8 +128,6 @@ def _score(
         **total,
         "first_empty": next((one.first_empty for one in records if one.first_empty), None),
         "bad_rows": bad,
-        "bad_rows_file": f"{output.rstrip('/')}/{BAD}" if bad else None,
-        "output": output,
         "parts": sum(one.file is not None for one in records),
         "resumed_rows": resumed,
         "seconds": seconds,
