@@ -25,7 +25,7 @@ from rehead.cluster import outputs
 from rehead.cluster.connection import require_ray
 from rehead.cluster.inputs import inputs_of
 from rehead.cluster.prediction import score_on_ray
-from rehead.runtime.errors import DataError, SettingError
+from rehead.runtime.errors import DataError, Interrupted, SettingError
 from rehead.workflows.fit import fit
 from tests.batch.running import rows_of
 from tests.batch.test_predict_command import write_long
@@ -139,7 +139,7 @@ def test_what_was_interrupted_goes_on_and_late_keys_are_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(outputs.Output, "commit", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="the same command goes on"):
             score_on_ray(str(model), str(lines), str(output), part_rows=250)
     assert not output.exists()
     working = output.with_name(f".{output.name}.rehead-run")

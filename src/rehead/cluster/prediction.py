@@ -33,7 +33,7 @@ from rehead.cluster.inputs import PART_ROWS, Images, Input, Look, Piece, folder_
 from rehead.cluster.outputs import BAD, Output, Record
 from rehead.data.columns import text_column_of
 from rehead.runtime import hardware, progress
-from rehead.runtime.errors import DataError
+from rehead.runtime.errors import DataError, Interrupted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -72,6 +72,7 @@ def score_on_ray(
 
     Raises:
         RheadError: for what the user can mend.
+        Interrupted: Ctrl-C; what is written is kept.
     """
     with connected(on):
         places = [one if "://" in one else str(Path(one).absolute()) for one in (model, source, output)]
@@ -118,9 +119,12 @@ def _score(
         } | {"input": repr([look.identity for look in looks]), "version of rehead": version("rehead")}
     if written.begin(identity_of(decisive)):
         progress.say(f"an interrupted run to {output} goes on")
-    with progress.bar("scoring", sum(look.total for look in looks)) as advance:
-        records = _complete(_records(plan, inputs, advance), len(inputs))
-    written.commit(records)
+    try:
+        with progress.bar("scoring", sum(look.total for look in looks)) as advance:
+            records = _complete(_records(plan, inputs, advance), len(inputs))
+        written.commit(records)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command goes on behind the parts that are written") from None
     seconds = time.perf_counter() - begun
     total = {name: sum(getattr(one, name) for one in records) for name in ("rows", "empty", "cut", "abstained")}
     bad, resumed = sum(one.bad for one in records), sum(one.rows for one in records if one.run != plan.run)
