@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rehead.runtime.errors import Interrupted
-from rehead.runtime.interrupts import deepcopy, deferred, interruptible, first_ctrl_c_only
+from rehead.runtime.interrupts import deepcopy, deferred, first_ctrl_c_only, interruptible
 
 
 @pytest.fixture(autouse=True)

@@ -40,7 +40,7 @@ def test_help_of_a_command_ends_with_an_example_that_it_takes(rehead: Callable[.
 def test_help_of_fit_is_in_groups(rehead: Callable[..., Finished]) -> None:
     out = rehead("fit", "--help").out
     titles = [line for line in out.splitlines() if line.endswith(":") and not line.startswith(" ")]
-    assert titles == ["options:", "data:", "model:", "training:", "decisions:", "output:", "example:"]
+    assert titles == ["options:", "data:", "model:", "training:", "decisions:", "cluster:", "output:", "example:"]
     for default in ("(auto)", "(balanced)", "(512)", "(truncate)", "(rehead-model)"):
         assert default in out
 

@@ -25,7 +25,7 @@ from rehead.cluster import outputs
 from rehead.cluster.connection import require_ray
 from rehead.cluster.inputs import inputs_of
 from rehead.cluster.prediction import score_on_ray
-from rehead.runtime.errors import DataError, SettingError
+from rehead.runtime.errors import DataError, Interrupted, SettingError
 from rehead.workflows.fit import fit
 from tests.batch.running import rows_of
 from tests.batch.test_predict_command import write_long
@@ -139,7 +139,7 @@ def test_what_was_interrupted_goes_on_and_late_keys_are_kept(
 
     with monkeypatch.context() as patch:
         patch.setattr(outputs.Output, "commit", interrupt)
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(Interrupted, match="the same command goes on"):
             score_on_ray(str(model), str(lines), str(output), part_rows=250)
     assert not output.exists()
     working = output.with_name(f".{output.name}.rehead-run")
@@ -205,11 +205,22 @@ def test_without_ray_a_line_says_how_to_install_it(
 
 
 def test_a_place_that_is_not_of_this_command_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "out.csv").mkdir()
-    with pytest.raises(DataError, match="is there already and not of this command"):
-        outputs.Output.at(str(tmp_path / "out.csv"))
+    fsspec.register_implementation("bucket", Bucket, clobber=True)
+    others = tmp_path / "out.csv"
+    others.mkdir()
+    for name in ("part-0.csv", outputs.COMMIT):  # as Spark leaves it
+        (others / name).touch()
+        for place in (str(others), address(others)):
+            with pytest.raises(DataError, match="is there already and not of this command"):
+                outputs.Output.at(place)
+    (others / outputs.COMMIT).write_text('{"parts": []}')
+    assert outputs.Output.at(address(others)).begin({"run": "new"}) is False
+    assert [path.name for path in others.iterdir()] == ["_run.json"]
+    assert outputs.Output.at(address(others)).begin({"run": "new"}) is True
     with pytest.raises(DataError, match="tables are written as"):
-        outputs.Output.at("s3://bucket/out")
+        outputs.Output.at("bucket://bucket/out")
+    with pytest.raises(SettingError, match="ocifs"):  # a store that hardly anybody has the package for
+        outputs.Output.at("oci://bucket@space/out.csv")
 
 
 def test_importing_rehead_does_not_import_ray() -> None:

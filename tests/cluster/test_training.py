@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from rehead import Classifier
+from rehead.cluster.connection import _errors_of_ours
+from rehead.runtime.errors import DataError
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import write_messages
 
@@ -39,7 +41,9 @@ def assert_as_one_process(printed: str, folder: Path, name: str, in_process: Run
     code, out, err = in_process(*arguments(folder, "alone"))
     assert code == 0, err
     ours, theirs = json.loads(printed), json.loads(out)
-    assert ours["stages"][1]["validation_losses"] == pytest.approx(theirs["stages"][1]["validation_losses"], abs=2e-3)
+    assert ours["stages"][1]["validation_log_loss"] == pytest.approx(
+        theirs["stages"][1]["validation_log_loss"], abs=2e-3
+    )
     assert ours["model"] == str(folder / name)
     text = ["free prize call now"]
     scores = [Classifier.load(folder / one).predict_proba(text).tolist()[0] for one in (name, "alone")]
@@ -51,8 +55,9 @@ def test_torchrun_fits_as_one_process_does(folder: Path, in_process: Run) -> Non
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     torchrun = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1"]
+    alone = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, *torchrun, "--master-port", str(port), "-m", "rehead.cli", *arguments(folder, "both")]
-    finished = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    finished = subprocess.run(command, capture_output=True, text=True, env=os.environ | alone)
     assert finished.returncode == 0, finished.stderr
     assert finished.stderr.count("training last-2") == 1, "one process says what is done"
     assert_as_one_process(finished.stdout, folder, "both", in_process)
@@ -64,15 +69,24 @@ def test_ray_fits_as_one_process_does(cluster: None, folder: Path, in_process: R
     assert code == 0, err
     assert_as_one_process(out, folder, "ray", in_process)
     assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
-    # What is wrong with the data is the user's to mend, wherever it is found.
-    (folder / "data.csv").rename(folder / "gone.csv")
-    code, out, err = in_process(*arguments(folder, "other"), "--on", "ray")
-    assert (code, out) == (2, "")
-    (folder / "gone.csv").rename(folder / "data.csv")
-    (folder / "bad.csv").write_text("text,label\na,b\n")
-    code, out, err = in_process("fit", folder / "bad.csv", "--on", "ray", "--workers", 2, "--strategy", "full")
-    assert (code, out) == (2, ""), err
-    assert err.count("\n") == 1
+
+
+def test_what_a_worker_raises_for_the_user_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray")
+    from ray.exceptions import RayTaskError
+    from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+    from ray.train.v2.api.exceptions import WorkerGroupError
+
+    ours = DataError("data.csv is empty")
+    of_train = WorkerGroupError("all of the traceback", {1: UserExceptionWithTraceback(ours, "the traceback")})
+    of_a_task = RayTaskError("look", "the traceback", ours).as_instanceof_cause()
+    assert isinstance(of_a_task, DataError)
+    for error in (of_train, of_a_task):
+        with pytest.raises(DataError) as raised, _errors_of_ours():
+            raise error
+        assert raised.value is ours
+    with pytest.raises(ValueError, match="another"), _errors_of_ours():
+        raise ValueError("another")
 
 
 def test_strategies_that_cannot_be_shared_are_refused(folder: Path, in_process: Run) -> None:

@@ -15,7 +15,9 @@ from rehead.models import heads
 from rehead.models.loading import load
 from rehead.models.tokenization import encode
 from rehead.runtime import hardware
+from rehead.runtime.errors import Interrupted
 from rehead.training import loop, lora, parallel
+from rehead.training.checkpoint import Checkpoint
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
 from rehead.training.tail import Labelled, Tail, _Classification, train
@@ -26,8 +28,7 @@ from tests.tiny_texts import messages
 N, BATCH = 16, 5
 
 
-def trained(folder: Path, tune: str) -> dict[str, Tensor]:
-    """What one process, or several of a group, make of the same examples: gradients of a batch, losses, scores."""
+def setting(folder: Path, tune: str) -> tuple[Tail, Labelled, Recipe]:
     hardware.native_dtype = lambda: torch.float32
     loop.PORTION = 12  # a batch goes through in several portions
     base = load(str(folder), 2, seed=0)
@@ -46,8 +47,12 @@ def trained(folder: Path, tune: str) -> dict[str, Tensor]:
     inputs = Computed(base, encode(base, texts, 64).ids, tail.cut)
     weights = torch.linspace(0.2, 3, N).double()[:, None].numpy()
     examples = Labelled(inputs, torch.tensor([label == "spam" for label in labels]).long(), weights)
-    recipe = Recipe(epochs=2, batch_size=BATCH, learning_rate=1e-3)
+    return tail, examples, Recipe(epochs=2, batch_size=BATCH, learning_rate=1e-3)
 
+
+def trained(folder: Path, tune: str) -> dict[str, Tensor]:
+    """What one process, or several of a group, make of the same examples: gradients of a batch, losses, scores."""
+    tail, examples, recipe = setting(folder, tune)
     run = loop._Training(_Classification(tail, examples, examples, recipe), recipe, None, None, None, "")
     result = {}
     for batch in (torch.arange(7), torch.tensor([3])):
@@ -64,7 +69,24 @@ def trained(folder: Path, tune: str) -> dict[str, Tensor]:
     result["losses"] = torch.tensor(history.validation_losses)
     assert history.best_epoch > 0  # something was learned that can be compared
     # Not the weights: a key's bias changes no score, so its gradient is rounding, which Adam makes a whole step of.
-    return result | {"logits": tail.logits(inputs)}
+    return result | {"logits": tail.logits(examples.inputs)}
+
+
+def resumed(folder: Path, kept: Path) -> Tensor:
+    """The scores of a training that stopped behind its first epoch, and went on from what the first process kept."""
+
+    def stop(epoch: int, loss: float) -> None:
+        if epoch == 1:
+            raise Interrupted
+
+    for resume in (False, True):
+        tail, examples, recipe = setting(folder, "last-2")
+        checkpoint = Checkpoint(kept, "last-2", "the same", resume) if parallel.rank() == 0 else None
+        try:
+            train(tail, examples, examples, recipe, checkpoint, None, None if resume else stop)
+        except Interrupted:
+            assert not resume
+    return tail.logits(examples.inputs)
 
 
 def one_of_two(rank: int, port: int, folder: Path, tunes: list[str]) -> None:
@@ -72,7 +94,10 @@ def one_of_two(rank: int, port: int, folder: Path, tunes: list[str]) -> None:
     distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
     for tune in tunes:
         assert parallel.of_first(lambda: rank) == 0
-        save_file(trained(folder / "base", tune), folder / f"{tune}-{rank}.safetensors")
+        result = trained(folder / "base", tune)
+        if tune == "last-2":
+            torch.testing.assert_close(resumed(folder / "base", folder / "kept"), result["logits"], rtol=0, atol=0)
+        save_file(result, folder / f"{tune}-{rank}.safetensors")
     distributed.destroy_process_group()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from rehead.cli import arguments
 from rehead.runtime import progress
 from rehead.runtime.errors import SettingError
 
@@ -45,6 +46,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder that keeps the jobs on files (%(default)s)",
     )
+    arguments.add_on(parser)
+    parser.add_argument(
+        "--replicas", type=int, default=1, metavar="N", help="processes on the cluster that answer (%(default)s)"
+    )
     limited = parser.add_argument_group("limits")
     for name, kind, default, metavar, about in (
         ("--max-body", float, limits.body_bytes // MEGABYTE, "MB", "largest request"),
@@ -74,7 +79,10 @@ def run(options: argparse.Namespace) -> None:
         import uvicorn  # noqa: F401
     except ImportError as error:
         raise SettingError(f"a server needs {error.name}; pip install 'rehead[serve]'") from None
-    from rehead.serving import server
+    if options.on:
+        from rehead.cluster.connection import require_ray
+
+        require_ray(options.on)
     from rehead.serving.models import parse
     from rehead.serving.settings import MEGABYTE, Limits, ServerSettings, keys_from_environment
 
@@ -96,4 +104,11 @@ def run(options: argparse.Namespace) -> None:
         ),
     )
     progress.show(False)  # the log is for programs
+    if options.on:
+        from rehead.cluster.serving import serve_on_ray
+
+        serve_on_ray(parse(options.models), settings, on=options.on, replicas=options.replicas)
+        return
+    from rehead.serving import server
+
     server.run(parse(options.models), settings)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
 from rehead.runtime.errors import RheadError, SettingError, first_line
@@ -18,8 +19,6 @@ _ENVIRONMENT = {
     "RAY_AUTH_MODE": "disabled",
     # Ray gives its own processes 30 seconds to start, which a busy machine does not keep.
     "RAY_raylet_start_wait_time_s": "120",
-    # It warns of how its own parts call each other.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 
 
@@ -40,13 +39,14 @@ def require_ray(address: str) -> None:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, **settings: Any) -> Iterator[None]:
     """Be connected to a cluster while the block runs; one that was connected to before stays so.
 
     Args:
         address: `ray` for the cluster that $RAY_ADDRESS names, as it does in a job that was submitted to one, or else
             for a cluster of this machine alone, which ends with the block; `ray://HOST:PORT` for that of Ray's client
             server.
+        settings: further ones of `ray.init`.
 
     Raises:
         SettingError: there is no Ray, or no cluster there.
@@ -55,20 +55,21 @@ def connected(address: str) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        with _errors_of_ours():
+        with redirect_stdout(sys.stderr), _errors_of_ours():
             yield
         return
     chosen = os.environ.get("RAY_ADDRESS") if address == LOCAL else address
+    if not chosen:
+        # So that its workers, too, take loopback for the machine's address.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        settings |= {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
     try:
-        if chosen:
-            ray.init(chosen, log_to_driver=False, logging_level="ERROR")
-        else:
-            alone: dict[str, Any] = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-            ray.init("local", log_to_driver=False, logging_level="ERROR", **alone)
+        ray.init(chosen or "local", log_to_driver=False, logging_level="ERROR", **settings)
     except (OSError, RuntimeError, ValueError) as error:  # a ConnectionError is an OSError
         raise SettingError(f"no Ray cluster at {chosen or 'this machine'} ({first_line(error)}); check `on`") from error
     try:
-        with _errors_of_ours():
+        # Ray prints what it has to say of lost workers among the results.
+        with redirect_stdout(sys.stderr), _errors_of_ours():
             yield
     finally:
         ray.shutdown()
@@ -92,14 +93,22 @@ def _errors_of_ours() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        ours: BaseException | None = error
-        while ours is not None and type(ours) not in _ours():
-            ours = getattr(ours, "cause", None) or ours.__cause__
+        ours = _ours_among(error)
         if ours is None or ours is error:
             raise
         raise ours from None
 
 
-def _ours() -> set[type[RheadError]]:
-    """Return rehead's own classes: Ray raises children of them that are no longer one line."""
-    return {RheadError, *RheadError.__subclasses__()}
+def _ours_among(error: BaseException | None) -> RheadError | None:
+    """Return the error of rehead's own that one of Ray's holds, however deep; None where there is none.
+
+    Ray raises children of ours, too, whose message is no longer one line.
+    """
+    if error is None:
+        return None
+    if type(error) in (RheadError, *RheadError.__subclasses__()):
+        assert isinstance(error, RheadError)
+        return error
+    held = [getattr(error, "cause", None), getattr(error, "_base_exc", None), error.__cause__]
+    held += getattr(error, "worker_failures", {}).values()
+    return next(filter(None, map(_ours_among, held)), None)

@@ -162,7 +162,9 @@ def inputs_of(source: str, output: str, *, takes: str, text_column: str | None =
     is_far = "://" in source
     if takes == "images":
         return _images_at(source) if is_far else _local_images(source, text_column)
-    files = _tables_at(source) if is_far else [(str(f.resolve()), n) for f, n in sources.files_of(source, Path(output))]
+    files = (
+        _tables_at(source) if is_far else [(str(file), name) for file, name in sources.files_of(source, Path(output))]
+    )
     column = sources.FILE_COLUMN if len(files) > 1 else None
     return [TableFile(place, name, column) for place, name in files]
 
@@ -220,7 +222,7 @@ def _local_images(source: str, column: str | None) -> list[Images]:
 
 def _listed(address: str, deep: bool = False) -> list[str]:
     """Return the addresses of the files in a folder, or of a pattern, by name; a file's own where it is one."""
-    with _reaching(address):
+    with reaching(address):
         system, path = fsspec.core.url_to_fs(address)
         if glob.has_magic(path):
             found = system.glob(path)
@@ -239,7 +241,7 @@ def _here(place: str) -> Iterator[Path]:
         return
     with TemporaryDirectory(prefix="rehead-") as folder:
         copy = Path(folder) / PurePosixPath(place).name
-        with _reaching(place):
+        with reaching(place):
             system, path = fsspec.core.url_to_fs(place)
             system.get_file(path, str(copy))
         yield copy
@@ -252,7 +254,7 @@ def folder_here(place: str) -> Iterator[Path]:
         yield Path(place)
         return
     with TemporaryDirectory(prefix="rehead-") as folder:
-        with _reaching(place):
+        with reaching(place):
             system, path = fsspec.core.url_to_fs(place)
             system.get(path.rstrip("/") + "/", folder + "/", recursive=True)
         yield Path(folder)
@@ -260,20 +262,25 @@ def folder_here(place: str) -> Iterator[Path]:
 
 def _stamp_of(place: str) -> str:
     """Return what changes when a file does."""
-    with _reaching(place):
+    with reaching(place):
         system, path = fsspec.core.url_to_fs(place)
         return f"{place} {system.ukey(path)}"
 
 
 def _contents(places: list[str]) -> Iterator[bytes]:
     for place in places:
-        with _reaching(place), fsspec.open(place, "rb") as file:
+        with reaching(place), fsspec.open(place, "rb") as file:
             yield file.read()
 
 
 @contextmanager
-def _reaching(place: str) -> Iterator[None]:
-    """Raise a DataError where an address cannot be reached."""
+def reaching(place: str) -> Iterator[None]:
+    """Raise what the user can mend where an address cannot be reached.
+
+    Raises:
+        DataError: nothing answers there, or not to this user.
+        SettingError: the package for such addresses is missing.
+    """
     try:
         yield
     except ImportError as error:

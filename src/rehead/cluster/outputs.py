@@ -14,6 +14,7 @@ from pathlib import Path
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from rehead.cluster.inputs import reaching
 from rehead.data.tables import FORMATS
 from rehead.runtime import files
 from rehead.runtime.errors import DataError, first_line
@@ -65,17 +66,30 @@ class Output:
         """Return the folder of parts at a place.
 
         Raises:
-            DataError: its ending is that of no format, or what it is to lie in is not there.
+            DataError: its ending is that of no format, what it is to lie in is not there, or it is there already.
+        SettingError: a package for such addresses is missing.
         """
         output = cls(place)
         if output.suffix not in FORMATS:
             raise DataError(f"{place}: tables are written as {', '.join(FORMATS)}; give a name that ends so")
+        with reaching(place):
+            is_free = output._is_free()
         folder = output.folder
         if folder and not folder.parent.is_dir():
             raise DataError(f"{place}: the folder {folder.parent} does not exist; make it or give another")
-        if folder and folder.exists() and not (folder / COMMIT).is_file():
+        if not is_free:
             raise DataError(f"{place} is there already and not of this command; remove it or give another name")
         return output
+
+    def _is_free(self) -> bool:
+        """Return whether nothing lies there but what this command has written, which is replaced."""
+        system, path = fsspec.core.url_to_fs(self.place)
+        if not system.exists(path) or system.exists(f"{path.rstrip('/')}/{_IDENTITY}"):
+            return True
+        try:
+            return "parts" in json.loads(system.cat_file(f"{path.rstrip('/')}/{COMMIT}"))
+        except (OSError, ValueError):  # others have an empty file of that name
+            return False
 
     @property
     def suffix(self) -> str:

@@ -34,7 +34,7 @@ from rehead.cluster.inputs import PART_ROWS, Images, Input, Look, Piece, folder_
 from rehead.cluster.outputs import BAD, Output, Record
 from rehead.data.columns import text_column_of
 from rehead.runtime import hardware, progress
-from rehead.runtime.errors import DataError
+from rehead.runtime.errors import DataError, Interrupted
 
 if TYPE_CHECKING:
     import pyarrow
@@ -73,10 +73,13 @@ def score_on_ray(
 
     Raises:
         RheadError: for what the user can mend.
+        Interrupted: Ctrl-C; what is written is kept.
     """
     with connected(on):
-        result: ScoredTable = there(_score, model, source, output, text_column, part_rows, escape_formulas)
-        return result
+        places = [one if "://" in one else str(Path(one).absolute()) for one in (model, source, output)]
+        result: ScoredTable = there(_score, *places, text_column, part_rows, escape_formulas)
+    bad = f"{output.rstrip('/')}/{BAD}" if result.bad_rows else None
+    return replace(result, output=output, bad_rows_file=bad)
 
 
 @dataclass(frozen=True)
@@ -107,8 +110,6 @@ def _score(
     """Score inside the cluster."""
     begun = time.perf_counter()
     written = Output.at(output)
-    if "://" not in model:
-        model = str(Path(model).resolve())
     with folder_here(model) as folder:
         loaded = load_artifact(folder)
         inputs = inputs_of(source, output, takes=loaded.takes, text_column=text_column)
@@ -119,9 +120,12 @@ def _score(
         } | {"input": repr([look.identity for look in looks]), "version of rehead": version("rehead")}
     if written.begin(identity_of(decisive)):
         progress.say(f"an interrupted run to {output} goes on")
-    with progress.bar("scoring", sum(look.total for look in looks)) as advance:
-        records = _complete(_records(plan, inputs, advance), len(inputs))
-    written.commit(records)
+    try:
+        with progress.bar("scoring", sum(look.total for look in looks)) as advance:
+            records = _complete(_records(plan, inputs, advance), len(inputs))
+        written.commit(records)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted; the same command goes on behind the parts that are written") from None
     seconds = time.perf_counter() - begun
     rows, resumed = sum(one.rows for one in records), sum(one.rows for one in records if one.run != plan.run)
     bad = sum(one.bad for one in records)

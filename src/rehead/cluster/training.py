@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def fit_on_ray(
     """
     require_shareable(model, settings)
     with connected(on):
-        arguments = (sources, model, output.resolve(), settings)
+        arguments = (Path.cwd(), sources, model, output.resolve(), settings)
         result: FitResult = there(_fit, workers, arguments)
         return result
 
@@ -111,7 +111,7 @@ def _fit(workers: int | None, arguments: tuple[Any, ...]) -> FitResult:
     resources = ray.cluster_resources()
     n_devices, n_cores = int(resources.get("GPU", 0)), int(resources.get("CPU", 1))
     workers = workers or n_devices or sum(node["Alive"] for node in ray.nodes())
-    output: Path = arguments[2]
+    output: Path = arguments[3]
     # Ray Train keeps files of its own where all of its workers see them.
     own = output.with_name(f".{output.name}.rehead-ray")
     try:
@@ -130,5 +130,6 @@ def _fit(workers: int | None, arguments: tuple[Any, ...]) -> FitResult:
 
 
 def _fit_in_worker(config: dict[str, Any]) -> FitResult | None:
-    sources, model, output, settings = config["arguments"]
-    return fit_together(sources, model, output, **settings)
+    folder, sources, model, output, settings = config["arguments"]
+    with chdir(folder) if folder.is_dir() else nullcontext():  # relative names mean what they do where they were typed
+        return fit_together(sources, model, output, **settings)

@@ -103,8 +103,8 @@ async def serve(
             logs.event("stopped")
 
 
-def application(state: State) -> FastAPI:
-    """Return the ASGI application."""
+def application(state: State, *, with_files: bool = True) -> FastAPI:
+    """Return the ASGI application, with the endpoints for files or without."""
     app = FastAPI(
         title="rehead",
         version="1",
@@ -123,7 +123,8 @@ def application(state: State) -> FastAPI:
     app.state.rehead = state
     refusals.install(app)
     app.include_router(api.router, dependencies=with_key)
-    app.include_router(files_api.router, dependencies=with_key)
+    if with_files:
+        app.include_router(files_api.router, dependencies=with_key)
     app.include_router(api.without_key)
     app.include_router(page.router)
     app.add_middleware(Gate, state=state)
