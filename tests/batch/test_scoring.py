@@ -257,20 +257,6 @@ def test_no_flipped_bit_of_what_is_kept_changes_a_row(
         assert bad_rows_of(output) == bad_rows_of(whole)
 
 
-def test_a_table_without_rows_that_was_killed_at_its_very_end_is_taken_up(
-    model: Artifact, predictor: Predictor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    warnings: list[str] = []
-    monkeypatch.setattr(progress, "warn", warnings.append)
-    data = tmp_path / "data.parquet"
-    pq.write_table(pa.table({"text": pa.array([], pa.string())}), data)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
-        resume(model, predictor, data, tmp_path / "out.parquet")
-    resume(model, predictor, data, tmp_path / "out.parquet")
-    assert not [warning for warning in warnings if "begins anew" in warning]
-
-
 def test_results_that_are_damaged_at_the_very_end_are_computed_again(
     model: Artifact, predictor: Predictor, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

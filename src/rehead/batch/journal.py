@@ -179,12 +179,7 @@ class Journal:
             (self._folder / _RESULTS).write_bytes(self._sink.beginning)
             (self._folder / _BAD).write_bytes(b"")
         self._sha256 = {_RESULTS: hashlib.sha256(self._sink.beginning), _BAD: hashlib.sha256()}
-        self.state = State(
-            self.state.identity,
-            results_bytes=len(self._sink.beginning),
-            results_sha256=self._sha256[_RESULTS].hexdigest(),
-            bad_sha256=self._sha256[_BAD].hexdigest(),
-        )
+        self.state = State(self.state.identity, results_bytes=len(self._sink.beginning))
 
     def keep(self, results: bytes, bad: bytes, counts: Counts, digest: str) -> None:
         """Append a portion; when this returns it is on the disk."""
