@@ -439,7 +439,8 @@ def _read(flippable: Flippable, folder: Path, inputs: Path) -> Ended:
 def _answer(flippable: Flippable, folder: Path, ended: Ended) -> object:
     if flippable.read:
         return flippable.read(folder)
-    return [json.loads(line) for line in ended.said.splitlines() if line.startswith("{")]
+    answers = [json.loads(line) for line in ended.said.splitlines() if line.startswith("{")]
+    return [{name: value for name, value in answer.items() if name != "seconds"} for answer in answers]
 
 
 def draw_flips(of: str, made: Made, count: int, seed: int) -> list[Flip]:
