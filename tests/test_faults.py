@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 _COUNTS = ["--kills", "2", "--disks", "0", "--limits", "1", "--clocks", "0", "--flips", "1"]
-_PARTS = ["--commands", "fit last-1,predict to CSV", "--flipped", "checkpoint of fit,cached features"]
+_PARTS = ["--commands", "fit full,predict to CSV", "--flipped", "checkpoint of fit,cached features"]
 
 
 @pytest.mark.slow
@@ -16,4 +16,4 @@ def test_kills_limits_and_flipped_bits_are_survived() -> None:
     finished = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     assert "checkpoint of fit: bit flip" in finished.stdout
-    assert "fit last-1: kill" in finished.stdout
+    assert "fit full: kill" in finished.stdout

@@ -56,8 +56,10 @@ def try_all(options: argparse.Namespace, folder: Path) -> list[Outcome]:
         made = dict(zip(flipped, pool.map(trials.make, flipped, folders, repeat(inputs)), strict=True))
         drawn = trials.draw_trials(names, counts, options.seed)
         flips = [flip for of in flipped for flip in trials.draw_flips(of, made[of], options.flips, options.seed)]
-        waiting = [pool.submit(trials.run_trial, trial, references[trial.command], inputs) for trial in drawn]
-        waiting += [pool.submit(trials.run_flip, flip, made[flip.of], inputs) for flip in flips]
+        waiting = [pool.submit(trials.run_flip, flip, made[flip.of], inputs) for flip in flips]
+        # The first of each kind first: whoever stops this early has seen something of everything.
+        drawn.sort(key=lambda trial: trial.number)
+        waiting += [pool.submit(trials.run_trial, trial, references[trial.command], inputs) for trial in drawn]
         return list(_as_they_end(waiting))
 
 

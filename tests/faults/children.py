@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -83,17 +84,30 @@ def run(
     log, counted = folder.with_suffix(".log"), folder.with_suffix(".count")
     for old in (log, counted):
         old.unlink(missing_ok=True)
+    heard, said = os.pipe()
     if not (child := os.fork()):
-        _be_the_command(arguments, folder, fault, log, counted)
-    with ThreadPoolExecutor(1) as thread:
-        asked = thread.submit(client, log, child) if client else None
+        os.close(heard)
+        _be_the_command(arguments, folder, fault, said, counted)
+    os.close(said)
+    with ThreadPoolExecutor(2) as threads:
+        threads.submit(_write_down, heard, log)
+        asked = threads.submit(client, log, child) if client else None
         if killed_after:
             time.sleep(killed_after)
             os.kill(child, signal.SIGKILL)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     changes = int(counted.read_text()) if counted.exists() else 0
-    said = log.read_text(errors="replace") if log.exists() else ""
-    return Ended(code, said, time.perf_counter() - begun, changes, asked.result() if asked else "")
+    return Ended(
+        code, log.read_text(errors="replace"), time.perf_counter() - begun, changes, asked.result() if asked else ""
+    )
+
+
+def _write_down(heard: int, log: Path) -> None:
+    """Write what a command says into a file, which no limit of its own keeps it from."""
+    with log.open("wb", buffering=0) as file:
+        while part := os.read(heard, 65536):
+            file.write(part)
+    os.close(heard)
 
 
 def has_ended(child: int) -> bool:
@@ -104,12 +118,12 @@ def has_ended(child: int) -> bool:
         return True
 
 
-def _be_the_command(arguments: Sequence[str], folder: Path, fault: Fault | None, log: Path, counted: Path) -> None:
+def _be_the_command(arguments: Sequence[str], folder: Path, fault: Fault | None, said: int, counted: Path) -> None:
     code = 99
     try:
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(said, number)
+            setattr(sys, name, open(number, "w", buffering=1, closefd=False))  # noqa: SIM115 - to the end
         os.chdir(folder)
         os.environ["REHEAD_CACHE"] = str(folder / "cache")
         loop._SECONDS_BETWEEN_CHECKPOINTS = 0.0  # else a training of a second would have one an epoch
@@ -124,6 +138,8 @@ def _be_the_command(arguments: Sequence[str], folder: Path, fault: Fault | None,
         sys.stdout.flush()
         with contextlib.suppress(OSError):
             counted.write_text(str(changes[0]))
+    except BaseException:
+        os.write(2, traceback.format_exc().encode())
     finally:
         os._exit(code)
 

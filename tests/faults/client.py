@@ -40,6 +40,7 @@ class Client:
                 with httpx2.Client(base_url=address, timeout=60) as client:
                     wrong = self._have_it_done(client, begun + self.patience)
         except httpx2.TransportError as error:
+            time.sleep(1)  # a process that is killed closes its connections a moment before it has ended
             wrong = "" if has_ended(server) else repr(error)
         if not has_ended(server):
             os.kill(server, signal.SIGTERM)

@@ -67,6 +67,9 @@ def write_inputs(folder: Path) -> None:
     save_tiny_model(folder / "encoder", "bert", num_hidden_layers=2)
     save_tiny_language_model(folder / "writer", "llama", template=TEMPLATE, reach=512)
     write_messages(folder / "train.csv", 120)
+    # The order of two words decides, so that a probe errs and what is trained beyond it is kept.
+    orders = [[text, str(text.split()[0] < text.split()[1])] for text in messages(240)[0]]
+    write_csv(folder / "order.csv", ["text", "label"], orders)
     texts, _ = messages(_ROWS)
     # Every five hundredth row cannot be read.
     rows = [[str(i), text][: 1 if i % 500 == 250 else 2] for i, text in enumerate(texts)]
@@ -190,8 +193,8 @@ COMMANDS = {
     for command in (
         Command("fit head", f"{_FIT} --strategy head", f"{_FIT} --strategy head --seed 1", files_of, resumes=True),
         Command(
-            "fit last-1",
-            f"{_FIT} --strategy last-1 --depth 2 --epochs 3",
+            "fit full",
+            "fit {}/order.csv --model {}/encoder --no-ngrams --strategy full --depth 2 --epochs 4 --learning-rate 3e-3",
             f"{_FIT} --strategy head --seed 1",
             files_of,
             resumes=True,
