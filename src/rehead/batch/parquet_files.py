@@ -15,8 +15,8 @@ from pyarrow import RecordBatch
 
 from rehead.batch.portions import PORTION_CHARACTERS, Portion, rows_at_once
 from rehead.batch.text_files import different_columns, stamp_of
-from rehead.data.columns import MAX_FIELD_CHARACTERS, Table, as_text
-from rehead.data.dialects import PARQUET, require_different, require_kind, require_width
+from rehead.data.columns import MAX_FIELD_CHARACTERS, Table, as_text, require_different, require_width
+from rehead.data.dialects import PARQUET, require_kind
 from rehead.data.records import BadRow, problem_of_length, read_head
 from rehead.data.tables import as_texts
 from rehead.runtime.errors import DataError, first_line

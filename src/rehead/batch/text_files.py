@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rehead.batch.portions import Portion, Row, portioned
 from rehead.data import records, tables
-from rehead.data.columns import Table, as_text
-from rehead.data.dialects import JSON_LINES, Dialect, dialect_of, require_kind, require_width, rows_below
+from rehead.data.columns import Table, as_text, require_width
+from rehead.data.dialects import JSON_LINES, Dialect, dialect_of, require_kind, rows_below
 from rehead.data.records import BadRow, Line, read_head
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError

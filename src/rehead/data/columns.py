@@ -53,6 +53,22 @@ _WORDS = 3.0
 # Rivals that are named in a warning.
 _NAMED = 5
 _NUMBERED = re.compile(r"column \d+")
+# As many as a spreadsheet can have. What follows from a column's cells is not looked for among more.
+_MAX_COLUMNS = 16_384
+
+
+def require_width(columns: int, source: object) -> None:
+    """Raise DataError where a table has more columns than any that people make."""
+    if columns > _MAX_COLUMNS:
+        raise DataError(f"{source} has {columns:,} columns, the limit is {_MAX_COLUMNS:,}; keep those that are needed")
+
+
+def require_different(columns: list[str], where: str) -> None:
+    """Raise DataError where two columns have the same name, or there are too many."""
+    require_width(len(columns), where)
+    twice = next((name for name, count in Counter(columns).items() if count > 1), None)
+    if twice is not None:
+        raise DataError(f"{where}: two columns are named {twice!r}; rename one of them")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 
-from rehead.data.columns import SURROGATE, Table, as_text, listed, with_names
-from rehead.data.dialects import require_different
+from rehead.data.columns import SURROGATE, Table, as_text, listed, require_different, with_names
 from rehead.data.images import ImageInput, as_image_input
 from rehead.runtime.errors import DataError
 

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from rehead.data import records
-from rehead.data.columns import LABEL_NAMES, MAX_FIELD_CHARACTERS, TEXT_NAMES, header_of, is_name_of_texts
+from rehead.data.columns import (
+    LABEL_NAMES,
+    MAX_FIELD_CHARACTERS,
+    TEXT_NAMES,
+    header_of,
+    is_name_of_texts,
+    require_different,
+    require_width,
+)
 from rehead.data.records import BadRow, Cells, Form, Head, Line, lines_of
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
@@ -27,8 +35,6 @@ DELIMITERS = "\t,;|"
 _CALLED = {"\t": "a tab", ",": "a comma", ";": "a semicolon", "|": "a bar"}
 # csv's own limit is low, and one for all threads of the process; ours is checked below, with the row.
 _CSV_LIMIT = 2**31 - 1
-# As many as a spreadsheet can have. What follows from a column's cells is not looked for among more.
-MAX_COLUMNS = 16_384
 # Rows that are enough to find the column of the texts.
 _SAMPLE = 2000
 # A delimiter is looked for in so much of the beginning.
@@ -234,20 +240,6 @@ def rows_below(lines: Iterator[Line], dialect: Dialect, source: str) -> Iterator
         else:
             reason = f"{len(row[1])} fields, expected {len(columns)} ({', '.join(columns[:6])})"
             yield BadWidth(source, row[0], reason, dialect.form.delimiter.join(row[1]))
-
-
-def require_width(columns: int, source: object) -> None:
-    """Raise DataError where a table has more columns than any that people make."""
-    if columns > MAX_COLUMNS:
-        raise DataError(f"{source} has {columns:,} columns, the limit is {MAX_COLUMNS:,}; keep those that are needed")
-
-
-def require_different(columns: list[str], where: str) -> None:
-    """Raise DataError where two columns have the same name, or there are too many."""
-    require_width(len(columns), where)
-    twice = next((name for name, count in Counter(columns).items() if count > 1), None)
-    if twice is not None:
-        raise DataError(f"{where}: two columns are named {twice!r}; rename one of them")
 
 
 def column_names(header: list[str]) -> list[str]:

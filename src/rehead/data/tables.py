@@ -17,7 +17,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rehead.data import dialects, records
-from rehead.data.columns import LABEL_NAMES, SURROGATE, TEXT_NAMES, Table, as_text, header_of, with_names
+from rehead.data.columns import (
+    LABEL_NAMES,
+    SURROGATE,
+    TEXT_NAMES,
+    Table,
+    as_text,
+    header_of,
+    require_different,
+    require_width,
+    with_names,
+)
 from rehead.data.dialects import (
     ARROW,
     DELIMITED,
@@ -27,8 +37,6 @@ from rehead.data.dialects import (
     WORKBOOK,
     Dialect,
     column_names,
-    require_different,
-    require_width,
 )
 from rehead.data.records import BadRow, Head
 from rehead.runtime import files, progress

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from rehead.data.audit import Finding
 from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
 
 
@@ -23,6 +22,5 @@ def render(template: str, **values: Any) -> str:
     environment.globals["baseline_names"] = NAMES
     environment.globals["looks_at"] = LOOKS_AT
     environment.globals["said_beside"] = said_beside
-    environment.filters["title_of_finding"] = lambda finding: Finding(**finding).title
     environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
     return environment.get_template(template).render(**values)

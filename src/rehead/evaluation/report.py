@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from rehead.data.audit import Finding
 from rehead.data.examples import Examples, named
 from rehead.data.images import ImageInput
 from rehead.data.labels import are_right, class_counts, most_probable
@@ -174,6 +175,7 @@ def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
         mistakes=mistakes,
         drawn=drawn,
         title=title,
+        title_of=lambda finding: Finding(**finding).title,
         script=script,
         script_hash=script_hash,
     )
