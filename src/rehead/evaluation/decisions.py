@@ -1,6 +1,6 @@
 """Turn probabilities into decisions: thresholds, costs, abstention, sets of labels that hold the true one.
 
-All of them are chosen on validation examples, and measured on the test's.
+All of them are chosen on validation examples, and measured on the test's; in a cross-validation on its predictions.
 """
 
 from __future__ import annotations
