@@ -459,8 +459,12 @@ def assert_nothing_written(parent: Path) -> None:
 def test_a_head_of_reheads_own_written_wrongly_is_found_and_not_kept(
     mean_classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = artifact._head_tensors
-    monkeypatch.setattr(artifact, "_head_tensors", lambda head: {name: -tensor for name, tensor in right(head).items()})
+    right = artifact._tensors
+
+    def otherwise(*of_model: Any) -> dict[str, torch.Tensor]:
+        return {name: -each if "rehead_head" in name else each for name, each in right(*of_model).items()}
+
+    monkeypatch.setattr(artifact, "_tensors", otherwise)
     with pytest.raises(ArtifactError, match="differ from those in memory"):
         mean_classifier.save(tmp_path / "model")
     assert_nothing_written(tmp_path)
