@@ -247,7 +247,8 @@ async function upload(file) {
       return;
     }
     const bad = reply.facts.bad_rows ? `, ${reply.facts.bad_rows} could not be read` : "";
-    $("job-said").textContent = `${file.name}: ${reply.facts.rows.toLocaleString("en")} rows classified${bad}`;
+    const warnings = (reply.facts.warnings ?? []).map((warning) => `; ${warning}`).join("");
+    $("job-said").textContent = `${file.name}: ${reply.facts.rows.toLocaleString("en")} rows classified${bad}${warnings}`;
     const result = await download($("job-result"), reply.result);
     if (reply.bad_rows) await download($("job-bad"), reply.bad_rows);
     if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
