@@ -36,7 +36,10 @@ BAD_FILES = {
     "a class with one example": (lines_of([*ROWS, ("ok", "news")]).encode(), "row 22.*'news' has one example"),
     "too few rows": (lines_of(ROWS[:4]).encode(), "too few"),
     "one column": ("\n".join(["text", *(text for text, _ in ROWS)]).encode(), "one column"),
-    "no column that repeats": ("".join(f"{i} a,{i} b\n" for i in range(20)).encode(), "--label-column"),
+    "no column that repeats": (
+        b"text,label\n" + "".join(f"{i} a,{i} b\n" for i in range(20)).encode(),
+        "--label-column",
+    ),
     "every text missing": (lines_of([("", label) for _, label in ROWS]).encode(), "--text-column"),
     "a row too short": (lines_of(ROWS).encode() + b"lunch\n", "row 22"),
     "binary": (JUNK, "binary"),

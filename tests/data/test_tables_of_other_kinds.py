@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -303,3 +304,13 @@ def test_parts_that_are_not_used_are_said_and_two_of_a_kind_refused(monkeypatch:
     ]
     with pytest.raises(DataError, match="the parts train and training_set are both for the train part"):
         DataConfig.of({"train": FRAME, "training_set": FRAME})
+
+
+def test_reading_a_small_document_takes_little_memory(tmp_path: Path) -> None:
+    path = write(tmp_path, FRAME.to_json(orient="records"), "data.json")
+    tables.read(path)
+    tracemalloc.start()
+    tables.read(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100 * 2**20

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pandas as pd
 import pytest
 
 from rehead.artifact.loading import load_artifact
@@ -83,6 +84,20 @@ def test_rows_that_cannot_be_read_are_told_apart(client: httpx2.Client) -> None:
     assert (job["state"], job["facts"]["rows"], job["facts"]["bad_rows"]) == ("done", 2, 1)
     (bad,) = client.get(job["bad_rows"]).text.splitlines()
     assert "not json" in bad
+
+
+def test_what_was_guessed_of_a_file_comes_with_its_result(client: httpx2.Client) -> None:
+    job = finished(client, upload(client, "1,für dich ein Gewinn\n2,bis morgen also\n".encode("cp1252"), "new.csv"))
+    encoding, column = job["facts"]["warnings"]
+    assert encoding.startswith("new.csv is not UTF-8 and is read as Windows-1252")
+    assert column.startswith("new.csv does not name its columns, so 'column 2', the one with the longest texts")
+
+
+def test_workbook_is_read_within_the_memory_of_a_job(client: httpx2.Client, tmp_path: Path) -> None:
+    pytest.importorskip("openpyxl")
+    pd.DataFrame({"text": ["win cash now", "see you later"]}).to_excel(tmp_path / "new.xlsx", index=False)
+    job = finished(client, upload(client, (tmp_path / "new.xlsx").read_bytes(), "new.xlsx"))
+    assert (job["state"], job["error"], job["facts"]["rows"], job["facts"]["warnings"]) == ("done", None, 2, [])
 
 
 def test_file_that_is_no_table_fails_with_the_name_that_people_know(client: httpx2.Client) -> None:

@@ -50,6 +50,8 @@ ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".gz", ".bz2",
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 # Bytes of a file that is read as a whole, unpacked, and of what becomes of it in memory; and cells of its table.
 MAX_BYTES, MAX_CELLS = 2 * 2**30, 50_000_000
+# Bytes that are read together.
+_PIECE = 16 * 2**20
 # Sheets of a workbook that are named.
 _NAMED = 5
 # Rows of an Arrow table that are looked at together.
@@ -142,11 +144,16 @@ def _read_document(path: Path, kind: str, unlabelled: bool = False, names: Colle
 
 def _content(path: Path) -> bytes:
     """Return all of a file's bytes, unpacked."""
+    pieces: list[bytes] = []
+    left = MAX_BYTES
     with records.unpacked(path) as (_, file):
-        content = file.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise DataError(f"{path} has more than {MAX_BYTES / 2**30:.0f} GiB; write it as JSON Lines, CSV or Parquet")
-    return content
+        # A read of all that is allowed would take as much memory, however small the file.
+        while piece := file.read(_PIECE):
+            pieces.append(piece)
+            if (left := left - len(piece)) < 0:
+                limit = f"{MAX_BYTES / 2**30:.0f} GiB"
+                raise DataError(f"{path} has more than {limit}; write it as JSON Lines, CSV or Parquet")
+    return b"".join(pieces)
 
 
 def _require_cells(n: int, path: Path) -> None:

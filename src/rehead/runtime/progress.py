@@ -47,6 +47,19 @@ def quiet() -> Iterator[None]:
         _logger.removeFilter(none)
 
 
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Yield a list to which each warning of the block is added."""
+    warnings: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: warnings.append(record.getMessage())  # type: ignore[method-assign]
+    _logger.addHandler(handler)
+    try:
+        yield warnings
+    finally:
+        _logger.removeHandler(handler)
+
+
 def show(on: bool, words: Callable[[str], str] = str, level: int = logging.INFO) -> None:
     """Show messages, warnings and progress bars of this process on stderr, or leave them to `logging`.
 

@@ -33,7 +33,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.batch.answers import Scored
-from rehead.batch.scoring import ScoredTable, score_table
+from rehead.batch.scoring import score_table
+from rehead.runtime import progress
 from rehead.runtime.errors import DataError, Interrupted, RheadError
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def score_file(
         seconds: for which the process may be silent.
 
     Returns:
-        What `rehead.batch.scoring.score_table` returns.
+        What `rehead.batch.scoring.score_table` returns, and `warnings`, such as of a guess.
 
     Raises:
         RheadError: what the process could not do, or would have needed too much memory or time for.
@@ -191,7 +192,7 @@ def main(descriptor: int, server: int) -> None:
         asked = _Server(connection)
         try:
             _bound_memory(task.job_bytes)
-            asked.send({"result": _score(task, asked).to_json()})
+            asked.send({"result": _score(task, asked)})
         except RheadError as error:
             refused = str(error)
             if isinstance(error.__cause__, MemoryError):  # as Arrow reports it
@@ -203,16 +204,19 @@ def main(descriptor: int, server: int) -> None:
             asked.send({"fault": traceback.format_exc()})
 
 
-def _score(task: Task, server: _Server) -> ScoredTable:
-    return score_table(
-        task.classifier,
-        server,
-        str(task.source),
-        task.output,
-        text_column=task.text_column,
-        on_progress=lambda done, total: server.send({"progress": [done, total]}),
-        escape_formulas=task.escape_formulas,
-    )
+def _score(task: Task, server: _Server) -> dict[str, Any]:
+    """Return what `score_table` returns, and the `warnings` on the way."""
+    with progress.heard() as warnings:
+        result = score_table(
+            task.classifier,
+            server,
+            str(task.source),
+            task.output,
+            text_column=task.text_column,
+            on_progress=lambda done, total: server.send({"progress": [done, total]}),
+            escape_formulas=task.escape_formulas,
+        )
+    return result.to_json() | {"warnings": warnings}
 
 
 @dataclass(frozen=True)

@@ -246,14 +246,19 @@ class Jobs:
     def _do(self, job: Job) -> None:
         state, summary, error = "done", None, None
         file = self._file(job.id, job.name)
+
+        def shown(message: str) -> str:
+            # People see the name that they gave the file, not where it lies here.
+            return message.replace(str(file), job.name).replace(f"{self._folder / job.id}{os.sep}", "")
+
         try:
             summary = self._work(job, file, self.result_of(job), self._progress(job.id), self._stop)
+            if warnings := summary.get("warnings"):
+                summary["warnings"] = [*map(shown, warnings)]
         except Interrupted:
             state = "waiting" if self._closing else "cancelled"
         except RheadError as refused:
-            # People see the name that they gave the file, not where it lies here.
-            shown = str(refused).replace(str(file), job.name)
-            state, error = "failed", shown.replace(f"{self._folder / job.id}{os.sep}", "")
+            state, error = "failed", shown(str(refused))
         except Exception as fault:
             logs.fault("a job failed by a fault of rehead's own", fault, job=job.id)
             state, error = "failed", f"a fault of rehead's own: {type(fault).__name__}; the server's log has more"

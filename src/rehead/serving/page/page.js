@@ -246,8 +246,10 @@ async function upload(file) {
       $("job-said").textContent = reply.error ? `${file.name}: ${reply.error}` : `${file.name}: ${reply.state}`;
       return;
     }
-    const bad = reply.facts.bad_rows ? `, ${reply.facts.bad_rows} could not be read` : "";
-    $("job-said").textContent = `${file.name}: ${reply.facts.rows.toLocaleString("en")} rows classified${bad}`;
+    const { rows, bad_rows: unread, warnings = [] } = reply.facts;
+    const bad = unread ? `, ${unread} could not be read` : "";
+    const said = [`${rows.toLocaleString("en")} rows classified${bad}`, ...warnings].join("; ");
+    $("job-said").textContent = `${file.name}: ${said}`;
     const result = await download($("job-result"), reply.result);
     if (reply.bad_rows) await download($("job-bad"), reply.bad_rows);
     if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
