@@ -240,7 +240,8 @@ def test_a_flipped_bit_in_any_file_that_answers_rest_on_is_an_error_that_names_t
 
 def test_every_file_but_documents_has_its_checksum_in_the_manifest(saved: Path) -> None:
     hashes = json.loads((saved / MANIFEST).read_text())["files"]
-    others = [path for path in saved.iterdir() if path.name != MANIFEST and path.suffix not in (".md", ".html")]
+    documents = (".md", ".html", ".jsonl")
+    others = [path for path in saved.iterdir() if path.name != MANIFEST and path.suffix not in documents]
     assert hashes == {path.name: files.sha256_of(path) for path in others}
 
 

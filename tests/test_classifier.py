@@ -47,6 +47,7 @@ def test_constructor_stores_its_arguments_under_their_names() -> None:
         "long": "chunks",
         "views": 4,
         "average_views": True,
+        "verbose": 1,
     }
     assert Classifier(**given).get_params() == given
 
