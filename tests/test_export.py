@@ -229,7 +229,7 @@ def assert_readme_agrees(model: Path, exported: Path) -> None:
 def test_ngrams_beside_the_head_are_in_the_graph(saved_with_ngrams: Path, exported_with_ngrams: Path) -> None:
     folder = exported_with_ngrams
     expected = rehead.load(saved_with_ngrams).predict_proba(SCORED)
-    run = onnx_file.Runner(folder, load_artifact(saved_with_ngrams).backbone)
+    run = onnx_file.OnnxRunner(folder, load_artifact(saved_with_ngrams).backbone)
     np.testing.assert_allclose(likelihood.probabilities(run(SCORED), multilabel=False), expected, atol=1e-5)
     for text, row in zip(SCORED, expected, strict=True):
         np.testing.assert_allclose(likelihood.probabilities(run([text]), multilabel=False)[0], row, atol=1e-5)

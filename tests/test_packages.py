@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rehead.runtime.downloads import Package, Piece, fetch, folder_of, is_fetched
+from rehead.runtime.downloads import ArchivePart, Package, fetch, folder_of, is_fetched
 from rehead.runtime.errors import FetchError
 
 CONTENT = {
@@ -25,7 +25,7 @@ CONTENT = {
 }
 FETCH = """
 import sys
-from rehead.runtime.downloads import Package, Piece, fetch
+from rehead.runtime.downloads import Package, ArchivePart, fetch
 print(fetch(eval(sys.argv[1])))
 """
 
@@ -245,7 +245,7 @@ def pieces(index: Path) -> Package:
         name, stretch = piece_name(number), whole[number * step : (number + 1) * step]
         member = f"{name}/input/big.zip.{number}"
         carrier = write_wheel(index, name, {member: stretch})
-        carried.append(Piece(name, hashlib.sha256(carrier.read_bytes()).hexdigest(), member, len(stretch)))
+        carried.append(ArchivePart(name, hashlib.sha256(carrier.read_bytes()).hexdigest(), member, len(stretch)))
     members = {
         name.removeprefix("big/"): hashlib.sha256(content).hexdigest()
         for name, content in data.items()

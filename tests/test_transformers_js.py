@@ -67,7 +67,7 @@ def test_labels_and_scores_are_the_same(
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     in_float32, in_int8 = (json.loads(line) for line in done.stdout.strip().splitlines())
-    run = onnx_file.Runner(tmp_path / "export", model.artifact_.backbone, onnx_file.INT8_FILE)
+    run = onnx_file.OnnxRunner(tmp_path / "export", model.artifact_.backbone, onnx_file.INT8_FILE)
     rounded = likelihood.probabilities(np.concatenate([run([text]) for text in asked]), multilabel=False)
     for rows, expected in ((in_float32, model.predict_proba(asked)), (in_int8, rounded)):
         for answers, row in zip(rows, expected, strict=True):

@@ -28,7 +28,7 @@ from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import Manifest
 from rehead.artifact.saving import Sidecar, save_artifact
 from rehead.data.containers import inputs_of
-from rehead.data.duplicates import drop_duplicates, fingerprints
+from rehead.data.duplicates import content_hashes, drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable, without_empty, without_weightless
 from rehead.data.images import ImageInput, require_usable
 from rehead.data.labels import Labels, classes_among, ids_among, restored, strata, warn_of_alike
@@ -321,7 +321,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         self.history_: list[Candidate] = result.candidates
         self.depth_, self.pool_ = result.structure.depth, result.structure.pool
         self.validation_log_loss_ = float(likelihood.losses(result.validation_logits, validation.labels).mean())
-        seen = fingerprints([*data.train.inputs, *validation.inputs])
+        seen = content_hashes([*data.train.inputs, *validation.inputs])
         manifest = self._manifest(result, data)
         self._artifact: Artifact
         if isinstance(result, TrainedNgrams):

@@ -17,7 +17,7 @@ from rehead import Classifier
 from rehead.cluster.connection import connected, require_ray
 from rehead.cluster.serving import deployed
 from rehead.runtime.errors import ArtifactError, SettingError
-from rehead.serving.models import Source
+from rehead.serving.models import ModelSource
 from rehead.serving.settings import ServerSettings
 from rehead.workflows.fit import fit
 from tests.tiny_models import save_tiny_model
@@ -70,5 +70,5 @@ def test_a_replica_answers_as_the_server_does_and_ends_with_the_command(tmp_path
 @pytest.mark.slow
 def test_a_folder_that_is_no_classifier_is_refused(cluster: None, tmp_path: Path) -> None:
     with connected("ray"), pytest.raises(ArtifactError, match=str(tmp_path)):  # noqa: SIM117
-        with deployed([Source("spam", tmp_path, 1.0)], ServerSettings(port=1), replicas=1):
+        with deployed([ModelSource("spam", tmp_path, 1.0)], ServerSettings(port=1), replicas=1):
             pass

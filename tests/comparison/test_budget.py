@@ -12,7 +12,7 @@ import torch
 
 import rehead
 from rehead.comparison import approaches, curves, trial
-from rehead.comparison.approaches import Learned, NotTriedError, Task
+from rehead.comparison.approaches import ComparisonTask, Learned, NotTriedError
 from rehead.evaluation import baselines
 from rehead.runtime import hardware
 from tests.comparison.test_compare import TEMPLATE
@@ -108,10 +108,10 @@ def test_classifiers_and_their_baseline_end_in_time(names: list[str], base: str,
     assert seconds[f"probe:{base}"] == BASELINE + TRUNK  # the baseline stands beside its head
 
 
-def slow_answers(clock: Clock, seconds_a_text: float) -> Callable[[Task], Learned]:
+def slow_answers(clock: Clock, seconds_a_text: float) -> Callable[[ComparisonTask], Learned]:
     """An approach in words that was planned to need a quarter of the budget."""
 
-    def approach(task: Task) -> Learned:
+    def approach(task: ComparisonTask) -> Learned:
         def scores(texts: Sequence[str]) -> Any:
             clock.work("answers", seconds_a_text * len(texts))
             return np.tile([0.6, 0.4], (len(texts), 1))
@@ -138,7 +138,7 @@ def test_answers_that_come_slower_than_planned_are_fewer(
 def test_nothing_but_the_cheap_is_begun_when_the_budget_is_used_up(
     base: str, data: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spends_all(task: Task) -> Learned:
+    def spends_all(task: ComparisonTask) -> Learned:
         clock.work("all", BUDGET)
         raise NotTriedError("it is over")
 

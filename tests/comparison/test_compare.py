@@ -10,7 +10,7 @@ import pytest
 
 import rehead
 from rehead.comparison import approaches
-from rehead.comparison.approaches import Learned, Task
+from rehead.comparison.approaches import ComparisonTask, Learned
 from rehead.comparison.trial import title
 from rehead.runtime.errors import ArtifactError, DataError, SettingError
 from tests.instruction.tiny_language_models import save_tiny_language_model
@@ -79,7 +79,7 @@ def test_comparison_that_was_broken_off_goes_on(
     learned: list[str] = []
     honest = approaches.tfidf
 
-    def broken_off(task: Task) -> Learned:
+    def broken_off(task: ComparisonTask) -> Learned:
         learned.append("tfidf")
         if learned.count("tfidf") == 1:
             raise KeyboardInterrupt

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rehead.data.audit import Finding, audit, class_counts, cut_off, length_histogram
+from rehead.data.audit import Finding, audit, cut_off, examples_by_class, length_histogram
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Dropped, Examples
 
@@ -227,7 +227,7 @@ def test_gravest_findings_come_first() -> None:
 
 
 def test_classes_are_counted_the_most_frequent_first() -> None:
-    assert class_counts(examples_of([("a", "x"), ("b", "y"), ("c", "y")])) == {"y": 2, "x": 1}
+    assert examples_by_class(examples_of([("a", "x"), ("b", "y"), ("c", "y")])) == {"y": 2, "x": 1}
 
 
 def test_lengths_are_counted_by_powers_of_two() -> None:

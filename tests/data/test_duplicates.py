@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehead.data.duplicates import (
+    content_hash,
+    content_hashes,
     drop_duplicates,
-    fingerprint,
-    fingerprints,
     near_groups,
     near_of,
     seen_before,
@@ -43,11 +43,11 @@ def test_every_line_is_kept_or_listed_once(pairs: list[tuple[str, int]]) -> None
 @given(rows)
 def test_contradiction_is_a_label_other_than_the_first(pairs: list[tuple[str, int]]) -> None:
     kept, dropped = drop_duplicates(examples(pairs))
-    label_of = dict(zip((fingerprint(text) for text in kept.texts), kept.labels.tolist(), strict=True))
+    label_of = dict(zip((content_hash(text) for text in kept.texts), kept.labels.tolist(), strict=True))
     for reason, contradicts in (("duplicate", False), ("duplicate with another label", True)):
         for line in dropped.get(reason, []):
             text, label = pairs[line - 2]
-            assert (label_of[fingerprint(text)] != label) == contradicts
+            assert (label_of[content_hash(text)] != label) == contradicts
 
 
 @given(rows)
@@ -73,28 +73,28 @@ def test_kept_examples_keep_their_labels() -> None:
     ],
 )
 def test_case_and_white_space_of_other_scripts_are_ignored(text: str, same: str) -> None:
-    assert fingerprint(text) == fingerprint(same)
+    assert content_hash(text) == content_hash(same)
 
 
 @pytest.mark.parametrize("other", ["hi you!", "hiyou", "you hi", "hi yóu"])
 def test_punctuation_word_breaks_order_and_accents_are_not_ignored(other: str) -> None:
-    assert fingerprint("hi you") != fingerprint(other)
+    assert content_hash("hi you") != content_hash(other)
 
 
 def test_fingerprint_is_the_same_in_every_process() -> None:
     # Saved with a classifier, so another process and another machine must compute it too.
-    assert fingerprint("Hi you") == 8249766176062995253
+    assert content_hash("Hi you") == 8249766176062995253
 
 
 @given(st.text())
 def test_fingerprint_fits_a_signed_integer(text: str) -> None:
-    assert 0 <= fingerprint(text) < 2**63
-    assert fingerprints([text]).tolist() == [fingerprint(text)]
+    assert 0 <= content_hash(text) < 2**63
+    assert content_hashes([text]).tolist() == [content_hash(text)]
 
 
 def test_nothing_is_seen_before_where_nothing_is_known() -> None:
-    assert seen_before(["a"], fingerprints([])).tolist() == [False]
-    assert seen_before([], fingerprints(["a"])).tolist() == []
+    assert seen_before(["a"], content_hashes([])).tolist() == [False]
+    assert seen_before([], content_hashes(["a"])).tolist() == []
 
 
 def test_texts_that_differ_in_white_space_case_and_digits_are_nearly_the_same() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rehead.data.columns import Table
-from rehead.data.duplicates import drop_duplicates, fingerprint, fingerprints, seen_before
+from rehead.data.duplicates import content_hash, content_hashes, drop_duplicates, seen_before
 from rehead.data.examples import MAX_CLASSES, Examples, from_table, in_order, require_learnable
 from rehead.data.splits import stratified
 from rehead.runtime.errors import DataError
@@ -58,18 +58,18 @@ def test_duplicates_keep_the_first_and_contradictions_are_listed_apart() -> None
 @given(st.lists(st.text(max_size=8)))
 def test_no_two_kept_texts_are_the_same(texts: list[str]) -> None:
     kept, dropped = drop_duplicates(examples([(text, 0) for text in texts]))
-    assert len(set(fingerprints(kept.texts).tolist())) == len(kept)
+    assert len(set(content_hashes(kept.texts).tolist())) == len(kept)
     assert len(kept) + sum(map(len, dropped.values())) == len(texts)
 
 
 @given(st.text(st.characters(categories=("Lu", "Ll"), max_codepoint=127), min_size=1))
 def test_fingerprint_ignores_case_and_white_space(text: str) -> None:
-    assert fingerprint(f"  {text.upper()}\t\n") == fingerprint(text.lower())
-    assert fingerprint(f"{text} x") != fingerprint(text)
+    assert content_hash(f"  {text.upper()}\t\n") == content_hash(text.lower())
+    assert content_hash(f"{text} x") != content_hash(text)
 
 
 def test_texts_that_were_seen_are_found() -> None:
-    assert seen_before(["A b", "c"], fingerprints(["a  B", "d"])).tolist() == [True, False]
+    assert seen_before(["A b", "c"], content_hashes(["a  B", "d"])).tolist() == [True, False]
 
 
 labels = st.lists(st.integers(0, 4), min_size=2, max_size=120).map(lambda x: np.array(x, dtype=np.int64))

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 from rehead.instruction import language_model
 from rehead.instruction.answering import Answering, Answers, losses, mean_loss, trained_part
-from rehead.instruction.tokens import Tokens
+from rehead.instruction.tokens import ConversationTokens
 from rehead.models.backbone import Backbone
 from rehead.models.loading import load_language_model
 from rehead.models.sequences import Ragged
@@ -27,7 +27,7 @@ LEARNED = [[0, 0, 0, 1, 1], [0, 0, 1], [0, 1, 1, 0, 0, 0, 1, 1], [0, 1]]
 
 def answers(base: Backbone, cut: int = 0, kept: bool = False) -> Answers:
     masks = Ragged.from_lists(LEARNED)
-    tokens = Tokens(Ragged.from_lists(IDS), Ragged(masks.values.bool(), masks.offsets), torch.arange(4), 0)
+    tokens = ConversationTokens(Ragged.from_lists(IDS), Ragged(masks.values.bool(), masks.offsets), torch.arange(4), 0)
     if not kept:
         return Answers(tokens, Computed(base, tokens.ids, cut))
     states = trunk_pass(base, tokens.ids, depths=[], pooling="mean", cut=cut).tokens

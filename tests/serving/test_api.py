@@ -22,7 +22,7 @@ from rehead import Classifier
 from rehead.analysis.explanation import explain
 from rehead.artifact.loading import load_artifact
 from rehead.evaluation.decisions import DecisionConfig
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 from rehead.workflows.fit import fit
 from tests.serving.http_client import Connection, body
 from tests.serving.running import counted, process, running
@@ -35,7 +35,7 @@ KEY = "0123456789abcdef0123"
 
 @pytest.fixture(scope="module")
 def client(spam: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx2.Client]:
-    limits = Limits(body_bytes=100_000, texts=50, characters=2_000)
+    limits = RequestLimits(body_bytes=100_000, texts=50, characters=2_000)
     with running([spam], tmp_path_factory.mktemp("jobs"), limits=limits) as client:
         yield client
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rehead.artifact.predictor import Scores
 from rehead.serving.batching import Batch, Batcher, FromThread
 from rehead.serving.refusals import Refusal
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 
 
 def score(inputs: list[str]) -> Scores:
@@ -50,7 +50,7 @@ def run(
     **limits: Any,
 ) -> Any:
     async def inside(threads: ThreadPoolExecutor) -> Any:
-        batcher = Batcher(by, lambda text: int(text.split("-")[2]), threads, Limits(**limits), scored, at_once)
+        batcher = Batcher(by, lambda text: int(text.split("-")[2]), threads, RequestLimits(**limits), scored, at_once)
         return await scenario(batcher)
 
     with ThreadPoolExecutor(at_once) as threads:

@@ -21,14 +21,16 @@ import pytest
 
 from rehead.serving.keys import Keys
 from rehead.serving.refusals import Refusal
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 from tests.serving.running import counted, process, running
 from tests.serving.test_jobs import finished, table, upload
 
 KEY = "0123456789abcdef0123"
 BODY = b'{"texts": "win free cash"}'
 ASK = b"POST /v1/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-IMPATIENT = Limits(head_seconds=0.5, body_seconds=0.5, body_bytes_a_second=10_000, head_bytes=10_000, connections=60)
+IMPATIENT = RequestLimits(
+    head_seconds=0.5, body_seconds=0.5, body_bytes_a_second=10_000, head_bytes=10_000, connections=60
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +137,7 @@ def test_what_is_no_http_is_refused_in_the_same_shape(impatient: httpx2.Client) 
 
 def test_clients_that_take_nothing_in_are_left(spam: Path, tmp_path: Path) -> None:
     n, size = 2_000, len(httpx2.Response(200).content)
-    with running([spam], tmp_path / "jobs", limits=Limits(write_seconds=0.5)) as client:
+    with running([spam], tmp_path / "jobs", limits=RequestLimits(write_seconds=0.5)) as client:
         size = len(client.get("/openapi.json").content)
         with opened(client) as connection:
             connection.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * n)
@@ -250,7 +252,7 @@ def bomb(rows: int) -> bytes:
 def test_a_file_that_decodes_to_gigabytes_fails_alone(spam: Path, tmp_path: Path) -> None:
     content = bomb(5_000)
     assert len(content) < 100_000
-    with running([spam], tmp_path / "jobs", limits=Limits(job_bytes=2**30)) as client:
+    with running([spam], tmp_path / "jobs", limits=RequestLimits(job_bytes=2**30)) as client:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         job = upload(client, content, "small.parquet")
         times = []
@@ -284,7 +286,7 @@ def test_too_many_columns_are_refused_before_they_are_looked_at(impatient: httpx
 
 
 def test_a_file_that_gives_nothing_for_long_fails(spam: Path, tmp_path: Path) -> None:
-    with running([spam], tmp_path / "jobs", limits=Limits(job_seconds=0.01)) as client:
+    with running([spam], tmp_path / "jobs", limits=RequestLimits(job_seconds=0.01)) as client:
         job = finished(client, upload(client, table(10)))
     assert (job["state"], "no rows could be read from it" in job["error"]) == ("failed", True)
 

@@ -18,7 +18,7 @@ import pytest
 from rehead.artifact.loading import load_artifact
 from rehead.runtime.errors import DataError, Interrupted, SettingError
 from rehead.serving.jobs import Job, Jobs
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 from tests.serving.running import counted, process, running
 from tests.tiny_texts import messages
 
@@ -127,7 +127,7 @@ def test_job_that_is_not_there_is_not_found(client: httpx2.Client) -> None:
 
 
 def test_too_many_jobs_and_too_large_files_are_turned_away(spam: Path, tmp_path: Path) -> None:
-    with running([spam], tmp_path / "jobs", limits=Limits(jobs=0, upload_bytes=2_000)) as client:
+    with running([spam], tmp_path / "jobs", limits=RequestLimits(jobs=0, upload_bytes=2_000)) as client:
         assert client.post("/v1/files", files={"file": ("a.csv", table(10))}).status_code == 429
         assert client.post("/v1/files", files={"file": ("a.csv", table(1000))}).status_code == 413
         # Before any of the file is taken in: it never comes.

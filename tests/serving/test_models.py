@@ -6,9 +6,9 @@ import threading
 import weakref
 from pathlib import Path
 
-from rehead.serving.metrics import Metrics
+from rehead.serving.metrics import ServerMetrics
 from rehead.serving.models import Models, parse
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 
 
 def test_a_version_is_gone_when_its_last_request_is_answered(spam: Path) -> None:
@@ -16,7 +16,7 @@ def test_a_version_is_gone_when_its_last_request_is_answered(spam: Path) -> None
 
     async def scenario() -> bool:
         go_on = threading.Event()
-        models = Models(parse([str(spam)]), Limits(), Metrics())
+        models = Models(parse([str(spam)]), RequestLimits(), ServerMetrics())
         try:
             await models.load()
             for _ in range(models._at_once):

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from rehead.runtime.errors import SettingError
-from rehead.serving.models import Source, parse
+from rehead.serving.models import ModelSource, parse
 from rehead.serving.settings import ServerSettings, keys_from_environment
 
 KEY = "0123456789abcdef0123"
@@ -34,16 +34,16 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_models_are_named_weighed_and_shadowed() -> None:
     assert parse(["models/sms", "news=models/bbc@0.25", "news=models/other@shadow"]) == [
-        Source("sms", Path("models/sms"), 1.0),
-        Source("news", Path("models/bbc"), 0.25),
-        Source("news", Path("models/other"), 0.0),
+        ModelSource("sms", Path("models/sms"), 1.0),
+        ModelSource("news", Path("models/bbc"), 0.25),
+        ModelSource("news", Path("models/other"), 0.0),
     ]
 
 
 def test_a_folder_that_is_there_is_taken_as_it_is_called(tmp_path: Path) -> None:
     folder = tmp_path / "spam@2"
     folder.mkdir()
-    assert parse([f"spam={folder}"]) == [Source("spam", folder, 1.0)]
+    assert parse([f"spam={folder}"]) == [ModelSource("spam", folder, 1.0)]
 
 
 @pytest.mark.parametrize(

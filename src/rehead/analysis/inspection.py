@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rehead.data.audit import Finding, class_counts, cut_off, in_order, length_histogram
+from rehead.data.audit import Finding, cut_off, examples_by_class, in_order, length_histogram
 from rehead.data.containers import Source
 from rehead.data.duplicates import drop_duplicates
 from rehead.data.examples import Examples
@@ -92,7 +92,7 @@ def inspect(data: DataConfig | Source, base: str | None = None, max_length: int 
         lengths = Lengths(unit, int(np.median(counts)), int(counts.max()), length_histogram(counts))
     dropped = {reason: len(lines) for reason, lines in (material.dropped | repeated).items()}
     rows = AuditedRows(material.rows_read, len(kept), dropped)
-    return Audit(chosen.name, rows, class_counts(pool), lengths, findings)
+    return Audit(chosen.name, rows, examples_by_class(pool), lengths, findings)
 
 
 def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -34,7 +34,7 @@ class Scored(Protocol):
     def tokens_cut(self) -> npt.NDArray[np.int64]: ...
 
 
-class Scoring(Protocol):
+class TextScorer(Protocol):
     """What scores texts: a predictor, or whatever asks one."""
 
     def scores(self, inputs: Sequence[str], /) -> Scored: ...

@@ -24,7 +24,7 @@ _FETCHED = 2000
 
 
 class Query:
-    """Rows of a query's result. A `rehead.batch.sources.Source`.
+    """Rows of a query's result. A `rehead.batch.sources.RowSource`.
 
     They may come in another order, or be others, when the query is asked again.
 

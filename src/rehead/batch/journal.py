@@ -49,7 +49,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class State:
+class RunState:
     """How far a run is.
 
     Attributes:
@@ -80,7 +80,7 @@ def identity_of(decisive: dict[str, str]) -> dict[str, str]:
 class Journal:
     """The state of one run, and the files that it speaks of."""
 
-    def __init__(self, folder: Path, output: Path, sink: Sink, state: State) -> None:
+    def __init__(self, folder: Path, output: Path, sink: Sink, state: RunState) -> None:
         self._folder, self._output, self._sink = folder, output, sink
         # What gets the output's name in the end.
         self._final = folder / (_RESULTS if sink.assemble is None else _WHOLE)
@@ -108,7 +108,7 @@ class Journal:
             raise SettingError(f"another run writes to {output}; wait for it, or give another file with -o") from None
         except OSError as error:
             raise _unwritable(output, error) from error
-        journal = cls(folder, output, sink, State(identity))
+        journal = cls(folder, output, sink, RunState(identity))
         try:
             journal._go_on(identity)
             yield journal
@@ -134,7 +134,7 @@ class Journal:
         """Take up what is there, if that is of the same run."""
         try:
             saved = files.read_json(self._folder / _STATE)
-            state = State(**saved | {"counts": Counts(**saved["counts"])})
+            state = RunState(**saved | {"counts": Counts(**saved["counts"])})
         except FileNotFoundError:
             self.begin_anew()
             return
@@ -150,7 +150,7 @@ class Journal:
             self.state = state
             progress.say(f"an interrupted run to {self._output} goes on behind {state.counts.rows:,} rows")
 
-    def _is_there(self, state: State) -> bool:
+    def _is_there(self, state: RunState) -> bool:
         """Return whether all that a state speaks of is as it was written; what was written after it is cut off."""
         if state.complete and not (self._folder / _RESULTS).is_file():
             return self._output.is_file()
@@ -179,7 +179,7 @@ class Journal:
             (self._folder / _RESULTS).write_bytes(self._sink.beginning)
             (self._folder / _BAD).write_bytes(b"")
         self._sha256 = {_RESULTS: hashlib.sha256(self._sink.beginning), _BAD: hashlib.sha256()}
-        self.state = State(self.state.identity, results_bytes=len(self._sink.beginning))
+        self.state = RunState(self.state.identity, results_bytes=len(self._sink.beginning))
 
     def keep(self, results: bytes, bad: bytes, counts: Counts, digest: str) -> None:
         """Append a portion; when this returns it is on the disk."""
@@ -223,7 +223,7 @@ class Journal:
             if self._final.exists():
                 self._final.replace(self._output)
 
-    def _set(self, state: State) -> None:
+    def _set(self, state: RunState) -> None:
         files.write_json(self._folder / _STATE, asdict(state))
         self.state = state
 

@@ -30,7 +30,7 @@ _SHOWN = 500
 
 
 class ParquetFiles:
-    """Rows of Parquet files, one after the other. A `rehead.batch.sources.Source`.
+    """Rows of Parquet files, one after the other. A `rehead.batch.sources.RowSource`.
 
     Args:
         files: and what each is called in results.

@@ -16,7 +16,7 @@ from rehead.batch import answers, sources
 from rehead.batch.journal import Counts, Journal, identity_of
 from rehead.batch.portions import PORTION_ROWS, Portion, read_ahead, rows_at_once
 from rehead.batch.sinks import Sink, sink_for
-from rehead.batch.sources import Source
+from rehead.batch.sources import RowSource
 from rehead.data import tables
 from rehead.data.columns import text_column_of
 from rehead.runtime import progress
@@ -58,7 +58,7 @@ class ScoredTable(Result):
 
 def score_table(
     model: answers.Deciding,
-    predictor: answers.Scoring,
+    predictor: answers.TextScorer,
     source: str,
     output: Path,
     *,
@@ -145,8 +145,8 @@ class _Run:
     """The loop, and what it works with."""
 
     model: answers.Deciding
-    predictor: answers.Scoring
-    source: Source
+    predictor: answers.TextScorer
+    source: RowSource
     journal: Journal
     sink: Sink
     stop: threading.Event

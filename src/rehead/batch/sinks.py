@@ -50,7 +50,7 @@ def sink_for(
     """Return what writes the kind of file that a name ends with.
 
     Args:
-        columns, schema: of the original columns; see `rehead.batch.sources.Source`.
+        columns, schema: of the original columns; see `rehead.batch.sources.RowSource`.
         added: names of the columns with answers.
         escape_formulas: see `DelimitedSink`.
     """

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FILE_COLUMN = "file"
 
 
-class Source(Protocol):
+class RowSource(Protocol):
     """Rows that are read in portions.
 
     Attributes:
@@ -70,7 +70,7 @@ def is_table(source: str) -> bool:
 
 
 @contextmanager
-def opened(source: str, query: str | None, output: Path, names: Collection[str] = ()) -> Iterator[Source]:
+def opened(source: str, query: str | None, output: Path, names: Collection[str] = ()) -> Iterator[RowSource]:
     """Yield the rows of INPUT, as long as it is open.
 
     Args:
@@ -94,7 +94,7 @@ def opened(source: str, query: str | None, output: Path, names: Collection[str] 
     yield rows_of(files, FILE_COLUMN if len(files) > 1 else None, names)
 
 
-def rows_of(files: list[tuple[Path, str]], file_column: str | None, names: Collection[str] = ()) -> Source:
+def rows_of(files: list[tuple[Path, str]], file_column: str | None, names: Collection[str] = ()) -> RowSource:
     """Return the rows of files, one after the other.
 
     Args:
@@ -110,7 +110,7 @@ def rows_of(files: list[tuple[Path, str]], file_column: str | None, names: Colle
     saved = files[0][0].is_dir()
     with progress.quiet():  # they are read again for their rows
         kind = ARROW if saved else next((kind_of(head) for head in heads if not head.is_empty), DELIMITED)
-    rows: Source
+    rows: RowSource
     if kind == PARQUET:
         from rehead.batch.parquet_files import ParquetFiles
 

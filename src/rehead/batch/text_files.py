@@ -29,7 +29,7 @@ class TextFile:
 
 
 class TextFiles:
-    """Rows of text files, one after the other. A `rehead.batch.sources.Source`.
+    """Rows of text files, one after the other. A `rehead.batch.sources.RowSource`.
 
     Args:
         files: and what each is called in results.
@@ -119,7 +119,7 @@ class TextFiles:
 
 
 class WholeFiles:
-    """Rows of files that are read as a whole, one after the other. A `rehead.batch.sources.Source`.
+    """Rows of files that are read as a whole, one after the other. A `rehead.batch.sources.RowSource`.
 
     Args:
         files, kind, file_column, names: see `TextFiles`.

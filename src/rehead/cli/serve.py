@@ -14,9 +14,9 @@ EXAMPLE = "rehead serve tickets=rehead-model --port 8080"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `serve`."""
-    from rehead.serving.settings import MEGABYTE, Limits, ServerSettings
+    from rehead.serving.settings import MEGABYTE, RequestLimits, ServerSettings
 
-    settings, limits = ServerSettings(), Limits()
+    settings, limits = ServerSettings(), RequestLimits()
     parser.add_argument(
         "models",
         metavar="MODEL",
@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
 
         require_ray(options.on)
     from rehead.serving.models import parse
-    from rehead.serving.settings import MEGABYTE, Limits, ServerSettings, keys_from_environment
+    from rehead.serving.settings import MEGABYTE, RequestLimits, ServerSettings, keys_from_environment
 
     settings = ServerSettings(
         host=options.host,
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
         insecure=options.insecure,
         log_texts=options.log_texts,
         jobs=options.jobs,
-        limits=Limits(
+        limits=RequestLimits(
             body_bytes=int(options.max_body * MEGABYTE),
             upload_bytes=int(options.max_upload * MEGABYTE),
             texts=options.max_texts,

@@ -37,7 +37,7 @@ class Look:
     """What is known of an input before it is read.
 
     Attributes:
-        columns, schema, sample: see `rehead.batch.sources.Source`.
+        columns, schema, sample: see `rehead.batch.sources.RowSource`.
         total: of what is read, in rows or bytes.
         identity: of what is read; another one, other rows.
         may_differ: whether inputs beside it may have other columns, as JSON Lines may.

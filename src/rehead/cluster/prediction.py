@@ -265,7 +265,7 @@ class _Scoring:
         return {"record": _column([json.dumps(asdict(record or self._scored(piece)))])}
 
     @cached_property
-    def _model(self) -> tuple[Artifact, answers.Scoring]:
+    def _model(self) -> tuple[Artifact, answers.TextScorer]:
         """The classifier; loaded with the first piece, so that what is wrong with it is an error of that."""
         with folder_here(self._plan.model) as folder:
             loaded = load_artifact(folder)

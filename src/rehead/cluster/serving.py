@@ -25,16 +25,18 @@ from rehead.cluster.connection import connected
 from rehead.runtime import hardware
 from rehead.serving import files_api, logs
 from rehead.serving.jobs import Jobs
-from rehead.serving.metrics import Metrics
-from rehead.serving.models import Models, Source
+from rehead.serving.metrics import ServerMetrics
+from rehead.serving.models import Models, ModelSource
 from rehead.serving.server import application
 from rehead.serving.settings import ServerSettings
-from rehead.serving.state import State
+from rehead.serving.state import ServerState
 
 _NAME = "rehead"
 
 
-def serve_on_ray(sources: Sequence[Source], settings: ServerSettings, *, on: str = "ray", replicas: int = 1) -> None:
+def serve_on_ray(
+    sources: Sequence[ModelSource], settings: ServerSettings, *, on: str = "ray", replicas: int = 1
+) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Args:
@@ -58,7 +60,7 @@ def serve_on_ray(sources: Sequence[Source], settings: ServerSettings, *, on: str
 
 
 @contextmanager
-def deployed(sources: Sequence[Source], settings: ServerSettings, replicas: int) -> Iterator[str]:
+def deployed(sources: Sequence[ModelSource], settings: ServerSettings, replicas: int) -> Iterator[str]:
     """Yield the address at which a cluster answers, while the block runs."""
     import ray
     from ray import serve
@@ -79,22 +81,22 @@ def deployed(sources: Sequence[Source], settings: ServerSettings, replicas: int)
         serve.shutdown()
 
 
-def _load(sources: Sequence[Source]) -> None:
+def _load(sources: Sequence[ModelSource]) -> None:
     for source in sources:
         load_artifact(source.folder)
 
 
-def _builder(sources: Sequence[Source], settings: ServerSettings) -> Callable[[], FastAPI]:
+def _builder(sources: Sequence[ModelSource], settings: ServerSettings) -> Callable[[], FastAPI]:
     """Return what makes the application in a replica's event loop."""
 
     def build() -> FastAPI:
         logs.start()
         if hardware.device().type == "cpu":
             torch.set_num_threads(1)  # see `rehead.serving.server.run`
-        folder, metrics = TemporaryDirectory(prefix="rehead-jobs-"), Metrics()
+        folder, metrics = TemporaryDirectory(prefix="rehead-jobs-"), ServerMetrics()
         models = Models(sources, settings.limits, metrics)
         work = files_api.work(models, asyncio.get_running_loop(), settings.limits)
-        state = State(settings, metrics, models, Jobs(Path(folder.name), work, metrics.job))
+        state = ServerState(settings, metrics, models, Jobs(Path(folder.name), work, metrics.job))
         app = application(state, with_files=False)
         app.router.lifespan_context = lifespan
         app.state.folder = folder
@@ -102,7 +104,7 @@ def _builder(sources: Sequence[Source], settings: ServerSettings) -> Callable[[]
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state: State = app.state.rehead
+        state: ServerState = app.state.rehead
         await state.models.load()
         yield
         await state.settle()

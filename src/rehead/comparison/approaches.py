@@ -20,7 +20,7 @@ from rehead.evaluation.baselines import Baselines
 from rehead.instruction import generation, styles
 from rehead.instruction.finetuning import Settings, finetune, usual_rate
 from rehead.instruction.generation import Sampling
-from rehead.instruction.tokens import Tokens, tokenise
+from rehead.instruction.tokens import ConversationTokens, tokenise
 from rehead.models.loading import load_language_model, locate
 from rehead.models.tokenization import longest_input
 from rehead.runtime import hardware
@@ -50,7 +50,7 @@ IN_WORDS = ("zero-shot", "few-shot", "instruction")
 
 # Examples that a prompt shows, of each class and in all.
 _SHOWN_OF_A_CLASS, _SHOWN = 2, 16
-# Tokens of a text in a prompt, at most.
+# ConversationTokens of a text in a prompt, at most.
 _PROMPTED_TOKENS = 256
 # Test texts that prompts are tried on, at most and at least.
 _ASKED_AT_MOST, _ASKED_AT_LEAST = 500, 50
@@ -116,7 +116,7 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Task:
+class ComparisonTask:
     """What all approaches learn from and answer.
 
     Attributes:
@@ -150,7 +150,7 @@ class Task:
 
 
 # It learns a task, or raises NotTriedError.
-Approach = Callable[[Task], Learned]
+Approach = Callable[[ComparisonTask], Learned]
 
 
 def of(name: str, bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
@@ -185,7 +185,7 @@ def drawn(examples: Examples, n: int, seed: int) -> Examples:
     return examples.take(stratified(examples.labels, seed, (1 - share, 0.0, share)).test)
 
 
-def majority(task: Task) -> Learned:
+def majority(task: ComparisonTask) -> Learned:
     """Answer with the shares of the classes."""
     begun = time.perf_counter()
     counts = np.bincount(task.train.labels, minlength=len(task.train.label_names))
@@ -193,7 +193,7 @@ def majority(task: Task) -> Learned:
     return Learned(lambda texts: np.tile(shares, (len(texts), 1)), len(task.train), time.perf_counter() - begun, 0, 0)
 
 
-def tfidf(task: Task) -> Learned:
+def tfidf(task: ComparisonTask) -> Learned:
     """Take the baseline that stands beside the classifiers."""
     learned, seconds = task.baseline.learned, task.baseline.seconds
     n_bytes = sum(array.nbytes for array in learned.tensors().values())
@@ -203,7 +203,7 @@ def tfidf(task: Task) -> Learned:
 def classifier(base: str, tune: str) -> Approach:
     """Return the approach that puts a classification head on a base, tuned as `rehead.Classifier` takes it."""
 
-    def learn(task: Task) -> Learned:
+    def learn(task: ComparisonTask) -> Learned:
         baseline = task.baseline
         begun = time.perf_counter()
         left = max(1.0, task.seconds_left())
@@ -233,18 +233,18 @@ def classifier(base: str, tune: str) -> Approach:
     return learn
 
 
-def _share_of_test(task: Task) -> float:
+def _share_of_test(task: ComparisonTask) -> float:
     """Return about how long the test takes, as a share of the trunk pass over what is learned from."""
     characters = [sum(map(len, part.texts)) for part in (task.train, task.validation, task.test)]
     return _PASSES_OF_A_TEST * characters[2] / max(1, characters[0] + characters[1])
 
 
-def zero_shot(task: Task) -> Learned:
+def zero_shot(task: ComparisonTask) -> Learned:
     """Ask the language model, which sees no example."""
     return _asked(task, None)
 
 
-def few_shot(task: Task) -> Learned:
+def few_shot(task: ComparisonTask) -> Learned:
     """Show a few training texts of each class before the request, from the shorter half of each."""
     generator = np.random.default_rng(task.seed)
     n_classes = len(task.train.label_names)
@@ -257,7 +257,7 @@ def few_shot(task: Task) -> Learned:
     return _asked(task, task.train.take(generator.permutation(shown)[:_SHOWN]))
 
 
-def _asked(task: Task, shown: Examples | None) -> Learned:
+def _asked(task: ComparisonTask, shown: Examples | None) -> Learned:
     begun = time.perf_counter()
     prompts = replace(_prompts(task), examples=shown)
     tested = _affordable_test(task, prompts)
@@ -275,7 +275,7 @@ def _asked(task: Task, shown: Examples | None) -> Learned:
     return replace(learned, new_label=recall_of_a_new_label)
 
 
-def instruction(task: Task) -> Learned:
+def instruction(task: ComparisonTask) -> Learned:
     """Fine-tune the language model to write the label, and ask it as an untuned one is asked."""
     prompts = _prompts(task)
     parts = _affordable_examples(task, prompts)
@@ -296,7 +296,7 @@ def instruction(task: Task) -> Learned:
     return _in_words(prompts, prompts.likelihoods, n_learned, tuned.seconds, tuned.history.flops, tested)
 
 
-def _tokens(prompts: Prompts, examples: Examples, max_length: int) -> Tokens:
+def _tokens(prompts: Prompts, examples: Examples, max_length: int) -> ConversationTokens:
     """Tokenise requests with their labels as answers."""
     rows = zip(examples.texts, examples.labels.tolist(), examples.lines.tolist(), strict=True)
     tokens = tokenise(prompts.base, [prompts.conversation(*row) for row in rows], prompts.style, max_length)
@@ -311,7 +311,7 @@ def setfit(base: str) -> Approach:
     Source: Tunstall et al., arXiv 2209.11055.
     """
 
-    def learn(task: Task) -> Learned:
+    def learn(task: ComparisonTask) -> Learned:
         try:
             import setfit as package
             from datasets import Dataset
@@ -340,7 +340,7 @@ def setfit(base: str) -> Approach:
     return learn
 
 
-def _prompts(task: Task) -> Prompts:
+def _prompts(task: ComparisonTask) -> Prompts:
     """Load the language model, with requests that show no examples."""
     if task.writer is None:
         raise NotTriedError("none of the bases is a language model")
@@ -386,7 +386,7 @@ def _some_prompts(prompts: Prompts, examples: Examples) -> list[list[int]]:
     return [prompts.ids(text) for text in examples.texts[:: max(1, len(examples) // 16)][:16]]
 
 
-def _affordable_test(task: Task, prompts: Prompts) -> Index:
+def _affordable_test(task: ComparisonTask, prompts: Prompts) -> Index:
     """Draw the test examples that are asked about, in random order, so that their share of the budget is enough."""
     base = prompts.base
     written = _some_prompts(prompts, task.test)
@@ -405,7 +405,7 @@ def _affordable_test(task: Task, prompts: Prompts) -> Index:
     return np.random.default_rng(task.seed).permutation(len(task.test))[:n]
 
 
-def _affordable_examples(task: Task, prompts: Prompts) -> tuple[Examples, Examples]:
+def _affordable_examples(task: ComparisonTask, prompts: Prompts) -> tuple[Examples, Examples]:
     """Draw training and validation examples to tune on, so that their share of the budget is enough."""
     base = prompts.base
     tokens = float(np.mean([len(ids) for ids in _some_prompts(prompts, task.train)]))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rehead.artifact.saving import new_folder, require_replaceable
 from rehead.comparison import approaches, curves
-from rehead.comparison.approaches import CHEAP, TITLES, Approach, NotTriedError, Task
+from rehead.comparison.approaches import CHEAP, TITLES, Approach, ComparisonTask, NotTriedError
 from rehead.comparison.identity import digest
 from rehead.comparison.recommendation import best_cheap, p_value, recommend
 from rehead.comparison.results import ApproachResult, ComparisonResult
@@ -71,7 +71,7 @@ def compare(
     requested = _requested(names, bases, n_examples, budget, output)
     chosen_data = DataConfig.of(sources)
     parts = _parts(chosen_data, random_state)
-    task = Task(
+    task = ComparisonTask(
         train=parts.train if n_examples is None else approaches.drawn(parts.train, n_examples, random_state),
         validation=parts.validation,
         test=parts.test,
@@ -142,7 +142,7 @@ def _first_language_model(bases: Sequence[str]) -> str | None:
 
 
 def _try_all(
-    task: Task, requested: Sequence[tuple[str, Approach]], resumption: Resumption | None
+    task: ComparisonTask, requested: Sequence[tuple[str, Approach]], resumption: Resumption | None
 ) -> tuple[list[ApproachResult], dict[str, str]]:
     """Try each approach, or take its result from an interrupted comparison.
 
@@ -176,7 +176,7 @@ def _try_all(
     return results, not_tried
 
 
-def _beside_each_other(task: Task, results: Sequence[ApproachResult]) -> tuple[ApproachResult, ...]:
+def _beside_each_other(task: ComparisonTask, results: Sequence[ApproachResult]) -> tuple[ApproachResult, ...]:
     """Return the results with what only all of them together show: p-values, and how many examples are enough."""
     cheap = best_cheap(results)
     best = max(result.accuracy for result in results)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rehead.classifier import Classifier
-from rehead.comparison.approaches import Task
+from rehead.comparison.approaches import ComparisonTask
 from rehead.data.examples import Index
 from rehead.data.splits import Split, of_each_class
 from rehead.evaluation import baselines
@@ -19,7 +19,7 @@ _LEAST, _FACTOR = 8, 4
 REPEATS = 3
 
 
-def of_words(task: Task) -> list[float]:
+def of_words(task: ComparisonTask) -> list[float]:
     """Return the validation accuracy of TF-IDF at each of `totals`."""
 
     def accuracy(rows: Index) -> float:
@@ -30,7 +30,7 @@ def of_words(task: Task) -> list[float]:
     return _curve(task, accuracy)
 
 
-def of_features(task: Task, model: Classifier) -> list[float]:
+def of_features(task: ComparisonTask, model: Classifier) -> list[float]:
     """Return the validation accuracy of probes on the features that a classifier reads, at each of `totals`."""
     examples = task.train.followed_by(task.validation)
     frozen = frozen_features(examples, model.artifact_.manifest.to_json())
@@ -43,7 +43,7 @@ def of_features(task: Task, model: Classifier) -> list[float]:
     return _curve(task, accuracy)
 
 
-def _curve(task: Task, accuracy: Callable[[Index], float]) -> list[float]:
+def _curve(task: ComparisonTask, accuracy: Callable[[Index], float]) -> list[float]:
     generator = np.random.default_rng(task.seed)
     means = []
     for size in _sizes(task):
@@ -52,13 +52,13 @@ def _curve(task: Task, accuracy: Callable[[Index], float]) -> list[float]:
     return [*means, accuracy(np.arange(len(task.train)))]
 
 
-def totals(task: Task) -> list[int]:
+def totals(task: ComparisonTask) -> list[int]:
     """Return the numbers of examples that a curve is measured at, rising; the last is all there are."""
     counts = np.bincount(task.train.labels, minlength=len(task.train.label_names))
     return [*(int(np.minimum(counts, size).sum()) for size in _sizes(task)), len(task.train)]
 
 
-def _sizes(task: Task) -> list[int]:
+def _sizes(task: ComparisonTask) -> list[int]:
     """Return numbers of examples of each class; a class with fewer gives all it has."""
     largest = int(np.bincount(task.train.labels).max())
     return [_LEAST * _FACTOR**i for i in range(16) if _LEAST * _FACTOR**i < largest]

@@ -8,12 +8,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rehead.data.examples import Examples
-from rehead.models.loading import fingerprint
+from rehead.models.loading import digest_of_weights
 
 
 def digest(settings: Sequence[object], folders: Sequence[Path], parts: Sequence[Examples]) -> str:
     """Return 16 hexadecimal digits of settings, the weights in folders of bases, library versions, and examples."""
-    models = [fingerprint(folder) for folder in folders]
+    models = [digest_of_weights(folder) for folder in folders]
     versions = [version(package) for package in ("rehead", "torch", "transformers")]
     result = hashlib.sha256(repr([*settings, models, versions]).encode())
     for part in parts:

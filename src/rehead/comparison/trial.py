@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.comparison import curves, robustness
-from rehead.comparison.approaches import IN_WORDS, TITLES, Approach, Learned, Task
+from rehead.comparison.approaches import IN_WORDS, TITLES, Approach, ComparisonTask, Learned
 from rehead.comparison.results import ApproachResult
 from rehead.data.examples import Index
 from rehead.evaluation import metrics
@@ -24,7 +24,7 @@ _SHARE_FOR_ANSWERS = 0.5
 _PORTION = 64
 
 
-def run_trial(task: Task, name: str, approach: Approach) -> ApproachResult:
+def run_trial(task: ComparisonTask, name: str, approach: Approach) -> ApproachResult:
     """Let an approach learn and measure it on the test examples.
 
     Raises:
@@ -70,7 +70,7 @@ def title(name: str) -> str:
     return f"{TITLES[kind]}, {Path(base).name}" if base else TITLES[kind]
 
 
-def _answer(task: Task, learned: Learned) -> tuple[Index, npt.NDArray[np.float64]]:
+def _answer(task: ComparisonTask, learned: Learned) -> tuple[Index, npt.NDArray[np.float64]]:
     """Answer the test texts that the approach is tried on; where it is slower than planned, only the first of them.
 
     Returns:
@@ -90,11 +90,11 @@ def _answer(task: Task, learned: Learned) -> tuple[Index, npt.NDArray[np.float64
     return rows[order], probabilities[order]
 
 
-def _texts(task: Task, rows: Index) -> Sequence[str]:
+def _texts(task: ComparisonTask, rows: Index) -> Sequence[str]:
     return [task.test.texts[row] for row in rows]
 
 
-def _curve(task: Task, name: str, learned: Learned) -> list[float] | None:
+def _curve(task: ComparisonTask, name: str, learned: Learned) -> list[float] | None:
     """Return accuracy by number of examples; None where learning again and again would take too much of the budget."""
     if name == "tfidf":
         repetitions = curves.REPEATS * len(curves.totals(task))  # most of them with fewer examples

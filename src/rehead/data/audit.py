@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import CountVectorizer
 
 from rehead.data import labels as of_labels
 from rehead.data.columns import is_number
-from rehead.data.duplicates import fingerprints, near_of, seen_before
+from rehead.data.duplicates import content_hashes, near_of, seen_before
 from rehead.data.examples import CURE_OF_NONE, STANDS_FOR_NONE, Dropped, Examples, Index, languages_of
 from rehead.data.labels import same_value
 from rehead.runtime.results import Json
@@ -102,7 +102,7 @@ def audit(examples: Examples, dropped: Dropped, test: Examples | None = None) ->
         dropped: rows that could not be read as examples, by reason.
         test: a test set of its own, if there is one, likewise.
     """
-    exact = fingerprints(examples.inputs)
+    exact = content_hashes(examples.inputs)
     findings = [
         *_unusable(dropped),
         *_contradictions(examples, exact),
@@ -139,7 +139,7 @@ def _shown(examples: Examples, rows: Index) -> list[Shown]:
     return shown
 
 
-def class_counts(examples: Examples) -> dict[str, int]:
+def examples_by_class(examples: Examples) -> dict[str, int]:
     """Return examples of each class, the most frequent first."""
     counts = of_labels.class_counts(examples.labels, len(examples.label_names))
     order = np.argsort(-counts, kind="stable")
@@ -212,7 +212,7 @@ def _leaked(examples: Examples, exact: Index, test: Examples) -> Iterator[Findin
 
 
 def _spellings(examples: Examples) -> Iterator[Finding]:
-    counts = class_counts(examples)
+    counts = examples_by_class(examples)
     same: dict[str, list[str]] = {}
     for name in counts:
         same.setdefault(_spelled(name), []).append(name)
@@ -245,7 +245,7 @@ def _spelled(name: str) -> str:
 
 
 def _class_sizes(examples: Examples) -> Iterator[Finding]:
-    counts = class_counts(examples)
+    counts = examples_by_class(examples)
     sizes: list[Shown] = [{"label": name, "rows": count} for name, count in counts.items()]
     if few := [size for size, count in zip(sizes, counts.values(), strict=True) if count < _FEW_EXAMPLES]:
         yield Finding(

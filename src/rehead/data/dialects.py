@@ -22,7 +22,7 @@ from rehead.data.columns import (
     require_different,
     require_width,
 )
-from rehead.data.records import BadRow, Cells, Form, Head, Line, lines_of
+from rehead.data.records import BadRow, Cells, FileHead, Form, Line, lines_of
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -66,7 +66,7 @@ class Dialect:
     sample: list[tuple[int, list[Any]]]
 
 
-def kind_of(head: Head) -> str:
+def kind_of(head: FileHead) -> str:
     """Return which kind of file it is that begins so."""
     if head.content.startswith(b"PAR1"):
         return PACKED_PARQUET if head.packed else PARQUET
@@ -120,14 +120,14 @@ def key_of_rows(document: dict[str, Any]) -> str | None:
     return None if {key.lower() for key in document} & {*TEXT_NAMES, *LABEL_NAMES} else held[0]
 
 
-def require_kind(head: Head, kind: str, first: Path) -> None:
+def require_kind(head: FileHead, kind: str, first: Path) -> None:
     """Raise DataError where a file is of another kind than the first."""
     if (other := kind_of(head)) != kind:
         raise DataError(f"{head.path} holds {other}, and {first} {kind}; give files of one kind")
 
 
 def dialect_of(
-    head: Head, *, unlabelled: bool, names: Collection[str] = (), expected: list[str] | None = None
+    head: FileHead, *, unlabelled: bool, names: Collection[str] = (), expected: list[str] | None = None
 ) -> Dialect:
     """Return how a file with text in it is written down.
 
@@ -207,7 +207,7 @@ def _require_no_title(rows: list[tuple[int, list[Any]]], path: Path, names: Coll
             raise DataError(f"{path} row {number} is a rule below row {above}; remove that row")
 
 
-def _is_of_texts_alone(text: str, head: Head, names: Collection[str]) -> bool:
+def _is_of_texts_alone(text: str, head: FileHead, names: Collection[str]) -> bool:
     """Return whether there is one column: no delimiter divides the first records evenly, or they are lines of texts."""
     tried = _first_records(text[:_TRIED_CHARACTERS], _TRIED_LINES)
     cuts = [cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))]
@@ -247,7 +247,7 @@ def column_names(header: list[str]) -> list[str]:
     return [cell.strip("\ufeff \t\n") or f"column {i + 1}" for i, cell in enumerate(header)]
 
 
-def _of_json_lines(head: Head) -> Dialect:
+def _of_json_lines(head: FileHead) -> Dialect:
     assert head.encoding is not None
     form = Form(head.encoding, records.JSON)
     end = len(head.text) if head.whole else head.text.rfind("\n") + 1
@@ -259,7 +259,7 @@ def _of_json_lines(head: Head) -> Dialect:
     return Dialect(form, columns, False, sample)
 
 
-def _spaced_if_better(form: Form, text: str, head: Head) -> Form:
+def _spaced_if_better(form: Form, text: str, head: FileHead) -> Form:
     """Return the form with spaces before quotation marks left out, where more rows have one width then."""
 
     def agreeing(tried: Form) -> int:
@@ -418,7 +418,7 @@ def _rows_of_rfc_4180(text: str, delimiter: str) -> list[list[str]] | None:
     return [row for row in rows if row not in ([], [""])]
 
 
-def _with_marks(text: str, head: Head) -> str:
+def _with_marks(text: str, head: FileHead) -> str:
     """Return the beginning, or where it has no quotation mark, as much from the first line on that has one.
 
     No record is cut in two by that: without a mark, each line is one.
@@ -450,7 +450,7 @@ def _up_to_whole_record(text: str) -> str:
     return cut if len(cut) > len(text) // 2 else lines_alone or text
 
 
-def _whole_records(head: Head) -> str:
+def _whole_records(head: FileHead) -> str:
     """Return the beginning up to the end of a record, without lines that are too long, and with line feeds alone."""
     text = head.text.replace("\r\n", "\n").replace("\r", "\n")
     split = text.split("\n")
@@ -468,17 +468,17 @@ def _whole_records(head: Head) -> str:
     return text
 
 
-def _rows(text: str, form: Form, head: Head) -> list[tuple[int, list[Any]]]:
+def _rows(text: str, form: Form, head: FileHead) -> list[tuple[int, list[Any]]]:
     """Return the rows of a beginning, from which the line that names the delimiter is left out already."""
     return [(number + form.skipped, cells) for number, cells in _good(_rows_or_bad(text, form, head), head)]
 
 
-def _rows_or_bad(text: str, form: Form, head: Head) -> Iterator[Cells | BadRow]:
+def _rows_or_bad(text: str, form: Form, head: FileHead) -> Iterator[Cells | BadRow]:
     lines = lines_of(io.StringIO(text, newline="\n"), MAX_FIELD_CHARACTERS)
     return records.rows(lines, replace(form, skipped=0), str(head.path))
 
 
-def _good(found: Iterator[Any], head: Head) -> Iterator[Any]:
+def _good(found: Iterator[Any], head: FileHead) -> Iterator[Any]:
     """Yield the rows that can be read; raise DataError if none can."""
     bad: BadRow | None = None
     any_good = False

@@ -31,7 +31,7 @@ _HASHED = 4096
 _BITS, _CORRELATED, _COMPARED = 16, 0.98, 256
 
 
-def fingerprint(text: str | ImageInput) -> int:
+def content_hash(text: str | ImageInput) -> int:
     """Return a 63-bit hash that is equal for texts that differ in white space and case alone, or for image files with
     the same bytes.
     """
@@ -41,9 +41,9 @@ def fingerprint(text: str | ImageInput) -> int:
     return int.from_bytes(hashlib.blake2b(same.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def fingerprints(texts: Sequence[str | ImageInput]) -> npt.NDArray[np.int64]:
+def content_hashes(texts: Sequence[str | ImageInput]) -> npt.NDArray[np.int64]:
     """Return (n,) int64: the fingerprint of each text or image."""
-    return np.array([fingerprint(text) for text in texts], dtype=np.int64)
+    return np.array([content_hash(text) for text in texts], dtype=np.int64)
 
 
 def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
@@ -56,7 +56,7 @@ def drop_duplicates(examples: Examples) -> tuple[Examples, Dropped]:
     kept: list[int] = []
     labels = combinations(examples.labels)
     dropped: Dropped = {}
-    for i, key in enumerate(fingerprints(examples.inputs).tolist()):
+    for i, key in enumerate(content_hashes(examples.inputs).tolist()):
         if key not in first:
             first[key] = i
             kept.append(i)
@@ -187,4 +187,4 @@ def _near_pairs(forms: list[bytes]) -> Index:
 
 def seen_before(texts: Sequence[str | ImageInput], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return (n,) bool: which of the texts have a fingerprint among `known`."""
-    return np.isin(fingerprints(texts), known)
+    return np.isin(content_hashes(texts), known)

@@ -14,7 +14,7 @@ from rehead.data import image_folders, samples
 from rehead.data.audit import Finding, audit
 from rehead.data.columns import Table, infer_columns, known_column, require_column
 from rehead.data.containers import Source, table_of
-from rehead.data.duplicates import drop_duplicates, fingerprints, kept_together, near_of, seen_before, with_near
+from rehead.data.duplicates import content_hashes, drop_duplicates, kept_together, near_of, seen_before, with_near
 from rehead.data.examples import Dropped, Examples, from_table, require_learnable, with_groups_and_times
 from rehead.data.images import warn_of_unusable
 from rehead.data.labels import SEPARATOR, separator_of, strata, warn_of_separator
@@ -233,7 +233,7 @@ def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits
             f"{pool.source}: {len(validation)} rows are for validation, and what is chosen by so few is mostly chance; "
             "give more examples"
         )
-    in_training = seen_before(test.inputs, fingerprints([*train.inputs, *validation.inputs]))
+    in_training = seen_before(test.inputs, content_hashes([*train.inputs, *validation.inputs]))
     near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
     columns, rows_read, findings = material.columns, material.rows_read, material.findings
     parts = (pool, train, validation, test)
@@ -321,7 +321,7 @@ def _read_images(
 
 def _without_repeats(validation: Examples, train: Examples) -> tuple[Examples, Dropped]:
     unique, repeated = drop_duplicates(validation)
-    leaked = seen_before(unique.inputs, fingerprints(train.inputs))
+    leaked = seen_before(unique.inputs, content_hashes(train.inputs))
     if leaked.any():
         repeated["text of the training part"] = unique.lines[leaked].tolist()
     return unique.take(np.flatnonzero(~leaked)), repeated

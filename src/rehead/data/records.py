@@ -319,7 +319,7 @@ codecs.register_error(KEPT, _keep)
 
 
 @dataclass(frozen=True)
-class Head:
+class FileHead:
     """The beginning of a file.
 
     Attributes:
@@ -342,7 +342,7 @@ class Head:
         return not self.content.strip() or (self.encoding is not None and not self.text.strip())
 
 
-def read_head(path: Path) -> Head:
+def read_head(path: Path) -> FileHead:
     """Read the beginning of a file.
 
     Raises:
@@ -358,10 +358,10 @@ def read_head(path: Path) -> Head:
             more = file.read(HEAD_BYTES)
     # Parquet, Arrow (Feather), or a workbook.
     if not content.strip() or content.startswith((b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", _ZIP)):
-        return Head(path, content, whole, packed, None, "")
+        return FileHead(path, content, whole, packed, None, "")
     encoding = _encoding(content, more if content.isascii() else b"", path)
     text = codecs.getincrementaldecoder(encoding)(KEPT).decode(content, final=whole)
-    return Head(path, content, whole, packed, encoding, text)
+    return FileHead(path, content, whole, packed, encoding, text)
 
 
 def decode(content: bytes, path: Path) -> str:

@@ -38,7 +38,7 @@ from rehead.data.dialects import (
     Dialect,
     column_names,
 )
-from rehead.data.records import BadRow, Head
+from rehead.data.records import BadRow, FileHead
 from rehead.runtime import files, progress
 from rehead.runtime.errors import DataError, first_line
 
@@ -85,7 +85,7 @@ def read(path: Path, *, unlabelled: bool = False, names: Collection[str] = ()) -
     return _read_objects(head, dialect) if kind == JSON_LINES else _read_rows(head, dialect)
 
 
-def _read_objects(head: Head, dialect: Dialect) -> Table:
+def _read_objects(head: FileHead, dialect: Dialect) -> Table:
     numbers, objects = [], []
     with records.opened(head.path, dialect.form) as (_, lines):
         for found in records.objects(lines, str(head.path)):
@@ -103,7 +103,7 @@ def _of_objects(objects: list[dict[str, Any]], numbers: list[int], path: Path) -
     return Table(str(path), columns, rows, numbers)
 
 
-def _read_rows(head: Head, dialect: Dialect) -> Table:
+def _read_rows(head: FileHead, dialect: Dialect) -> Table:
     rows: list[list[str | None]] = []
     numbers: list[int] = []
     with records.opened(head.path, dialect.form) as (_, lines):

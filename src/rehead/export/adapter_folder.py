@@ -75,7 +75,7 @@ def options(classifier: NetworkArtifact) -> dict[str, Any]:
     return {"num_labels": len(classifier.labels), "pad_token_id": config.pad_token_id, **kept, **pooling}
 
 
-class Runner(transformers_folder.Runner):
+class Runner(transformers_folder.TransformersRunner):
     """Texts → logits with the published base and an exported folder, by means of Transformers and peft."""
 
     def __init__(self, folder: Path, classifier: NetworkArtifact) -> None:

@@ -14,7 +14,7 @@ from torch import nn
 from rehead.artifact.artifact import NetworkArtifact
 from rehead.data.images import ImageInput
 from rehead.evaluation import likelihood
-from rehead.export.results import Comparison, Difference
+from rehead.export.results import Difference, ExportComparison
 from rehead.models.forward_pass import pooled_features
 from rehead.models.heads import finite_logits
 from rehead.models.model_inputs import encode_inputs
@@ -39,7 +39,7 @@ Run = Callable[[Sequence[str] | Sequence[ImageInput]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceLogits:
     """What the saved classifier gives for n texts or images.
 
     Attributes:
@@ -56,7 +56,7 @@ class Reference:
     speed: float
 
 
-def reference(classifier: NetworkArtifact, inputs: list[str] | list[ImageInput]) -> Reference:
+def reference(classifier: NetworkArtifact, inputs: list[str] | list[ImageInput]) -> ReferenceLogits:
     """Score a sample of the inputs in float32, the same one each time."""
     order = np.random.default_rng(0).permutation(len(inputs))[:_AT_MOST].tolist()
     started = time.perf_counter()
@@ -75,10 +75,10 @@ def reference(classifier: NetworkArtifact, inputs: list[str] | list[ImageInput])
         beside, factor = classifier.beside
         logits = logits + np.float32(factor) * finite_logits(beside, compared_inputs)
     seconds = time.perf_counter() - started
-    return Reference(classifier, compared_inputs, logits, terms, n / seconds)
+    return ReferenceLogits(classifier, compared_inputs, logits, terms, n / seconds)
 
 
-def compared(expected: Reference, run: Run) -> Comparison:
+def compared(expected: ReferenceLogits, run: Run) -> ExportComparison:
     """Run an export on the reference's inputs."""
     inputs, n = expected.inputs, len(expected.inputs)
     in_batches, alone = [], []
@@ -109,7 +109,7 @@ def compared(expected: Reference, run: Run) -> Comparison:
         unexplained = max(unexplained, _largest(np.where(is_rounding, 0, np.maximum(shares, moved))))
         answers = (classifier.rule.choose(each).reshape(len(result), -1) for each in (found, right))
         same[: len(result)] &= np.equal(*answers).all(1)
-    return Comparison(
+    return ExportComparison(
         compared=n,
         alone=len(alone),
         same=int(same.sum()),
@@ -125,7 +125,7 @@ def _largest(differences: npt.NDArray[np.floating]) -> float:
     return float(np.nan_to_num(differences, nan=np.inf).max())
 
 
-def require_equal(found: Comparison, base: str) -> None:
+def require_equal(found: ExportComparison, base: str) -> None:
     """Raise ArtifactError where an export in float32 is not what the saved classifier is."""
     if found.unexplained > _TOLERANCE:
         by = found.largest_difference
@@ -136,7 +136,7 @@ def require_equal(found: Comparison, base: str) -> None:
         )
 
 
-def require_agreement(found: Comparison, what: str) -> None:
+def require_agreement(found: ExportComparison, what: str) -> None:
     """Raise ArtifactError where 8-bit integers have changed too many labels."""
     if found.agreement < NEEDED_AGREEMENT:
         raise ArtifactError(

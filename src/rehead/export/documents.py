@@ -9,7 +9,7 @@ from rehead.artifact.artifact import NetworkArtifact
 from rehead.evaluation.model_card import plain
 from rehead.export import adapter_folder
 from rehead.export.onnx_file import FILE, INT8_FILE
-from rehead.export.results import Accuracies, Comparison, Speeds
+from rehead.export.results import Accuracies, ExportComparison, Speeds
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
 from rehead.models.vision_backbone import VisionBackbone
@@ -104,7 +104,7 @@ with torch.no_grad():
 _WHAT = {"onnx": "an ONNX model", "transformers": "a Transformers model", "peft": "adapters for peft"}
 
 
-def description(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison) -> Json:
+def description(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComparison) -> Json:
     """Return what `export.json` holds: what somebody needs who has no rehead, and where the model comes from."""
     manifest = classifier.manifest
     kept = ("base", "tune", "pool", "depth", "blocks_of_base", "labels", "multilabel")
@@ -124,7 +124,7 @@ def description(classifier: NetworkArtifact, form: str, int8: bool, found: Compa
     }
 
 
-def readme(classifier: NetworkArtifact, form: str, int8: bool, found: Comparison, name: str) -> str:
+def readme(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComparison, name: str) -> str:
     """Say how to use the folder, and how it was checked, as Markdown.
 
     Args:
@@ -193,7 +193,9 @@ def _code(classifier: NetworkArtifact, form: str, int8: bool) -> str:
     return _IMAGES.format(file=file, square="\n".join(square), mean=list(how.mean), std=list(how.std)) + end
 
 
-def static_description(classifier: NetworkArtifact, found: Comparison, accuracy: Accuracies, speeds: Speeds) -> Json:
+def static_description(
+    classifier: NetworkArtifact, found: ExportComparison, accuracy: Accuracies, speeds: Speeds
+) -> Json:
     """Return what `export.json` holds of a static model."""
     common = description(classifier, "static", False, found)
     left_out = ("temperature_in_weights", "baseline_factor")
@@ -201,7 +203,7 @@ def static_description(classifier: NetworkArtifact, found: Comparison, accuracy:
     return {**{name: value for name, value in common.items() if name not in left_out}, **measured}
 
 
-def static_readme(classifier: NetworkArtifact, found: Comparison, accuracy: Accuracies, speeds: Speeds) -> str:
+def static_readme(classifier: NetworkArtifact, found: ExportComparison, accuracy: Accuracies, speeds: Speeds) -> str:
     """Say how to use a static model, and what it is worth, as Markdown."""
     return f"""\
 ---

@@ -58,7 +58,7 @@ def write(graph: TextGraph | ImageGraph, path: Path) -> None:
         program.save(path)
 
 
-class Runner:
+class OnnxRunner:
     """Texts or images → logits with an exported folder, by means of onnxruntime and, for texts, `tokenizers` alone.
 
     Where n-grams stand beside the head they are made by the folder's own file.

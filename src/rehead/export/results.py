@@ -21,7 +21,7 @@ class Difference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class ExportComparison:
     """How an export differs from the saved classifier.
 
     Attributes:
@@ -92,7 +92,7 @@ class ExportResult(Result):
     base: str
     what: str
     data: str
-    comparison: Comparison = entry(merged=True)
+    comparison: ExportComparison = entry(merged=True)
     a_second: Speeds
     accuracy: Accuracies | None = entry(optional=True)
     bytes: int

@@ -24,7 +24,7 @@ from rehead.data.labels import are_right
 from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation import likelihood
 from rehead.evaluation.calibration import temperature
-from rehead.export.results import Accuracies, Comparison, Difference, Speeds
+from rehead.export.results import Accuracies, Difference, ExportComparison, Speeds
 from rehead.models.forward_pass import pooled_features
 from rehead.models.sequences import Ragged
 from rehead.models.text_backbone import TextBackbone
@@ -147,7 +147,7 @@ def read(folder: Path) -> Any:
     return StaticModelPipeline.from_pretrained(str(folder))
 
 
-def compare(pipeline: Any, classifier: NetworkArtifact, test: Examples) -> tuple[Comparison, Accuracies, Speeds]:
+def compare(pipeline: Any, classifier: NetworkArtifact, test: Examples) -> tuple[ExportComparison, Accuracies, Speeds]:
     """Measure a static model on labelled texts, beside the classifier."""
     texts, rule = list(test.texts), classifier.rule
     begun = time.perf_counter()
@@ -163,7 +163,7 @@ def compare(pipeline: Any, classifier: NetworkArtifact, test: Examples) -> tuple
     answers, wanted = (rule.without_abstention().choose(each) for each in (found, expected))
     same = int(are_right(answers, wanted).sum())
     n = len(texts)
-    comparison = Comparison(
+    comparison = ExportComparison(
         compared=n,
         alone=0,
         same=same,

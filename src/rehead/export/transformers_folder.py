@@ -34,7 +34,7 @@ def require_family_head(classifier: NetworkArtifact) -> None:
     )
 
 
-class Runner:
+class TransformersRunner:
     """Texts or images → logits with an exported folder, by means of Transformers.
 
     Args:

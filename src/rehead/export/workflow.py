@@ -23,9 +23,9 @@ from rehead.export import (
     static_model,
     transformers_folder,
 )
-from rehead.export.comparison import Reference
+from rehead.export.comparison import ReferenceLogits
 from rehead.export.graphs import graph_of
-from rehead.export.results import Comparison, ExportResult, Speeds
+from rehead.export.results import ExportComparison, ExportResult, Speeds
 from rehead.models.model_inputs import save_preparation
 from rehead.models.ngrams import Ngrams
 from rehead.models.text_backbone import TextBackbone
@@ -181,7 +181,7 @@ def _require_exportable(classifier: Artifact, form: str) -> NetworkArtifact:
     return classifier
 
 
-def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, int8: bool) -> Comparison:
+def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: ReferenceLogits, int8: bool) -> ExportComparison:
     """Write the ONNX model, and a tokenizer that needs no more settings."""
     backbone = classifier.backbone
     if not isinstance(backbone, VisionBackbone):
@@ -192,11 +192,11 @@ def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: Reference, 
     file = folder / onnx_file.FILE
     file.parent.mkdir()
     onnx_file.write(graph_of(backbone, classifier.head, ngrams), file)
-    found = comparison.compared(expected, onnx_file.Runner(folder, backbone))
+    found = comparison.compared(expected, onnx_file.OnnxRunner(folder, backbone))
     comparison.require_equal(found, classifier.manifest.base)
     if int8:
         quantisation.quantise(folder)
-        found = comparison.compared(expected, onnx_file.Runner(folder, backbone, onnx_file.INT8_FILE))
+        found = comparison.compared(expected, onnx_file.OnnxRunner(folder, backbone, onnx_file.INT8_FILE))
         comparison.require_agreement(found, classifier.takes)
     return found
 
@@ -228,15 +228,19 @@ def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
     tokenizer.save(path)
 
 
-def _write_transformers(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+def _write_transformers(
+    classifier: NetworkArtifact, folder: Path, expected: ReferenceLogits, model: Path
+) -> ExportComparison:
     """Write the saved weights as they are: the head is the family's own."""
     shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
-    found = comparison.compared(expected, transformers_folder.Runner(folder, classifier.backbone))
+    found = comparison.compared(expected, transformers_folder.TransformersRunner(folder, classifier.backbone))
     comparison.require_equal(found, classifier.manifest.base)
     return found
 
 
-def _write_adapters(classifier: NetworkArtifact, folder: Path, expected: Reference, model: Path) -> Comparison:
+def _write_adapters(
+    classifier: NetworkArtifact, folder: Path, expected: ReferenceLogits, model: Path
+) -> ExportComparison:
     """Write adapters and head; what they stand in is the published base."""
     adapter_folder.write(classifier, folder, model)
     found = comparison.compared(expected, adapter_folder.Runner(folder, classifier))
@@ -245,7 +249,7 @@ def _write_adapters(classifier: NetworkArtifact, folder: Path, expected: Referen
 
 
 def _write_words(
-    classifier: NetworkArtifact, folder: Path, form: str, int8: bool, found: Comparison, name: str
+    classifier: NetworkArtifact, folder: Path, form: str, int8: bool, found: ExportComparison, name: str
 ) -> None:
     readme = documents.readme(classifier, form, int8, found, name)
     _write_documents(folder, documents.description(classifier, form, int8, found), readme)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rehead.instruction.language_model import is_tied, summed_loss
-from rehead.instruction.tokens import Tokens
+from rehead.instruction.tokens import ConversationTokens
 from rehead.models.forward_pass import batches, token_budget
 from rehead.models.packing import Packing
 from rehead.models.text_backbone import TextBackbone
@@ -24,7 +24,7 @@ from rehead.training.tail import activation_bytes
 class Answers:
     """Conversations with the inputs of the trained layers."""
 
-    tokens: Tokens
+    tokens: ConversationTokens
     inputs: Inputs
 
 

@@ -10,9 +10,9 @@ from importlib.metadata import version
 from torch import nn
 
 from rehead.instruction.answering import Answering, Answers, trained_part
-from rehead.instruction.tokens import Tokens
+from rehead.instruction.tokens import ConversationTokens
 from rehead.models.adapters import Adapters
-from rehead.models.loading import fingerprint
+from rehead.models.loading import digest_of_weights
 from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import hardware, progress
 from rehead.training import lora
@@ -68,8 +68,8 @@ def usual_rate(tune: str) -> float:
 def finetune(
     base: TextBackbone,
     settings: Settings,
-    examples: Tokens,
-    validation: Tokens,
+    examples: ConversationTokens,
+    validation: ConversationTokens,
     resumption: Resumption | None = None,
     deadline: float | None = None,
 ) -> Tuned:
@@ -103,7 +103,7 @@ def finetune(
     return Tuned(adapters, history, time.perf_counter() - begun)
 
 
-def _entering(base: TextBackbone, tokens: Tokens, cut: int) -> Answers:
+def _entering(base: TextBackbone, tokens: ConversationTokens, cut: int) -> Answers:
     """Return conversations with the inputs of the trained layers: states that are kept, or the text."""
     if not cut:
         return Answers(tokens, Computed(base, tokens.ids, 0))
@@ -113,10 +113,14 @@ def _entering(base: TextBackbone, tokens: Tokens, cut: int) -> Answers:
 
 
 def _checkpoint(
-    base: TextBackbone, settings: Settings, cut: int, parts: tuple[Tokens, Tokens], resumption: Resumption
+    base: TextBackbone,
+    settings: Settings,
+    cut: int,
+    parts: tuple[ConversationTokens, ConversationTokens],
+    resumption: Resumption,
 ) -> Checkpoint:
     versions = [version(package) for package in ("rehead", "torch", "transformers", "peft")]
-    identity = [settings, cut, fingerprint(base.folder), hardware.native_dtype(), versions]
+    identity = [settings, cut, digest_of_weights(base.folder), hardware.native_dtype(), versions]
     digest = hashlib.sha256(repr(identity).encode())
     for tokens in parts:
         for values in (tokens.ids.values, tokens.ids.offsets, tokens.learned.values):

@@ -21,8 +21,8 @@ from rehead.instruction.conversations import ASSISTANT, Conversation, Conversati
 from rehead.instruction.finetuning import Settings, finetune, usual_rate
 from rehead.instruction.generation import Sampling
 from rehead.instruction.measures import AnswerMeasures, label_set, measure_answers
-from rehead.instruction.results import ConversationCounts, InstructionResult, Sample, TokenCounts, TrainingSeconds
-from rehead.instruction.tokens import Tokens, prompt_ids, tokenise
+from rehead.instruction.results import AnswerSample, ConversationCounts, InstructionResult, TokenCounts, TrainingSeconds
+from rehead.instruction.tokens import ConversationTokens, prompt_ids, tokenise
 from rehead.models.loading import load_language_model
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import longest_input
@@ -167,9 +167,9 @@ class _Run:
     """
 
     style: str
-    train: Tokens
-    validation: Tokens
-    test: Tokens
+    train: ConversationTokens
+    validation: ConversationTokens
+    test: ConversationTokens
     labels: frozenset[str] | None
     asked: list[Conversation]
     longest: int
@@ -203,7 +203,7 @@ def _prepare(base: TextBackbone, settings: Settings, parts: Parts) -> _Run:
     )
 
 
-def _tokens(base: TextBackbone, part: list[Conversation], style: str, max_length: int) -> Tokens:
+def _tokens(base: TextBackbone, part: list[Conversation], style: str, max_length: int) -> ConversationTokens:
     tokens = tokenise(base, part, style, max_length)
     if not len(tokens.ids):
         raise DataError(f"no answer fits into {max_length} tokens; raise `max_length`")
@@ -238,10 +238,10 @@ def _test(base: TextBackbone, run: _Run) -> tuple[AnswerMeasures, list[str]]:
     return measure_answers(loss, written, wanted, run.labels), written
 
 
-def _samples(asked: Sequence[Conversation], before: Sequence[str], after: Sequence[str]) -> tuple[Sample, ...]:
+def _samples(asked: Sequence[Conversation], before: Sequence[str], after: Sequence[str]) -> tuple[AnswerSample, ...]:
     shown = zip(asked[:_SHOWN], before, after, strict=False)
     return tuple(
-        Sample(one.line, "\n\n".join(message.whole for message in one.request), one.answer, first, second)
+        AnswerSample(one.line, "\n\n".join(message.whole for message in one.request), one.answer, first, second)
         for one, first, second in shown
     )
 

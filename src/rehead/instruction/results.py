@@ -61,7 +61,7 @@ class GeneratedAnswer(Result):
 
 
 @dataclass(frozen=True)
-class Sample:
+class AnswerSample:
     """A test request with its answers.
 
     Attributes:
@@ -136,7 +136,7 @@ class InstructionResult(Result):
     stopped: str | None
     before: AnswerMeasures
     test: AnswerMeasures
-    samples: tuple[Sample, ...]
+    samples: tuple[AnswerSample, ...]
     gflops: float
     seconds: TrainingSeconds
     tokens_a_second: float | None

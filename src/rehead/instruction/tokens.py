@@ -18,7 +18,7 @@ from rehead.models.tokenization import longest_input
 
 
 @dataclass(frozen=True)
-class Tokens:
+class ConversationTokens:
     """n conversations.
 
     Attributes:
@@ -39,7 +39,9 @@ class Tokens:
         return torch.segment_reduce(self.learned.values.float(), "sum", lengths=self.ids.lengths).long()
 
 
-def tokenise(base: TextBackbone, conversations: Sequence[Conversation], style: str, max_length: int) -> Tokens:
+def tokenise(
+    base: TextBackbone, conversations: Sequence[Conversation], style: str, max_length: int
+) -> ConversationTokens:
     """Tokenise each segment on its own: an answer that is generated does not share a token with the request either.
 
     Raises:
@@ -63,7 +65,7 @@ def tokenise(base: TextBackbone, conversations: Sequence[Conversation], style: s
         learned.append(mask[:limit])
         kept.append(place)
     masks = Ragged.from_lists(learned)
-    return Tokens(
+    return ConversationTokens(
         Ragged.from_lists(ids), Ragged(masks.values.bool(), masks.offsets), torch.tensor(kept, dtype=torch.int64), cut
     )
 

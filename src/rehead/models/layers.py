@@ -17,7 +17,7 @@ from rehead.models.packing import Attention, Packing, ScoreBias, attend
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """The tokens that a layer works on, beside their states.
 
     Attributes:
@@ -53,10 +53,10 @@ class Row:
 
 # (layer, token states (T, hidden_size), row, only) → states of the same shape, or (n, hidden_size) with `only`:
 # `last` or `cls` where nothing but that token of each text is needed.
-Layer = Callable[[Any, Tensor, Row, str | None], Tensor]
+Layer = Callable[[Any, Tensor, PackedRow, str | None], Tensor]
 
 
-def rotary_decoder(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def rotary_decoder(layer: Any, hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Compute a layer of Llama and its kin: norms before attention and feed-forward, in Gemma 2 and 3 behind too."""
     module = layer.self_attn
     normed = layer.input_layernorm(hidden).to(row.dtype)
@@ -82,7 +82,7 @@ def rotary_decoder(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Te
     return _tensor(hidden + layer.mlp(layer.post_attention_layernorm(hidden).to(row.dtype)))
 
 
-def gpt2(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def gpt2(layer: Any, hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Compute a layer of GPT-2: one product for queries, keys and values, dropout on what each half adds."""
     module = layer.attn
     product = module.c_attn(layer.ln_1(hidden).to(row.dtype))
@@ -93,14 +93,14 @@ def gpt2(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     return _tensor(hidden + layer.mlp(layer.ln_2(hidden).to(row.dtype)))
 
 
-def bert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def bert(layer: Any, hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Compute a layer of BERT and RoBERTa: the norm is behind the sum."""
     attended = _attended(layer.attention.self, ("query", "key", "value"), hidden, row, only)
     hidden = layer.attention.output(attended, row.asking(hidden, only))
     return _tensor(layer.output(layer.intermediate(hidden.to(row.dtype)), hidden))
 
 
-def mpnet(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def mpnet(layer: Any, hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Compute a layer of MPNet: BERT's under other names, with a bias on the scores by the distance of two tokens."""
     module = layer.attention.attn
     attended = module.o(_attended(module, ("q", "k", "v"), hidden, row, only))
@@ -108,7 +108,7 @@ def mpnet(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
     return _tensor(layer.output(layer.intermediate(hidden.to(row.dtype)), hidden))
 
 
-def distilbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def distilbert(layer: Any, hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Compute a layer of DistilBERT: as BERT, under other names."""
     module = layer.attention
     attended = module.out_lin(_attended(module, ("q_lin", "k_lin", "v_lin"), hidden, row, only))
@@ -118,7 +118,7 @@ def distilbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor
     return _tensor(layer.output_layer_norm(fed + hidden))
 
 
-def _attended(module: Any, names: tuple[str, str, str], hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def _attended(module: Any, names: tuple[str, str, str], hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Return (T or n, hidden_size), what an encoder's attention makes of states; its projections have these names."""
     query, key, value = (getattr(module, name) for name in names)
     typed, size = hidden.to(row.dtype), module.attention_head_size
@@ -128,7 +128,7 @@ def _attended(module: Any, names: tuple[str, str, str], hidden: Tensor, row: Row
     return attend(queries, keys, values, row.packing, attention, only, row.biases)
 
 
-def modernbert(layer: Any, hidden: Tensor, row: Row, only: str | None) -> Tensor:
+def modernbert(layer: Any, hidden: Tensor, row: PackedRow, only: str | None) -> Tensor:
     """Compute a layer of ModernBERT: a pre-norm encoder with rotary positions and, in most layers, a window."""
     module = layer.attn
     product = module.Wqkv(layer.attn_norm(hidden).to(row.dtype))

@@ -229,7 +229,7 @@ def _errors_of_others(folder: Path, name: str) -> Iterator[None]:
         ) from error
 
 
-def fingerprint(folder: Path) -> str:
+def digest_of_weights(folder: Path) -> str:
     """Return a digest of a model's weights and configuration; what names and paths it has does not matter."""
     from rehead.models import conversion
 

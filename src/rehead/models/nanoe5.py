@@ -66,7 +66,7 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
+class UnigramVocabulary:
     """A SentencePiece unigram model.
 
     Attributes:
@@ -88,7 +88,7 @@ class Contents:
     """All that the file holds; `weights` are float32, by their names in Transformers' BertModel."""
 
     shape: Shape
-    vocabulary: Vocabulary
+    vocabulary: UnigramVocabulary
     weights: dict[str, npt.NDArray[np.float32]]
 
 
@@ -177,7 +177,7 @@ def _read_shape(cursor: _Cursor) -> Shape:
     return shape
 
 
-def _read_vocabulary(cursor: _Cursor, shape: Shape) -> Vocabulary:
+def _read_vocabulary(cursor: _Cursor, shape: Shape) -> UnigramVocabulary:
     """Return the pieces, their scores, and what characters are replaced by."""
     count, start, end, padding, unknown, length = cursor.numbers("5iQ")
     special = {start, end, padding, unknown}
@@ -197,7 +197,9 @@ def _read_vocabulary(cursor: _Cursor, shape: Shape) -> Vocabulary:
     names = [pieces[token] for token in sorted(special)]
     _require(all(_SPECIAL.fullmatch(name) for name in names), f"special tokens called {names}")
     replacements = _read_replacements(cursor)
-    return Vocabulary(list(zip(pieces, scores.tolist(), strict=True)), start, end, padding, unknown, replacements)
+    return UnigramVocabulary(
+        list(zip(pieces, scores.tolist(), strict=True)), start, end, padding, unknown, replacements
+    )
 
 
 def _read_replacements(cursor: _Cursor) -> dict[str, str]:
@@ -346,7 +348,7 @@ def _tokenizer(contents: Contents) -> Any:
     )
 
 
-def _normalizer(vocabulary: Vocabulary) -> Any:
+def _normalizer(vocabulary: UnigramVocabulary) -> Any:
     """Return what a text goes through before it is cut: replaced characters, NFKC, no more than one space in a row.
 
     The rules of the model's training (SentencePiece's nmt_nfkc) are NFKC but for some forty characters that become a

@@ -54,7 +54,7 @@ def features(
         (n, m) int64, places in `idf`, and (n, m) float32. The rest of a row is padded with place 0 and value 0; m is
         the most n-grams that one of the texts has, and 1 where none has any.
     """
-    portion = Portion(texts)
+    portion = TextPortion(texts)
     rows, places, values = [], [], []
     first = 0
     for known, instances, text in (
@@ -100,7 +100,7 @@ class Instances(NamedTuple):
     other: Index
 
 
-class Portion:
+class TextPortion:
     """Some texts as one array of code points, with a space before and after each of them.
 
     Attributes:

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from rehead.models.ngram_hashes import Hashes, Index, Portion, places_of
+from rehead.models.ngram_hashes import Hashes, Index, TextPortion, places_of
 
 # Most n-grams are of one text. Without them the mean accuracy of five sets of short texts is 75.0 %, with them 74.9 %
 # (five folds of the training examples), and the matrix of weights is 2.4 times as large. German tweets, whose compounds
@@ -102,7 +102,7 @@ class Ngrams:
         Returns:
             (m, 2) int64, where each token begins and ends in the text, and (m, width) float32.
         """
-        read = Portion([text])
+        read = TextPortion([text])
         runs = read.runs
         folded_from = np.repeat(np.arange(len(text)), [len(character.casefold()) for character in text])
         spans = np.stack([folded_from[runs.starts - 1], folded_from[runs.ends - 2] + 1], axis=1)
@@ -171,7 +171,7 @@ def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _counted_in(texts: Sequence[str]) -> list[_Block]:
     """Return the counts of words and of characters of one portion."""
-    read = Portion(texts)
+    read = TextPortion(texts)
     words = read.words()
     distinct, first, kind = np.unique(read.runs.hashes, return_index=True, return_inverse=True)
     # Most tokens come up again, so each is taken apart once and counted as often as it occurs.

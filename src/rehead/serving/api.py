@@ -30,7 +30,7 @@ from rehead.serving import logs, wire
 from rehead.serving.batching import FromThread
 from rehead.serving.models import Version
 from rehead.serving.refusals import Refusal, described
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 from rehead.serving.state import state_of
 
 router = APIRouter()
@@ -45,7 +45,9 @@ _REPORT_POLICY = (
 )
 
 
-@router.post("/v1/predict", response_model=wire.Predictions, responses=described(400, 401, 403, 404, 413, 422, 429))
+@router.post(
+    "/v1/predict", response_model=wire.PredictionsReply, responses=described(400, 401, 403, 404, 413, 422, 429)
+)
 async def predict(asked: wire.PredictRequest, request: Request) -> Response:
     """Classify texts, or images: their labels, the probability of each, and why if that is asked for."""
     state = state_of(request)
@@ -135,7 +137,7 @@ async def _shadow(version: Version, inputs: list[Any], heard: list[dict[str, Any
         version.metrics.compared(all(answer.get(key) == other.get(key) for key in ("label", "labels")))
 
 
-async def _inputs(asked: wire.PredictRequest, version: Version, limits: Limits) -> list[Any]:
+async def _inputs(asked: wire.PredictRequest, version: Version, limits: RequestLimits) -> list[Any]:
     kind = version.artifact.takes
     other = "texts" if kind == "images" else "images"
     sent, wrong = getattr(asked, kind), getattr(asked, other)

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from rehead.artifact.predictor import Scores
 from rehead.serving.refusals import Refusal
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 
 # Weight of the newest batch in the running mean of the speed.
 _NEWEST = 0.2
@@ -93,7 +93,7 @@ class Batcher:
         score: Callable[[list[Any]], Scores],
         size_of: Callable[[Any], int],
         threads: Executor,
-        limits: Limits,
+        limits: RequestLimits,
         scored: Callable[[Batch], None],
         at_once: int = 1,
     ) -> None:

@@ -17,11 +17,11 @@ from rehead.runtime.errors import SettingError
 from rehead.serving import wire
 from rehead.serving.batching import FromThread
 from rehead.serving.gate import UPLOADS
-from rehead.serving.job_process import Classifier, Task, score_file
+from rehead.serving.job_process import JobClassifier, JobTask, score_file
 from rehead.serving.jobs import ENDED, Job, Jobs, Work
 from rehead.serving.models import Models
 from rehead.serving.refusals import Refusal, described
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 from rehead.serving.state import state_of
 
 router = APIRouter(prefix=UPLOADS)
@@ -147,7 +147,7 @@ def _entry(job: Job, jobs: Jobs) -> dict[str, Any]:
     }
 
 
-def work(models: Models, loop: asyncio.AbstractEventLoop, limits: Limits) -> Work:
+def work(models: Models, loop: asyncio.AbstractEventLoop, limits: RequestLimits) -> Work:
     """Return what a job is: its file scored by the model of its name, among the requests that come in meanwhile."""
 
     def score(
@@ -158,8 +158,8 @@ def work(models: Models, loop: asyncio.AbstractEventLoop, limits: Limits) -> Wor
         except Refusal as refusal:
             raise SettingError(refusal.message) from None
         model = version.artifact
-        task = Task(
-            Classifier(model.entries, model.labels, model.rule),
+        task = JobTask(
+            JobClassifier(model.entries, model.labels, model.rule),
             file,
             output,
             job.text_column,

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from rehead.serving import logs
 from rehead.serving.keys import Keys
 from rehead.serving.refusals import Refusal, answer, disk_full
-from rehead.serving.state import State
+from rehead.serving.state import ServerState
 
 # What needs no key: whether the server is there, and the page, which asks for the key.
 OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"})
@@ -30,7 +30,7 @@ _HUNG_UP = 499
 class Gate:
     """ASGI middleware around the application."""
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
+    def __init__(self, app: ASGIApp, state: ServerState) -> None:
         self._app, self._state, self._settings = app, state, state.settings
         self._keys = Keys(state.settings.keys)
 

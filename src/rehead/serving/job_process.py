@@ -56,7 +56,7 @@ class JobProcessError(Exception):
 
 
 @dataclass(frozen=True)
-class Classifier:
+class JobClassifier:
     """What scoring a table needs of a classifier beside its scores. A `rehead.batch.answers.Deciding`."""
 
     entries: dict[str, Any]
@@ -65,7 +65,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Task:
+class JobTask:
     """What the process is to do.
 
     Attributes:
@@ -74,7 +74,7 @@ class Task:
         job_bytes: memory that the process may take.
     """
 
-    classifier: Classifier
+    classifier: JobClassifier
     source: Path
     output: Path
     text_column: str | None
@@ -83,7 +83,7 @@ class Task:
 
 
 def score_file(
-    task: Task,
+    task: JobTask,
     ask: Callable[[Sequence[str]], Future[Scores]],
     on_progress: Callable[[int, int], None],
     stop: threading.Event,
@@ -188,7 +188,7 @@ def main(descriptor: int, server: int) -> None:
     threading.Thread(target=_end_with, args=(server,), daemon=True).start()
     os.nice(_NICE)
     with Connection(descriptor) as connection:
-        task: Task = connection.recv()
+        task: JobTask = connection.recv()
         asked = _Server(connection)
         try:
             _bound_memory(task.job_bytes)
@@ -204,7 +204,7 @@ def main(descriptor: int, server: int) -> None:
             asked.send({"fault": traceback.format_exc()})
 
 
-def _score(task: Task, server: _Server) -> dict[str, Any]:
+def _score(task: JobTask, server: _Server) -> dict[str, Any]:
     """Return what `score_table` returns, and the `warnings` on the way."""
     with progress.heard() as warnings:
         result = score_table(
@@ -227,7 +227,7 @@ class _Scores:
 
 @dataclass(frozen=True)
 class _Server:
-    """The server at the other end, asked for scores as a predictor is. A `rehead.batch.answers.Scoring`."""
+    """The server at the other end, asked for scores as a predictor is. A `rehead.batch.answers.TextScorer`."""
 
     connection: Connection
 
@@ -253,7 +253,7 @@ def _bound_memory(size: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
-def _too_large(task: Task) -> str:
+def _too_large(task: JobTask) -> str:
     gigabytes = task.job_bytes / 2**30
     return f"{task.source} takes more than {gigabytes:.1f} GB of memory to read; split it, or shorten its cells"
 

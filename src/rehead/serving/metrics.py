@@ -32,7 +32,7 @@ class Served(Protocol):
     def drift(self) -> MonitorReport | None: ...
 
 
-class Metrics(Collector):
+class ServerMetrics(Collector):
     """The counters of one server, and what is read when somebody asks."""
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Metrics(Collector):
 class OfVersion:
     """The counters of one version of a model."""
 
-    def __init__(self, metrics: Metrics, name: str, version: str) -> None:
+    def __init__(self, metrics: ServerMetrics, name: str, version: str) -> None:
         self._whose = (name, version)
         self._metrics = metrics
 

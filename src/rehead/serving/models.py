@@ -21,9 +21,9 @@ from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime import hardware
 from rehead.runtime.errors import SettingError
 from rehead.serving.batching import Batch, Batcher
-from rehead.serving.metrics import Metrics, OfVersion
+from rehead.serving.metrics import OfVersion, ServerMetrics
 from rehead.serving.refusals import Refusal
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 
 SHADOW = "shadow"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -32,7 +32,7 @@ _CHARACTERS_A_TOKEN, _ADDED = 4, 2
 
 
 @dataclass(frozen=True)
-class Source:
+class ModelSource:
     """A saved classifier that is to be served.
 
     Attributes:
@@ -48,7 +48,7 @@ class Source:
         return self.weight == 0
 
 
-def parse(arguments: Sequence[str]) -> list[Source]:
+def parse(arguments: Sequence[str]) -> list[ModelSource]:
     """Parse the command line's MODEL arguments, `[NAME=]FOLDER[@WEIGHT|@shadow]`; the name is the folder's by default.
 
     Raises:
@@ -66,7 +66,7 @@ def parse(arguments: Sequence[str]) -> list[Source]:
     return sources
 
 
-def _source(argument: str) -> Source:
+def _source(argument: str) -> ModelSource:
     name, equals, rest = argument.partition("=")
     if not equals or not _NAME.fullmatch(name):
         name, rest = "", argument
@@ -86,7 +86,7 @@ def _source(argument: str) -> Source:
         raise SettingError(
             f"{argument}: {name!r} cannot be a model's name; give one before the folder, as spam={folder}"
         )
-    return Source(name, Path(folder), weight)
+    return ModelSource(name, Path(folder), weight)
 
 
 class Version:
@@ -99,12 +99,12 @@ class Version:
 
     def __init__(
         self,
-        source: Source,
+        source: ModelSource,
         loaded: Artifact,
-        limits: Limits,
+        limits: RequestLimits,
         threads: ThreadPoolExecutor,
         at_once: int,
-        metrics: Metrics,
+        metrics: ServerMetrics,
     ) -> None:
         # What was loaded is let go of where the predictor has copied it.
         self.artifact, predictor = loaded.served()
@@ -166,7 +166,7 @@ class Models:
         sources: what to load, also when it is loaded again.
     """
 
-    def __init__(self, sources: Sequence[Source], limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, sources: Sequence[ModelSource], limits: RequestLimits, metrics: ServerMetrics) -> None:
         self._sources, self._limits, self._metrics = list(sources), limits, metrics
         self._at_once = hardware.batches_at_once()
         self._threads = ThreadPoolExecutor(self._at_once, "scoring", hardware.give_way)

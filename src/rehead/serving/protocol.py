@@ -14,7 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from rehead.serving import logs, refusals
 from rehead.serving.refusals import Refusal
-from rehead.serving.settings import Limits
+from rehead.serving.settings import RequestLimits
 
 # Seconds after a client's end of sending at which it is looked whether it has closed its receiving half as well.
 _LOOKS = (0.05, 0.2, 1.0, 5.0)
@@ -24,7 +24,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Connection(HttpToolsProtocol):
     """uvicorn's connection with the limits of one server; see `bounded_by`."""
 
-    limits = Limits()
+    limits = RequestLimits()
     _timer: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     # What the client owes: "head" or "body" until `_deadline`, or nothing.
@@ -173,6 +173,6 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
 
 
-def bounded_by(limits: Limits) -> type[Connection]:
+def bounded_by(limits: RequestLimits) -> type[Connection]:
     """Return the class of connections with these limits."""
     return type("BoundedConnection", (Connection,), {"limits": limits})

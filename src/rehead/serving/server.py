@@ -23,11 +23,11 @@ from rehead.runtime.errors import SettingError
 from rehead.serving import api, files_api, logs, page, refusals
 from rehead.serving.gate import Gate
 from rehead.serving.jobs import Jobs
-from rehead.serving.metrics import Metrics
-from rehead.serving.models import Models, Source
+from rehead.serving.metrics import ServerMetrics
+from rehead.serving.models import Models, ModelSource
 from rehead.serving.protocol import bounded_by
 from rehead.serving.settings import ServerSettings
-from rehead.serving.state import State
+from rehead.serving.state import ServerState
 
 # Connections that wait to be taken; what comes beyond them is refused by the system.
 _BACKLOG = 2048
@@ -38,7 +38,7 @@ _KEEP_ALIVE = 75
 _GRACE = 60
 
 
-def run(sources: Sequence[Source], settings: ServerSettings) -> NoReturn:
+def run(sources: Sequence[ModelSource], settings: ServerSettings) -> NoReturn:
     """Serve until SIGTERM or Ctrl-C, which end the process. SIGHUP loads the models again.
 
     Raises:
@@ -55,7 +55,7 @@ def run(sources: Sequence[Source], settings: ServerSettings) -> NoReturn:
 
 
 async def serve(
-    sources: Sequence[Source],
+    sources: Sequence[ModelSource],
     settings: ServerSettings,
     listening: Callable[[str, Callable[[], object]], None] | None = None,
 ) -> None:
@@ -65,13 +65,13 @@ async def serve(
         listening: called when requests are taken, with the server's address and what stops it.
     """
     with _listening(settings) as socket_:
-        metrics = Metrics()
+        metrics = ServerMetrics()
         models = Models(sources, settings.limits, metrics)
         loop = asyncio.get_running_loop()
         jobs = Jobs(settings.jobs, files_api.work(models, loop, settings.limits), metrics.job)
         try:
             await models.load()
-            state = State(settings, metrics, models, jobs)
+            state = ServerState(settings, metrics, models, jobs)
             server = _Server(
                 uvicorn.Config(
                     application(state),
@@ -103,7 +103,7 @@ async def serve(
             logs.event("stopped")
 
 
-def application(state: State, *, with_files: bool = True) -> FastAPI:
+def application(state: ServerState, *, with_files: bool = True) -> FastAPI:
     """Return the ASGI application, with the endpoints for files or without."""
     app = FastAPI(
         title="rehead",
@@ -138,7 +138,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _obey_signals(loop: asyncio.AbstractEventLoop, state: State, stop: Callable[[], None]) -> None:
+def _obey_signals(loop: asyncio.AbstractEventLoop, state: ServerState, stop: Callable[[], None]) -> None:
     if threading.current_thread() is not threading.main_thread():
         return
 

@@ -14,7 +14,7 @@ MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
-class Limits:
+class RequestLimits:
     """What a request may hold, and how much of it is worked on at a time.
 
     Attributes:
@@ -73,7 +73,7 @@ class ServerSettings:
     insecure: bool = False
     log_texts: bool = False
     jobs: Path = Path("rehead-jobs")
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

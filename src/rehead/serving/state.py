@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from rehead.runtime.errors import RheadError
 from rehead.serving import logs
 from rehead.serving.jobs import Jobs
-from rehead.serving.metrics import Metrics
+from rehead.serving.metrics import ServerMetrics
 from rehead.serving.models import Models
 from rehead.serving.refusals import Refusal
 from rehead.serving.settings import ServerSettings
@@ -24,7 +24,7 @@ _EXPLAINED_AT_ONCE = 8
 
 
 @dataclass
-class State:
+class ServerState:
     """One server's parts, and what it is doing.
 
     Attributes:
@@ -33,7 +33,7 @@ class State:
     """
 
     settings: ServerSettings
-    metrics: Metrics
+    metrics: ServerMetrics
     models: Models
     jobs: Jobs
     draining: bool = False
@@ -75,8 +75,8 @@ class State:
         return {name: [version.id for version in self.models.named(name)] for name in self.models.names}
 
 
-def state_of(request: Request) -> State:
+def state_of(request: Request) -> ServerState:
     """Return the state of the server that a request came to."""
     state = request.app.state.rehead
-    assert isinstance(state, State)
+    assert isinstance(state, ServerState)
     return state

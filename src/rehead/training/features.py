@@ -21,7 +21,7 @@ from rehead.models import onednn_linear
 from rehead.models.backbone import Backbone
 from rehead.models.forward_pass import Reading, batches, prepare, token_budget, unique_inputs, values_ahead
 from rehead.models.heads import halves
-from rehead.models.loading import fingerprint
+from rehead.models.loading import digest_of_weights
 from rehead.models.sequences import Ragged, Sequences
 from rehead.runtime import hardware, progress
 from rehead.training.feature_cache import FeatureStore, MemoryStore, Pieces, open_store
@@ -125,7 +125,7 @@ def store_for(base: Backbone) -> FeatureStore:
     """Return the cache's store for features of this base in its arithmetic, with the libraries that are installed."""
     arithmetic = "bfloat16" if base.products_in_bf16 else "float32"
     decides = [
-        fingerprint(base.folder),
+        digest_of_weights(base.folder),
         arithmetic,
         hardware.device().type,
         onednn_linear.available(),

@@ -27,7 +27,7 @@ from rehead.evaluation.calibration import Mixture
 from rehead.models.adapters import Adapters
 from rehead.models.backbone import Backbone
 from rehead.models.heads import Head, scale_logits
-from rehead.models.loading import fingerprint
+from rehead.models.loading import digest_of_weights
 from rehead.runtime import hardware, progress
 from rehead.training import depth_search, loop, lora
 from rehead.training.callbacks import Callback
@@ -379,7 +379,7 @@ def _checkpoint(
         return None
     decides = [
         replace(data.config, budget=0.0),
-        fingerprint(data.base.folder),
+        digest_of_weights(data.base.folder),
         # What was measured and chosen so far, which another machine might measure otherwise.
         [tail.cut, tail.depth, tail.head.pooling],
         [type(examples.inputs).__name__, hardware.native_dtype(), hardware.device().type],
