@@ -203,6 +203,12 @@ def test_numbers_are_no_names_and_no_value_is_none(tmp_path: Path, said: list[st
     assert tables.read(write(tmp_path, rows), unlabelled=unlabelled).rows == rows
 
 
+def test_years_above_numbers_are_said(tmp_path: Path, said: list[str]) -> None:
+    rows = [["Thema", "2025"], *(["ab"[i % 2], str(i)] for i in range(30))]
+    assert len(tables.read(write(tmp_path, rows), unlabelled=True).rows) == 31
+    assert "is taken for an example" in said[0]
+
+
 def test_row_numbers_that_pandas_writes_have_no_name(tmp_path: Path, said: list[str]) -> None:
     rows = [["", "Urteil", "Art"], *([str(i), text.split()[1], "ab"[i % 2]] for i, text in enumerate(SENTENCES))]
     found = tables.read(write(tmp_path, rows), unlabelled=True)

@@ -199,9 +199,9 @@ def _is_header(rows: Sequence[Sequence[str | None]], unlabelled: bool, names: Co
     again = [cell for cell, column in columns if cell.lower() in map(str.lower, column)]
     if len(known) >= 2 or any(_names_a_kind(cell, column) for cell, column in columns):
         return True, True
-    if any(is_number(cell) and _mostly(is_number, column, least=1) for cell, column in columns):
-        return False, True
     is_new = any(_is_no_value_of(cell, column) for cell, column in columns)
+    if any(is_number(cell) and _mostly(is_number, column, least=1) for cell, column in columns):
+        return False, not any(_NAME.fullmatch(cell) and _is_no_value_of(cell, column) for cell, column in columns)
     are_names = all(_NAME.fullmatch(cell) for cell, _ in columns)
     if known and known[0][0] not in again:
         return True, is_new or (are_names and _suits(*known[0]))

@@ -352,11 +352,10 @@ def _first_records(text: str, most: int) -> list[str]:
     found: list[str] = []
     at = 0
     while at < len(text) and len(found) < most:
-        end = text.find("\n", at) % (len(text) + 1)
-        if whole := _RECORD.match(text, at):
-            end = whole.end()
-        found += [text[at:end]] if text[at:end].strip() else []
-        at = end + 1
+        whole = _RECORD.match(text, at)
+        record = whole[0] if whole else text[at:].split("\n", 1)[0]
+        found += [record] if record.strip() else []
+        at += len(record) + 1
     return found
 
 
