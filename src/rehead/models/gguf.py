@@ -19,7 +19,9 @@ def require_installed() -> None:
     missing = [name for name in _PACKAGES if find_spec(name) is None]
     if missing:
         needed = ", ".join(missing)
-        raise SettingError(f"a base in a GGUF file, as smollm2 is, needs {needed}; pip install 'rehead[gguf]'")
+        raise SettingError(
+            f"a base in a GGUF file, as smollm2 is, needs {needed}; pip install 'rehead[gguf]', or take another base"
+        )
 
 
 def convert(gguf: Path, destination: Path) -> None:
