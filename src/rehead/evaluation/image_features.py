@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import numpy.typing as npt
 from rehead.data.images import ImageInput
 from rehead.data.labels import Labels, Weights
 from rehead.runtime import progress
+from rehead.runtime.errors import SettingError
 
 _SIDE = 96
 _HUES, _SATURATIONS, _VALUES = 12, 4, 4
@@ -87,8 +89,19 @@ def solve_dense(
     return weight, bias
 
 
+def require_installed() -> None:
+    """Raise SettingError where the extra is missing."""
+    if find_spec("skimage") is None:
+        raise SettingError("the baseline of images needs scikit-image; pip install 'rehead[images]'")
+
+
 def raw_features(pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
-    """Return (n, width): colours and edges of each image, not scaled."""
+    """Return (n, width): colours and edges of each image, not scaled.
+
+    Raises:
+        SettingError: the extra is not installed.
+    """
+    require_installed()
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("colours and edges", len(pictures)) as advance:
         rows = []
         for row in pool.map(_of_picture, pictures):

