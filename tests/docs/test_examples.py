@@ -76,7 +76,7 @@ def provide(examples: list[Example], folder: Path) -> None:
     for file, make in STAND_INS.items():
         this = rf"{re.escape(file)}(?![\w.-])"
         is_named = re.search(rf"(?<![\w./-]){this}", text)
-        is_written = re.search(rf'-o {this}|Path\("{this}"\)\.write|fit\(.*"{this}', text)
+        is_written = re.search(rf'-o {this}|Path\("{this}"\)\.write|fit\(.*, "{this}', text)
         if is_named and not is_written:
             make(folder / file)
 
