@@ -195,7 +195,7 @@ def test_keys_are_asked_for_everywhere_but_where_there_is_nothing_to_see(spam: P
         assert client.get("/v1/models").headers["WWW-Authenticate"] == "Bearer"
         for headers in ({"Authorization": f"Bearer {KEY}"}, {"X-API-Key": KEY}):
             assert client.post("/v1/predict", json={"texts": "a"}, headers=headers).status_code == 200
-        for path in ("/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"):
+        for path in ("/", "/page.js", "/page.css", "/docs", "/docs.js", "/healthz", "/readyz", "/openapi.json"):
             assert client.get(path).status_code == 200
         told = client.get("/openapi.json").json()["paths"]
         assert not any("security" in told[path]["get"] for path in ("/healthz", "/readyz"))

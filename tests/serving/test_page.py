@@ -2,7 +2,10 @@
 
 import csv
 import io
+import json
 import os
+import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,6 +156,86 @@ def test_a_job_is_watched_although_the_server_falls_silent(browser: Browser, cli
     page.close()
 
 
+def test_text_is_copied_as_a_command_that_asks_the_same(browser: Browser, client: httpx2.Client) -> None:
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    faults = watched(page)
+    page.goto(str(client.base_url))
+    expect(page.get_by_role("button", name="Copy as curl")).to_be_disabled()
+    text = 'it\'s "free" $HOME\n\\ `now` 😀 é'
+    page.get_by_label("Text to classify").fill(text)
+    page.get_by_role("button", name="Copy as curl").click()
+    expect(page.locator("#curl-said")).to_have_text("Copied")
+    command = page.evaluate("navigator.clipboard.readText()")
+    expect(page.locator("#curl-command")).to_have_text(command)
+    context.close()
+    program, *arguments = shlex.split(command)
+    assert (program, arguments[0]) == ("curl", f"{str(client.base_url).rstrip('/')}/v1/predict")
+    sent = json.loads(arguments[arguments.index("-d") + 1])
+    assert sent == {"texts": [text], "model": "spam", "explain": True}
+    assert client.post("/v1/predict", json=sent).status_code == 200
+    assert faults == []
+
+
+def test_earlier_texts_of_the_tab_can_be_chosen_again(page: Page) -> None:
+    box = page.get_by_label("Text to classify")
+    for text in ("first lunch", "win free cash", "home later", "call now", "win free cash"):
+        box.fill("")
+        box.press_sequentially(text)
+        box.press("Tab")
+    buttons = page.locator("#earlier button")
+    expect(buttons).to_have_text(["win free cash", "call now", "home later"])
+    buttons.nth(2).click()
+    expect(box).to_have_value("home later")
+    expect(page.locator("#said")).to_have_text("ham")
+    page.reload()
+    expect(buttons).to_have_count(3)
+
+
+def test_refusal_says_what_is_wrong_and_how_to_mend_it(browser: Browser, client: httpx2.Client) -> None:
+    page = browser.new_page()
+    page.goto(str(client.base_url))
+    page.get_by_label("Text to classify").fill("a" * 200_000)
+    box = page.get_by_role("alert")
+    expect(box.locator("strong")).to_contain_text("has 200,000 characters, the limit is 100,000")
+    expect(box.locator(".mend")).to_have_text("Shorten it")
+    expect(box.locator(".quiet")).to_contain_text("Status 422; the server's log has more under")
+    assert "{" not in box.inner_text()
+    page.get_by_label("Text to classify").fill("win free cash")
+    expect(box).to_be_hidden()
+    page.route("**/v1/predict", lambda route: route.abort())
+    page.get_by_label("Text to classify").fill("win free")
+    expect(box).to_have_text(re.compile(r"The server does not answer\..*Your text is kept\.", re.DOTALL))
+    page.close()
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_documentation_of_the_api_asks_nobody_else(
+    browser: Browser, client: httpx2.Client, screenshots: Path, width: int
+) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    faults = watched(page)
+    answer = page.goto(f"{str(client.base_url).rstrip('/')}/docs")
+    assert answer is not None
+    assert "default-src 'none'; script-src 'self'; style-src 'self'" in answer.headers["content-security-policy"]
+    described = client.get("/openapi.json").json()
+    operations = [f"{method.upper()} {path}" for path, methods in described["paths"].items() for method in methods]
+    expect(page.locator("#operations h2")).to_have_text(operations)
+    expect(page.locator("#shapes h3")).to_have_text(list(described["components"]["schemas"]))
+    page.screenshot(path=screenshots / f"docs-{width}.png", full_page=True)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    broken = page.evaluate(
+        """[...document.querySelectorAll("a[href^='#']")].map((link) => link.hash.slice(1))
+            .filter((id) => !document.getElementById(id))"""
+    )
+    assert broken == []
+    command = page.locator("section", has_text="POST /v1/predict").locator("pre").inner_text()
+    sent = json.loads(shlex.split(command)[-1])
+    page.close()
+    assert client.post("/v1/predict", json=sent).status_code == 200
+    assert faults == []
+
+
 def test_model_and_report_are_shown(page: Page) -> None:
     expect(page.locator("#measures")).to_contain_text("Accuracy")
     expect(page.locator("#about")).to_contain_text("2 labels")
@@ -245,6 +328,9 @@ def test_page_asks_for_the_key_and_keeps_it_for_the_tab(browser: Browser, spam: 
         opened.get_by_role("button", name="Use it").click()
         opened.get_by_label("Text to classify").fill("win free cash")
         expect(opened.locator("#said")).to_have_text("spam")
+        opened.get_by_role("button", name="Copy as curl").click()
+        expect(opened.locator("#curl-command")).to_contain_text('"Authorization: Bearer $REHEAD_API_KEY"')
+        expect(opened.locator("#curl-command")).not_to_contain_text(KEY)
         opened.reload()
         opened.get_by_label("Text to classify").fill("home later")
         expect(opened.locator("#said")).to_have_text("ham")

@@ -115,7 +115,7 @@ def _why_cheap(others: Sequence[Outcome], cheap: Outcome, corrected: Mapping[str
     best = max(others, key=lambda other: gain(other, cheap))
     points = 100 * gain(best, cheap)
     if points <= 0:
-        reason = f"none of the others is better; the best of them, {best.title}, is {-points:.1f} points behind"
+        reason = f"none of the others is better; the best of them, {best.title}, is {abs(points):.1f} points behind"
     else:
         p = _shown(corrected[best.name]) + (f" for {len(others)} approaches" if len(others) > 1 else "")
         reason = f"the gain of {best.title}, {points:.1f} points, is within noise ({p})"

@@ -12,13 +12,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from rehead.serving import logs
+from rehead.serving import logs, page
 from rehead.serving.keys import Keys
 from rehead.serving.refusals import Refusal, answer, disk_full
 from rehead.serving.state import ServerState
 
-# What needs no key: whether the server is there, and the page, which asks for the key.
-OPEN = frozenset({"/", "/page.js", "/page.css", "/healthz", "/readyz", "/openapi.json"})
+# What needs no key: whether the server is there, and the pages, of which one asks for the key.
+OPEN = frozenset({*page.FILES, "/healthz", "/readyz", "/openapi.json"})
 UPLOADS = "/v1/files"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 # A name or an address, and maybe a port: all of what a Host header may hold.

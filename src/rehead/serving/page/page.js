@@ -6,10 +6,12 @@ const PAUSE = 3000; // the same where the server did not answer
 const SHOWN_CLASSES = 10;
 const SHOWN_ROWS = 50;
 const LONG_NUMBER = /^\d[.]\d{4,}(e-\d+)?$/; // a probability, to more digits than anybody reads
+const EARLIER = 3; // texts that can be chosen again
 const FULL_COLOUR = 3; // change of the log odds from which on a word's colour grows no stronger
 
 const $ = (id) => document.getElementById(id);
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+const SILENT = "The server does not answer.";
 let models = [];
 let asked = 0; // number of the newest question: an older one's answer is not shown any more
 let job = 0;
@@ -19,9 +21,10 @@ const loaded = new Promise((resolve) => (markLoaded = resolve)); // nothing can 
 // Talking to the server
 
 class Refusal extends Error {
-  constructor(message, status = 503) {
+  constructor(message, status = 503, id = "") {
     super(message);
     this.status = status;
+    this.id = id;
   }
 }
 
@@ -33,7 +36,7 @@ async function ask(path, options = {}) {
     response = await fetch(path, { ...options, headers });
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Refusal("The server does not answer.");
+    throw new Refusal(SILENT);
   }
   if (response.ok) return response;
   if (response.status === 401) {
@@ -42,13 +45,22 @@ async function ask(path, options = {}) {
     $("key-input").focus();
   }
   const said = await response.json().catch(() => null);
-  throw new Refusal(said?.error?.message ?? `The server answers ${response.status}.`, response.status);
+  const { message, request_id: id } = said?.error ?? {};
+  throw new Refusal(message ?? `The server answers ${response.status}.`, response.status, id);
 }
 
+// A refusal's message says what is wrong, and behind a semicolon how to mend it.
 function trouble(error) {
-  if (error instanceof Refusal) $("trouble").textContent = error.message;
-  else if (error) throw error;
+  if (error && !(error instanceof Refusal)) throw error;
   $("trouble").hidden = !error;
+  if (!error) return;
+  const [what, ...mend] = error.message.split("; ");
+  const parts = [what, mend.join("; ") || (error.message === SILENT ? "Is it still running? Your text is kept." : "")];
+  if (error.id) parts.push(`Status ${error.status}; the server's log has more under ${error.id}.`);
+  [...$("trouble").children].forEach((node, n) => {
+    node.textContent = (parts[n] ?? "").replace(/^./u, (first) => first.toUpperCase());
+    node.hidden = !parts[n];
+  });
 }
 
 const served = () => models.find((model) => model.name === $("model").value);
@@ -114,8 +126,57 @@ function element(tag, text, className) {
 let typing;
 $("text").addEventListener("input", () => {
   $("answer").classList.add("stale");
+  $("curl-command").hidden = true;
+  $("curl-said").textContent = "";
   clearTimeout(typing);
   typing = setTimeout(classify, TYPING_PAUSE);
+});
+
+// Texts of this tab, newest first, kept until it is closed: something to go back to, or to compare with.
+const earlier = () => JSON.parse(sessionStorage.getItem("rehead-texts") ?? "[]");
+
+function keepText() {
+  const text = $("text").value.trim();
+  if (!text) return;
+  try {
+    sessionStorage.setItem("rehead-texts", JSON.stringify([text, ...earlier().filter((one) => one !== text)].slice(0, EARLIER)));
+  } catch {
+    return; // longer than the browser keeps
+  }
+  showEarlier();
+}
+
+function showEarlier() {
+  const buttons = earlier().map((text) => {
+    const button = element("button", text.slice(0, 100), "plain");
+    button.type = "button";
+    button.title = text.slice(0, 1000);
+    button.addEventListener("click", () => {
+      $("text").value = text;
+      $("text").dispatchEvent(new Event("input"));
+    });
+    return button;
+  });
+  $("earlier").replaceChildren($("earlier").firstElementChild, ...buttons);
+  $("earlier").firstElementChild.textContent = buttons.length
+    ? "Earlier:"
+    : "What you try can be chosen here again, until this tab is closed.";
+}
+
+$("text").addEventListener("change", keepText);
+showEarlier();
+
+$("curl").addEventListener("click", async () => {
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const body = { texts: [$("text").value], model: served().name, explain: true };
+  const parts = ["curl", `${location.origin}/v1/predict`, "-H", quoted("Content-Type: application/json")];
+  // The key itself stays out of the clipboard.
+  if (sessionStorage.getItem("rehead-key")) parts.push("-H", '"Authorization: Bearer $REHEAD_API_KEY"');
+  $("curl-command").textContent = [...parts, "-d", quoted(JSON.stringify(body))].join(" ");
+  $("curl-command").hidden = false;
+  // Browsers have a clipboard only for pages of this machine, or over HTTPS.
+  const copied = await navigator.clipboard?.writeText($("curl-command").textContent).then(() => true, () => false);
+  $("curl-said").textContent = copied ? "Copied" : "This browser does not let the page copy; select the command below.";
 });
 
 let underway;
@@ -143,6 +204,7 @@ async function predict(body) {
 
 async function classify() {
   const text = $("text").value;
+  $("curl").disabled = !text.trim();
   if (!text.trim()) {
     asked++;
     $("answer").hidden = true;
@@ -225,6 +287,7 @@ async function upload(file) {
   $("job").hidden = false;
   $("job-cancel").hidden = true;
   $("job-progress").value = 0;
+  $("job-said").classList.remove("bad");
   $("job-said").textContent = `Sending ${file.name}`;
   await loaded;
   const form = new FormData();
@@ -243,6 +306,7 @@ async function upload(file) {
     $("job-cancel").hidden = true;
     $("job-progress").value = reply.progress;
     if (reply.state !== "done") {
+      $("job-said").classList.toggle("bad", Boolean(reply.error));
       $("job-said").textContent = reply.error ? `${file.name}: ${reply.error}` : `${file.name}: ${reply.state}`;
       return;
     }
@@ -254,7 +318,9 @@ async function upload(file) {
     if (reply.bad_rows) await download($("job-bad"), reply.bad_rows);
     if (/[.](csv|tsv|jsonl)$/.test($("job-result").download)) await table(result, $("job-result").download);
   } catch (error) {
-    if (number === job) $("job-said").textContent = error.message;
+    if (number !== job) return;
+    $("job-said").classList.add("bad");
+    $("job-said").textContent = `${file.name}: ${error.message}`;
   }
 }
 
