@@ -69,7 +69,7 @@ def classifiers(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.afterwards = limits.afterwards * TRUNK
         clock.work("trunk", TRUNK)
         if self.tune != "head":
-            clock.work("training", max(0.0, limits.less(TRUNK) - clock.now))
+            clock.work("training", max(0.0, limits.training_deadline(TRUNK) - clock.now))
         return SimpleNamespace(trunk_flops=0.0, flops=0.0, parameters=1)
 
     def predict_proba(self: Any, texts: Sequence[str]) -> Any:
