@@ -17,6 +17,7 @@ from rehead.models.tokenization import encode
 from rehead.runtime import hardware
 from rehead.runtime.errors import Interrupted
 from rehead.training import loop, lora, parallel
+from rehead.training.callbacks import Callback, Epoch
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
@@ -75,15 +76,16 @@ def trained(folder: Path, tune: str) -> dict[str, Tensor]:
 def resumed(folder: Path, kept: Path) -> Tensor:
     """The scores of a training that stopped behind its first epoch, and went on from what the first process kept."""
 
-    def stop(epoch: int, loss: float) -> None:
-        if epoch == 1:
-            raise Interrupted
+    class Stop(Callback):
+        def on_epoch(self, epoch: Epoch) -> None:
+            if epoch.epoch == 1:
+                raise Interrupted
 
     for resume in (False, True):
         tail, examples, recipe = setting(folder, "last-2")
         checkpoint = Checkpoint(kept, "last-2", "the same", resume) if parallel.rank() == 0 else None
         try:
-            train(tail, examples, examples, recipe, checkpoint, None, None if resume else stop)
+            train(tail, examples, examples, recipe, checkpoint, None, None if resume else Stop())
         except Interrupted:
             assert not resume
     return tail.logits(examples.inputs)
