@@ -6,7 +6,6 @@ process tests and saves.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -21,6 +20,7 @@ from rehead.classifier import Classifier
 from rehead.cluster.connection import connected, there
 from rehead.data.preparation import DataConfig, prepare
 from rehead.evaluation import baselines
+from rehead.runtime import progress
 from rehead.runtime.errors import SettingError
 from rehead.training import parallel
 from rehead.training.config import trained_layers
@@ -53,11 +53,11 @@ def fit_together(sources: DataConfig, model: Classifier, output: Path, **setting
     require_shareable(model, settings)
     if parallel.rank() == 0:
         return fit(sources, model, output, **settings)
-    logging.getLogger("rehead").setLevel(logging.CRITICAL)  # the first one has said it
-    splits = prepare(sources, model.config().seed)
-    encoded = model.prepare(splits.train, splits.validation)
-    learned = baselines.learn(splits.train, splits.validation)
-    model.fit_encoded(encoded, learned, refits=sources.validation is None)
+    with progress.quiet():  # the first one says it
+        splits = prepare(sources, model.config().seed)
+        encoded = model.prepare(splits.train, splits.validation)
+        learned = baselines.learn(splits.train, splits.validation)
+        model.fit_encoded(encoded, learned, refits=sources.validation is None)
     return None
 
 
