@@ -20,13 +20,13 @@ from rehead.runtime.files import (
     locked,
     new_file,
     new_folder,
-    read_json,
+    read_with_checksum,
     restore,
     sha256_of,
     sweep_all_partial,
     sweep_partial,
     write_file,
-    write_json,
+    write_with_checksum,
 )
 
 
@@ -308,17 +308,17 @@ def test_a_writer_whose_folder_was_swept_before_it_was_locked_makes_another(
 
 @pytest.mark.parametrize("content", [{}, {"a": [1, (2.5, None)], "ä": {"b": float("inf")}, "c": {1: "x"}}])
 def test_json_with_a_checksum_is_what_was_written_or_refused(tmp_path: Path, content: dict[str, Any]) -> None:
-    write_json(tmp_path / "a", content)
+    write_with_checksum(tmp_path / "a", content)
     written = (tmp_path / "a").read_bytes()
-    expected = read_json(tmp_path / "a")
+    expected = read_with_checksum(tmp_path / "a")
     assert expected == json.loads(json.dumps(content))
     for bit in range(0, 8 * len(written), 3):
         flipped = bytearray(written)
         flipped[bit // 8] ^= 1 << bit % 8
         (tmp_path / "a").write_bytes(flipped)
         with suppress(ValueError):
-            assert read_json(tmp_path / "a") == expected
+            assert read_with_checksum(tmp_path / "a") == expected
     for damaged in (b"", b"[]", b"1", written[:-1]):
         (tmp_path / "a").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"."):
-            read_json(tmp_path / "a")
+            read_with_checksum(tmp_path / "a")

@@ -358,7 +358,7 @@ FLIPPABLE = {
         ".made.rehead-run",
         f"{_COMPARE} --resume",
         lambda folder: comparison_of(folder / "made"),
-        ("rehead.runtime.files", "write_json", 2),
+        ("rehead.runtime.files", "write_with_checksum", 2),
     ),
     "trials of search": Flippable(
         f"{_SEARCH} --trials 2 -o made",

@@ -133,7 +133,7 @@ class Journal:
     def _go_on(self, identity: dict[str, str]) -> None:
         """Take up what is there, if that is of the same run."""
         try:
-            saved = files.read_json(self._folder / _STATE)
+            saved = files.read_with_checksum(self._folder / _STATE)
             state = RunState(**saved | {"counts": Counts(**saved["counts"])})
         except FileNotFoundError:
             self.begin_anew()
@@ -224,7 +224,7 @@ class Journal:
                 self._final.replace(self._output)
 
     def _set(self, state: RunState) -> None:
-        files.write_json(self._folder / _STATE, asdict(state))
+        files.write_with_checksum(self._folder / _STATE, asdict(state))
         self.state = state
 
     @contextmanager

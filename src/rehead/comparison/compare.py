@@ -158,7 +158,7 @@ def _try_all(
         kept = resumption and resumption.folder / f"{hashlib.sha256(f'{name} {common}'.encode()).hexdigest()}.json"
         if resumption and resumption.resume and kept and kept.is_file():
             try:
-                results.append(ApproachResult.from_state(files.read_json(kept)))
+                results.append(ApproachResult.from_state(files.read_with_checksum(kept)))
                 continue
             except (OSError, ValueError):
                 progress.warn(f"{kept}, the result of {title(name)}, is damaged; the approach is tried again")
@@ -172,7 +172,7 @@ def _try_all(
             progress.say(f"not tried: {reason}")
             continue
         if kept:
-            files.write_json(kept, results[-1].to_state())
+            files.write_with_checksum(kept, results[-1].to_state())
     return results, not_tried
 
 

@@ -47,13 +47,13 @@ def write_file(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_with_checksum(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path`, whole or not at all, with its checksum under the name `sha256`."""
     write_file(path, json.dumps({**content, "sha256": _sha256_of_json(content)}).encode())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Return what `write_json` has written.
+def read_with_checksum(path: Path) -> dict[str, Any]:
+    """Return what `write_with_checksum` has written.
 
     Raises:
         OSError: the file cannot be read.

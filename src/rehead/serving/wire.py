@@ -25,7 +25,7 @@ class PredictRequest(BaseModel):
     explain: bool = Field(False, description="say what each word, or part of an image, contributes")
 
 
-class ExplainedPiece(BaseModel):
+class PieceReply(BaseModel):
     """A word of a text, or a run of words.
 
     `start` and `end` count characters (Unicode code points); `weight` is what the word's absence takes from the log
@@ -45,7 +45,7 @@ class Prediction(BaseModel):
     possible: list[str] | None = Field(None, description="labels one of which is right with the promised probability")
     probabilities: dict[str, float]
     tokens_cut: int = Field(description="tokens at the end of the text that the model did not see")
-    pieces: list[ExplainedPiece] | None = Field(None, description="with explain, for a text")
+    pieces: list[PieceReply] | None = Field(None, description="with explain, for a text")
     weights: list[list[float]] | None = Field(None, description="with explain, for an image: its parts, row by row")
     heat_map: str | None = Field(None, description="with explain, for an image: a coloured PNG as a data URL")
 
