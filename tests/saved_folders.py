@@ -12,7 +12,7 @@ from rehead.runtime.files import sha256_of
 
 def describe(folder: Path, **changes: Any) -> None:
     """Change entries of rehead.json; `...` takes one away."""
-    content = json.loads((folder / MANIFEST).read_text()) | changes
+    content = json.loads((folder / MANIFEST).read_text()) | {"sha256": ..., **changes}
     (folder / MANIFEST).write_text(json.dumps({name: value for name, value in content.items() if value is not ...}))
 
 
@@ -27,6 +27,7 @@ def seal(folder: Path) -> None:
     """Let the checksums in rehead.json be those of the files as they are now."""
     content = json.loads((folder / MANIFEST).read_text())
     hashes = {name: sha256_of(folder / name) for name in content.get("files", {}) if (folder / name).exists()}
+    content.pop("sha256", None)
     if "files" in content:
         content["files"] = hashes
     if (folder / WEIGHTS).exists():

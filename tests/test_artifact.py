@@ -1,6 +1,8 @@
 """A saved classifier scores as it did in memory, in rehead and in Transformers, or it is not a saved classifier."""
 
 import json
+import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,8 @@ import rehead
 from rehead import ArtifactError, Classifier
 from rehead.artifact import artifact
 from rehead.artifact.loading import load_artifact
-from rehead.artifact.manifest import FORMAT, MANIFEST
+from rehead.artifact.manifest import FORMAT, MANIFEST, read_manifest
+from rehead.artifact.saving import new_folder
 from rehead.models.inference_modules import InferenceModel, is_plain
 from rehead.models.text_backbone import TextBackbone
 from rehead.runtime import files
@@ -266,9 +269,10 @@ def test_checksums_of_files_elsewhere_are_an_error(saved: Path, name: str) -> No
         load_artifact(saved)
 
 
-def test_labels_in_another_order_in_the_configuration_are_an_error(saved: Path) -> None:
-    configure(saved, id2label={"0": "spam", "1": "ham"})
-    with pytest.raises(ArtifactError, match=r"id2label in config\.json and labels in rehead\.json differ"):
+@pytest.mark.parametrize("changes", [{"id2label": {"0": "spam", "1": "ham"}}, {"label2id": {"spam": 0, "ham": 1}}])
+def test_labels_in_another_order_in_the_configuration_are_an_error(saved: Path, changes: dict[str, Any]) -> None:
+    configure(saved, **changes)
+    with pytest.raises(ArtifactError, match=r"id2label or label2id in config\.json and labels in rehead\.json differ"):
         load_artifact(saved)
 
 
@@ -296,7 +300,7 @@ def test_loading_and_saving_elsewhere_loses_nothing(saved: Path, last_classifier
         if path.name != MANIFEST:
             assert (tmp_path / "copy" / path.name).read_bytes() == path.read_bytes(), path.name
     before, after = (json.loads((folder / MANIFEST).read_text()) for folder in (saved, tmp_path / "copy"))
-    assert {**before, "files": after["files"]} == after
+    assert {**before, "files": after["files"], "sha256": after["sha256"]} == after
     rehead.load(tmp_path / "copy").save(tmp_path / "copy")
     assert rehead.load(tmp_path / "copy").artifact_.manifest.others == {"data": "messages.csv"}
 
@@ -352,6 +356,23 @@ def test_garbage_in_a_file_is_an_error(saved: Path, name: str, content: bytes) -
         seal(saved)
     with pytest.raises(ArtifactError, match="model"):
         load_artifact(saved)
+
+
+def test_any_flipped_bit_of_the_description_is_an_error(saved: Path) -> None:
+    content = (saved / MANIFEST).read_bytes()
+    draw = random.Random(0)
+    for at in draw.sample(range(len(content)), 40):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << draw.randrange(7)
+        (saved / MANIFEST).write_bytes(flipped)
+        with pytest.raises(ArtifactError, match=re.escape(MANIFEST)):
+            read_manifest(saved)
+
+
+def test_what_other_libraries_make_of_a_full_disk_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"cannot write .*model \(File too large \(os error 27\)\); free some"):
+        with new_folder(tmp_path / "model"):
+            raise Exception("File too large (os error 27)")  # noqa: TRY002 - as tokenizers raises it
 
 
 def test_garbage_in_the_reference_is_an_error(saved: Path) -> None:

@@ -43,6 +43,12 @@ def test_line_of_stdin_that_is_not_utf8_is_named(monkeypatch: pytest.MonkeyPatch
         read_input("-", None, model)
 
 
+def test_zero_bytes_of_stdin_are_no_text(monkeypatch: pytest.MonkeyPatch, model: Path) -> None:
+    stdin(monkeypatch, "free prize\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match="stdin line 1: a zero byte, which no text holds; remove it, or convert UTF-16"):
+        read_input("-", None, model)
+
+
 def test_argument_that_is_not_utf8_is_named(model: Path) -> None:
     with pytest.raises(DataError, match="the text: byte 0xff is not UTF-8; convert it"):
         read_input(b"bad \xff arg".decode("utf-8", "surrogateescape"), None, model)

@@ -235,6 +235,7 @@ VALUES = st.recursive(
 @given(data=st.data())
 def test_any_value_in_the_description_is_used_or_refused(data: st.DataObject, folder: Path, saved: Path) -> None:
     told = json.loads((saved / MANIFEST).read_text())
+    del told["sha256"]
     name = data.draw(st.sampled_from(sorted(told)))
     value = data.draw(VALUES)
     (folder / MANIFEST).write_text(json.dumps({**told, name: value}))

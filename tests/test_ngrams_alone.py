@@ -28,6 +28,7 @@ from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingE
 from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
+from tests.saved_folders import describe
 from tests.tiny_texts import messages, write_csv, write_messages
 
 TEXTS, LABELS = messages(80)
@@ -304,8 +305,7 @@ def test_a_folder_that_contradicts_itself_is_refused(
     model: Path, tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     shutil.copytree(model, tmp_path / "model")
-    told = json.loads((tmp_path / "model" / MANIFEST).read_text())
-    (tmp_path / "model" / MANIFEST).write_text(json.dumps(told | changes))
+    describe(tmp_path / "model", **changes)
     with pytest.raises(ArtifactError, match=message):
         load_artifact(tmp_path / "model")
 

@@ -31,7 +31,7 @@ from rehead.data.containers import inputs_of
 from rehead.data.duplicates import content_hashes, drop_duplicates
 from rehead.data.examples import Dropped, Examples, require_learnable, without_empty, without_weightless
 from rehead.data.images import ImageInput, require_usable
-from rehead.data.labels import Labels, classes_among, ids_among, restored, strata, warn_of_alike
+from rehead.data.labels import Labels, are_right, classes_among, ids_among, restored, strata, warn_of_alike
 from rehead.data.splits import stratified
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
@@ -400,6 +400,17 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         test = _examples(self._read(X), ids_among(self.classes_, y), self.classes_, sample_weight)
         predictions = self._artifact.predictions(test, self._artifact.scores(test.inputs))
         return evaluate_predictions(predictions, self._artifact.rule)
+
+    def score(self, X: Sequence[Any], y: Sequence[Any], sample_weight: npt.ArrayLike | None = None) -> float:
+        """Return the share of examples that are predicted as labelled, whatever labels `fit` takes; arguments as of it."""
+        check_is_fitted(self)
+        if self._artifact.multilabel:
+            labels: npt.NDArray[Any] = ids_among(self.classes_, y)
+        else:
+            classes, ids = classes_among(y)
+            labels = classes[ids] if ids.ndim == 1 else ids
+        test = _examples(self._read(X), labels, self.classes_, sample_weight)
+        return float(np.average(are_right(labels, self.predict(test.inputs)), weights=test.weights))
 
     def explain(self, text: str) -> explanation.Explanation:
         """Return what each word of a text contributes to its prediction; see `rehead.artifact.explanation`."""

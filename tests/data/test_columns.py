@@ -104,6 +104,19 @@ def test_constant_column_is_never_the_texts(said: list[str]) -> None:
     assert said == []
 
 
+@pytest.mark.parametrize("code", ["https://example.com/a/very/long/address?of={}", "{}" + 60 * "0", '{{"key {}": "a b c"}}'])
+def test_codes_are_not_the_texts_however_long(said: list[str], code: str) -> None:
+    codes = [code.format(i).ljust(80, "x") if code[0] == "h" else code.format(i) for i in range(6)]
+    assert infer_columns(table(code=codes, phrase=SENTENCES, topic=["a", "b"] * 3), None, None) == ("phrase", "topic")
+    assert said == []
+
+
+def test_names_beside_the_numbers_of_the_labels_are_said(said: list[str]) -> None:
+    numbered = table(text=SENTENCES, label=["0", "1"] * 3, label_text=["bad", "good"] * 3, team=["a", "a", "b"] * 2)
+    assert infer_columns(numbered, None, None) == ("text", "label")
+    assert "'label_text' may be what holds them as well" in said[0]
+
+
 def test_column_of_different_values_is_never_the_label(said: list[str]) -> None:
     n = 12
     texts = [f"{SENTENCES[i % 6]} {i}" for i in range(n)]
@@ -123,9 +136,10 @@ def test_rival_of_the_label_is_said_with_the_flag(said: list[str]) -> None:
     assert said == []
 
 
-def test_one_column_of_0_and_1_for_each_label_is_refused_with_the_flag() -> None:
-    columns = {"text": SENTENCES, "a": ["0", "1"] * 3, "b": ["1", "0"] * 3, "c": ["0", "0", "1"] * 2}
-    with pytest.raises(DataError, match=r"a, b, c hold 0 and 1 each.*`label_column`"):
+@pytest.mark.parametrize(("no", "yes"), ["01", ("0.0", "1.0"), ("False", "True"), ("no", "yes"), "NY"])
+def test_one_column_of_0_and_1_for_each_label_is_refused_with_the_flag(no: str, yes: str) -> None:
+    columns = {"text": SENTENCES, "a": [no, yes] * 3, "b": [yes, no] * 3, "c": [no, no, yes] * 2}
+    with pytest.raises(DataError, match=r"a, b, c hold yes or no each.*`label_column`"):
         infer_columns(table(**columns), None, None)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +153,36 @@ def test_fewer_bits_in_a_file_of_sixteen_are_scaled_by_their_own_range(bits: int
     deep = Image.fromarray(np.tile(ramp, (64, 1)))
     shades = np.asarray(ImageInput("a.png", content=encoded(deep)).image(at_least=64))[0, :, 0]
     assert (shades[0], shades[-1], len(np.unique(shades))) == (0, 255, 64)
+
+
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """(height, width, 3 or 4) uint16 as PNG, which Pillow does not write."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    height, width, channels = values.shape
+    head = struct.pack(">IIBBBBB", width, height, 16, {3: 2, 4: 6}[channels], 0, 0, 0)
+    lines = b"".join(b"\0" + line.astype(">u2").tobytes() for line in values)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colours_of_16_bits_keep_their_shades(bits: int, channels: int) -> None:
+    values = np.full((64, 64, channels), 65535, np.uint16)
+    values[..., :3] = np.linspace(0, 2**bits - 1, 64).astype(np.uint16)[None, :, None]
+    image = ImageInput("a.png", content=png_of_16_bits(values))
+    shades = np.asarray(image.image(at_least=64))[0]
+    assert (shades[0].tolist(), shades[-1].tolist(), len(np.unique(shades[:, 0]))) == ([0, 0, 0], [255, 255, 255], 64)
+    assert image.look.problem is None
+
+
+def test_infinite_values_leave_the_others_their_shades() -> None:
+    values = np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))
+    values[0, :2] = np.inf, np.nan
+    shades = np.asarray(ImageInput("a.tif", content=encoded(Image.fromarray(values), "TIFF")).image(at_least=64))
+    assert len(np.unique(shades[1, :, 0])) == 64
 
 
 @pytest.mark.parametrize("values", [np.linspace(0, 409_500, 64), np.linspace(-1000, 3000, 64)])

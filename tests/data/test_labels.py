@@ -134,6 +134,17 @@ def test_list_of_one_number_in_every_cell_stays_as_it_looks() -> None:
     assert label_lists(["[1]", "[2]"], None, [2, 3], "t.csv") == [["[1]"], ["[2]"]]
 
 
+def test_list_of_lists_in_every_cell_is_no_label() -> None:
+    cells = ['[[0, 3, "ham"]]', '[[0, 3, "spam"]]']
+    with pytest.raises(DataError, match=r"t.csv row 2: .* is no label"):
+        from_table(table(cells), "text", "label", separator=separator_of(cells))
+
+
+def test_zero_byte_in_a_label_is_refused_with_its_row() -> None:
+    with pytest.raises(DataError, match=r"t.csv row 3: label 'a.x00' holds bytes that are no text"):
+        from_table(table(["a", "a\0"]), "text", "label")
+
+
 @pytest.mark.parametrize("cell", ['{"a": 1}', "{'a': 1}", "[1.5, 2.5]", '[["a"], ["b"]]', '["a", 1]', "[{}]"])
 def test_what_is_no_label_is_refused_with_its_row(cell: str) -> None:
     cells = ['["a"]', cell] if cell[0] == "[" else ["a", cell]
@@ -189,6 +200,9 @@ def test_missing_label_is_refused_with_its_row(missing: object) -> None:
         ([[["a"]], [["b"]]], "row 1 is"),
         (["a", ""], "row 2 is ''"),
         (["a", "\ud83d"], "row 2"),
+        (np.ma.array([1, 2], mask=[False, True]), "row 2 has no label"),
+        ("abab", "is one text or label; give a list"),
+        (np.array("a"), "is one text or label; give a list"),
         ([2**70, 1], "too large"),
         ([float("inf"), 1.0], "too large"),
         (np.array([[0, 2], [1, 0]]), "other numbers than 0 and 1"),
@@ -273,7 +287,10 @@ def test_classes_that_look_alike_are_said_as_they_are_spelled(monkeypatch: pytes
     of_labels.warn_of_alike(np.array(["caf\u00e9", "cafe\u0301", "1", "1.0", "tea"]))
     of_labels.warn_of_alike(np.array(["tea", "Tea", "-1", "1"]))
     of_labels.warn_of_alike(np.array([1.0, 2.0]))
+    of_labels.warn_of_alike(np.array(["\U0001f468\u200d\U0001f467", "\U0001f468\U0001f467"]))
     assert len(said) == 1
+    of_labels.warn_of_alike(np.array(["ok", "ok\u200b"]))
+    assert said.pop() == r"y: labels 'ok', 'ok\u200b' are alike, and a class each; give them one spelling"
     for spelled in (r"'caf\xe9'", r"'cafe\u0301'", "'1'", "'1.0'"):
         assert spelled in said[0]
 

@@ -367,9 +367,13 @@ def test_text_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def parquet(columns: dict[str, object]) -> bytes:
+    return parquet_of(pa.table(columns))
+
+
+def parquet_of(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     # Stored as it is, so that a test can damage a text and not the compression around it.
-    pq.write_table(pa.table(columns), sink, compression="none", use_dictionary=False)
+    pq.write_table(table, sink, compression="none", use_dictionary=False)
     return bytes(sink.getvalue().to_pybytes())
 
 
@@ -413,6 +417,29 @@ DAMAGED = {
     "JSON nested too deep": ("data.jsonl", b'{"a":' + b"[" * 100_000 + b"}", "row 1: not JSON"),
     "JSON number of 5,000 digits": ("data.jsonl", b'{"a": 1}\n{"a": ' + b"1" * 5000 + b"}", "row 2"),
     "half a surrogate pair": ("data.jsonl", b'{"text": "a"}\n{"text": "b\\ud83d"}\n', "row 2"),
+    "key twice": ("data.jsonl", b'{"text": "a"}\n{"text": "b", "text": "c"}\n', "row 2: the key 'text' comes twice"),
+    "key twice in an array": (
+        "data.json",
+        b'[{"text": "a"},\n {"text": "b", "text": "c"}]',
+        "row 2: the key 'text' comes twice, with the last value 'c'",
+    ),
+    "comma lacking in an array": ("data.json", b'[{"text": "a"} {"text": "c"}]', "row 2: not JSON"),
+    "names once more": (
+        "data.csv",
+        b"text,label\na b,x\n\xef\xbb\xbftext,label\nc d,y\n",
+        "row 3: the names of the columns once more",
+    ),
+    "another delimiter": ("data.csv", b"text^label\na, b^x\nc^y\nd^x\n", "has one column only"),
+    "Parquet with a column twice": (
+        "data.parquet",
+        parquet_of(pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"])], names=["text", "text"])),
+        ": two columns are named 'text'; rename one",
+    ),
+    "Parquet with the year 5,881,580": (
+        "data.parquet",
+        parquet({"text": ["a"], "day": pa.array([2**31 - 1], pa.date32())}),
+        "not a readable Parquet file",
+    ),
     "Parquet cut short": ("data.parquet", parquet({"text": ["a"] * 99})[:-20], "not a readable Parquet file"),
     "Parquet with a damaged text": (
         "data.parquet",

@@ -5,8 +5,10 @@ import gzip
 import io
 import json
 import lzma
+import tarfile
 import tracemalloc
 import zipfile
+from datetime import date, datetime
 from pathlib import Path
 
 import openpyxl
@@ -50,6 +52,15 @@ def zipped(content: bytes, *names: str) -> bytes:
     with zipfile.ZipFile(packed, "w") as archive:
         for name in names:
             archive.writestr(name, content)
+    return packed.getvalue()
+
+
+def tarred(content: bytes) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        member = tarfile.TarInfo("data.csv")
+        member.size = len(content)
+        archive.addfile(member, io.BytesIO(content))
     return packed.getvalue()
 
 
@@ -234,6 +245,13 @@ NOT_READ = {
     "a.csv.zst": (b"\x28\xb5\x2f\xfd" + bytes(50), "packed with zstd"),
     "a.orc": (b"ORC" + bytes(50), "ORC file"),
     "a.pdf": (b"%PDF-1.4\n" + bytes(50), "is a PDF"),
+    "a.csv.7z": (b"7z\xbc\xaf\x27\x1c" + bytes(50), "packed with 7-Zip, RAR or LZ4"),
+    "a.csv.gz": (gzip.compress(gzip.compress(CSV)), "packed twice"),
+    "a.tar.gz": (gzip.compress(tarred(CSV)), "tar archive"),
+    "a.zip": (zipped(zipped(CSV, "data.csv"), "data.zip"), "archive in an archive"),
+    "fast.txt": (b"__label__ham see you\n__label__spam win\n", "fastText's format"),
+    "a.arff": (b"@relation mail\n@data\n'see you',ham\n", "ARFF file"),
+    "a.xml": (b'<?xml version="1.0"?>\n<rows/>', "XML file"),
     "utf16.csv": ("text,label\nhello,a\n".encode("utf-16-le"), "UTF-16-LE without a byte order mark"),
     "nul.csv": (b"text,label\n" + b"hello there,a\n" * 40 + b"a\0b,a\n", "row 42: a zero byte"),
     "colours.csv": (b"text,label\n" + b"a long text \x1b[31m,food\n" * 40, "row 2: control character 0x1b"),
@@ -258,6 +276,78 @@ def test_sheet_that_holds_a_table_is_read(tmp_path: Path, monkeypatch: pytest.Mo
     book.save(tmp_path / "book.xlsx")
     assert tables.read(tmp_path / "book.xlsx").rows == ROWS
     assert "sheet 'Data' is read, and Sheet are not" in said[0]
+
+
+def saved_book(folder: Path, *rows: list[object]) -> tuple[openpyxl.Workbook, Path]:
+    """A workbook of one sheet, to be changed and saved once more."""
+    book = openpyxl.Workbook()
+    for row in rows:
+        book["Sheet"].append(row)
+    return book, folder / "book.xlsx"
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    warnings: list[str] = []
+    monkeypatch.setattr(progress, "warn", warnings.append)
+    return warnings
+
+
+@pytest.mark.parametrize("cell", ["A2", "B3"])
+def test_formula_without_a_result_is_refused_with_its_cell(tmp_path: Path, cell: str) -> None:
+    book, path = saved_book(tmp_path, ["text", "label"], *ROWS)
+    book["Sheet"][cell] = '=CONCATENATE("a", "b")'
+    book.save(path)
+    with pytest.raises(DataError, match=rf"sheet 'Sheet' cell {cell}: the formula =CONC.* has no result.*; open the"):
+        tables.read(path)
+    with zipfile.ZipFile(path) as written, zipfile.ZipFile(tmp_path / "results.xlsx", "w") as counted:
+        for name in written.namelist():  # as Excel writes a result, and one that is an empty text
+            content = written.read(name).replace(b"</f><v />", b"</f><v>ab</v>").replace(b"</f><v/>", b"</f><v>ab</v>")
+            counted.writestr(name, content.replace(f'r="{cell}"'.encode(), f'r="{cell}" t="str"'.encode()))
+    results = tables.read(tmp_path / "results.xlsx")
+    assert results.rows[int(cell[1]) - 2]["AB".index(cell[0])] == "ab"
+
+
+def test_merged_cells_have_their_value_and_errors_none(tmp_path: Path, said: list[str]) -> None:
+    book, path = saved_book(tmp_path, ["text", "label"], *ROWS)
+    book["Sheet"].merge_cells("B2:B4")
+    book["Sheet"]["B5"] = "#REF!"
+    book.save(path)
+    assert tables.read(path).column("label") == ["a", "a", "a", None]
+    assert "cells B2:B4 are merged; each row has their value, 'a'" in said[0]
+
+
+@pytest.mark.parametrize("names", [["text", "label"], ["verbatim", "kind"]])
+def test_title_of_a_sheet_is_named(tmp_path: Path, names: list[object]) -> None:
+    book, path = saved_book(tmp_path, ["Survey of 2024"], names, *ROWS)
+    book["Sheet"].merge_cells("A1:B1")
+    book.save(path)
+    with pytest.raises(DataError, match="cells A1:B1 are merged, such as for a title; remove that row"):
+        tables.read(path)
+
+
+def test_days_are_days_and_hidden_sheets_come_last(tmp_path: Path, said: list[str]) -> None:
+    book, path = saved_book(tmp_path, ["text", "label"], ["old", "x"])
+    shown = book.create_sheet("Data")
+    for row in (["text", "day", "time"], ["a", date(2024, 1, 2), datetime(2024, 1, 2, 0, 0)]):  # noqa: DTZ001
+        shown.append(row)
+    book["Sheet"].sheet_state = "hidden"
+    book.active = 1
+    book.save(path)
+    assert tables.read(path).rows == [["a", "2024-01-02", "2024-01-02 00:00:00"]]
+    assert "sheet 'Data' is read, and Sheet are not" in said[0]
+
+
+def test_objects_in_one_line_are_numbered(tmp_path: Path) -> None:
+    objects = "".join(json.dumps({"text": text, "label": label}) for text, label in ROWS)
+    table = tables.read(write(tmp_path, objects, "data.json"))
+    assert (table.rows, table.lines) == (ROWS, [1, 2, 3, 4])
+
+
+def test_other_metadata_of_the_datasets_library_name_no_classes(tmp_path: Path) -> None:
+    metadata = {b"huggingface": json.dumps({"info": {"features": ["text", "label"]}}).encode()}
+    pq.write_table(pa.Table.from_pandas(FRAME).replace_schema_metadata(metadata), tmp_path / "data.parquet")
+    assert tables.read(tmp_path / "data.parquet").rows == ROWS
 
 
 @pytest.mark.parametrize("beside", [{"version": "1.0"}, {"meta": {"n": 2}, "count": 2}])

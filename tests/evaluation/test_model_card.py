@@ -134,6 +134,10 @@ def test_plain_text_stays_what_it_is(text: str) -> None:
     assert page == f"<p>said: {escaped}</p>\n"
 
 
+def test_what_turns_the_direction_of_writing_is_written_out() -> None:
+    assert plain("\u202eabc\u200d") == r"\\u202eabc" + "\u200d"
+
+
 def test_table_has_as_many_cells_in_each_row(result: FitResult) -> None:
     card = card_of(result)
     rows = card[card.index("| class |") :].split("\n\n")[0].splitlines()

@@ -83,7 +83,7 @@ def test_malformed_rows_are_named(record: object, message: str, tmp_path: Path) 
     ("content", "message"),
     [
         ("", "is empty"),
-        ("[1, ", "is not JSON"),
+        ("[1, ", "row 2: not JSON"),
         ("{}\n{", "row 2: not JSON"),
         ('{"prompt": "a", "completion": ""}', "no request"),
     ],

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import random
 import signal
 import socket
 import threading
@@ -206,6 +207,34 @@ def wait_for(jobs: Jobs, job: Job, *states: str) -> Job:
             return found
         time.sleep(0.01)
     raise AssertionError(f"{job.id} is still {found.state}")
+
+
+def test_a_flipped_bit_in_what_is_known_of_jobs_is_refused_or_harmless(tmp_path: Path) -> None:
+    def work(*_: object) -> dict[str, Any]:
+        return {}
+
+    kept = Jobs(tmp_path / "kept", work, lambda state: None)
+    added = [kept.add(io.BytesIO(b"text"), "spam", f"{i}.csv", "text", "csv") for i in range(3)]
+    kept.close()
+    content = (tmp_path / "kept" / "jobs.sqlite").read_bytes()
+    draw = random.Random(0)
+    filled = [at for at, byte in enumerate(content) if byte]
+    refused = 0
+    for at in draw.sample(filled, 60):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << draw.randrange(8)
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        (folder / "jobs.sqlite").write_bytes(flipped)
+        try:
+            opened = Jobs(folder, work, lambda state: None)
+        except SettingError as error:
+            assert "\n" not in str(error)
+            refused += 1
+        else:
+            assert [opened.find(job.id) for job in added] == added
+            opened.close()
+    assert refused > 40
 
 
 def test_jobs_are_done_one_after_another(tmp_path: Path) -> None:

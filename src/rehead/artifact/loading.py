@@ -93,11 +93,13 @@ def _load_ngrams(folder: Path, manifest: Manifest, with_transformers: bool) -> N
 
 def _require_labels(folder: Path, manifest: Manifest) -> None:
     """Check that Transformers would give the classes the same names, where it has any."""
-    names = read_json(folder / "config.json", finite=True).get("id2label")
-    if names is not None and {int(i): name for i, name in names.items()} != dict(enumerate(manifest.labels)):
+    config = read_json(folder / "config.json", finite=True)
+    numbers = {name: int(i) for i, name in (config.get("id2label") or {}).items()}
+    known = {name: i for i, name in enumerate(manifest.labels)}
+    if any(other not in (None, {}, known) for other in (numbers, config.get("label2id"))):
         raise ArtifactError(
-            f"{folder}: id2label in config.json and labels in {MANIFEST} differ, so answers would have each other's "
-            "labels; train or copy the model again"
+            f"{folder}: id2label or label2id in config.json and labels in {MANIFEST} differ, so answers would have "
+            "each other's labels; train or copy the model again"
         )
 
 

@@ -205,11 +205,22 @@ def read_manifest(folder: Path) -> Manifest:
     if content.get("format") != FORMAT:
         version = str(content.get("format"))[:40]
         raise ArtifactError(f"{path} has format {version}, this rehead reads {FORMAT}; update rehead or train again")
+    require_own_checksum(content, path)
     return Manifest.from_json(content, path)
 
 
+def require_own_checksum(content: dict[str, Any], path: Path) -> None:
+    """Check that rehead.json says what was saved, and take its checksum out; one from before there was that has none.
+
+    Raises:
+        ArtifactError: it says something else.
+    """
+    if "sha256" in content and content.pop("sha256") != files.sha256_of_json(content):
+        raise ArtifactError(f"{path} is not the file that was saved (SHA-256 differs); {_DAMAGED}")
+
+
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write rehead.json last: with checksums of the weights and of every file that lies in the folder by now.
+    """Write rehead.json last: with checksums of the weights, of every file that lies in the folder by now, and its own.
 
     Documents for people have none: they may be edited, and a report says how long the fit took, so that the same fit
     would not give the same rehead.json.
@@ -218,6 +229,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> None:
     paths = sorted(path for path in others if path != folder / MANIFEST)
     hashes = {path.relative_to(folder).as_posix(): files.sha256_of(path) for path in paths}
     whole = {**content, "weights_sha256": hashes[WEIGHTS], "files": hashes}
+    whole["sha256"] = files.sha256_of_json(whole)
     (folder / MANIFEST).write_text(json.dumps(whole, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -101,7 +101,10 @@ def new_folder(folder: Path) -> Iterator[Path]:
     try:
         with files.new_folder(folder) as partial:
             yield partial
-    except (OSError, SafetensorError) as error:  # the second is what safetensors makes of the first
+    except Exception as error:
+        # What safetensors makes of an OSError, and tokenizers, whose exceptions have no type of their own.
+        if not isinstance(error, OSError | SafetensorError) and "(os error " not in str(error):
+            raise
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ArtifactError(
             f"cannot write {folder} ({reason}); free some space or give another folder with -o"

@@ -86,6 +86,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
     gc.set_threshold(*_GARBAGE)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # it is closed
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not be able to show every character

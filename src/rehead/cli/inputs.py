@@ -91,7 +91,7 @@ def _lines_of_stdin() -> list[str]:
 
 
 def _checked(text: str, where: str) -> str:
-    """Return the text; raise DataError where a byte of it is not UTF-8."""
+    """Return the text; raise DataError where a byte of it is not UTF-8, or none of a text at all."""
     from rehead.data.columns import SURROGATE
     from rehead.data.records import UNDECODED
 
@@ -99,6 +99,8 @@ def _checked(text: str, where: str) -> str:
         byte = ord(found[0]) - UNDECODED
         what = f"byte 0x{byte:02x} is not UTF-8" if 0 <= byte < 256 else "it holds half a surrogate pair"
         raise DataError(f"{where}: {what}; convert it to UTF-8")
+    if "\0" in text:
+        raise DataError(f"{where}: a zero byte, which no text holds; remove it, or convert UTF-16 to UTF-8")
     return text
 
 

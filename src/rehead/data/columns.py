@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,12 @@ class Table:
     lines: list[int]
     header: bool = True
 
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.columns)}
+
     def column(self, name: str) -> list[str | None]:
-        position = self.columns.index(name)
+        position = self._positions[name]
         return [row[position] for row in self.rows]
 
 
@@ -98,10 +103,12 @@ def listed(values: Any) -> list[Any]:
     """Return the values of any library's sequence or array, as Python's own where they would be no texts or labels.
 
     Raises:
-        DataError: it is a dictionary, of which only the keys would be taken.
+        DataError: it is one value, or a dictionary, of which only the keys would be taken.
     """
     if isinstance(values, Mapping):
         raise DataError("a dictionary is no list of texts or labels; give its values, such as list(y.values())")
+    if isinstance(values, str | bytes) or getattr(values, "shape", None) == ():
+        raise DataError(f"{values!r:.40} is one text or label; give a list of them")
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
     return list(values if hasattr(values, "__iter__") else np.asarray(values))
@@ -109,7 +116,7 @@ def listed(values: Any) -> list[Any]:
 
 def is_no_value(value: object) -> bool:
     """Return whether it is None, not a number or not a time, of whichever library."""
-    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+    if value is None or value is np.ma.masked or type(value).__name__ in ("NAType", "NaTType"):
         return True
     if isinstance(value, np.datetime64 | np.timedelta64):
         return bool(np.isnat(value))
@@ -342,6 +349,8 @@ def infer_text_column(table: Table, text_column: str | None, label_column: str |
         raise DataError(f"{table.source} has no column beside {label_column!r}; give a file with texts and labels")
     # What is the same in every row says nothing of it.
     others = [name for name in others if len(_values(table, name)) > 1] or others
+    # Nor does a code, an address of a page or an object, however long it is.
+    others = [name for name in others if not _mostly(_is_code, [cell or "" for cell in table.column(name)])] or others
     lengths = {name: _mean(len, table, name) for name in others}
     longest = max(others, key=lambda name: lengths[name])
     by_name = _by_name(others, TEXT_NAMES)
@@ -377,11 +386,11 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
     # A text column in which much comes up again is no column of labels beside one of short values.
     short = [name for name in repeated if _words(table, name) < _WORDS] or repeated
     candidates = [name for name in short if not _is_measure(values[name])] or short
-    truths = ({"0", "1"}, {"true", "false"})
+    truths = ({"0", "1"}, {"0.0", "1.0"}, {"true", "false"}, {"yes", "no"}, {"y", "n"})
     flags = [name for name in candidates if any({*map(str.lower, values[name])} <= pair for pair in truths)]
     if by_name is None and candidates and len(flags) == len(candidates) > 1:
         raise DataError(
-            f"{table.source}: {', '.join(flags[:_NAMED])} hold 0 and 1 each, a column for each label; name one with "
+            f"{table.source}: {', '.join(flags[:_NAMED])} hold yes or no each, a column for each label; name one with "
             "`label_column`, or write the labels of a text into one column, with ; between them"
         )
     chosen = by_name or min(
@@ -394,7 +403,7 @@ def _infer_label_column(table: Table, text_column: str | None) -> str:
         )
     rivals = [name for name in candidates if name != chosen]
     if by_name is not None:
-        rivals = [name for name in rivals if name.lower() in LABEL_NAMES]
+        rivals = [name for name in rivals if name.lower() in LABEL_NAMES or _are_names_of(table, name, chosen)]
     if rivals:
         _warn_of(table, "labels", chosen, rivals, "`label_column`")
     return chosen
@@ -432,6 +441,18 @@ def _by_name(columns: list[str], names: tuple[str, ...]) -> str | None:
 
 def _values(table: Table, name: str) -> set[str]:
     return {cell.strip() for cell in table.column(name) if cell and cell.strip()}
+
+
+def _are_names_of(table: Table, name: str, numbers: str) -> bool:
+    """Return whether a column has words for the numbers in another: each of its values beside one of those."""
+    if is_number(table.column(name)[0] or "0") or not all(map(is_number, _values(table, numbers))):
+        return False
+    pairs = set(zip(table.column(name), table.column(numbers), strict=True))
+    return len(pairs) == len({first for first, _ in pairs}) == len({second for _, second in pairs})
+
+
+def _is_code(cell: str) -> bool:
+    return cell.isascii() and (" " not in cell.strip() or (cell[0], cell[-1]) == ("{", "}"))
 
 
 def _is_measure(values: set[str]) -> bool:

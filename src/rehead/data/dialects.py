@@ -163,7 +163,7 @@ def dialect_of(
             form = _spaced_if_better(form, text, head)
         rows = _rows(text, form, head)
         cells = [row for _, row in rows]
-        _require_no_title(rows, head.path, names)
+        require_no_title(rows, head.path, names)
         header = column_names(cells[0]) == expected or header_of(cells, head.path, unlabelled=unlabelled, names=names)
         width = Counter(map(len, cells)).most_common(1)[0][0]
         columns = [f"column {i + 1}" for i in range(width)]
@@ -192,7 +192,7 @@ def dialect_of(
     return Dialect(form, columns, header, sample[:_SAMPLE])
 
 
-def _require_no_title(rows: list[tuple[int, list[Any]]], path: Path, names: Collection[str]) -> None:
+def require_no_title(rows: list[tuple[int, list[Any]]], path: Path, names: Collection[str]) -> None:
     """Raise DataError where the names of the columns stand below the first row, or a rule below them."""
     first = {cell.strip().lower() for cell in rows[0][1]}
     for (number, cells), (above, _) in zip(rows[1:_LINES_ABOVE], rows, strict=False):
@@ -235,6 +235,8 @@ def rows_below(lines: Iterator[Line], dialect: Dialect, source: str) -> Iterator
             yield row
         elif header:
             header = False
+        elif dialect.header and len(columns) > 1 and column_names(row[1]) == columns:
+            yield BadRow(source, row[0], "the names of the columns once more", dialect.form.delimiter.join(columns))
         elif len(row[1]) == len(columns):
             yield row
         else:
@@ -303,15 +305,16 @@ def delimiter_of(text: str, path: Path, names: Collection[str] = ()) -> str:
     tried = _first_records(text[:_TRIED_CHARACTERS], _TRIED_LINES)
     cuts = {delimiter: cut for delimiter in DELIMITERS if (cut := _cut(tried, delimiter))}
     if not cuts:
-        later = next((i for i, line in enumerate(tried) if any(mark in line for mark in DELIMITERS)), None)
-        if later:
+        divided = [any(mark in line for mark in DELIMITERS) for line in tried]
+        if sum(divided) > len(tried) / 2:
+            later = divided.index(True)
             raise DataError(
                 f"{path} row 1 is one field, and row {later + 1} has more; remove the lines above the table, such as a "
                 "title or a comment"
             )
         raise DataError(
             f"{path} has one column only, so no label column; "
-            "give a file with a text and a label in each row, separated by commas or tabs"
+            "give a file with a text and a label in each row, separated by commas, tabs, semicolons or bars"
         )
 
     looked_for = {name.lower() for name in names}

@@ -20,7 +20,7 @@ import pyarrow.parquet as parquet
 from PIL import Image
 
 from rehead.data import tables
-from rehead.data.columns import TEXT_NAMES, Table, require_column
+from rehead.data.columns import TEXT_NAMES, Table, require_column, require_different
 from rehead.data.images import FORMATS, ImageInput, shown
 from rehead.data.splits import part_named
 from rehead.runtime import progress
@@ -412,6 +412,7 @@ def _located(folder: Path, name: str) -> Path:
 
 def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, list[ImageInput]]:
     content = parquet.read_table(path)
+    require_different(content.column_names, str(path))
     image_column = str(_column_of_bytes(path, image_column))
     others = [name for name in content.column_names if name != image_column]
     images = []
@@ -442,10 +443,10 @@ def _column_of_bytes(path: Path, column: str | None) -> str | None:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         return isinstance(content, bytes) and content.startswith(_BEGINNINGS)
 
-    names = [field.name for field in schema if is_bytes(field.type) and column in (None, field.name)]
     if first is None:
         return None
-    return next((name for name in names if any(map(begins_as_image, first.column(name).to_pylist()))), None)
+    fields = [(i, each.name) for i, each in enumerate(schema) if is_bytes(each.type) and column in (None, each.name)]
+    return next((name for i, name in fields if any(map(begins_as_image, first.column(i).to_pylist()))), None)
 
 
 def _column_of_names(path: Path, column: str | None) -> str | None:
@@ -456,8 +457,10 @@ def _column_of_names(path: Path, column: str | None) -> str | None:
         return None
     if first is None:
         return None
-    names = [name for name in first.schema.names if column in (None, name)]
-    return next((name for name in names if _names_images(tables.as_texts(first.column(name), None))), None)
+    is_text = (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_dictionary)
+    fields = [(i, each.name) for i, each in enumerate(first.schema) if any(kind(each.type) for kind in is_text)]
+    named = [(i, name) for i, name in fields if column in (None, name)]
+    return next((name for i, name in named if _names_images(tables.as_texts(first.column(i), None))), None)
 
 
 def require_texts(table: Table, column: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import struct
 import warnings
 import zipfile
@@ -104,10 +105,10 @@ class ImageInput:
             DataError: it is no image, a damaged one, or one of more than `LARGEST_PIXELS`.
         """
         try:
-            with _opened(self.read()) as opened:
+            content = self.read()
+            with _opened(content) as opened:
                 opened.draft("RGB", (at_least, at_least))
-                opened.load()
-                return _in_three_colours(ImageOps.exif_transpose(opened))
+                return _in_three_colours(ImageOps.exif_transpose(_loaded(opened, content)))
         except _UNREADABLE as error:
             raise DataError(f"{self.name} {_reason(error)}; remove or replace it") from error
 
@@ -168,8 +169,7 @@ def _look_at(image: ImageInput) -> Look:
             oddities = tuple(_oddities(image.name, opened))
             width, height = opened.size
             opened.draft("L", (4 * _HASHED_SIDE, 4 * _HASHED_SIDE))
-            opened.load()
-            upright = _in_three_colours(ImageOps.exif_transpose(opened))
+            upright = _in_three_colours(ImageOps.exif_transpose(_loaded(opened, content)))
         return Look(None, width, height, oddities, *_small_copies(upright))
     except DataError as error:
         return Look(str(error))
@@ -192,6 +192,30 @@ def _opened(content: bytes) -> Image.Image:
     if opened.width * opened.height > LARGEST_PIXELS:
         raise Image.DecompressionBombError
     return opened
+
+
+def _loaded(opened: Image.Image, content: bytes) -> Image.Image:
+    """Decode an image; one of 16 bits a colour, of which Pillow reads the upper 8, is scaled if those are hardly used."""
+    tiles = list(getattr(opened, "tile", ()))
+    opened.load()
+    if not (opened.mode.startswith("RGB") and tiles and re.search(r";16[BLN]", str(tiles[0].args))):
+        return opened
+    upper = np.array(opened).astype(np.uint16)
+    if upper[..., :3].max(initial=0) >= 128:
+        return opened
+    with _opened(content) as again:  # the other byte, as if the order of the two were the other one
+        again.tile = [tile._replace(args=_in_other_order(tile.args)) for tile in tiles]
+        values = upper[..., :3] * 256 + np.asarray(again)[..., :3]
+    upper[..., :3] = (255 * (values / _top_of(float(values.max()), opened.mode))).round()
+    scaled = Image.fromarray(upper.astype(np.uint8))
+    scaled.info = opened.info
+    return scaled
+
+
+def _in_other_order(args: Any) -> Any:
+    if isinstance(args, tuple):
+        return (_in_other_order(args[0]), *args[1:])
+    return re.sub(";16[BLN]", lambda order: ";16L" if order[0] == ";16B" else ";16B", args)
 
 
 def _reason(error: BaseException) -> str:
@@ -220,7 +244,9 @@ def _oddities(name: str, opened: Image.Image) -> list[str]:
 
 def _in_three_colours(image: Image.Image) -> Image.Image:
     if image.mode in _DEEP:
-        values = np.nan_to_num(np.asarray(image).astype(np.float64))
+        values = np.asarray(image).astype(np.float64)
+        finite = values[np.isfinite(values)]
+        values = np.nan_to_num(values, posinf=finite.max(initial=0), neginf=finite.min(initial=0))
         values -= min(values.min(initial=0), 0)
         top = _top_of(float(values.max(initial=0)), image.mode)
         image = Image.fromarray((255 * np.clip(values / top, 0, 1)).round().astype(np.uint8))

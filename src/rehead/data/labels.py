@@ -164,7 +164,7 @@ def _plain(values: list[Any], rows: list[int]) -> npt.NDArray[Any]:
     Args:
         rows: (n,) where they stand in y, for messages.
     """
-    plain = [_as_python(value) for value in values]
+    plain = [value if is_no_value(value) else _as_python(value) for value in values]
     for value, row in zip(plain, rows, strict=True):
         if is_no_value(value):
             raise DataError(f"y row {row} has no label ({value!s:.20}); leave that row out of X and y")
@@ -229,9 +229,13 @@ _SPACED = re.compile(r"\[\s*-?[\d.]+(\s+-?[\d.]+)+\s*\]|\[\s*(['\"])[^,]*\2(\s+\
 _BETWEEN = re.compile(r"(?<=[\d.'\"])\s+(?=[-\d.'\"])")
 
 
+# Characters without a look of their own: a variation selector, a soft hyphen, spaces without a width, a byte order mark.
+_UNSEEN = dict.fromkeys(map(ord, "\ufe0f\xad\u200b\u2060\ufeff"))
+
+
 def same_value(label: str) -> str:
     """Return what is the same for labels that differ in their Unicode form, or as numbers in how they are written."""
-    form = unicodedata.normalize("NFKC", label).replace("\ufe0f", "").strip()
+    form = unicodedata.normalize("NFKC", label).translate(_UNSEEN).strip()
     try:
         return f"{float(form):.17g}"
     except ValueError:
@@ -247,7 +251,7 @@ def separator_of(cells: Sequence[str | None]) -> str | None:
     different = {cell.strip() for cell in cells if cell and cell.strip() and not is_missing(cell)}
     lists = [_as_list(cell) for cell in different]
     if different and all(values is not None for values in lists):
-        numbers_alone = all(values and len(values) == 1 and not isinstance(values[0], str) for values in lists)
+        numbers_alone = all(values and len(values) == 1 and not isinstance(values[0], str | list) for values in lists)
         return None if numbers_alone else SEPARATOR
     if not any(SEPARATOR in cell for cell in different):
         return None
@@ -289,7 +293,7 @@ def label_lists(cells: Sequence[str], separator: str | None, lines: Sequence[int
     """
     lists = [_as_list(cell) for cell in cells]
     for cell, values, line in zip(cells, lists, lines, strict=True):
-        if "\ufffd" in cell:
+        if "\ufffd" in cell or "\0" in cell:
             raise DataError(f"{source} row {line}: label {cell[:40]!r} holds bytes that are no text; correct it")
         if _is_object(cell) or (separator is not None and values is not None and not _are_labels(values)):
             raise DataError(

@@ -19,7 +19,7 @@ import zipfile
 import zlib
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePosixPath
@@ -43,10 +43,21 @@ def _finite(digits: str) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its keys and values; Python's own would keep the last value of a key that comes twice."""
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice!r:.40} comes twice, with the last value {record[twice]!r:.40}")
+    return record
+
+
 # What stands for numbers that JSON does not have.
-CONSTANTS = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
+_CONSTANTS = {"NaN": None, "Infinity": "inf", "-Infinity": "-inf"}
 # Made once: json.loads would make one for each line.
-_DECODER = json.JSONDecoder(parse_constant=CONSTANTS.get, parse_float=_finite)
+DECODER = json.JSONDecoder(parse_constant=_CONSTANTS.get, parse_float=_finite, object_pairs_hook=_unique)
+# What stands before a value of an array.
+_BEFORE_VALUE = re.compile(r"\s*[\[,]\s*")
 # How JSON spells half a character; two of them in a row may well spell a whole one.
 _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 # So much of a row that cannot be read is kept.
@@ -114,13 +125,29 @@ def objects(lines: Iterator[Line], source: str) -> Iterator[tuple[int, dict[str,
         record: Any = None
         if problem is None:
             try:
-                record = _DECODER.decode(text)
+                record = DECODER.decode(text)
             except (ValueError, RecursionError) as error:
                 several = "more than one value in a line; write one object a line, and nothing between them"
-                problem = several if str(error).startswith("Extra data") else f"not JSON ({first_line(error)})"
+                problem = several if str(error).startswith("Extra data") else problem_of_json(error)
             else:
                 problem = _problem_of_object(record, text)
         yield BadRow(source, number, problem, text.removesuffix("\n")) if problem else (number, record)
+
+
+def problem_of_json(error: ValueError | RecursionError) -> str:
+    """Return why `DECODER` has refused a text."""
+    return first_line(error) if type(error) is ValueError else f"not JSON ({first_line(error)})"
+
+
+
+def row_of_problem(array: str) -> int:
+    """Return which value of an array, from 1, `DECODER` refuses."""
+    number, at = 1, 0
+    with suppress(ValueError, RecursionError):
+        while found := _BEFORE_VALUE.match(array, at):
+            at = DECODER.raw_decode(array, found.end())[1]
+            number += 1
+    return number
 
 
 def _problem_of_object(record: Any, text: str) -> str | None:
@@ -301,6 +328,12 @@ _NOT_READ = {
     b"\x28\xb5\x2f\xfd": "is packed with zstd; unpack it, or pack it with gzip",
     b"%PDF": "is a PDF; give a CSV, TSV, JSON Lines or Parquet file",
     b"\x89HDF": "is an HDF5 file; write it as Parquet",
+    b"PARE": "is an encrypted Parquet file; write it without encryption",
+    **dict.fromkeys((b"7z\xbc\xaf", b"Rar!", b"\x04\x22\x4d\x18"), "is packed with 7-Zip, RAR or LZ4; unpack it"),
+    b"\x1f\x8b": "is packed twice; unpack it",
+    b"__label__": "is in fastText's format; write it as CSV, with the label and the text in columns of their own",
+    **dict.fromkeys((b"@relation", b"@RELATION"), "is an ARFF file; write it as CSV"),
+    b"<?xml": "is an XML file; write it as CSV",
     b"\x93NUMPY": "is a NumPy array; write texts and labels as CSV or Parquet",
     **dict.fromkeys(
         (b"\x80\x03", b"\x80\x04", b"\x80\x05"),
@@ -432,6 +465,8 @@ def _encodings(content: bytes, path: Path) -> list[str]:
     for magic, what in _NOT_READ.items():
         if content.startswith(magic):
             raise DataError(f"{path} {what}")
+    if content[257:262] == b"ustar":
+        raise DataError(f"{path} is a tar archive; unpack it, and give the file that holds the table")
     if at := content.find(b"\0") + 1:
         number = content[:at].count(b"\n") + 1
         for offset, name in ((1, "UTF-16-LE"), (0, "UTF-16-BE")):

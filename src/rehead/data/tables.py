@@ -9,8 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Collection, Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -170,44 +172,40 @@ def _read_arrow(path: Path, kind: str) -> Table:
 
     try:
         if kind == ARROW:
-            return _of_batches(_arrow_batches(_content(path)), path)
+            return _of_batches(*_arrow_batches(_content(path)), path)
         # Through an open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") if kind == PARQUET else io.BytesIO(_content(path)) as file:
-            return _of_batches(_parquet_batches(file, path), path)
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+            return _of_batches(*_parquet_batches(file, path), path)
+    except DataError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         what = ARROW if kind == ARROW else "Parquet"
         raise DataError(f"{path} is not a readable {what} file ({first_line(error)}); write it again") from error
 
 
-def _parquet_batches(file: Any, path: Path) -> Iterable[pyarrow.RecordBatch]:
-    import pyarrow
+def _parquet_batches(file: Any, path: Path) -> tuple[pyarrow.Schema, Iterable[pyarrow.RecordBatch]]:
     import pyarrow.parquet
 
     opened = pyarrow.parquet.ParquetFile(file)
     _require_cells(opened.metadata.num_rows * max(1, opened.metadata.num_columns), path)
-    yield pyarrow.RecordBatch.from_pylist([], schema=opened.schema_arrow)
-    yield from opened.iter_batches(batch_size=_ROWS_AT_A_TIME)
+    return opened.schema_arrow, opened.iter_batches(batch_size=_ROWS_AT_A_TIME)
 
 
-def _arrow_batches(content: bytes) -> Iterable[pyarrow.RecordBatch]:
+def _arrow_batches(content: bytes) -> tuple[pyarrow.Schema, Iterable[pyarrow.RecordBatch]]:
     import pyarrow
 
     is_file = content.startswith(b"ARROW1")
     opened = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(pyarrow.BufferReader(content))
-    yield pyarrow.RecordBatch.from_pylist([], schema=opened.schema)
-    yield from map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
+    return opened.schema, map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
 
 
-def _of_batches(batches: Iterable[pyarrow.RecordBatch], path: Path) -> Table:
-    """Make a table of batches, the first of which has no rows; ids of classes become their names."""
+def _of_batches(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], path: Path) -> Table:
+    """Make a table of batches; ids of classes become their names."""
     rows: list[list[str | None]] = []
-    columns: list[str] = []
-    names: dict[str, list[str]] = {}
+    columns, names = list(schema.names), named_classes(schema.metadata)
+    require_different(columns, str(path))
     size = 0
     for batch in batches:
-        if not columns:
-            columns, names = list(batch.schema.names), named_classes(batch.schema.metadata)
-            require_different(columns, str(path))
         size += batch.nbytes
         if size > MAX_BYTES or (len(rows) + batch.num_rows) * len(columns) > MAX_CELLS:
             limit = f"{MAX_BYTES / 2**30:.0f} GiB or {MAX_CELLS:,} cells"
@@ -221,10 +219,10 @@ def _of_batches(batches: Iterable[pyarrow.RecordBatch], path: Path) -> Table:
 def named_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
     """Return the names of the classes of each column, as the datasets library keeps them in a schema."""
     try:
-        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"]
-    except (KeyError, TypeError, ValueError):
+        features = json.loads((metadata or {})[b"huggingface"])["info"]["features"].items()
+    except (KeyError, TypeError, ValueError, AttributeError):
         return {}
-    found = {column: _names_in(feature) for column, feature in features.items()}
+    found = {column: _names_in(feature) for column, feature in features}
     return {column: names for column, names in found.items() if names}
 
 
@@ -244,8 +242,9 @@ def as_texts(column: Any, names: list[str] | None) -> list[str | None]:
     import pyarrow
 
     cells = column.to_pylist()
-    if pyarrow.types.is_float32(column.type):  # as short as they were written
-        cells = [cell if cell is None else np.float32(cell) for cell in cells]
+    short = {pyarrow.float32(): np.float32, pyarrow.float16(): np.float16}.get(column.type)
+    if short:  # as short as they were written
+        cells = [cell if cell is None else short(cell) for cell in cells]
     return [as_text(cell if names is None else with_names(cell, names)) for cell in cells]
 
 
@@ -294,18 +293,20 @@ _SHAPES = "write it as JSON Lines, one object a line, such as pandas' to_json(or
 def _read_json(path: Path) -> Table:
     """Read an array of objects, objects one behind the other, or one of the shapes that pandas writes."""
     text = records.decode(_content(path), path).lstrip()
-    decoder = json.JSONDecoder(parse_constant=records.CONSTANTS.get)
     values, lines, at, line = [], [], 0, 1
     while at < len(text):
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = records.DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} row {line}: not JSON ({first_line(error)}); correct it") from None
+            line = records.row_of_problem(text) if text.startswith("[") and not values else line
+            raise DataError(f"{path} row {line}: {records.problem_of_json(error)}; correct it") from None
         values.append(value)
         lines.append(line)
         following = len(text) - len(text[end:].lstrip(" \t\r\n"))
         line += text.count("\n", at, following)
         at = following
+    if len(set(lines)) < len(lines):  # they share lines, and are numbered themselves
+        lines = list(range(1, len(lines) + 1))
     if len(values) == 1:
         found = _records_of(values[0], path)
         return _of_records(found, list(range(1, len(found) + 1)), path)
@@ -379,9 +380,20 @@ def _read_workbook(path: Path, unlabelled: bool, names: Collection[str]) -> Tabl
             if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
                 raise DataError(f"{path} unpacks to more than {MAX_BYTES / 2**30:.0f} GiB; save it as CSV")
             if "xl/workbook.xml" not in archive.namelist():
-                raise DataError(f"{path} is an office document and no Excel workbook; save the table as CSV")
+                is_office = {"[Content_Types].xml", "mimetype"} & {*archive.namelist()}
+                what = "an office document and no Excel workbook" if is_office else "an archive in an archive"
+                raise DataError(f"{path} is {what}; save the table as CSV")
         book = openpyxl.load_workbook(content, read_only=True, data_only=True)
-        sheets = {sheet.title: rows for sheet in book.worksheets if (rows := _rows_of(sheet, path))}
+        visible = sorted(book.worksheets, key=lambda sheet: sheet.sheet_state != "visible")
+        found = {sheet.title: _rows_of(sheet, path) for sheet in visible}
+        sheets = {title: rows for title, (rows, _) in found.items() if rows}
+        # A sheet of one row is a note.
+        title = next((title for title, rows in sheets.items() if len(rows) > 1), next(iter(sheets), ""))
+        if title and (empty := found[title][1]):
+            _require_results(openpyxl.load_workbook(content, read_only=True)[title], empty, path)
+        if title:
+            with zipfile.ZipFile(content) as archive:
+                _fill_merged(sheets[title], archive.read(book[title]._worksheet_path), path)
         book.close()
     except DataError:
         raise
@@ -389,13 +401,12 @@ def _read_workbook(path: Path, unlabelled: bool, names: Collection[str]) -> Tabl
         raise DataError(f"{path} is not a readable workbook ({first_line(error)}); save it again or as CSV") from error
     if not sheets:
         return Table(str(path), [], [], [])
-    # A sheet of one row is a note.
-    title = next((title for title, rows in sheets.items() if len(rows) > 1), next(iter(sheets)))
     rows = sheets[title]
     if len(sheets) > 1:
         others = ", ".join([other for other in sheets if other != title][:_NAMED])
         progress.warn(f"{path}: sheet {title!r} is read, and {others} are not; save another one as CSV to use it")
     cells = [[cell or "" for cell in row] for _, row in rows]
+    dialects.require_no_title([(number, row) for (number, _), row in zip(rows, cells, strict=True)], path, names)
     header = header_of(cells, path, unlabelled=unlabelled, names=names)
     columns = column_names(cells[0]) if header else [f"column {i + 1}" for i in range(len(cells[0]))]
     require_different(columns, f"{path} row {rows[0][0]}")
@@ -403,21 +414,65 @@ def _read_workbook(path: Path, unlabelled: bool, names: Collection[str]) -> Tabl
     return Table(str(path), columns, [row for _, row in below], [number for number, _ in below], header)
 
 
-def _rows_of(sheet: Any, path: Path) -> list[tuple[int, list[str | None]]]:
-    """Return the rows of a sheet that hold anything, all as wide as the widest."""
+def _rows_of(sheet: Any, path: Path) -> tuple[list[tuple[int, list[str | None]]], set[str]]:
+    """Return the rows of a sheet that hold anything, all as wide as the widest; and its cells that are there and empty.
+
+    An error in a cell, such as #REF!, is no value.
+    """
     rows: list[tuple[int, list[str | None]]] = []
-    cells = 0
-    for number, values in enumerate(sheet.iter_rows(values_only=True), start=1):
-        row = [as_text(value) for value in values]
+    empty: set[str] = set()
+    n = 0
+    for number, cells in enumerate(sheet.iter_rows(), start=1):
+        row = [None if cell.data_type == "e" else as_text(_as_shown(cell)) for cell in cells]
+        # The result of a formula has a type, be it an empty text; where there is none, the type is a number's.
+        there = (cell for cell in cells if hasattr(cell, "coordinate"))
+        empty |= {cell.coordinate for cell in there if cell.value is None and cell.data_type == "n"}
         while row and not (row[-1] or "").strip():
             row.pop()
-        cells += len(values)
-        _require_cells(cells, path)
+        n += len(cells)
+        _require_cells(n, path)
         if row:
             rows.append((number, row))
     width = max((len(row) for _, row in rows), default=0)
     _require_cells(width * len(rows), path)
-    return [(number, [*row, *[None] * (width - len(row))]) for number, row in rows]
+    return [(number, [*row, *[None] * (width - len(row))]) for number, row in rows], empty
+
+
+def _as_shown(cell: Any) -> object:
+    """Return the value of a cell; of a date that is shown without a time, the date alone."""
+    is_day = cell.data_type == "d" and isinstance(cell.value, datetime) and "h" not in cell.number_format.lower()
+    return cell.value.date() if is_day else cell.value
+
+
+def _fill_merged(rows: list[tuple[int, list[str | None]]], sheet: bytes, path: Path) -> None:
+    """Give each row of cells that a sheet has merged their value, which stands in the first of them alone.
+
+    Raises:
+        DataError: cells of several columns are merged in the first row, as those of a title.
+    """
+    from openpyxl.utils.cell import range_boundaries
+
+    numbered = dict(rows)
+    for merged in re.findall(rb'<mergeCell [^>]*ref="(\w+:\w+)"', sheet):
+        left, top, right, bottom = range_boundaries(merged.decode())
+        if top == rows[0][0] and right > left:
+            raise DataError(f"{path}: cells {merged.decode()} are merged, such as for a title; remove that row")
+        value = numbered[top][left - 1] if top in numbered and left <= len(numbered[top]) else None
+        filled = [row for number, row in numbered.items() if top < number <= bottom and value is not None]
+        for row in filled:
+            row[left - 1] = value
+        if filled:
+            progress.warn(f"{path}: cells {merged.decode()} are merged; each row has their value, {value!r:.40}")
+
+
+def _require_results(sheet: Any, empty: set[str], path: Path) -> None:
+    """Raise DataError where a formula is in a cell that is empty while formulas are replaced by their results."""
+    for cell in (cell for cells in sheet.iter_rows() for cell in cells if cell.data_type == "f"):
+        if cell.coordinate in empty:
+            raise DataError(
+                f"{path} sheet {sheet.title!r} cell {cell.coordinate}: the formula {str(cell.value)[:40]} has no result "
+                "there; open the workbook in a spreadsheet program and save it, or write the value into the cell"
+            )
 
 
 # Tables of predictions

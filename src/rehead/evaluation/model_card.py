@@ -9,6 +9,7 @@ from pathlib import Path
 from rehead.evaluation.rendering import render
 from rehead.models.registry import CATALOGUE
 from rehead.runtime.results import Json
+from rehead.runtime.wording import escaped
 
 # Signs that Markdown or HTML would act on inside a line.
 _SIGNS = re.compile(r"[\\`*_\[\]<>|~&]")
@@ -41,7 +42,7 @@ def render_model_card(
 
 def plain(text: str) -> str:
     """Return a text of others' as Markdown that shows it in one line, whatever is in it."""
-    return _SIGNS.sub(r"\\\g<0>", " ".join(text.split()))
+    return _SIGNS.sub(r"\\\g<0>", escaped(" ".join(text.split())))
 
 
 def _header(result: Json, transformers_class: str | None, languages: Iterable[str], dataset: str | None) -> str:

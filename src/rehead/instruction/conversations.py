@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rehead.data.records import decode
+from rehead.data.records import DECODER, decode, problem_of_json, row_of_problem
 from rehead.runtime.errors import DataError, first_line
 
 USER, ASSISTANT = "user", "assistant"
@@ -114,19 +113,21 @@ def _records(path: Path) -> list[tuple[int, Any]]:
         raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from error
     if text.lstrip().startswith("["):
         try:
-            return list(enumerate(json.loads(text), start=1))
+            return list(enumerate(DECODER.decode(text), start=1))
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path} is not JSON ({first_line(error)}); correct it there") from None
-    records = []
+            row = row_of_problem(text.lstrip())
+            raise DataError(f"{path} row {row}: {problem_of_json(error)}; correct it there") from None
+    found = []
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                records.append((number, json.loads(line)))
+                found.append((number, DECODER.decode(line)))
             except (ValueError, RecursionError) as error:
-                raise DataError(f"{path} row {number}: not JSON ({first_line(error)}); correct or remove it") from None
-    if not records:
+                problem = problem_of_json(error)
+                raise DataError(f"{path} row {number}: {problem}; correct or remove it") from None
+    if not found:
         raise DataError(f"{path} is empty; give one JSON object a line, or an array of them")
-    return records
+    return found
 
 
 def _messages(record: Any, where: str) -> tuple[Message, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from rehead.artifact.artifact import ADAPTER
-from rehead.artifact.manifest import FORMAT, MANIFEST, require_unchanged, write_manifest
+from rehead.artifact.manifest import FORMAT, MANIFEST, require_own_checksum, require_unchanged, write_manifest
 from rehead.artifact.saving import new_folder, require_replaceable, write_documents
 from rehead.instruction import generation
 from rehead.instruction.conversations import ASSISTANT, USER, Message
@@ -111,7 +111,11 @@ class Writer:
         except (OSError, ValueError):
             description = None
         if not isinstance(description, dict) or description.get("kind") != KIND:
-            raise ArtifactError(f"{folder} is no language model of rehead's; give a folder that rehead instruct wrote")
+            raise ArtifactError(
+                f"{folder} is no language model of rehead's, or its {MANIFEST} is damaged; give a folder that rehead "
+                "instruct wrote"
+            )
+        require_own_checksum(description, folder / MANIFEST)
         require_unchanged(folder, description.get("weights_sha256"), description.get("files", {}))
         return cls(load_language_model(str(folder)), description)
 

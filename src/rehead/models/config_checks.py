@@ -101,7 +101,7 @@ def require_fitting_size(folder: Path, config: Any, build: Callable[[], nn.Modul
     tensors, elements = _weights(folder)
     for name, value in config.to_dict().items():
         for count in value if isinstance(value, list) else [value]:
-            if _COUNTS_LAYERS.fullmatch(name) and isinstance(count, int) and count > tensors:
+            if _COUNTS_LAYERS.fullmatch(name) and isinstance(count, int) and not 0 <= count <= tensors:
                 raise BaseModelError(
                     f"{file}: {name} is {count:,}, and the weights are {tensors:,} tensors; copy it again"
                 )

@@ -49,7 +49,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 def write_with_checksum(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` to `path`, whole or not at all, with its checksum under the name `sha256`."""
-    write_file(path, json.dumps({**content, "sha256": _sha256_of_json(content)}).encode())
+    write_file(path, json.dumps({**content, "sha256": sha256_of_json(content)}).encode())
 
 
 def read_with_checksum(path: Path) -> dict[str, Any]:
@@ -60,12 +60,13 @@ def read_with_checksum(path: Path) -> dict[str, Any]:
         ValueError: it does not hold what was written.
     """
     content = json.loads(path.read_bytes())
-    if not isinstance(content, dict) or content.pop("sha256", None) != _sha256_of_json(content):
+    if not isinstance(content, dict) or content.pop("sha256", None) != sha256_of_json(content):
         raise ValueError(f"the checksum in {path} is not that of its content")
     return content
 
 
-def _sha256_of_json(content: Mapping[str, Any]) -> str:
+def sha256_of_json(content: Mapping[str, Any]) -> str:
+    """Return the checksum of what JSON makes of `content`."""
     # JSON makes lists of tuples and strings of keys: the checksum is that of what is read again.
     return hashlib.sha256(json.dumps(json.loads(json.dumps(content)), sort_keys=True).encode()).hexdigest()
 

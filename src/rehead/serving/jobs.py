@@ -23,7 +23,7 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from rehead.runtime import files
-from rehead.runtime.errors import Interrupted, RheadError, SettingError
+from rehead.runtime.errors import Interrupted, RheadError, SettingError, first_line
 from rehead.serving import logs
 
 STATES = ("waiting", "running", "done", "failed", "cancelled")
@@ -55,6 +55,8 @@ create table if not exists jobs (
 # What a folder from before there was such a column lacks.
 _ADDED = "alter table jobs add column escape_formulas integer not null default 0"
 _COLUMNS = "id, state, created, ended, model, name, text_column, format, done, total, facts, error, escape_formulas"
+# SQLite has no checksums, but compares what stands in a table with what stands in its indexes.
+_SECOND_COPY = f"create index if not exists second_copy on jobs ({_COLUMNS})"
 
 
 @dataclass(frozen=True)
@@ -115,13 +117,17 @@ class Jobs:
             self._database.execute(_SCHEMA)
             with suppress(sqlite3.OperationalError):
                 self._database.execute(_ADDED)
+            self._database.execute(_SECOND_COPY)
+            if (found := self._database.execute("pragma integrity_check(1)").fetchone()[0]) != "ok":
+                raise sqlite3.DatabaseError(f"jobs.sqlite is damaged: {found}")
             with self._database:
                 self._database.execute("update jobs set state = 'waiting' where state = 'running'")
             self._sweep()
         except Timeout:
             raise SettingError(f"`jobs={str(folder)!r}`: another server uses that folder; give another") from None
-        except (OSError, sqlite3.Error) as error:
-            raise SettingError(f"`jobs={str(folder)!r}` cannot be used ({error}); give another folder") from error
+        except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+            why = first_line(error)
+            raise SettingError(f"`jobs={str(folder)!r}` cannot be used ({why}); give another folder") from error
         self._access = threading.Lock()
         self._news = threading.Condition()
         self._closing = False

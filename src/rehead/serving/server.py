@@ -80,6 +80,7 @@ async def serve(
                     lifespan="off",
                     server_header=False,
                     http=bounded_by(settings.limits),
+                    ws="none",  # it would go past what `http` bounds and the gate checks
                     timeout_keep_alive=_KEEP_ALIVE,
                     timeout_graceful_shutdown=_GRACE,
                 )
