@@ -86,6 +86,7 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
     "a giant embedding": lambda folder: configure(folder, vocab_size=10**9),
     "giant blocks": lambda folder: configure(folder, hidden_size=2**20, intermediate_size=2**20),
     "blocks without end": lambda folder: configure(folder, num_hidden_layers=10**9),
+    "fewer than no blocks": lambda folder: configure(folder, num_hidden_layers=-1),
     "labels by number": lambda folder: configure(folder, num_labels=10**9),
     "a configuration that is a device": lambda folder: replace_by_device(folder, "config.json"),
     "a tokenizer that is a device": lambda folder: replace_by_device(folder, "tokenizer.json"),

@@ -26,9 +26,9 @@ from rehead.evaluation.decisions import DecisionConfig
 from rehead.export.workflow import export
 from rehead.runtime.errors import ArtifactError, DataError, RheadError, SettingError
 from rehead.workflows.fit import fit
+from tests.saved_folders import describe
 from tests.tiny_images import save_folders
 from tests.tiny_models import save_tiny_model
-from tests.saved_folders import describe
 from tests.tiny_texts import messages, write_csv, write_messages
 
 TEXTS, LABELS = messages(80)
@@ -289,6 +289,16 @@ def test_export_is_refused(model: Path, tmp_path: Path, form: str) -> None:
     with pytest.raises(SettingError, match="has no network to export"):
         export(model, form, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("pair", [(0.25, 0.5), (("a",), ("b", "a")), (True, False), ("a", "b")], ids=repr)
+def test_labels_of_every_type_are_scored(pair: tuple[Any, Any]) -> None:
+    labels = [pair[label == "spam"] for label in LABELS]
+    model = Classifier("tfidf").fit(TEXTS, labels)
+    assert model.score(TEXTS, iter(labels)) > 0.9
+    wrong = [pair[label == "ham"] for label in LABELS]
+    assert model.score(TEXTS, wrong) == pytest.approx(1 - model.score(TEXTS, labels))
+    assert model.score(TEXTS[:2], [labels[0], wrong[1]], sample_weight=[3, 1]) == 0.75
 
 
 @pytest.mark.parametrize(

@@ -402,7 +402,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
         return evaluate_predictions(predictions, self._artifact.rule)
 
     def score(self, X: Sequence[Any], y: Sequence[Any], sample_weight: npt.ArrayLike | None = None) -> float:
-        """Return the share of examples that are predicted as labelled, whatever labels `fit` takes; arguments as of it."""
+        """Return the share of examples that are predicted as labelled, which may be of all types that `fit` takes."""
         check_is_fitted(self)
         if self._artifact.multilabel:
             labels: npt.NDArray[Any] = ids_among(self.classes_, y)
@@ -410,7 +410,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             classes, ids = classes_among(y)
             labels = classes[ids] if ids.ndim == 1 else ids
         test = _examples(self._read(X), labels, self.classes_, sample_weight)
-        return float(np.average(are_right(labels, self.predict(test.inputs)), weights=test.weights))
+        return float(np.average(are_right(labels, self.predict(X)), weights=test.weights))
 
     def explain(self, text: str) -> explanation.Explanation:
         """Return what each word of a text contributes to its prediction; see `rehead.artifact.explanation`."""

@@ -209,6 +209,11 @@ REFUSED = {
     "blank": ("data.csv", b" \n\n", "is empty"),
     "binary": ("data.csv", b"a\0b" * 100, "is binary"),
     "header alone": ("data.csv", b"label,text\n", "no rows"),
+    "no row that can be read": (
+        "data.csv",
+        ("label,text\n" + "a,p\u0159\u00edli\u0161 \u017elu\u0165ou\u010dk\u00fd\n" * 3).encode("cp1250"),
+        "row 2: byte 0x9d is neither UTF-8 nor Windows-1252, and no row there can be read",
+    ),
     "all rows of another width": ("data.csv", b"label,text\na,b,c\nd,e,f\n", "row 2: 3 fields, expected 2"),
     "two columns of a name": ("data.csv", b"text,text\na,b\n", "two columns are named 'text'"),
     "JSON array of arrays": ("data.json", b'[["a", "ham"]]', "row 1: not a JSON object"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rehead.classifier import Classifier
-from rehead.cli import compare, evaluation_view, fit, predict, terminal
+from rehead.cli import compare, evaluation_view, fit, main, predict, terminal
 from rehead.data.audit import Finding
 from rehead.runtime.wording import counted, escaped
 from rehead.training.estimate import Plan
@@ -77,6 +77,15 @@ def test_a_files_name_in_an_error_cannot_change_the_terminal(rehead: Callable[..
     assert finished.code == 2
     assert f"{ESCAPED}.csv: no such file" in finished.err
     assert "\x1b" not in finished.err
+
+
+def test_closed_streams_are_no_fault(rehead: Callable[..., Finished], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert rehead("predict", "nowhere", "-").code == 2
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        main(["bases"])
+    assert ended.value.code == 0
 
 
 def test_json_is_not_escaped_twice(rehead: Callable[..., Finished], tmp_path: Path) -> None:

@@ -104,7 +104,9 @@ def test_constant_column_is_never_the_texts(said: list[str]) -> None:
     assert said == []
 
 
-@pytest.mark.parametrize("code", ["https://example.com/a/very/long/address?of={}", "{}" + 60 * "0", '{{"key {}": "a b c"}}'])
+@pytest.mark.parametrize(
+    "code", ["https://example.com/a/very/long/address?of={}", "{}" + 60 * "0", '{{"key {}": "a b c"}}']
+)
 def test_codes_are_not_the_texts_however_long(said: list[str], code: str) -> None:
     codes = [code.format(i).ljust(80, "x") if code[0] == "h" else code.format(i) for i in range(6)]
     assert infer_columns(table(code=codes, phrase=SENTENCES, topic=["a", "b"] * 3), None, None) == ("phrase", "topic")

@@ -329,7 +329,7 @@ def test_title_of_a_sheet_is_named(tmp_path: Path, names: list[object]) -> None:
 def test_days_are_days_and_hidden_sheets_come_last(tmp_path: Path, said: list[str]) -> None:
     book, path = saved_book(tmp_path, ["text", "label"], ["old", "x"])
     shown = book.create_sheet("Data")
-    for row in (["text", "day", "time"], ["a", date(2024, 1, 2), datetime(2024, 1, 2, 0, 0)]):  # noqa: DTZ001
+    for row in (["text", "day", "time"], ["a", date(2024, 1, 2), datetime(2024, 1, 2, 0, 0)]):
         shown.append(row)
     book["Sheet"].sheet_state = "hidden"
     book.active = 1

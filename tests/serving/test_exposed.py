@@ -190,6 +190,11 @@ def test_host_is_one_and_checked_whole(impatient: httpx2.Client, head: str, expe
     assert status_of(impatient, head) == expected
 
 
+def test_other_protocols_than_http_are_not_spoken(impatient: httpx2.Client) -> None:
+    upgrade = "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    assert status_of(impatient, f"Host: example.org\r\nConnection: Upgrade\r\n{upgrade}") == (403, "other_host")
+
+
 def test_wrong_keys_are_slowed_down_and_others_are_not(spam: Path, tmp_path: Path) -> None:
     with running([spam], tmp_path / "jobs", keys=frozenset({KEY})) as client:
 

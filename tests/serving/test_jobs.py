@@ -217,7 +217,7 @@ def test_a_flipped_bit_in_what_is_known_of_jobs_is_refused_or_harmless(tmp_path:
     added = [kept.add(io.BytesIO(b"text"), "spam", f"{i}.csv", "text", "csv") for i in range(3)]
     kept.close()
     content = (tmp_path / "kept" / "jobs.sqlite").read_bytes()
-    draw = random.Random(0)
+    draw = random.Random(0)  # noqa: S311
     filled = [at for at, byte in enumerate(content) if byte]
     refused = 0
     for at in draw.sample(filled, 60):
@@ -228,8 +228,7 @@ def test_a_flipped_bit_in_what_is_known_of_jobs_is_refused_or_harmless(tmp_path:
         (folder / "jobs.sqlite").write_bytes(flipped)
         try:
             opened = Jobs(folder, work, lambda state: None)
-        except SettingError as error:
-            assert "\n" not in str(error)
+        except SettingError:
             refused += 1
         else:
             assert [opened.find(job.id) for job in added] == added

@@ -73,7 +73,9 @@ class TextFiles:
                 with records.opened(file.path, file.dialect.form) as (_, coming):
                     for bad in rows_below(coming, file.dialect, file.name):
                         if isinstance(bad, BadRow):
-                            raise DataError(f"{file.path} row {bad.number}: {bad.reason}, and no row there can be read")
+                            raise DataError(
+                                f"{file.path} row {bad.number}: {bad.reason}, and no row there can be read; correct it"
+                            )
             what = "has a header line and no rows" if self._files else "is empty"
             raise DataError(f"{files[0][0]} {what}; give a file with one example a row")
         if self._json:

@@ -16,6 +16,7 @@ import sys
 import traceback
 from collections.abc import Collection
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn, Protocol, cast
 
 from rehead.cli.flags import as_flags, did_you_mean
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     gc.set_threshold(*_GARBAGE)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # it is closed
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - to the end
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - to the end
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal may not be able to show every character

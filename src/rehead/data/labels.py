@@ -229,7 +229,7 @@ _SPACED = re.compile(r"\[\s*-?[\d.]+(\s+-?[\d.]+)+\s*\]|\[\s*(['\"])[^,]*\2(\s+\
 _BETWEEN = re.compile(r"(?<=[\d.'\"])\s+(?=[-\d.'\"])")
 
 
-# Characters without a look of their own: a variation selector, a soft hyphen, spaces without a width, a byte order mark.
+# What is not seen: a variation selector, a soft hyphen, spaces without a width, a byte order mark.
 _UNSEEN = dict.fromkeys(map(ord, "\ufe0f\xad\u200b\u2060\ufeff"))
 
 

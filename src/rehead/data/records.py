@@ -139,7 +139,6 @@ def problem_of_json(error: ValueError | RecursionError) -> str:
     return first_line(error) if type(error) is ValueError else f"not JSON ({first_line(error)})"
 
 
-
 def row_of_problem(array: str) -> int:
     """Return which value of an array, from 1, `DECODER` refuses."""
     number, at = 1, 0

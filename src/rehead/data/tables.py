@@ -293,7 +293,8 @@ _SHAPES = "write it as JSON Lines, one object a line, such as pandas' to_json(or
 def _read_json(path: Path) -> Table:
     """Read an array of objects, objects one behind the other, or one of the shapes that pandas writes."""
     text = records.decode(_content(path), path).lstrip()
-    values, lines, at, line = [], [], 0, 1
+    values: list[Any] = []
+    lines, at, line = [], 0, 1
     while at < len(text):
         try:
             value, end = records.DECODER.raw_decode(text, at)
@@ -452,16 +453,18 @@ def _fill_merged(rows: list[tuple[int, list[str | None]]], sheet: bytes, path: P
     """
     from openpyxl.utils.cell import range_boundaries
 
-    numbered = dict(rows)
+    numbered, n = dict(rows), 0
     for merged in re.findall(rb'<mergeCell [^>]*ref="(\w+:\w+)"', sheet):
         left, top, right, bottom = range_boundaries(merged.decode())
         if top == rows[0][0] and right > left:
             raise DataError(f"{path}: cells {merged.decode()} are merged, such as for a title; remove that row")
+        n += bottom - top
+        _require_cells(n, path)
         value = numbered[top][left - 1] if top in numbered and left <= len(numbered[top]) else None
-        filled = [row for number, row in numbered.items() if top < number <= bottom and value is not None]
+        filled = [numbered[number] for number in range(top + 1, bottom + 1) if number in numbered]
         for row in filled:
             row[left - 1] = value
-        if filled:
+        if filled and value is not None:
             progress.warn(f"{path}: cells {merged.decode()} are merged; each row has their value, {value!r:.40}")
 
 
@@ -470,8 +473,8 @@ def _require_results(sheet: Any, empty: set[str], path: Path) -> None:
     for cell in (cell for cells in sheet.iter_rows() for cell in cells if cell.data_type == "f"):
         if cell.coordinate in empty:
             raise DataError(
-                f"{path} sheet {sheet.title!r} cell {cell.coordinate}: the formula {str(cell.value)[:40]} has no result "
-                "there; open the workbook in a spreadsheet program and save it, or write the value into the cell"
+                f"{path} sheet {sheet.title!r} cell {cell.coordinate}: the formula {str(cell.value)[:40]} has no "
+                "result; open the workbook in a spreadsheet program and save it, or write the value into the cell"
             )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rehead.data.records import DECODER, decode, problem_of_json, row_of_problem
-from rehead.runtime.errors import DataError, first_line
+from rehead.runtime.errors import DataError
 
 USER, ASSISTANT = "user", "assistant"
 _ROLES = ("system", USER, ASSISTANT)
