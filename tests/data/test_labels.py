@@ -134,10 +134,35 @@ def test_list_of_one_number_in_every_cell_stays_as_it_looks() -> None:
     assert label_lists(["[1]", "[2]"], None, [2, 3], "t.csv") == [["[1]"], ["[2]"]]
 
 
-def test_list_of_lists_in_every_cell_is_no_label() -> None:
-    cells = ['[[0, 3, "ham"]]', '[[0, 3, "spam"]]']
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ['[[0, 3, "ham"]]', '[[0, 3, "spam"]]'],
+        ["{ham,spam}", "{ham}"],
+        ["[ham, spam]", "[spam]"],
+        ["[0, 1]", "[1, 0, 1]"],
+        ["<Label object at 0x7fb995e74800>", "ham"],
+    ],
+    ids=str,
+)
+def test_cells_that_only_look_like_lists_are_no_labels(cells: list[str]) -> None:
     with pytest.raises(DataError, match=r"t.csv row 2: .* is no label"):
         from_table(table(cells), "text", "label", separator=separator_of(cells))
+
+
+@pytest.mark.parametrize("cells", [["[ham]", "[spam]"], ["(ham, eggs)", "(spam)"], ["{a}", "b, c"]], ids=str)
+def test_brackets_may_be_part_of_names(cells: list[str]) -> None:
+    assert from_table(table(cells), "text", "label")[0].label_names == tuple(sorted(cells))
+
+
+def test_set_without_labels_is_an_empty_list() -> None:
+    cells = ["set()", "{'a'}", "{'a', 'b'}"]
+    assert label_lists(cells, separator_of(cells), [1, 2, 3], "t.csv") == [[], ["a"], ["a", "b"]]
+
+
+def test_short_numbers_of_a_data_frame_stay_short() -> None:
+    frame = pd.DataFrame({"text": ["a", "b"], "label": np.array([0.1, 0.3], np.float32)})
+    assert table_of(frame).column("label") == ["0.1", "0.3"]
 
 
 def test_zero_byte_in_a_label_is_refused_with_its_row() -> None:
@@ -311,6 +336,9 @@ def test_one_class_is_refused_with_the_rows_that_were_left_out() -> None:
     [
         (["a, b", "a", "b", None], ","),
         (["a|b", "a", "b"], "|"),
+        (["a/b", "a", "b"], "/"),
+        (["a b", "a", "b"], " "),
+        (["very good", "good", "bad"], None),
         (["Sport, outdoor", "Sport", "Cars"], None),
         (["a", "b"], None),
         (["a,", "a"], None),

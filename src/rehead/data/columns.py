@@ -109,6 +109,8 @@ def listed(values: Any) -> list[Any]:
         raise DataError("a dictionary is no list of texts or labels; give its values, such as list(y.values())")
     if isinstance(values, str | bytes) or getattr(values, "shape", None) == ():
         raise DataError(f"{values!r:.40} is one text or label; give a list of them")
+    if str(getattr(values, "dtype", "")) in ("float32", "float16"):
+        return list(np.asarray(values))  # as short as they were written, and not as Python's own
     if hasattr(values, "to_pylist"):
         return list(values.to_pylist())
     return list(values if hasattr(values, "__iter__") else np.asarray(values))

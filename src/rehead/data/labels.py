@@ -262,7 +262,7 @@ def separator_of(cells: Sequence[str | None]) -> str | None:
 def warn_of_separator(cells: Sequence[str | None], source: str) -> None:
     """Warn where a comma or bar may stand between labels: all of what it divides cells into comes up as a cell, too."""
     different = {cell.strip() for cell in cells if cell}
-    for separator in ",|":
+    for separator in ",|/+&\n\t ":
         joint = sorted(cell for cell in different if separator in cell)
         if joint and all(piece.strip() in different for cell in joint for piece in cell.split(separator)):
             progress.warn(
@@ -292,10 +292,15 @@ def label_lists(cells: Sequence[str], separator: str | None, lines: Sequence[int
         DataError: a cell holds what is no label, such as an object.
     """
     lists = [_as_list(cell) for cell in cells]
+    are_lists = all(cell.strip()[:1] in ("[", "{") and cell.strip()[-1:] in ("]", "}") for cell in cells)
+    # Vectors of 0 and 1 whose lengths differ hold no names: these would not come twice in one.
+    are_bits = separator is not None and not indicators(lists) and all(v and all(map(_is_bit, v)) for v in lists)
+    are_vectors = are_bits and any(len(values or ()) > 2 for values in lists)
     for cell, values, line in zip(cells, lists, lines, strict=True):
         if "\ufffd" in cell or "\0" in cell:
             raise DataError(f"{source} row {line}: label {cell[:40]!r} holds bytes that are no text; correct it")
-        if _is_object(cell) or (separator is not None and values is not None and not _are_labels(values)):
+        is_other = "," in cell and are_lists if values is None else separator is not None and not _are_labels(values)
+        if is_other or are_vectors or _is_object(cell):
             raise DataError(
                 f"{source} row {line}: {cell.strip()[:60]!r} is no label and no list of names; write a name, or the "
                 f"names of several with {SEPARATOR} between them"
@@ -325,6 +330,8 @@ def _are_labels(values: list[Any]) -> bool:
 def _as_list(cell: str) -> list[Any] | None:
     """Return what a list holds, as JSON, Python or NumPy write it: `["a", "b"]`, `('a', 'b')`, `[0 1 1]`."""
     text = cell.strip()
+    if text == "set()":
+        return []
     if len(text) < 2 or len(text) > _LONGEST_LIST or (text[0], text[-1]) not in (("[", "]"), ("(", ")"), ("{", "}")):
         return None
     try:
@@ -346,6 +353,8 @@ def _is_object(cell: str) -> bool:
     if values := _as_list(cell):
         return isinstance(values[0], dict)
     text = cell.strip()
+    if re.match(r"<\S+ object at 0x", text):
+        return True
     if not (text.startswith("{") and text.endswith("}")):
         return False
     for parse in (json.loads, ast.literal_eval):
