@@ -58,7 +58,7 @@ def test_answers_are_learned_saved_and_loaded(tune: str, base: str, data: Path, 
     assert facts["tokens"].keys() == {"train", "train_learned", "cut"}
     saved = json.loads((tmp_path / "out" / "rehead.json").read_text())
     of_the_run = {"model", "samples", "peak_rss_bytes", "report"}
-    assert saved.keys() == {"format", "kind", "weights_sha256", "files", *facts} - of_the_run
+    assert saved.keys() == {"format", "kind", "weights_sha256", "sha256", "files", *facts} - of_the_run
     assert all(saved[name] == facts[name] for name in saved.keys() & facts.keys())
     writer = Writer.load(tmp_path / "out")
     assert writer.generate("the free lunch") == done.writer.generate("the free lunch")
