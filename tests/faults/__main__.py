@@ -25,7 +25,7 @@ def main() -> int:
     parser.add_argument(
         "--flipped", default=",".join(FLIPPABLE), help="in what bits are flipped, beginnings of names (all)"
     )
-    for name, default in (("kills", 20), ("disks", 4), ("limits", 4), ("clocks", 3), ("flips", 2), ("seed", 0)):
+    for name, default in (("kills", 20), ("disks", 3), ("limits", 3), ("clocks", 2), ("flips", 2), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default, help="(%(default)s)")
     options = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
