@@ -1,14 +1,21 @@
 """What tests share: the data beside the project, where it is there, and a cache that no test spoils."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
 from rehead.cli import main
 from rehead.runtime import files, progress
+from tests.browsers import CHROMIUM
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The first example of a test pays for what torch sets up.
 settings.register_profile("rehead", deadline=None)
@@ -54,6 +61,25 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
         return str(parent / family if (parent / family).is_dir() else save_tiny_model(parent / family, family))
 
     return of
+
+
+@pytest.fixture(scope="session")
+def spam(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny classifier of messages, which no test changes."""
+    from tests.tiny_classifiers import save_tiny_classifier
+
+    return save_tiny_classifier(tmp_path_factory.mktemp("classifier"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for tests marked `tests.browsers.needs_chromium`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield started
+        started.close()
 
 
 @pytest.fixture

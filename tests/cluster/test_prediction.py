@@ -31,20 +31,14 @@ from tests.batch.running import rows_of
 from tests.batch.test_predict_command import write_long
 from tests.cluster.bucket import Bucket, address
 from tests.tiny_images import save_folders
-from tests.tiny_models import save_tiny_model
-from tests.tiny_texts import write_messages
 from tests.tiny_vision_models import save_tiny_vision_model
 
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cluster")
-    base = save_tiny_model(folder / "base", "llama")
-    data = write_messages(folder / "messages.csv", n=120)
-    fit(str(data), Classifier(str(base), tune="head", depth=2, pool="mean"), folder / "model")
-    return folder / "model"
+@pytest.fixture
+def model(spam: Path) -> Path:
+    return spam
 
 
 def parts_of(folder: Path) -> list[dict[str, Any]]:

@@ -1,7 +1,6 @@
 """The report in a real browser without a network: in light and dark, on a phone, in print, with its slider at work."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,13 +11,11 @@ from PIL import Image
 from rehead.classifier import Classifier
 from rehead.data.preparation import DataConfig
 from rehead.workflows.fit import fit
+from tests.browsers import CHROMIUM, needs_chromium
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None, reason="no chromium on this machine (Debian: apt-get install chromium)"
-)
+pytestmark = needs_chromium
 HOSTILE = '<b>ham</b> & "eggs" {{ 7 * 7 }}'
 
 

@@ -24,13 +24,13 @@ from rehead.runtime.errors import DataError, Interrupted, RheadError, SettingErr
 from rehead.runtime.interrupts import deferred
 
 # To be counted up when what is kept changes, so that no run goes on from what it cannot read.
-_FORMAT = 2
+_FORMAT = 3
 _STATE, _RESULTS, _BAD, _WHOLE = "state.json", "results", "bad.jsonl", "whole"
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Rows so far.
+    """Rows of a portion, or of several: those of two add up.
 
     Attributes:
         rows: that were scored.
@@ -46,6 +46,16 @@ class Counts:
     first_empty: str | None = None
     cut: int = 0
     abstained: int = 0
+
+    def __add__(self, later: Counts) -> Counts:
+        return Counts(
+            self.rows + later.rows,
+            self.bad + later.bad,
+            self.empty + later.empty,
+            self.first_empty or later.first_empty,
+            self.cut + later.cut,
+            self.abstained + later.abstained,
+        )
 
 
 @dataclass(frozen=True)
@@ -182,7 +192,7 @@ class Journal:
         self.state = RunState(self.state.identity, results_bytes=len(self._sink.beginning))
 
     def keep(self, results: bytes, bad: bytes, counts: Counts, digest: str) -> None:
-        """Append a portion; when this returns it is on the disk."""
+        """Append a portion with its counts; when this returns it is on the disk."""
         with self._writing(), deferred():
             for name, content in ((_RESULTS, results), (_BAD, bad)):
                 if content:
@@ -200,7 +210,7 @@ class Journal:
                     results_sha256=self._sha256[_RESULTS].hexdigest(),
                     bad_sha256=self._sha256[_BAD].hexdigest(),
                     digest=digest,
-                    counts=counts,
+                    counts=self.state.counts + counts,
                 )
             )
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,6 +21,9 @@ from rehead.data import tables
 from rehead.data.columns import text_column_of
 from rehead.runtime import progress
 from rehead.runtime.results import Result, entry
+
+# Texts after which a predictor rounds as it does ever after: it measures that on the first 16 that differ, or 64.
+_SETTLING_TEXTS = 128
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,27 @@ class ScoredTable(Result):
     seconds: float
     rows_a_second: float
     parts: int | None = entry(optional=True)
+
+    @classmethod
+    def of(
+        cls, counts: Counts, resumed_rows: int, output: str, bad_rows_file: str, begun: float, parts: int | None = None
+    ) -> ScoredTable:
+        """Return the result of a run that began at a time of `time.perf_counter`."""
+        seconds = time.perf_counter() - begun
+        return cls(
+            rows=counts.rows,
+            bad_rows=counts.bad,
+            bad_rows_file=bad_rows_file if counts.bad else None,
+            empty=counts.empty,
+            first_empty=counts.first_empty,
+            cut=counts.cut,
+            abstained=counts.abstained,
+            output=output,
+            resumed_rows=resumed_rows,
+            seconds=seconds,
+            rows_a_second=(counts.rows - resumed_rows) / seconds,
+            parts=parts,
+        )
 
 
 def score_table(
@@ -124,20 +148,27 @@ def score_table(
                     report(opened.total)
             journal.finish()
             counts = journal.state.counts
-    seconds = time.perf_counter() - begun
-    return ScoredTable(
-        rows=counts.rows,
-        bad_rows=counts.bad,
-        bad_rows_file=str(sources.bad_rows_file(output)) if counts.bad else None,
-        empty=counts.empty,
-        first_empty=counts.first_empty,
-        cut=counts.cut,
-        abstained=counts.abstained,
-        output=str(output),
-        resumed_rows=resumed,
-        seconds=seconds,
-        rows_a_second=(counts.rows - resumed) / seconds,
+    return ScoredTable.of(counts, resumed, str(output), str(sources.bad_rows_file(output)), begun)
+
+
+def score_portion(
+    model: answers.Deciding, predictor: answers.TextScorer, sink: Sink, portion: Portion
+) -> tuple[bytes, bytes, Counts]:
+    """Return the rows of a portion as a sink writes them, as JSON Lines those that cannot be read, and their counts."""
+    bad = "".join(row.to_json() for row in portion.bad).encode()
+    if not portion.texts:
+        return b"", bad, Counts(bad=len(portion.bad))
+    scores = predictor.scores(portion.texts)
+    answered = answers.answers_of(model, scores)
+    counts = Counts(
+        rows=len(portion.texts),
+        bad=len(portion.bad),
+        empty=portion.empty,
+        first_empty=portion.first_empty,
+        cut=int((scores.tokens_cut > 0).sum()),
+        abstained=sum(map(answers.is_abstention, answered)),
     )
+    return sink.encode(portion, [answers.as_columns(answer) for answer in answered]), bad, counts
 
 
 @dataclass(frozen=True)
@@ -169,13 +200,15 @@ class _Run:
         n_kept = self.journal.state.portions
         if not n_kept:
             return True
-        for number, portion in zip(range(n_kept), portions, strict=False):
+        scored: set[str] = set()
+        for _, portion in zip(range(n_kept), portions, strict=False):
             self._require_going_on()
             if self.source.changeable:
                 portion.add_to(digest)
-            if number == 0 and portion.texts:
+            if portion.texts and len(scored) < _SETTLING_TEXTS:
                 # What a predictor sees first decides how it rounds: it shall do as it did in the earlier run.
                 self.predictor.scores(portion.texts)
+                scored.update(portion.texts)
             report(portion.done)
         return self._kept_digest(digest) == self.journal.state.digest
 
@@ -184,22 +217,7 @@ class _Run:
             self._require_going_on()
             if self.source.changeable:
                 portion.add_to(digest)
-            counts = self.journal.state.counts
-            results = b""
-            if portion.texts:
-                scores = self.predictor.scores(portion.texts)
-                answered = answers.answers_of(self.model, scores)
-                results = self.sink.encode(portion, [answers.as_columns(answer) for answer in answered])
-                counts = Counts(
-                    counts.rows + len(portion.texts),
-                    counts.bad,
-                    counts.empty + portion.empty,
-                    counts.first_empty or portion.first_empty,
-                    counts.cut + int((scores.tokens_cut > 0).sum()),
-                    counts.abstained + sum(map(answers.is_abstention, answered)),
-                )
-            counts = replace(counts, bad=counts.bad + len(portion.bad))
-            bad = "".join(row.to_json() for row in portion.bad).encode()
+            results, bad, counts = score_portion(self.model, self.predictor, self.sink, portion)
             self.journal.keep(results, bad, counts, self._kept_digest(digest))
             report(portion.done)
 

@@ -12,8 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import fsspec
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from rehead.batch.journal import Counts
 from rehead.cluster.inputs import reaching
 from rehead.data.tables import FORMATS
 from rehead.runtime import files
@@ -31,8 +33,7 @@ class Record:
     Attributes:
         source, number, is_last, done: see `rehead.cluster.inputs.Piece`.
         file: its name; None where it would have no rows.
-        rows, bad, empty, cut, abstained: how many there are of each; see `rehead.batch.scoring.score_table`.
-        first_empty: where the first row without a text stands.
+        counts: of its rows.
         run: which run has written it.
     """
 
@@ -41,12 +42,7 @@ class Record:
     is_last: bool
     done: int
     file: str | None
-    rows: int
-    bad: int
-    empty: int
-    cut: int
-    abstained: int
-    first_empty: str | None
+    counts: Counts
     run: str
 
 
@@ -83,13 +79,18 @@ class Output:
 
     def _is_free(self) -> bool:
         """Return whether nothing lies there but what this command has written, which is replaced."""
-        system, path = fsspec.core.url_to_fs(self.place)
-        if not system.exists(path) or system.exists(f"{path.rstrip('/')}/{_IDENTITY}"):
+        system, path = self._system_and_path()
+        if not system.exists(path) or system.exists(f"{path}/{_IDENTITY}"):
             return True
         try:
-            return "parts" in json.loads(system.cat_file(f"{path.rstrip('/')}/{COMMIT}"))
+            return "parts" in json.loads(system.cat_file(f"{path}/{COMMIT}"))
         except (OSError, ValueError):  # others have an empty file of that name
             return False
+
+    def _system_and_path(self, name: str = "") -> tuple[AbstractFileSystem, str]:
+        """Return the file system of the folder, and the path there of it or of a file in it, without a slash behind."""
+        system, path = fsspec.core.url_to_fs(f"{self.place.rstrip('/')}/{name}")
+        return system, path.rstrip("/")
 
     @property
     def suffix(self) -> str:
@@ -99,7 +100,7 @@ class Output:
     def folder(self) -> Path | None:
         """The local folder; None for an address."""
         if "://" in self.place:
-            system, path = fsspec.core.url_to_fs(self.place)
+            system, path = self._system_and_path()
             return Path(path) if type(system) is LocalFileSystem else None
         return Path(self.place).absolute()
 
@@ -115,7 +116,7 @@ class Output:
         if folder:
             shutil.rmtree(folder, ignore_errors=True)
         else:
-            system, path = fsspec.core.url_to_fs(self.place)
+            system, path = self._system_and_path()
             if system.exists(path):
                 system.rm(path, recursive=True)
         self.write(_IDENTITY, json.dumps(identity).encode())
@@ -124,20 +125,23 @@ class Output:
     def record(self, source: int, number: int) -> Record | None:
         """Return what is known of a part; None where it is not written."""
         stored = self._read(f"{_RECORDS}/{_name(source, number)}.json")
-        return None if stored is None else Record(**json.loads(stored))
+        if stored is None:
+            return None
+        known = json.loads(stored)
+        return Record(**known | {"counts": Counts(**known["counts"])})
 
-    def keep(self, record: Record, part: bytes, bad: str) -> None:
+    def keep(self, record: Record, part: bytes, bad: bytes) -> None:
         """Write a part, what could not be read of it, and at last that it is there."""
         if record.file:
             self.write(record.file, part)
         name = _name(record.source, record.number)
         if bad:
-            self.write(f"{BAD}/{name}.jsonl", bad.encode())
+            self.write(f"{BAD}/{name}.jsonl", bad)
         self.write(f"{_RECORDS}/{name}.json", json.dumps(asdict(record)).encode())
 
     def commit(self, records: list[Record]) -> None:
         """Say that all is there, and what; the folder then has its name."""
-        parts = [{"file": one.file, "rows": one.rows} for one in records if one.file]
+        parts = [{"file": one.file, "rows": one.counts.rows} for one in records if one.file]
         self.write(COMMIT, json.dumps({"parts": parts}, indent=1).encode())
         working, folder = self._working, self.folder
         if working and folder:
@@ -147,9 +151,9 @@ class Output:
                 shutil.rmtree(folder)
             working.rename(folder)
         else:
-            system, path = fsspec.core.url_to_fs(self.place)
-            system.rm(f"{path.rstrip('/')}/{_RECORDS}", recursive=True)
-            system.rm(f"{path.rstrip('/')}/{_IDENTITY}")
+            system, path = self._system_and_path()
+            system.rm(f"{path}/{_RECORDS}", recursive=True)
+            system.rm(f"{path}/{_IDENTITY}")
 
     def part(self, source: int, number: int) -> str:
         """Return the name of a part."""
@@ -163,7 +167,7 @@ class Output:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 files.write_file(path, content)
             else:
-                system, path = fsspec.core.url_to_fs(f"{self.place.rstrip('/')}/{name}")
+                system, path = self._system_and_path(name)
                 system.makedirs(system._parent(path), exist_ok=True)
                 system.pipe_file(path, content)
         except OSError as error:
@@ -179,7 +183,7 @@ class Output:
         try:
             if folder := self._working:
                 return (folder / name).read_bytes()
-            system, path = fsspec.core.url_to_fs(f"{self.place.rstrip('/')}/{name}")
+            system, path = self._system_and_path(name)
             content: bytes = system.cat_file(path)
             return content
         except FileNotFoundError:

@@ -9,7 +9,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -23,10 +23,10 @@ import torch
 from rehead.artifact.artifact import Artifact
 from rehead.artifact.loading import load_artifact
 from rehead.batch import answers
-from rehead.batch.journal import identity_of
+from rehead.batch.journal import Counts, identity_of
 from rehead.batch.portions import rows_at_once
-from rehead.batch.scoring import ScoredTable
-from rehead.batch.sinks import sink_for
+from rehead.batch.scoring import ScoredTable, score_portion
+from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import FILE_COLUMN
 from rehead.batch.text_files import different_columns
 from rehead.cluster.connection import connected, there
@@ -126,23 +126,9 @@ def _score(
         written.commit(records)
     except KeyboardInterrupt:
         raise Interrupted("interrupted; the same command goes on behind the parts that are written") from None
-    seconds = time.perf_counter() - begun
-    rows, resumed = sum(one.rows for one in records), sum(one.rows for one in records if one.run != plan.run)
-    bad = sum(one.bad for one in records)
-    return ScoredTable(
-        rows=rows,
-        bad_rows=bad,
-        bad_rows_file=f"{output.rstrip('/')}/{BAD}" if bad else None,
-        empty=sum(one.empty for one in records),
-        first_empty=next((one.first_empty for one in records if one.first_empty), None),
-        cut=sum(one.cut for one in records),
-        abstained=sum(one.abstained for one in records),
-        output=output,
-        resumed_rows=resumed,
-        seconds=seconds,
-        rows_a_second=(rows - resumed) / seconds,
-        parts=sum(one.file is not None for one in records),
-    )
+    counts = sum((one.counts for one in records), Counts())
+    resumed = sum(one.counts.rows for one in records if one.run != plan.run)
+    return ScoredTable.of(counts, resumed, output, BAD, begun, parts=sum(one.file is not None for one in records))
 
 
 def _planned(
@@ -219,9 +205,8 @@ def _records(plan: _Plan, inputs: Sequence[Input], advance: Callable[[int], None
         .map_batches(_Scoring, fn_constructor_args=(plan,), batch_size=1, compute=actors, **resources)
     )
     for row in scored.iter_rows():
-        record = Record(**json.loads(row["record"]))
-        advance(record.done)
-        yield record
+        advance(row["record"].done)
+        yield row["record"]
 
 
 def _complete(records: Iterator[Record], n_inputs: int) -> list[Record]:
@@ -261,8 +246,7 @@ class _Scoring:
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         (piece,) = batch["piece"]
-        record = self._plan.output.record(piece.source, piece.number)
-        return {"record": _column([json.dumps(asdict(record or self._scored(piece)))])}
+        return {"record": _column([self._plan.output.record(piece.source, piece.number) or self._scored(piece)])}
 
     @cached_property
     def _model(self) -> tuple[Artifact, answers.TextScorer]:
@@ -277,38 +261,20 @@ class _Scoring:
         sink = sink_for(
             Path(plan.output.place.rstrip("/")), plan.columns, plan.schema, plan.added, plan.escape_formulas
         )
-        results, abstained, cut = [], 0, 0
+        results, bad, counts = b"", b"", Counts()
         for portion in piece.portions:
-            if portion.texts:
-                scores = predictor.scores(portion.texts)
-                answered = answers.answers_of(loaded, scores)
-                results.append(sink.encode(portion, [answers.as_columns(answer) for answer in answered]))
-                abstained += sum(map(answers.is_abstention, answered))
-                cut += int((scores.tokens_cut > 0).sum())
-        bad = "".join(row.to_json() for portion in piece.portions for row in portion.bad)
-        record = Record(
-            piece.source,
-            piece.number,
-            piece.is_last,
-            piece.done,
-            plan.output.part(piece.source, piece.number) if results else None,
-            sum(len(portion.texts) for portion in piece.portions),
-            sum(len(portion.bad) for portion in piece.portions),
-            sum(portion.empty for portion in piece.portions),
-            cut,
-            abstained,
-            next((portion.first_empty for portion in piece.portions if portion.first_empty), None),
-            plan.run,
-        )
-        plan.output.keep(record, _whole(sink, b"".join(results)) if results else b"", bad)
+            scored, unreadable, counted = score_portion(loaded, predictor, sink, portion)
+            results, bad, counts = results + scored, bad + unreadable, counts + counted
+        file = plan.output.part(piece.source, piece.number) if counts.rows else None
+        record = Record(piece.source, piece.number, piece.is_last, piece.done, file, counts, plan.run)
+        plan.output.keep(record, _whole(sink, results), bad)
         return record
 
 
-def _whole(sink: Any, results: bytes) -> bytes:
+def _whole(sink: Sink, results: bytes) -> bytes:
     """Return a complete file of what a sink has made of the portions."""
     if sink.assemble is None:
-        beginning: bytes = sink.beginning
-        return beginning + results
+        return sink.beginning + results
     with TemporaryDirectory(prefix="rehead-") as folder:
         portions, whole = Path(folder) / "portions", Path(folder) / "whole"
         portions.write_bytes(results)
