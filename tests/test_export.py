@@ -517,7 +517,7 @@ def test_missing_packages_are_named_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(SettingError, match=rf"needs {package}; install it with pip install 'rehead\[onnx\]'"):
+    with pytest.raises(SettingError, match=rf"needs {package}; pip install 'rehead\[onnx\]'"):
         export(tmp_path / "no such model", "onnx", tmp_path / "onnx")
 
 

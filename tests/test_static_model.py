@@ -18,6 +18,7 @@ from rehead import Classifier
 from rehead.data.preparation import DataConfig
 from rehead.export import static_model
 from rehead.export.workflow import export
+from rehead.runtime import extras
 from rehead.runtime.errors import DataError, SettingError
 from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
@@ -125,7 +126,7 @@ def test_what_it_was_fitted_to_is_asked_for(saved: Path, data: Path, tmp_path: P
 def test_without_a_network_of_texts_there_is_nothing_to_distil(
     tmp_path: Path, bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(static_model, "require_installed", lambda: None)
+    monkeypatch.setattr(extras, "require", lambda *_: None)
     Classifier("tfidf").fit(*messages(40)).save(tmp_path / "ngrams")
     photos = sorted(save_folders(tmp_path / "stripes", 6).rglob("*.png"))
     base = str(save_tiny_vision_model(tmp_path / "base", "vit"))
@@ -138,5 +139,5 @@ def test_without_a_network_of_texts_there_is_nothing_to_distil(
 
 def test_a_missing_package_is_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "model2vec", None)
-    with pytest.raises(SettingError, match=r"needs model2vec; install it with pip install 'rehead\[static\]'"):
+    with pytest.raises(SettingError, match=r"needs model2vec; pip install 'rehead\[static\]'"):
         export(tmp_path / "no such model", "static", tmp_path / "out")

@@ -25,7 +25,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from rehead.artifact import explanation, hub
 from rehead.artifact.artifact import Artifact, NetworkArtifact, NgramArtifact, Reference
 from rehead.artifact.loading import load_artifact
-from rehead.artifact.manifest import Manifest
+from rehead.artifact.manifest import RECIPE, Manifest
 from rehead.artifact.saving import Sidecar, save_artifact
 from rehead.data.containers import inputs_of
 from rehead.data.duplicates import content_hashes, drop_duplicates
@@ -641,15 +641,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             labels=tuple(data.train.label_names),
             multilabel=data.train.multilabel,
             seed=config.seed,
-            recipe={
-                "preset": config.preset,
-                "ngrams": config.ngrams,
-                "epochs": config.epochs,
-                "batch_size": config.batch_size,
-                "learning_rate": config.learning_rate,
-                "label_smoothing": config.label_smoothing,
-                "class_weight": config.class_weight,
-            },
+            recipe={name: getattr(config, name) for name in RECIPE},
             validation_log_loss=self.validation_log_loss_,
             versions={
                 "rehead": version("rehead"),

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rehead.data.audit import Finding, audit, cut_off, examples_by_class, length_histogram
+from rehead.data.audit import Finding, cut_off, examples_by_class, length_histogram, main_languages
+from rehead.data.audit import audit as audit_of_texts
 from rehead.data.duplicates import with_near
 from rehead.data.examples import Dropped, Examples
 
@@ -33,6 +34,10 @@ def examples_of(pairs: list[tuple[str, str]]) -> Examples:
     labels = np.array([names.index(label) for _, label in pairs], dtype=np.int64)
     examples = Examples([text for text, _ in pairs], labels, names, np.arange(2, 2 + len(pairs)), "data.csv")
     return with_near(examples)[0]
+
+
+def audit(examples: Examples, dropped: Dropped, test: Examples | None = None) -> list[Finding]:
+    return audit_of_texts(examples, dropped, main_languages(examples.texts), test)
 
 
 def found(pairs: list[tuple[str, str]], kind: str, dropped: Dropped | None = None) -> Finding:

@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from markdown_it import MarkdownIt
 
 from rehead import Classifier
-from rehead.data import samples
+from rehead.data import audit, samples
 from rehead.data.preparation import DataConfig
 from rehead.evaluation.model_card import plain, render_model_card
 from rehead.models.registry import CATALOGUE
@@ -82,14 +82,19 @@ def test_base_is_named_where_the_hub_has_it(result: FitResult, base: str, on_the
 
 
 def test_a_sample_is_named_as_the_hub_has_it(result: FitResult) -> None:
-    assert samples.on_the_hub("sample:sms") == "ucirvine/sms_spam"
-    assert samples.on_the_hub("sms") is samples.on_the_hub("sample:none") is None
+    assert samples.dataset_on_the_hub("sample:sms") == "ucirvine/sms_spam"
+    assert samples.dataset_on_the_hub("sms") is samples.dataset_on_the_hub("sample:none") is None
     data = data_of(render_model_card(result.to_json(), None, dataset="ucirvine/sms_spam"))
     assert data.datasets == ["ucirvine/sms_spam"]
     assert data.eval_results[0].dataset_type == "ucirvine/sms_spam"
 
 
-def test_languages_are_those_of_the_texts(result: FitResult, tmp_path: Path) -> None:
+def test_languages_are_those_of_the_texts_and_guessed_once(
+    result: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guessed = []
+    guess = audit.languages_of
+    monkeypatch.setattr(audit, "languages_of", lambda texts, seed: guessed.append(texts) or guess(texts, seed))
     assert data_of(card_of(result, languages=("de", "en"))).language == ["de", "en"]
     words = ["das", "der", "die", "und", "nicht", "eine", "über", "gestern", "morgen", "Straße", "Wetter", "Brot"]
     words += ["kaufen", "müssen", "schön", "wieder", "zwischen", "während", "vielleicht", "Bürger", "laufen", "heute"]
@@ -98,6 +103,7 @@ def test_languages_are_those_of_the_texts(result: FitResult, tmp_path: Path) -> 
     data = write_csv(tmp_path / "data.csv", ["text", "label"], rows)
     fit(DataConfig(str(data)), Classifier("tfidf"), tmp_path / "model")
     assert ModelCard.load(tmp_path / "model" / "README.md").data.language == ["de"]
+    assert len(guessed) == 1
 
 
 def test_a_transformers_model_says_so(result: FitResult) -> None:

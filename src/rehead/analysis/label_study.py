@@ -81,8 +81,8 @@ class LabelStudy:
 
 
 @dataclass(frozen=True)
-class ModelLabelErrors(Result):
-    """Labels of some data that are probably wrong, by the features of a saved classifier's backbone.
+class _ByModel(Result):
+    """What a saved classifier says of the labels of some data.
 
     Attributes:
         model: the folder of the classifier.
@@ -91,20 +91,19 @@ class ModelLabelErrors(Result):
 
     model: str
     data: str
+
+
+@dataclass(frozen=True)
+class ModelLabelErrors(_ByModel):
+    """Labels of some data that are probably wrong, by the features of a saved classifier's backbone."""
+
     errors: LabelErrors = entry(merged=True)
 
 
 @dataclass(frozen=True)
-class ModelCurve(Result):
-    """A learning curve of some data, by the features of a saved classifier's backbone.
+class ModelCurve(_ByModel):
+    """A learning curve of some data, by the features of a saved classifier's backbone."""
 
-    Attributes:
-        model: the folder of the classifier.
-        data: the source.
-    """
-
-    model: str
-    data: str
     curve: Curve = entry(merged=True)
 
 

@@ -20,7 +20,7 @@ MANIFEST = "rehead.json"
 WEIGHTS = "model.safetensors"
 
 _DAMAGED = "train or copy the model again"
-_RECIPE = {"preset", "ngrams", "epochs", "batch_size", "learning_rate", "label_smoothing", "class_weight"}
+RECIPE = ("preset", "ngrams", "epochs", "batch_size", "learning_rate", "label_smoothing", "class_weight")
 # For people; whoever rewrites them changes no answer.
 _PROSE = {".md", ".html", ".jsonl"}
 
@@ -75,7 +75,7 @@ def _loss(value: Any) -> bool:
 
 
 def _recipe(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() <= _RECIPE
+    return isinstance(value, dict) and value.keys() <= set(RECIPE)
 
 
 def _sha256(value: Any) -> bool:

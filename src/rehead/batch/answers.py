@@ -11,7 +11,10 @@ import numpy.typing as npt
 from rehead.runtime.errors import DataError
 
 if TYPE_CHECKING:
-    from rehead.evaluation.decisions import DecisionRule
+    from rehead.evaluation.decisions import Answer, DecisionRule
+
+# What is written beside a row's own columns, by the names of the columns.
+Cells = dict[str, str | float | None]
 
 
 class Deciding(Protocol):
@@ -40,8 +43,8 @@ class TextScorer(Protocol):
     def scores(self, inputs: Sequence[str], /) -> Scored: ...
 
 
-def answers_of(model: Deciding, scores: Scored) -> list[dict[str, Any]]:
-    """For each text or image what the model's rule answers, `probabilities` by label, and `tokens_cut`."""
+def answers_of(model: Deciding, scores: Scored) -> list[Answer]:
+    """Return for each text or image what the model's rule answers, `probabilities` by label, and `tokens_cut`."""
     return [
         {**answer, "probabilities": dict(zip(model.labels, row.tolist(), strict=True)), "tokens_cut": int(cut)}
         for answer, row, cut in zip(
@@ -53,7 +56,7 @@ def answers_of(model: Deciding, scores: Scored) -> list[dict[str, Any]]:
     ]
 
 
-def as_columns(answer: dict[str, Any]) -> dict[str, Any]:
+def as_columns(answer: Answer) -> Cells:
     """Return an answer as columns of a table, by their names."""
     probabilities = {f"p({name})": p for name, p in answer["probabilities"].items()}
     possible = {"possible": ";".join(answer["possible"])} if "possible" in answer else {}
@@ -65,7 +68,7 @@ def as_columns(answer: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def is_abstention(answer: dict[str, Any]) -> bool:
+def is_abstention(answer: Answer) -> bool:
     """Return whether no label is probable enough; of several labels, none may be right."""
     return answer.get("label", "") is None
 

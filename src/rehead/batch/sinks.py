@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from rehead.batch.answers import Cells
 from rehead.batch.portions import Portion
 from rehead.data.columns import as_text
 from rehead.runtime.wording import no_formula
@@ -39,7 +40,7 @@ class Sink(Protocol):
     @property
     def assemble(self) -> Callable[[Path, Path], None] | None: ...
 
-    def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
+    def encode(self, portion: Portion, answers: list[Cells]) -> bytes:
         """Return the n rows of a portion, with the n answers as columns."""
         ...
 
@@ -74,7 +75,7 @@ class DelimitedSink:
         self._delimiter, self._escape_formulas = delimiter, escape_formulas
         self.beginning = self._lines([columns])
 
-    def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
+    def encode(self, portion: Portion, answers: list[Cells]) -> bytes:
         return self._lines(
             [*map(as_text, row), *answer.values()] for row, answer in zip(portion.rows(), answers, strict=True)
         )
@@ -96,7 +97,7 @@ class JsonSink:
     def __init__(self, columns: list[str]) -> None:
         self._columns = columns
 
-    def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
+    def encode(self, portion: Portion, answers: list[Cells]) -> bytes:
         rows = (
             dict(zip(self._columns, row, strict=True)) | answer
             for row, answer in zip(portion.rows(), answers, strict=True)
@@ -134,7 +135,7 @@ class ParquetSink:
         self._columns = columns
         self._schema = pyarrow.schema([*own, *self._added], metadata=own.metadata)
 
-    def encode(self, portion: Portion, answers: list[dict[str, Any]]) -> bytes:
+    def encode(self, portion: Portion, answers: list[Cells]) -> bytes:
         import pyarrow
 
         if isinstance(portion.values, list):

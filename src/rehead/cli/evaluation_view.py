@@ -105,14 +105,12 @@ def _print_classes(terminal: Console, result: FitResult | EvaluateResult) -> Non
     for row in test.per_class:
         shares = (f"{share:.4f}" for share in (row.precision, row.recall, row.f1))
         shown.add_row(cell(row.label), *shares, f"{row.support:,}")
-    terminal.print()
-    terminal.print(shown)
+    terminal.print("", shown)
     if isinstance(test, SingleLabelMetrics) and len(labels) <= _CONFUSED_CLASSES:
         shown = table("true \\ predicted", right=[cell(label) for label in labels])
         for label, counts in zip(labels, test.confusion, strict=True):
             shown.add_row(cell(label), *(f"{count:,}" for count in counts))
-        terminal.print()
-        terminal.print(shown)
+        terminal.print("", shown)
 
 
 def _print_decisions(terminal: Console, decisions: SingleLabelDecisions) -> None:
@@ -142,8 +140,7 @@ def _print_decisions(terminal: Console, decisions: SingleLabelDecisions) -> None
             f"wanted), of {test.sets.set_size:.2f} labels on average"
         )
     if lines:
-        terminal.print()
-        terminal.print("\n".join(lines))
+        terminal.print("", *lines, sep="\n")
 
 
 def _print_thresholds(terminal: Console, decisions: MultilabelDecisions) -> None:
@@ -155,8 +152,7 @@ def _print_thresholds(terminal: Console, decisions: MultilabelDecisions) -> None
     shown = table("class", right=("from a probability of",))
     for name, at in moved.items():
         shown.add_row(cell(name), f"{at:.4f}")
-    terminal.print()
-    terminal.print(shown)
+    terminal.print("", shown)
     terminal.print(
         f"with these thresholds: accuracy {test.accuracy:.2%}, micro F1 {test.micro_f1:.4f}, "
         f"macro F1 {test.macro_f1:.4f} on the test texts"

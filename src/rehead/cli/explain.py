@@ -85,15 +85,13 @@ def _print_explanation(result: Explanation) -> None:
     for piece in sorted(result.pieces, key=lambda piece: -abs(piece.weight))[:_LISTED_WORDS]:
         of_ngrams = [f"{piece.ngrams:+.2f}"] if has_ngrams else []
         words.add_row(f"{piece.weight:+.2f}", *of_ngrams, cell(piece.text))
-    terminal.print()
-    terminal.print(words)
+    terminal.print("", words)
     if result.neighbours:
         similar = table("similarity", "row", "label", "text")
         for neighbour in result.neighbours:
             row = f"{neighbour.similarity:.2f}", str(neighbour.row)
             similar.add_row(*row, cell(neighbour.label), cell(neighbour.text))
-        terminal.print()
-        terminal.print(similar)
+        terminal.print("", similar)
 
 
 def _passage(text: str, start: int, end: int) -> str:

@@ -178,25 +178,10 @@ def run(options: argparse.Namespace) -> None:
     from rehead.cli import evaluation_view
     from rehead.workflows.fit import fit, plan
 
-    model = Classifier(
-        options.base,
-        tune=options.tune,
-        preset=options.preset,
-        ngrams=not options.no_ngrams,
-        depth=options.depth,
-        pool=options.pool,
-        max_length=options.max_length,
-        long=options.long,
-        views=options.views,
-        average_views=options.average_views,
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        learning_rate=options.learning_rate,
-        label_smoothing=options.label_smoothing,
-        class_weight=options.class_weight,
-        budget=options.budget,
-        random_state=options.seed,
-    )
+    model = Classifier(ngrams=not options.no_ngrams, random_state=options.seed)
+    # Its `verbose` is another one: the command line shows all there is to say.
+    named = model.get_params().keys() & vars(options).keys() - {"verbose"}
+    model.set_params(**{name: getattr(options, name) for name in named})
     decisions = _decisions(options)
     callbacks = _trackers(options.track)
     if options.save_recipe:

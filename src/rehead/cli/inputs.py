@@ -128,10 +128,11 @@ def _read_table(
     from rehead.data.columns import text_column_of
     from rehead.data.samples import read_any
 
-    trained_text, trained_label = _trained_columns(model)
-    names = [name for name in (text_column, trained_text, trained_label) if name]
+    trained = _manifest_of(model)
+    known = trained.get("text_column")
+    names = [name for name in (text_column, known, trained.get("label_column")) if name]
     table = read_any(source, unlabelled=True, names=names)
-    column = text_column_of(table, text_column, trained_text)
+    column = text_column_of(table, text_column, known)
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     texts = [row[column] or "" for row in rows]
     empty = [line for line, text in zip(table.lines, texts, strict=True) if not text.strip()]
@@ -140,10 +141,10 @@ def _read_table(
     return rows, texts, column
 
 
-def _trained_columns(model: Path) -> tuple[str | None, str | None]:
-    """Return the columns of texts and labels that a saved classifier was trained on."""
+def _manifest_of(model: Path) -> dict[str, Any]:
+    """Return what a saved classifier says of itself, unchecked; loading it will say what is wrong with it."""
     try:
         saved = json.loads((model / "rehead.json").read_text(encoding="utf-8"))
-        return saved.get("text_column"), saved.get("label_column")
-    except (OSError, ValueError, AttributeError):
-        return None, None  # loading the model will say what is wrong with it
+    except (OSError, ValueError):
+        return {}
+    return saved if isinstance(saved, dict) else {}

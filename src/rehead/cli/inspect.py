@@ -88,16 +88,14 @@ def _print_audit(result: Audit, options: argparse.Namespace) -> None:
         classes.add_row(cell(name), f"{count:,}")
     if (more := len(result.classes) - _LISTED_CLASSES) > 0:
         classes.add_row(f"and {more:,} more", "")
-    terminal.print()
-    terminal.print(classes)
+    terminal.print("", classes)
     if (lengths := result.lengths) is not None:
         histogram = table(cell(lengths.unit), right=("texts",))
         histogram.add_column("")
         most = max(lengths.histogram.values())
         for end, count in lengths.histogram.items():
             histogram.add_row(f"to {int(end):,}", f"{count:,}", "█" * round(_BAR * count / most))
-        terminal.print()
-        terminal.print(histogram)
+        terminal.print("", histogram)
     terminal.print()
     for finding in result.findings:
         colour = _COLOURS[finding.grade]
@@ -132,6 +130,5 @@ def _print_label_study(report: LabelReport) -> None:
         shown = table("labels", right=("error",))
         for size, error in zip(curve.sizes, curve.mean_errors, strict=True):
             shown.add_row(f"{size:,}", f"{error:.2%}")
-        terminal.print()
-        terminal.print(shown)
+        terminal.print("", shown)
         terminal.print(f"\n[bold]{capitalised(curve.verdict)}[/bold]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
 from rehead.cli.inputs import is_of_images, read_input
@@ -17,6 +17,7 @@ from rehead.runtime.wording import counted, escaped
 if TYPE_CHECKING:
     from rehead.artifact.artifact import Artifact
     from rehead.batch.scoring import ScoredTable
+    from rehead.evaluation.decisions import Answer
 
 # Of the first label's probability, from which on the second is shown beside it on a terminal.
 _CLOSE = 0.5
@@ -140,7 +141,7 @@ def _predict_at_once(options: argparse.Namespace, output: Path | None, loaded: A
             print(f"{_answer(prediction)}{second}\t{shortened(row[column] or '')}")
 
 
-def _answer(prediction: dict[str, Any]) -> str:
+def _answer(prediction: Answer) -> str:
     """Return a prediction in a line: label and probability; of several labels each its own."""
     probabilities = prediction["probabilities"]
     if "labels" in prediction:
@@ -152,7 +153,7 @@ def _answer(prediction: dict[str, Any]) -> str:
     return f"{'-' if label is None else escaped(label)}\t{certainty:.4f}"
 
 
-def _close_second(prediction: dict[str, Any]) -> str:
+def _close_second(prediction: Answer) -> str:
     """Return, for a person, the second label where it is at least half as probable as the first."""
     if "labels" in prediction:
         return ""

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,13 +109,11 @@ def with_written_settings(parser: argparse.ArgumentParser, arguments: list[str])
 
 def _settings(command: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """Return the options that are settings by their long names, without older names of the same."""
-    return dict(_named(command))
-
-
-def _named(command: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Action]]:
-    for action in command._actions:
-        if action.option_strings and action.help != argparse.SUPPRESS and action.dest not in _NOT_SETTINGS:
-            yield option_of(action).removeprefix("--"), action
+    return {
+        option_of(action).removeprefix("--"): action
+        for action in command._actions
+        if action.option_strings and action.help != argparse.SUPPRESS and action.dest not in _NOT_SETTINGS
+    }
 
 
 def _of_text(action: argparse.Action, text: str) -> Any:

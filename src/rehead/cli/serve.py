@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 
 from rehead.cli import arguments
-from rehead.runtime import progress
-from rehead.runtime.errors import SettingError
+from rehead.runtime import extras, progress
 
 EXAMPLE = "rehead serve tickets=rehead-model --port 8080"
 
@@ -72,13 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Serve until the process is stopped."""
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise SettingError(f"a server needs {error.name}; pip install 'rehead[serve]'") from None
+    extras.require("a server", "serve", "fastapi", "prometheus_client", "python_multipart", "uvicorn")
     if options.on:
         from rehead.cluster.connection import require_ray
 

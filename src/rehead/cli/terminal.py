@@ -6,8 +6,8 @@ import argparse
 import json
 import shlex
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rehead.runtime.wording import escaped
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _LONGEST = 100
 
 
-def print_json(value: dict[str, Any]) -> None:
+def print_json(value: Mapping[str, object]) -> None:
     """Print one JSON object on a line of its own; in ASCII where stdout has another encoding than JSON's, UTF-8."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     print(json.dumps(value, ensure_ascii=not encoding.lower().startswith("utf")))

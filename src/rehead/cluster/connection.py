@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import Any
 
+from rehead.runtime import extras
 from rehead.runtime.errors import RheadError, SettingError, first_line
 
 LOCAL = "ray"
@@ -32,10 +33,7 @@ def require_ray(address: str) -> None:
         raise SettingError(f"`on` must be ray or ray://HOST:PORT, not {address!r}")
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        raise SettingError(f"`on={address!r}` needs Ray; pip install 'rehead[ray]'") from None
+    extras.require(f"`on={address!r}`", "ray", "ray")
 
 
 @contextmanager

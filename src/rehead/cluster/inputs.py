@@ -33,7 +33,7 @@ _IMAGES = 256
 
 
 @dataclass(frozen=True)
-class Look:
+class Preview:
     """What is known of an input before it is read.
 
     Attributes:
@@ -52,11 +52,11 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Piece:
+class Part:
     """Portions that one actor scores and writes as one part.
 
     Attributes:
-        source, number: of which input, and which of its pieces; both from 0.
+        source, number: of which input, and which of its parts; both from 0.
         is_last: whether it is the input's last one.
         done: rows or bytes of the input that were read for it.
     """
@@ -71,7 +71,7 @@ class Piece:
 class Input(Protocol):
     """A part of INPUT that one task reads."""
 
-    def look(self, names: Collection[str]) -> Look:
+    def preview(self, names: Collection[str]) -> Preview:
         """Return what it holds; see `rehead.batch.sources.rows_of` for the names."""
         ...
 
@@ -94,15 +94,15 @@ class TableFile:
     name: str
     column: str | None
 
-    def look(self, names: Collection[str]) -> Look:
-        with _here(self.place) as path:
+    def preview(self, names: Collection[str]) -> Preview:
+        with here(self.place) as path:
             rows = sources.rows_of([(path, self.name)], self.column, names)
             may_differ = kind_of(read_head(path)) == JSON_LINES
             sample = replace(rows.sample, source=self.place)
-            return Look(rows.columns, rows.schema, sample, rows.total, _stamp_of(self.place), may_differ)
+            return Preview(rows.columns, rows.schema, sample, rows.total, _stamp_of(self.place), may_differ)
 
     def portions(self, text_column: str, names: Collection[str], columns: list[str], n_rows: int) -> Iterator[Portion]:
-        with _here(self.place) as path:
+        with here(self.place) as path:
             rows = sources.rows_of([(path, self.name)], self.column, names)
             at = {name: i for i, name in enumerate(rows.columns)}
             for portion in rows.portions(text_column, n_rows):
@@ -125,12 +125,12 @@ class Images:
     images: list[ImageInput]
     places: list[str] | None = None
 
-    def look(self, names: Collection[str]) -> Look:
+    def preview(self, names: Collection[str]) -> Preview:
         columns = list(self.rows[0])
         cells = [[row[name] for name in columns] for row in self.rows[:1]]
         sample = Table(self.images[0].name, columns, cells, [1])
         # None of them was looked at, so none is taken for what an earlier run has scored.
-        return Look(columns, None, sample, len(self.rows), uuid4().hex)
+        return Preview(columns, None, sample, len(self.rows), uuid4().hex)
 
     def portions(self, text_column: str, names: Collection[str], columns: list[str], n_rows: int) -> Iterator[Portion]:
         usable, values, bad = [], [], []
@@ -169,21 +169,21 @@ def inputs_of(source: str, output: str, *, takes: str, text_column: str | None =
     return [TableFile(place, name, column) for place, name in files]
 
 
-def pieces_of(
+def parts_of(
     number: int, one: Input, text_column: str, names: Collection[str], columns: list[str], n_rows: int
-) -> Iterator[Piece]:
-    """Yield an input in pieces. Where one ends depends on the input alone, so that whoever reads it again, in the
+) -> Iterator[Part]:
+    """Yield an input in parts. Where one ends depends on the input alone, so that whoever reads it again, in the
     place of a worker that was lost, makes the same ones.
     """
     waiting: list[Portion] = []
     rows = done = n = 0
     for portion in one.portions(text_column, names, columns, min(n_rows, PORTION_ROWS)):
         if rows >= n_rows:
-            yield Piece(number, n, False, waiting, waiting[-1].done - done)
+            yield Part(number, n, False, waiting, waiting[-1].done - done)
             done, n, waiting, rows = waiting[-1].done, n + 1, [], 0
         waiting.append(portion)
         rows += len(portion.texts) + len(portion.bad)
-    yield Piece(number, n, True, waiting, waiting[-1].done - done if waiting else 0)
+    yield Part(number, n, True, waiting, waiting[-1].done - done if waiting else 0)
 
 
 def _tables_at(address: str) -> list[tuple[str, str]]:
@@ -234,30 +234,20 @@ def _listed(address: str, deep: bool = False) -> list[str]:
 
 
 @contextmanager
-def _here(place: str) -> Iterator[Path]:
-    """Yield a file of this machine with what lies at a place; a copy of what is far, for as long as the block runs."""
+def here(place: str, *, is_folder: bool = False) -> Iterator[Path]:
+    """Yield a file or folder of this machine with what lies at a place; of what is far a copy, while the block runs."""
     if "://" not in place:
         yield Path(place)
         return
     with TemporaryDirectory(prefix="rehead-") as folder:
-        copy = Path(folder) / PurePosixPath(place).name
+        copy = Path(folder) if is_folder else Path(folder) / PurePosixPath(place).name
         with reaching(place):
             system, path = fsspec.core.url_to_fs(place)
-            system.get_file(path, str(copy))
+            if is_folder:
+                system.get(path.rstrip("/") + "/", f"{folder}/", recursive=True)
+            else:
+                system.get_file(path, str(copy))
         yield copy
-
-
-@contextmanager
-def folder_here(place: str) -> Iterator[Path]:
-    """Yield a folder of this machine with what lies at a place, likewise."""
-    if "://" not in place:
-        yield Path(place)
-        return
-    with TemporaryDirectory(prefix="rehead-") as folder:
-        with reaching(place):
-            system, path = fsspec.core.url_to_fs(place)
-            system.get(path.rstrip("/") + "/", folder + "/", recursive=True)
-        yield Path(folder)
 
 
 def _stamp_of(place: str) -> str:

@@ -31,7 +31,7 @@ class Record:
     """What is known of a part.
 
     Attributes:
-        source, number, is_last, done: see `rehead.cluster.inputs.Piece`.
+        source, number, is_last, done: see `rehead.cluster.inputs.Part`.
         file: its name; None where it would have no rows.
         counts: of its rows.
         run: which run has written it.
@@ -163,9 +163,9 @@ class Output:
         """Write one file, whole or not at all."""
         try:
             if folder := self._working:
-                path = folder / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                files.write_file(path, content)
+                file = folder / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                files.write_file(file, content)
             else:
                 system, path = self._system_and_path(name)
                 system.makedirs(system._parent(path), exist_ok=True)

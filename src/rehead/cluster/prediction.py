@@ -1,6 +1,6 @@
 """Score tables or images on many machines: tasks read them, actors that hold the classifier score and write parts.
 
-Ray Data streams the pieces from the ones to the others, starts lost workers again and repeats what they had begun.
+Ray Data streams the parts from the ones to the others, starts lost workers again and repeats what they had begun.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from rehead.batch.sinks import Sink, sink_for
 from rehead.batch.sources import FILE_COLUMN
 from rehead.batch.text_files import different_columns
 from rehead.cluster.connection import connected, there
-from rehead.cluster.inputs import PART_ROWS, Images, Input, Look, Piece, folder_here, inputs_of, pieces_of
+from rehead.cluster.inputs import PART_ROWS, Images, Input, Part, Preview, here, inputs_of, parts_of
 from rehead.cluster.outputs import BAD, Output, Record
 from rehead.data.columns import text_column_of
 from rehead.runtime import hardware, progress
@@ -110,18 +110,18 @@ def _score(
     """Score inside the cluster."""
     begun = time.perf_counter()
     written = Output.at(output)
-    with folder_here(model) as folder:
+    with here(model, is_folder=True) as folder:
         loaded = load_artifact(folder)
         inputs = inputs_of(source, output, takes=loaded.takes, text_column=text_column)
-        plan, looks = _planned(loaded, model, inputs, written, text_column, part_rows, escape_formulas)
+        plan, previews = _planned(loaded, model, inputs, written, text_column, part_rows, escape_formulas)
         decisive = {
             "model": json.dumps(loaded.entries, sort_keys=True, default=str),
             "plan": repr(replace(plan, run="")),
-        } | {"input": repr([look.identity for look in looks]), "version of rehead": version("rehead")}
+        } | {"input": repr([preview.identity for preview in previews]), "version of rehead": version("rehead")}
     if written.begin(identity_of(decisive)):
         progress.say(f"an interrupted run to {output} goes on")
     try:
-        with progress.bar("scoring", sum(look.total for look in looks)) as advance:
+        with progress.bar("scoring", sum(preview.total for preview in previews)) as advance:
             records = _complete(_records(plan, inputs, advance), len(inputs))
         written.commit(records)
     except KeyboardInterrupt:
@@ -139,52 +139,56 @@ def _planned(
     text_column: str | None,
     part_rows: int,
     escape_formulas: bool,
-) -> tuple[_Plan, list[Look]]:
+) -> tuple[_Plan, list[Preview]]:
     """Look at all inputs, the first of which says how the others are read, and decide what is written."""
     trained_on, added = loaded.entries.get("text_column"), answers.names_of(loaded)
     named = [name for name in (text_column, trained_on, loaded.entries.get("label_column")) if name]
-    first = _looks(inputs[:1], named)[0]
+    first = _previews(inputs[:1], named)[0]
     names = (*named, *(first.columns if first.sample.header else ()))
-    looks = [first, *_looks(inputs[1:], names)]
-    columns = _columns_of(looks)
-    answers.require_free(columns, added, looks[0].sample.source)
+    previews = [first, *_previews(inputs[1:], names)]
+    columns = _columns_of(previews)
+    answers.require_free(columns, added, previews[0].sample.source)
     is_of_images = isinstance(inputs[0], Images)
     column = first.columns[0] if is_of_images else text_column_of(first.sample, text_column, trained_on)
     rows = rows_at_once(part_rows, len(columns))
-    return _Plan(model, output, column, names, columns, first.schema, added, rows, escape_formulas, uuid4().hex), looks
+    return _Plan(
+        model, output, column, names, columns, first.schema, added, rows, escape_formulas, uuid4().hex
+    ), previews
 
 
-def _looks(inputs: Sequence[Input], names: Sequence[str]) -> list[Look]:
+def _previews(inputs: Sequence[Input], names: Sequence[str]) -> list[Preview]:
     """Look at inputs, each in a task of its own; an image is looked at when it is read."""
     import ray
 
     if all(isinstance(one, Images) for one in inputs):
-        return [one.look(names) for one in inputs]
-    look = ray.remote(num_cpus=_READING)(lambda one: one.look(names))
-    looks: list[Look] = ray.get([look.remote(one) for one in inputs])
-    return looks
+        return [one.preview(names) for one in inputs]
+    preview = ray.remote(num_cpus=_READING)(lambda one: one.preview(names))
+    previews: list[Preview] = ray.get([preview.remote(one) for one in inputs])
+    return previews
 
 
-def _columns_of(looks: Sequence[Look]) -> list[str]:
+def _columns_of(previews: Sequence[Preview]) -> list[str]:
     """Return the columns of all inputs; those of JSON Lines together, all others have to be the same.
 
     Raises:
         DataError: they are not.
     """
-    first = looks[0]
-    for look in looks[1:]:
-        if look.columns != first.columns and not (look.may_differ and first.may_differ):
-            raise different_columns(Path(look.sample.source), look.columns, Path(first.sample.source), first.columns)
-        if look.schema and first.schema and look.schema.types != first.schema.types:
-            raise DataError(f"{look.sample.source} has other types of columns than {first.sample.source}")
-    names = dict.fromkeys(name for look in looks for name in look.columns)
-    if len(looks) > 1 and FILE_COLUMN in names:  # it is the last one, whatever others come up late
+    first = previews[0]
+    for preview in previews[1:]:
+        if preview.columns != first.columns and not (preview.may_differ and first.may_differ):
+            raise different_columns(
+                Path(preview.sample.source), preview.columns, Path(first.sample.source), first.columns
+            )
+        if preview.schema and first.schema and preview.schema.types != first.schema.types:
+            raise DataError(f"{preview.sample.source} has other types of columns than {first.sample.source}")
+    names = dict.fromkeys(name for preview in previews for name in preview.columns)
+    if len(previews) > 1 and FILE_COLUMN in names:  # it is the last one, whatever others come up late
         names[FILE_COLUMN] = names.pop(FILE_COLUMN)
     return list(names)
 
 
 def _records(plan: _Plan, inputs: Sequence[Input], advance: Callable[[int], None]) -> Iterator[Record]:
-    """Score all pieces, and yield what is known of each part once it is written."""
+    """Score all parts, and yield what is known of each once it is written."""
     import ray
     from ray import data
 
@@ -210,7 +214,7 @@ def _records(plan: _Plan, inputs: Sequence[Input], advance: Callable[[int], None
 
 
 def _complete(records: Iterator[Record], n_inputs: int) -> list[Record]:
-    """Return them in order, each once; there must be all pieces of all inputs."""
+    """Return them in order, each once; there must be all parts of all inputs."""
     known = {(one.source, one.number): one for one in records}
     found = [known[place] for place in sorted(known)]
     last = {one.source: one.number for one in found if one.is_last}
@@ -222,7 +226,7 @@ def _complete(records: Iterator[Record], n_inputs: int) -> list[Record]:
 
 @dataclass(frozen=True)
 class _Reading:
-    """A task that reads an input, in pieces."""
+    """A task that reads an input, in parts."""
 
     plan: _Plan
     inputs: Any  # where Ray keeps them
@@ -232,8 +236,8 @@ class _Reading:
 
         plan, (number,) = self.plan, batch["number"]
         one = ray.get(self.inputs)[number]
-        for piece in pieces_of(int(number), one, plan.text_column, plan.names, plan.columns, plan.part_rows):
-            yield {"piece": _column([piece])}
+        for part in parts_of(int(number), one, plan.text_column, plan.names, plan.columns, plan.part_rows):
+            yield {"part": _column([part])}
 
 
 class _Scoring:
@@ -245,28 +249,28 @@ class _Scoring:
             torch.set_num_threads(1)  # there is an actor for each core
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        (piece,) = batch["piece"]
-        return {"record": _column([self._plan.output.record(piece.source, piece.number) or self._scored(piece)])}
+        (part,) = batch["part"]
+        return {"record": _column([self._plan.output.record(part.source, part.number) or self._scored(part)])}
 
     @cached_property
     def _model(self) -> tuple[Artifact, answers.TextScorer]:
-        """The classifier; loaded with the first piece, so that what is wrong with it is an error of that."""
-        with folder_here(self._plan.model) as folder:
+        """The classifier; loaded with the first part, so that what is wrong with it is an error of that."""
+        with here(self._plan.model, is_folder=True) as folder:
             loaded = load_artifact(folder)
             return loaded, loaded.predictor(steady=True, label=None)
 
-    def _scored(self, piece: Piece) -> Record:
-        """Score and write a piece."""
+    def _scored(self, part: Part) -> Record:
+        """Score and write a part."""
         plan, (loaded, predictor) = self._plan, self._model
         sink = sink_for(
             Path(plan.output.place.rstrip("/")), plan.columns, plan.schema, plan.added, plan.escape_formulas
         )
         results, bad, counts = b"", b"", Counts()
-        for portion in piece.portions:
+        for portion in part.portions:
             scored, unreadable, counted = score_portion(loaded, predictor, sink, portion)
             results, bad, counts = results + scored, bad + unreadable, counts + counted
-        file = plan.output.part(piece.source, piece.number) if counts.rows else None
-        record = Record(piece.source, piece.number, piece.is_last, piece.done, file, counts, plan.run)
+        file = plan.output.part(part.source, part.number) if counts.rows else None
+        record = Record(part.source, part.number, part.is_last, part.done, file, counts, plan.run)
         plan.output.keep(record, _whole(sink, results), bad)
         return record
 

@@ -19,7 +19,7 @@ from rehead.comparison.identity import digest
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.models.heads import candidates
-from rehead.runtime import progress
+from rehead.runtime import extras, progress
 from rehead.runtime.errors import SettingError, first_line
 from rehead.runtime.results import Result, entry
 from rehead.training.callbacks import Callback, Epoch
@@ -135,10 +135,9 @@ def search(
 
 
 def _optuna() -> Any:
-    try:
-        import optuna
-    except ImportError:
-        raise SettingError("rehead search needs Optuna; pip install 'rehead[search]'") from None
+    extras.require("rehead search", "search", "optuna")
+    import optuna
+
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

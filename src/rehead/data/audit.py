@@ -53,6 +53,8 @@ _NESTED = re.compile(r"""\s*(\[\s*['"]|\{\s*['"])""")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 # One of the examples of a finding, as it is printed.
 Shown = dict[str, str | int]
+# By two-letter code the share of the texts, and the row of one of them.
+Languages = dict[str, tuple[float, int]]
 
 
 # What findings count, where their kind names it, with the verb that may follow.
@@ -94,12 +96,13 @@ def _in_singular(plural: re.Match[str]) -> str:
     return f"{plural[1]}{' that is' if plural[2] else ''}"
 
 
-def audit(examples: Examples, dropped: Dropped, test: Examples | None = None) -> list[Finding]:
+def audit(examples: Examples, dropped: Dropped, languages: Languages, test: Examples | None = None) -> list[Finding]:
     """Return all findings, the gravest first.
 
     Args:
         examples: as they were read, duplicates included; `near` is set (see `rehead.data.duplicates.with_near`).
         dropped: rows that could not be read as examples, by reason.
+        languages: of the texts, which `main_languages` returns; of images none.
         test: a test set of its own, if there is one, likewise.
     """
     exact = content_hashes(examples.inputs)
@@ -112,7 +115,7 @@ def audit(examples: Examples, dropped: Dropped, test: Examples | None = None) ->
         *_class_sizes(examples),
     ]
     if examples.images is None:
-        findings += [*_odd_texts(examples), *_languages(examples), *_shortcuts(examples)]
+        findings += [*_odd_texts(examples), *_languages(examples, languages), *_shortcuts(examples)]
     else:
         findings += [*_odd_images(examples), *_telltale_sizes(examples)]
     return in_order(findings)
@@ -323,16 +326,15 @@ def cut_off(examples: Examples, used: npt.NDArray[np.int64], lost: npt.NDArray[n
     )
 
 
-def main_languages(texts: Sequence[str]) -> dict[str, tuple[float, int]]:
-    """Return the languages of at least one in twenty of the texts, the most frequent first: share, and a text's row."""
+def main_languages(texts: Sequence[str]) -> Languages:
+    """Return the languages of at least one in twenty of n texts, the most frequent first."""
     by_row = languages_of(texts, seed=0)
     shares = {code: count / len(by_row) for code, count in Counter(by_row.values()).most_common()}
     first = {code: row for row, code in reversed(by_row.items())}
     return {code: (share, first[code]) for code, share in shares.items() if share >= _LANGUAGE_SHARE}
 
 
-def _languages(examples: Examples) -> Iterator[Finding]:
-    named = main_languages(examples.texts)
+def _languages(examples: Examples, named: Languages) -> Iterator[Finding]:
     if named and list(named) != ["en"]:
         rows = _shown(examples, np.array([row for _, row in named.values()]))
         shown = zip(named.items(), rows, strict=False)

@@ -428,10 +428,8 @@ def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, lis
 
 def _column_of_bytes(path: Path, column: str | None) -> str | None:
     """Return the column that holds images: their bytes begin as those of images do."""
-    try:
-        schema = parquet.read_schema(path)
-        first = next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
-    except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+    first = _first_rows(path)
+    if first is None:
         return None
 
     def is_bytes(kind: Any) -> bool:
@@ -443,18 +441,23 @@ def _column_of_bytes(path: Path, column: str | None) -> str | None:
         content = cell.get("bytes") if isinstance(cell, dict) else cell
         return isinstance(content, bytes) and content.startswith(_BEGINNINGS)
 
-    if first is None:
-        return None
-    fields = [(i, each.name) for i, each in enumerate(schema) if is_bytes(each.type) and column in (None, each.name)]
+    fields = [
+        (i, each.name) for i, each in enumerate(first.schema) if is_bytes(each.type) and column in (None, each.name)
+    ]
     return next((name for i, name in fields if any(map(begins_as_image, first.column(i).to_pylist()))), None)
+
+
+def _first_rows(path: Path) -> arrow.RecordBatch | None:
+    """Return the first rows of a Parquet file; None where there are none, or it cannot be read."""
+    try:
+        return next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
+    except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+        return None
 
 
 def _column_of_names(path: Path, column: str | None) -> str | None:
     """Return the column of a Parquet file that names images."""
-    try:
-        first = next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
-    except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
-        return None
+    first = _first_rows(path)
     if first is None:
         return None
     is_text = (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_dictionary)

@@ -26,16 +26,12 @@ from rehead.runtime.errors import DataError
 
 # By the name's ending.
 FORMATS = {
-    ".jpg": "JPEG",
-    ".jpeg": "JPEG",
-    ".jfif": "JPEG",
-    ".jpe": "JPEG",
+    **dict.fromkeys((".jpg", ".jpeg", ".jfif", ".jpe"), "JPEG"),
     ".png": "PNG",
     ".bmp": "BMP",
     ".gif": "GIF",
     ".webp": "WEBP",
-    ".tif": "TIFF",
-    ".tiff": "TIFF",
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
 }
 # More pixels than a camera takes, fewer than fill the memory.
 LARGEST_PIXELS = 100_000_000

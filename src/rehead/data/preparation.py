@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rehead.data import image_folders, samples
-from rehead.data.audit import Finding, audit
+from rehead.data.audit import Finding, audit, main_languages
 from rehead.data.columns import Table, infer_columns, known_column, require_column
 from rehead.data.containers import Source, table_of
 from rehead.data.duplicates import content_hashes, drop_duplicates, kept_together, near_of, seen_before, with_near
@@ -135,6 +135,7 @@ class DataSplits:
         in_training: (n_test,) bool, test texts that training or validation has too (up to case and white space).
         near_training: (n_test,) bool, those that are nearly the same as one of these, or the same.
         findings: of the audit.
+        languages: of the texts of `data`, the most frequent first, as two-letter codes; none of images.
         how: how the parts came about, in words.
     """
 
@@ -148,6 +149,7 @@ class DataSplits:
     in_training: npt.NDArray[np.bool_]
     near_training: npt.NDArray[np.bool_]
     findings: list[Finding]
+    languages: tuple[str, ...]
     how: str
 
 
@@ -162,6 +164,7 @@ class AuditedData:
     rows_read: int
     dropped: Dropped
     findings: list[Finding]
+    languages: tuple[str, ...]
 
 
 def gather(config: DataConfig) -> AuditedData:
@@ -176,8 +179,9 @@ def gather(config: DataConfig) -> AuditedData:
     pool, *parts = with_near(pool, *own.values())
     own = dict(zip(own, parts, strict=True))
     test = own.get("test")
-    findings = audit(pool, dropped, test)
-    return AuditedData(pool, own.get("validation"), test, columns, rows_read, unusable, findings)
+    languages = main_languages(pool.texts) if pool.images is None else {}
+    findings = audit(pool, dropped, languages, test)
+    return AuditedData(pool, own.get("validation"), test, columns, rows_read, unusable, findings, (*languages,))
 
 
 def with_own_parts(config: DataConfig, with_test: bool = True) -> DataConfig:
@@ -235,9 +239,8 @@ def prepare(config: DataConfig, seed: int, with_test: bool = True) -> DataSplits
         )
     in_training = seen_before(test.inputs, content_hashes([*train.inputs, *validation.inputs]))
     near_training = np.isin(near_of(test), [*near_of(train), *near_of(validation)])
-    columns, rows_read, findings = material.columns, material.rows_read, material.findings
-    parts = (pool, train, validation, test)
-    return DataSplits(*parts, columns, rows_read, dropped, in_training, near_training, findings, how)
+    read, said = (material.columns, material.rows_read, dropped), (material.findings, material.languages, how)
+    return DataSplits(pool, train, validation, test, *read, in_training, near_training, *said)
 
 
 def _too_few(pool: Examples) -> str:

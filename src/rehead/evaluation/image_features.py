@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,7 @@ import numpy.typing as npt
 
 from rehead.data.images import ImageInput
 from rehead.data.labels import Labels, Weights
-from rehead.runtime import progress
-from rehead.runtime.errors import SettingError
+from rehead.runtime import extras, progress
 
 _SIDE = 96
 _HUES, _SATURATIONS, _VALUES = 12, 4, 4
@@ -91,8 +89,7 @@ def solve_dense(
 
 def require_installed() -> None:
     """Raise SettingError where the extra is missing."""
-    if find_spec("skimage") is None:
-        raise SettingError("the baseline of images needs scikit-image; pip install 'rehead[images]'")
+    extras.require("the baseline of images", "images", "skimage")
 
 
 def raw_features(pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:

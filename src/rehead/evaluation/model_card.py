@@ -31,7 +31,7 @@ def render_model_card(
         "model_card.md.jinja",
         result=result,
         data=plain(_shown(result["data"])) if "data" in result else None,
-        base=plain(result["base"] if on_the_hub(result["base"]) else _shown(result["base"])),
+        base=plain(result["base"] if base_on_the_hub(result["base"]) else _shown(result["base"])),
         labels=[plain(label) for label in result["labels"]],
         licence=_licence(result["base"]),
         transformers_class=transformers_class,
@@ -53,7 +53,7 @@ def _header(result: Json, transformers_class: str | None, languages: Iterable[st
     known = {
         "language": list(languages) or None,
         "license": (_licence(result["base"]) or "").lower() or None,
-        "base_model": on_the_hub(result["base"]),
+        "base_model": base_on_the_hub(result["base"]),
         "datasets": [dataset] if dataset else None,
         "library_name": "rehead",
         "pipeline_tag": task,
@@ -98,7 +98,7 @@ def _licence(base: str) -> str | None:
     return CATALOGUE[base].licence if base in CATALOGUE else None
 
 
-def on_the_hub(base: str) -> str | None:
+def base_on_the_hub(base: str) -> str | None:
     """Return the base's name on the hub; None for files, folders and what is not there."""
     if base in CATALOGUE:
         return CATALOGUE[base].hub

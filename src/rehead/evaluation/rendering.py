@@ -3,6 +3,7 @@
 from typing import Any
 
 from rehead.evaluation.baselines import LOOKS_AT, NAMES, rivals, said_beside
+from rehead.runtime.wording import percent
 
 
 def render(template: str, **values: Any) -> str:
@@ -16,11 +17,6 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["rivals"] = lambda result: rivals(
-        result["baselines"], result["base"], multilabel=result["multilabel"]
-    )
-    environment.globals["baseline_names"] = NAMES
-    environment.globals["looks_at"] = LOOKS_AT
-    environment.globals["said_beside"] = said_beside
-    environment.filters["percent"] = lambda share: f"{100 * share:.2f} %"
+    environment.globals |= {"baseline_names": NAMES, "looks_at": LOOKS_AT, "rivals": rivals, "said_beside": said_beside}
+    environment.filters["percent"] = percent
     return environment.get_template(template).render(**values)

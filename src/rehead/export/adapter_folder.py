@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rehead.artifact.artifact import ADAPTER, NetworkArtifact
-from rehead.evaluation.model_card import on_the_hub
+from rehead.evaluation.model_card import base_on_the_hub
 from rehead.export import transformers_folder
 from rehead.models.config_checks import read_json
 from rehead.models.loading import locate
@@ -49,7 +49,7 @@ def write(classifier: NetworkArtifact, folder: Path, model: Path) -> None:
     base = classifier.manifest.base
     config = read_json(model / ADAPTER / _CONFIG) | {
         "task_type": "SEQ_CLS",
-        "base_model_name_or_path": on_the_hub(base) or str(locate(base).resolve()),
+        "base_model_name_or_path": base_on_the_hub(base) or str(locate(base).resolve()),
         "modules_to_save": sorted({path.rpartition(".")[2] for path in heads}),
         "inference_mode": True,
     }

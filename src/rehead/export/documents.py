@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rehead.artifact.artifact import NetworkArtifact
 from rehead.evaluation.model_card import plain
+from rehead.evaluation.rendering import render
 from rehead.export import adapter_folder
 from rehead.export.onnx_file import FILE, INT8_FILE
 from rehead.export.results import Accuracies, ExportComparison, Speeds
@@ -16,92 +17,6 @@ from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime.results import Json, as_json
 
 DESCRIPTION = "export.json"
-
-_TEXTS = """\
-import json
-
-import numpy as np
-from onnxruntime import InferenceSession
-from tokenizers import Tokenizer
-{imports}
-labels = json.load(open("export.json", encoding="utf-8"))["labels"]
-tokenizer = Tokenizer.from_file("tokenizer.json")  # cuts texts off at {max_length} tokens and pads them
-session = InferenceSession("{file}")
-
-texts = {texts}
-read = tokenizer.encode_batch(texts)
-ids = np.array([text.ids for text in read], dtype=np.int64)
-mask = np.array([text.attention_mask for text in read], dtype=np.int64)
-inputs = {{"input_ids": ids, "attention_mask": mask}}
-{ngrams}(logits,) = session.run(["logits"], inputs)
-"""
-_IMPORT_NGRAMS = """
-from ngrams import features  # this folder's; it needs numpy alone
-"""
-_NGRAMS = """\
-inputs["ngram_ids"], inputs["ngram_values"] = features(texts, **np.load("ngrams.npz"))
-"""
-_IMAGES = """\
-import json
-
-import numpy as np
-from onnxruntime import InferenceSession
-from PIL import Image, ImageOps
-
-labels = json.load(open("export.json", encoding="utf-8"))["labels"]
-session = InferenceSession("{file}")
-
-image = ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB")
-{square}
-pixels = (np.asarray(image) / 255 - {mean}) / {std}
-pixels = pixels.transpose(2, 0, 1)[None].astype(np.float32)
-(logits,) = session.run(["logits"], {{"pixel_values": pixels}})
-"""
-_ONE_LABEL = """\
-odds = np.exp(logits - logits.max(1, keepdims=True))
-for row in odds / odds.sum(1, keepdims=True):
-    print(labels[row.argmax()], dict(zip(labels, row.round(4).tolist())))
-"""
-_SEVERAL_LABELS = """\
-for row in 1 / (1 + np.exp(-logits)):  # each label by itself; they need not add up to 1
-    print([label for label, p in zip(labels, row) if p >= 0.5], dict(zip(labels, row.round(4).tolist())))
-"""
-_JAVASCRIPT = """\
-import {{ env, pipeline }} from "@huggingface/transformers";
-
-env.allowRemoteModels = false;
-env.localModelPath = "..";  // of the folder that holds this one
-const classify = await pipeline("text-classification", {name}, {{ dtype: "{dtype}" }});
-console.log(await classify("a text", {{ top_k: null }}));
-"""
-_PIPELINE = """\
-from transformers import pipeline
-
-classify = pipeline("text-classification", model=".", truncation=True, top_k=None)
-print(classify({texts}))
-"""
-_IMAGE_PIPELINE = """\
-from transformers import pipeline
-
-classify = pipeline("image-classification", model=".", top_k=None)
-print(classify("photo.jpg"))
-"""
-
-
-_ADAPTERS = """\
-import torch
-from peft import AutoPeftModelForSequenceClassification
-from transformers import AutoTokenizer
-
-labels = {labels}
-model = AutoPeftModelForSequenceClassification.from_pretrained(".", **{options}).eval()
-tokenizer = AutoTokenizer.from_pretrained(".")
-
-read = tokenizer({texts}, padding=True, truncation=True, return_tensors="pt")
-with torch.no_grad():
-    logits = model(**read).logits.numpy()
-"""
-_WHAT = {"onnx": "an ONNX model", "transformers": "a Transformers model", "peft": "adapters for peft"}
 
 
 def description(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComparison) -> Json:
@@ -130,18 +45,26 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComp
     Args:
         name: of the folder.
     """
-    what = classifier.takes
-    number = "8-bit integers" if int8 else "float32"
-    parts = [
-        f"# A classifier of {what}, as {_WHAT[form]}",
-        f"Made by rehead of {classifier.manifest.base}; {number}; labels: {_labels(classifier)}. It needs no rehead:",
-        f"```python\n{_code(classifier, form, int8)}```",
-        *_javascript(classifier, form, int8, name),
-        f"Compared with the classifier that it was made of on {found.compared:,} {what}: {found.same:,} have "
-        f"the same label, and probabilities differ by {found.largest_difference.probability:.1e} at most.",
-        *_remarks(classifier, form, int8),
-    ]
-    return "\n\n".join(parts) + "\n"
+    backbone = classifier.backbone
+    pad_token = backbone.tokenizer.pad_token_id if isinstance(backbone, TextBackbone) else None
+    causal = isinstance(backbone, TextBackbone) and backbone.family.causal
+    content = render(
+        "export_readme.md.jinja",
+        what=classifier.takes,
+        form=form,
+        int8=int8,
+        manifest=classifier.manifest,
+        labels=_labels(classifier),
+        options=adapter_folder.options(classifier) if form == "peft" else None,
+        file=INT8_FILE if int8 else FILE,
+        max_length=longest(classifier) if isinstance(backbone, TextBackbone) else None,
+        pad_token=pad_token if causal else None,
+        transform=backbone.transform if isinstance(backbone, VisionBackbone) else None,
+        in_javascript=form == "onnx" and runs_in_javascript(classifier),
+        name=json.dumps(name),
+        found=found,
+    )
+    return f"{content.rstrip()}\n"
 
 
 def _labels(classifier: NetworkArtifact) -> str:
@@ -157,42 +80,6 @@ def runs_in_javascript(classifier: NetworkArtifact) -> bool:
     return is_encoder and not classifier.manifest.baseline_factor
 
 
-def _javascript(classifier: NetworkArtifact, form: str, int8: bool, name: str) -> list[str]:
-    if form != "onnx" or not runs_in_javascript(classifier):
-        return []
-    code = _JAVASCRIPT.format(name=json.dumps(name), dtype="q8" if int8 else "fp32")
-    return [f"Or in JavaScript, with transformers.js:\n\n```js\n{code}```"]
-
-
-def _code(classifier: NetworkArtifact, form: str, int8: bool) -> str:
-    file = INT8_FILE if int8 else FILE
-    texts = '["a text", "another, longer text"]'
-    if form == "transformers":
-        return _PIPELINE.format(texts=texts) if classifier.takes == "texts" else _IMAGE_PIPELINE
-    if form == "peft":
-        loaded = adapter_folder.options(classifier)
-        end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
-        code = _ADAPTERS.format(labels=list(classifier.labels), options=loaded, texts=texts)
-        return f"import numpy as np\n{code}{end}"
-    end = _SEVERAL_LABELS if classifier.multilabel else _ONE_LABEL
-    if not isinstance(classifier.backbone, VisionBackbone):
-        has_ngrams = bool(classifier.manifest.baseline_factor)
-        imports, ngrams = (_IMPORT_NGRAMS, _NGRAMS) if has_ngrams else ("", "")
-        return (
-            _TEXTS.format(file=file, max_length=longest(classifier), texts=texts, imports=imports, ngrams=ngrams) + end
-        )
-    how = classifier.backbone.transform
-    square = [f"image = image.resize(({how.size}, {how.size}), {how.resample})"]
-    if how.shorter:
-        square = [
-            f"side = min(image.size) * {how.size} / {how.shorter}  # of the square in the middle",
-            "left, upper = (image.width - side) / 2, (image.height - side) / 2",
-            "box = (left, upper, left + side, upper + side)",
-            f"image = image.resize(({how.size}, {how.size}), {how.resample}, box=box)",
-        ]
-    return _IMAGES.format(file=file, square="\n".join(square), mean=list(how.mean), std=list(how.std)) + end
-
-
 def static_description(
     classifier: NetworkArtifact, found: ExportComparison, accuracy: Accuracies, speeds: Speeds
 ) -> Json:
@@ -205,63 +92,9 @@ def static_description(
 
 def static_readme(classifier: NetworkArtifact, found: ExportComparison, accuracy: Accuracies, speeds: Speeds) -> str:
     """Say how to use a static model, and what it is worth, as Markdown."""
-    return f"""\
----
-library_name: model2vec
-pipeline_tag: text-classification
-tags:
-- text-classification
-- model2vec
-- rehead
----
-
-# A static classifier of texts
-
-Distilled by rehead of a classifier that was made of {plain(Path(classifier.manifest.base).name)};
-labels: {_labels(classifier)}. It is one vector a token and
-a linear head, and needs neither rehead nor torch (`pip install model2vec`):
-
-```python
-from model2vec.inference import StaticModelPipeline
-
-classify = StaticModelPipeline.from_pretrained(".")
-print(classify.predict(["a text", "another, longer text"]))
-```
-
-It is another classifier than the one that it was distilled of:
-
-| on {found.compared:,} test texts | right | texts a second |
-| --- | --- | --- |
-| this static model | {accuracy.export:.2%} | {speeds.export:,.0f} |
-| the classifier | {accuracy.rehead:.2%} | {speeds.rehead:,.0f} |
-
-Both say the same of {found.agreement:.2%} of them.
-"""
-
-
-def _remarks(classifier: NetworkArtifact, form: str, int8: bool) -> list[str]:
-    remarks = []
-    if form == "onnx" and isinstance(classifier.backbone, TextBackbone):
-        remarks.append("Pad on the right, as `tokenizer.json` does.")
-        if classifier.backbone.family.causal:
-            token = classifier.backbone.tokenizer.pad_token_id
-            remarks.append(f"An empty text that comes alone has no token: give it one of {token} with a mask of 0.")
-        if classifier.manifest.baseline_factor:
-            remarks.append(
-                "Word and character n-grams stand beside the head, and their logits are added to its own in the graph. "
-                "`ngrams.py` finds those of a text that are known, which `ngrams.npz` holds; where it has fewer than "
-                "another text of the batch, its row is padded with place 0 and value 0."
-            )
-    if int8:
-        remarks.append(
-            "A text's probabilities depend a little on what else is in its batch: the scale that what flows "
-            "through the network is rounded to is one for all."
-        )
-    if classifier.manifest.decisions:
-        remarks.append(
-            "`decisions` in `export.json` holds the thresholds and costs that rehead decides by, if there are any."
-        )
-    return [" ".join(remarks)] if remarks else []
+    base, labels = plain(Path(classifier.manifest.base).name), _labels(classifier)
+    content = render("static_readme.md.jinja", base=base, labels=labels, found=found, accuracy=accuracy, speeds=speeds)
+    return f"{content}\n"
 
 
 def longest(classifier: NetworkArtifact) -> int:

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +20,10 @@ from rehead.export.transformers_folder import pixels_of
 from rehead.models.backbone import Backbone
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.vision_backbone import VisionBackbone
-from rehead.runtime.errors import SettingError
 
 # Where optimum and transformers.js look: in float32, and in 8-bit integers.
 FILE, INT8_FILE = "onnx/model.onnx", "onnx/model_quantized.onnx"
 OUTPUT = "logits"
-_PACKAGES = ("onnx", "onnxruntime", "onnxscript")
-
-
-def require_installed() -> None:
-    """Raise SettingError where a package of the extra is missing."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        raise SettingError(f"`form='onnx'` needs {', '.join(missing)}; install it with pip install 'rehead[onnx]'")
 
 
 def write(graph: TextGraph | ImageGraph, path: Path) -> None:

@@ -11,7 +11,6 @@ import json
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,6 @@ Array = npt.NDArray[np.float32]
 _WIDTH, _SIF = 256, 1e-3
 # Short texts are over in milliseconds: at least this number is timed, the test's own as often as it takes.
 _TIMED = 20_000
-
-
-def require_installed() -> None:
-    """Raise SettingError where the extra is missing."""
-    if find_spec("model2vec") is None:
-        raise SettingError("`form='static'` needs model2vec; install it with pip install 'rehead[static]'")
 
 
 def parts_of(

@@ -30,10 +30,13 @@ from rehead.models.model_inputs import save_preparation
 from rehead.models.ngrams import Ngrams
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.vision_backbone import VisionBackbone
+from rehead.runtime import extras
 from rehead.runtime.errors import SettingError
 from rehead.runtime.results import Json
 
 FORMATS = ("onnx", "transformers", "peft", "static")
+# What a form is written with, by the extra that brings it.
+_NEEDED = {"onnx": ("onnx", "onnxruntime", "onnxscript"), "static": ("model2vec",)}
 
 
 def export(
@@ -66,10 +69,7 @@ def export(
         raise SettingError(f"`form` must be {', '.join(FORMATS[:-1])} or {FORMATS[-1]}, not {form!r}")
     if int8 and form != "onnx":
         raise SettingError("`int8` is for `form='onnx'`: the others have no such model; leave it out")
-    if form == "onnx":
-        onnx_file.require_installed()
-    if form == "static":
-        static_model.require_installed()
+    extras.require(f"`form={form!r}`", form, *_NEEDED.get(form, ()))
     require_replaceable(output, documents.DESCRIPTION, "not an export of rehead's")
     if form == "static":
         return _export_static(model, output, data, text_column, started)
@@ -86,12 +86,11 @@ def export(
             shutil.copyfile(model / "config.json", partial / "config.json")
         if form == "onnx":
             found = _write_onnx(classifier, partial, expected, int8)
-        elif form == "peft":
-            found = _write_adapters(classifier, partial, expected, model)
         else:
-            found = _write_transformers(classifier, partial, expected, model)
+            found = _write_for_transformers(classifier, partial, expected, model, form)
         n_bytes = sum(file.stat().st_size for file in _model_files(partial, form, int8))
-        _write_words(classifier, partial, form, int8, found, output.resolve().name)
+        readme = documents.readme(classifier, form, int8, found, output.resolve().name)
+        _write_documents(partial, documents.description(classifier, form, int8, found), readme)
     return ExportResult(
         model=str(model.resolve()),
         output=str(output.resolve()),
@@ -186,12 +185,11 @@ def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: ReferenceLo
     backbone = classifier.backbone
     if not isinstance(backbone, VisionBackbone):
         _settle_tokenizer(classifier, folder)
-    ngrams = _ngrams_beside(classifier)
-    if ngrams:
-        ngram_file.write(_known(ngrams[0]), folder)
+    if classifier.beside:
+        ngram_file.write(_known(classifier.beside[0]), folder)
     file = folder / onnx_file.FILE
     file.parent.mkdir()
-    onnx_file.write(graph_of(backbone, classifier.head, ngrams), file)
+    onnx_file.write(graph_of(backbone, classifier.head, classifier.beside), file)
     found = comparison.compared(expected, onnx_file.OnnxRunner(folder, backbone))
     comparison.require_equal(found, classifier.manifest.base)
     if int8:
@@ -199,14 +197,6 @@ def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: ReferenceLo
         found = comparison.compared(expected, onnx_file.OnnxRunner(folder, backbone, onnx_file.INT8_FILE))
         comparison.require_agreement(found, classifier.takes)
     return found
-
-
-def _ngrams_beside(classifier: NetworkArtifact) -> tuple[Baselines, float] | None:
-    """Return the regression on n-grams that stands beside the head, and its factor; None where none does."""
-    if classifier.beside is None:
-        return None
-    beside, factor = classifier.beside
-    return beside, factor
 
 
 def _known(baselines: Baselines) -> Ngrams:
@@ -228,31 +218,20 @@ def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:
     tokenizer.save(path)
 
 
-def _write_transformers(
-    classifier: NetworkArtifact, folder: Path, expected: ReferenceLogits, model: Path
+def _write_for_transformers(
+    classifier: NetworkArtifact, folder: Path, expected: ReferenceLogits, model: Path, form: str
 ) -> ExportComparison:
-    """Write the saved weights as they are: the head is the family's own."""
-    shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
-    found = comparison.compared(expected, transformers_folder.TransformersRunner(folder, classifier.backbone))
+    """Write adapters and head, for the published base; or the saved weights, whose head is the family's own."""
+    run: comparison.Run
+    if form == "peft":
+        adapter_folder.write(classifier, folder, model)
+        run = adapter_folder.Runner(folder, classifier)
+    else:
+        shutil.copyfile(model / WEIGHTS, folder / WEIGHTS)
+        run = transformers_folder.TransformersRunner(folder, classifier.backbone)
+    found = comparison.compared(expected, run)
     comparison.require_equal(found, classifier.manifest.base)
     return found
-
-
-def _write_adapters(
-    classifier: NetworkArtifact, folder: Path, expected: ReferenceLogits, model: Path
-) -> ExportComparison:
-    """Write adapters and head; what they stand in is the published base."""
-    adapter_folder.write(classifier, folder, model)
-    found = comparison.compared(expected, adapter_folder.Runner(folder, classifier))
-    comparison.require_equal(found, classifier.manifest.base)
-    return found
-
-
-def _write_words(
-    classifier: NetworkArtifact, folder: Path, form: str, int8: bool, found: ExportComparison, name: str
-) -> None:
-    readme = documents.readme(classifier, form, int8, found, name)
-    _write_documents(folder, documents.description(classifier, form, int8, found), readme)
 
 
 def _write_documents(folder: Path, description: Json, readme: str) -> None:

@@ -54,7 +54,7 @@ def written(conversation: Conversation, style: str, tokenizer: Any) -> list[Segm
     done = ""
     for place, message in enumerate(conversation.messages):
         if message.role == ASSISTANT:
-            read = _request(conversation.messages[:place], style, tokenizer, conversation.line)
+            read = request(conversation.messages[:place], style, tokenizer, conversation.line)
             if not read.startswith(done):
                 raise DataError(
                     f"row {conversation.line}: the base's chat template rewrites earlier turns, so they cannot be "
@@ -66,9 +66,13 @@ def written(conversation: Conversation, style: str, tokenizer: Any) -> list[Segm
     return segments
 
 
-def request(messages: Sequence[Message], style: str, tokenizer: Any) -> str:
-    """Return what the model reads before it answers the last of the messages."""
-    return _request(messages, style, tokenizer, 0)
+def request(messages: Sequence[Message], style: str, tokenizer: Any, line: int = 0) -> str:
+    """Return what the model reads before it answers the last of the messages, which stand in that line of a file."""
+    if style == "chat":
+        return _templated(messages, tokenizer, line, answered=False)
+    turn = _alpaca if style == "alpaca" else _phi
+    written = "".join(turn(message, str(tokenizer.eos_token), first=i == 0) for i, message in enumerate(messages))
+    return written + ("\n\n### Response:\n" if style == "alpaca" else "<|assistant|>\n")
 
 
 def ending(style: str, tokenizer: Any) -> str:
@@ -85,14 +89,6 @@ def _special(tokenizer: Any) -> list[str]:
     """Return the special tokens, the longest first."""
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return sorted({*tokenizer.all_special_tokens, *added}, key=len, reverse=True)
-
-
-def _request(messages: Sequence[Message], style: str, tokenizer: Any, line: int) -> str:
-    if style == "chat":
-        return _templated(messages, tokenizer, line, answered=False)
-    turn = _alpaca if style == "alpaca" else _phi
-    written = "".join(turn(message, str(tokenizer.eos_token), first=i == 0) for i, message in enumerate(messages))
-    return written + ("\n\n### Response:\n" if style == "alpaca" else "<|assistant|>\n")
 
 
 def _alpaca(message: Message, end: str, *, first: bool) -> str:

@@ -16,6 +16,11 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun if n == 1 else f'{noun}s'}"
 
 
+def percent(share: float) -> str:
+    """Return a share of 1 in per cent: "99.34 %"."""
+    return f"{100 * share:.2f} %"
+
+
 def escaped(text: str, keep: str = "") -> str:
     r"""Return the text with each character that a terminal would act on as Python writes it, such as \x1b.
 

@@ -90,11 +90,10 @@ async def _while_listened_to(request: Request, work: Coroutine[Any, Any, Answers
 
 
 async def _predicted(version: Version, inputs: list[Any]) -> Answers:
-    predictions = answers_of(version.artifact, await version.batcher.scores(inputs))
-    for prediction in predictions:
-        probabilities = prediction["probabilities"]
-        prediction["probabilities"] = {label: round(p, _DIGITS) for label, p in probabilities.items()}
-    return predictions
+    return [
+        {**answer, "probabilities": {label: round(p, _DIGITS) for label, p in answer["probabilities"].items()}}
+        for answer in answers_of(version.artifact, await version.batcher.scores(inputs))
+    ]
 
 
 async def _explained(version: Version, inputs: list[Any], threads: CapacityLimiter) -> Answers:
@@ -173,22 +172,23 @@ def _pictures(encoded: list[str]) -> list[ImageInput]:
     return pictures
 
 
-@router.get("/v1/models", response_model=wire.ModelList, responses=described(401, 403))
-async def models(request: Request) -> dict[str, Any]:
+@router.get("/v1/models", responses=described(401, 403))
+async def models(request: Request) -> wire.ModelList:
     """List what is served."""
-    return {"models": [await run_in_threadpool(_entry, version) for version in state_of(request).models.versions]}
+    versions = state_of(request).models.versions
+    return wire.ModelList(models=[await run_in_threadpool(_entry, version) for version in versions])
 
 
 Model = Query(None, max_length=64, description="its name; may be left out where one is served")
 
 
-@router.get("/v1/model", response_model=wire.ModelCard, responses=described(401, 403, 404, 422))
-async def model(request: Request, model: str | None = Model) -> dict[str, Any]:
+@router.get("/v1/model", responses=described(401, 403, 404, 422))
+async def model(request: Request, model: str | None = Model) -> wire.ModelCard:
     """Describe one model: labels, measures, card; of several that share the name, that with the largest share."""
     version = state_of(request).models.main(model)
     card = version.source.folder / "README.md"
     entry = await run_in_threadpool(_entry, version)
-    return {**entry, "card": card.read_text(encoding="utf-8") if card.is_file() else ""}
+    return wire.ModelCard(**dict(entry), card=card.read_text(encoding="utf-8") if card.is_file() else "")
 
 
 @router.get(
@@ -205,48 +205,51 @@ async def report(request: Request, model: str | None = Model) -> Response:
     return FileResponse(file, media_type="text/html", headers={"Content-Security-Policy": _REPORT_POLICY})
 
 
-def _entry(version: Version) -> dict[str, Any]:
-    """Return a `wire.ServedModel`; in a thread, because to measure drift can take tenths of a second."""
+def _entry(version: Version) -> wire.ServedModel:
+    """Describe a version; in a thread, because to measure drift can take tenths of a second."""
     manifest = version.artifact.manifest
     metrics = manifest.metrics or {}
     drift = version.drift()
-    return {
-        "name": version.name,
-        "version": version.id,
-        "weight": version.source.weight,
-        "kind": version.artifact.takes,
-        "labels": list(version.artifact.labels),
-        "several_labels": version.artifact.multilabel,
-        "base": Path(manifest.base).name,  # of a folder, where it lies is nobody's business
-        **{name: getattr(manifest, name) for name in ("tune", "depth", "pool", "max_length")},
-        "has_report": (version.source.folder / "report.html").is_file(),
-        "test": metrics.get("test"),
-        "baselines": metrics.get("baselines"),
-        "drift": None if drift is None else drift.to_json(),
-    }
+    return wire.ServedModel(
+        name=version.name,
+        version=version.id,
+        weight=version.source.weight,
+        kind=version.artifact.takes,
+        labels=list(version.artifact.labels),
+        several_labels=version.artifact.multilabel,
+        base=Path(manifest.base).name,  # of a folder, where it lies is nobody's business
+        tune=manifest.tune,
+        depth=manifest.depth,
+        pool=manifest.pool,
+        max_length=manifest.max_length,
+        has_report=(version.source.folder / "report.html").is_file(),
+        test=metrics.get("test"),
+        baselines=metrics.get("baselines"),
+        drift=None if drift is None else drift.to_json(),
+    )
 
 
-@router.post("/v1/reload", response_model=wire.Reloaded, responses=described(401, 403, 422))
-async def reload(request: Request) -> dict[str, Any]:
+@router.post("/v1/reload", responses=described(401, 403, 422))
+async def reload(request: Request) -> wire.Reloaded:
     """Load all models again from their folders; requests go on being answered meanwhile."""
     state = state_of(request)
     if not await state.reload():
         raise Refusal(422, "not_loaded", "the models stay as they were; the server's log says why")
-    return {"versions": state.versions()}
+    return wire.Reloaded(versions=state.versions())
 
 
-@without_key.get("/healthz", response_model=wire.Health)
-async def healthz() -> dict[str, str]:
+@without_key.get("/healthz")
+async def healthz() -> wire.Health:
     """Return whether the server runs."""
-    return {"status": "ok"}
+    return wire.Health(status="ok")
 
 
-@without_key.get("/readyz", response_model=wire.Health, responses=described(503))
-async def readyz(request: Request) -> dict[str, str]:
+@without_key.get("/readyz", responses=described(503))
+async def readyz(request: Request) -> wire.Health:
     """Return whether requests should be sent here: not while it shuts down."""
     if state_of(request).draining:
         raise Refusal(503, "shutting_down", "this server is shutting down; ask another")
-    return {"status": "ok"}
+    return wire.Health(status="ok")
 
 
 @router.get(

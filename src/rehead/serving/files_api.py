@@ -34,9 +34,7 @@ _MEDIA_TYPES = {
 Number = Annotated[str, InPath(pattern="^[0-9a-f]{24}$", description="of the job")]
 
 
-@router.post(
-    "", status_code=202, response_model=wire.FileJob, responses=described(400, 401, 403, 404, 413, 422, 429, 507)
-)
+@router.post("", status_code=202, responses=described(400, 401, 403, 404, 413, 422, 429, 507))
 async def upload(
     request: Request,
     file: Annotated[UploadFile, File(description="CSV, TSV, JSON Lines or Parquet")],
@@ -46,7 +44,7 @@ async def upload(
     formulas: Annotated[
         Literal["escape", "keep"], Form(description="whether CSV and TSV keep what a spreadsheet would run")
     ] = "escape",
-) -> dict[str, Any]:
+) -> wire.FileJob:
     """Score each row of a file: a job is made, which goes on by itself, also if the server is started again."""
     state = state_of(request)
     version = state.models.main(model)
@@ -63,8 +61,8 @@ async def upload(
     return _entry(job, state.jobs)
 
 
-@router.get("/{number}", response_model=wire.FileJob, responses=described(401, 403, 404, 422))
-async def progress(request: Request, number: Number) -> dict[str, Any]:
+@router.get("/{number}", responses=described(401, 403, 404, 422))
+async def progress(request: Request, number: Number) -> wire.FileJob:
     """Return how far a job is."""
     jobs = state_of(request).jobs
     return _entry(await run_in_threadpool(_job_of, jobs, number), jobs)
@@ -105,8 +103,8 @@ async def bad_rows(request: Request, number: Number) -> Response:
     return FileResponse(file, media_type=_MEDIA_TYPES["jsonl"], filename=name)
 
 
-@router.delete("/{number}", response_model=wire.FileJob, responses=described(401, 403, 404, 422))
-async def cancel(request: Request, number: Number) -> dict[str, Any]:
+@router.delete("/{number}", responses=described(401, 403, 404, 422))
+async def cancel(request: Request, number: Number) -> wire.FileJob:
     """End a job, and remove its file and its result."""
     jobs = state_of(request).jobs
     await run_in_threadpool(_job_of, jobs, number)
@@ -129,22 +127,22 @@ def _done(jobs: Jobs, number: str) -> Job:
     return job
 
 
-def _entry(job: Job, jobs: Jobs) -> dict[str, Any]:
+def _entry(job: Job, jobs: Jobs) -> wire.FileJob:
     done = job.state == "done"
     summary = {name: value for name, value in (job.summary or {}).items() if name not in ("output", "bad_rows_file")}
-    return {
-        "id": job.id,
-        "state": job.state,
-        "model": job.model,
-        "name": job.name,
-        "created": job.created,
-        "ended": job.ended,
-        "progress": 1.0 if done else min(1.0, job.done / job.total if job.total else 0.0),
-        "result": f"{UPLOADS}/{job.id}/result" if done and jobs.result_of(job).is_file() else None,
-        "bad_rows": f"{UPLOADS}/{job.id}/bad-rows" if done and jobs.bad_rows_of(job).is_file() else None,
-        "facts": summary or None,
-        "error": job.error,
-    }
+    return wire.FileJob(
+        id=job.id,
+        state=job.state,
+        model=job.model,
+        name=job.name,
+        created=job.created,
+        ended=job.ended,
+        progress=1.0 if done else min(1.0, job.done / job.total if job.total else 0.0),
+        result=f"{UPLOADS}/{job.id}/result" if done and jobs.result_of(job).is_file() else None,
+        bad_rows=f"{UPLOADS}/{job.id}/bad-rows" if done and jobs.bad_rows_of(job).is_file() else None,
+        facts=summary or None,
+        error=job.error,
+    )
 
 
 def work(models: Models, loop: asyncio.AbstractEventLoop, limits: RequestLimits) -> Work:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from filelock import FileLock, Timeout
 
@@ -26,7 +26,7 @@ from rehead.runtime import files
 from rehead.runtime.errors import Interrupted, RheadError, SettingError, first_line
 from rehead.serving import logs
 
-STATES = ("waiting", "running", "done", "failed", "cancelled")
+State = Literal["waiting", "running", "done", "failed", "cancelled"]
 ENDED = ("done", "failed", "cancelled")
 # Of a file's name; what is in it shows from its content, and from the ending where that leaves a doubt.
 ENDINGS = (".csv", ".tsv", ".txt", ".jsonl", ".parquet")
@@ -75,7 +75,7 @@ class Job:
     """
 
     id: str
-    state: str
+    state: State
     created: float
     ended: float | None
     model: str

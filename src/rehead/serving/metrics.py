@@ -55,10 +55,6 @@ class ServerMetrics(Collector):
         self._requests.labels(path, str(status)).inc()
         self._seconds.labels(path).observe(seconds)
 
-    def of_version(self, name: str, version: str) -> OfVersion:
-        """Return the counters of one version of a model."""
-        return OfVersion(self, name, version)
-
     def job(self, state: str) -> None:
         """Count a job that ended in a state."""
         self._jobs.labels(state).inc()
@@ -96,11 +92,10 @@ class ServerMetrics(Collector):
 
 
 class OfVersion:
-    """The counters of one version of a model."""
+    """The counters of one version of a model, by the model's name and the version's."""
 
-    def __init__(self, metrics: ServerMetrics, name: str, version: str) -> None:
-        self._whose = (name, version)
-        self._metrics = metrics
+    def __init__(self, metrics: ServerMetrics, *whose: str) -> None:
+        self._metrics, self._whose = metrics, whose
 
     def scored(self, batch: Batch, labels: Iterable[str]) -> None:
         """Count a batch.

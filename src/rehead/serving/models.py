@@ -112,7 +112,7 @@ class Version:
         self.id = loaded.manifest.weights_sha256[:12]
         fingerprint = ReferenceProfile.beside(loaded)
         self.monitor = None if fingerprint is None else Monitor(fingerprint)
-        self.metrics = metrics.of_version(source.name, self.id)
+        self.metrics = OfVersion(metrics, source.name, self.id)
         # What the batcher holds knows nothing of this object: it shall be gone as soon as nobody uses it, also where
         # no garbage collector looks.
         self.batcher = Batcher(

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rehead.serving.jobs import State
+
 Name = Annotated[str, Field(max_length=64, description="of a model; may be left out where one is served")]
 
 Several = Annotated[list[str], Field(min_length=1)]
@@ -92,7 +94,7 @@ class FileJob(BaseModel):
     """A file that is being scored."""
 
     id: str
-    state: Literal["waiting", "running", "done", "failed", "cancelled"]
+    state: State
     model: str
     name: str = Field(description="of the file")
     created: float = Field(description="seconds since 1970")

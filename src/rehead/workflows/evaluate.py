@@ -11,7 +11,7 @@ from rehead.data.preparation import Columns, DataConfig, read_examples
 from rehead.evaluation.evaluation import evaluate_predictions
 from rehead.runtime import hardware
 from rehead.workflows import messages
-from rehead.workflows.results import ClassifierSettings, EvaluateResult, rows_tested
+from rehead.workflows.results import ClassifierSettings, EvaluateResult, Rows
 
 
 def evaluate(
@@ -48,7 +48,7 @@ def evaluate(
         folder=str(Path(folder).resolve()),
         settings=ClassifierSettings.of(manifest.to_json()),
         data=sources.name,
-        rows=rows_tested(rows_read, test, dropped),
+        rows=Rows.of(rows_read, dropped, test=test),
         truncated={"test": int((scores.tokens_cut > 0).sum())},
         profile={},
         epochs=None,

@@ -18,7 +18,7 @@ from rehead.analysis.label_study import study_training
 from rehead.artifact.saving import require_replaceable
 from rehead.classifier import Classifier
 from rehead.data import samples
-from rehead.data.audit import in_order, main_languages
+from rehead.data.audit import in_order
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
@@ -250,10 +250,8 @@ def _save(
 
 
 def _model_card(result: FitResult, splits: DataSplits) -> str:
-    train = splits.train
-    languages = main_languages(train.texts) if train.images is None else ()
-    dataset = samples.on_the_hub(result.data)
-    return render_model_card(result.to_json(), result.model.artifact_.transformers_class, languages, dataset)
+    dataset = samples.dataset_on_the_hub(result.data)
+    return render_model_card(result.to_json(), result.model.artifact_.transformers_class, splits.languages, dataset)
 
 
 def _drift_profile(

@@ -62,28 +62,22 @@ class Rows(Result):
     dropped: dict[str, int]
     dropped_lines: dict[str, list[int]]
 
+    @classmethod
+    def of(cls, read: int, dropped: Dropped, **parts: Examples) -> Rows:
+        """Count rows: of how many that were read, those in each part by its name."""
+        return cls(
+            read=read,
+            used=sum(map(len, parts.values())),
+            **{name: len(part) for name, part in parts.items()},
+            dropped={reason: len(lines) for reason, lines in dropped.items()},
+            dropped_lines={reason: lines[:_LISTED_LINES] for reason, lines in dropped.items()},
+        )
+
 
 def rows_of(splits: DataSplits) -> Rows:
     """Return how many rows a fit reads and uses."""
-    parts = len(splits.train), len(splits.validation), len(splits.test)
-    return _rows(splits.rows_read, splits.dropped, *parts)
-
-
-def rows_tested(read: int, test: Examples, dropped: Dropped) -> Rows:
-    """Return how many rows an evaluation reads and uses."""
-    return _rows(read, dropped, None, None, len(test))
-
-
-def _rows(read: int, dropped: Dropped, train: int | None, validation: int | None, test: int | None) -> Rows:
-    return Rows(
-        read=read,
-        used=sum(filter(None, (train, validation, test))),
-        train=train,
-        validation=validation,
-        test=test,
-        dropped={reason: len(lines) for reason, lines in dropped.items()},
-        dropped_lines={reason: lines[:_LISTED_LINES] for reason, lines in dropped.items()},
-    )
+    parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    return Rows.of(splits.rows_read, splits.dropped, **parts)
 
 
 @dataclass(frozen=True)
