@@ -135,7 +135,8 @@ class Ngrams:
 
     def _weighted(self, portions: Iterable[list[_Block]]) -> sparse.csr_matrix:
         """Return the features of texts that were counted, (n, width)."""
-        return sparse.vstack([self._weighted_portion(blocks) for blocks in portions], format="csr")
+        features: sparse.csr_matrix = sparse.vstack([self._weighted_portion(each) for each in portions], format="csr")
+        return features
 
     def _weighted_portion(self, blocks: list[_Block]) -> sparse.csr_matrix:
         known = zip((self.words, self.characters), np.split(self.idf, [len(self.words)]), blocks, strict=True)
