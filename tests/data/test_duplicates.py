@@ -136,3 +136,13 @@ def test_parts_share_their_groups() -> None:
     first, second = with_near(examples([("a long text", 0), ("other", 1)]), examples([("A long  text", 0)]))
     assert near_of(second)[0] == near_of(first)[0]
     assert near_of(first)[0] != near_of(first)[1]
+
+
+def test_of_a_crowd_that_shares_words_each_is_compared_with_each() -> None:
+    rest = "at noon is late by some minutes, we are sorry for that and wish you a pleasant journey all the same"
+    crowd = [f"the train to {place} {rest}" for place in PLACES]
+    groups = near_groups([*crowd, "nothing of that kind"])
+    assert groups.tolist() == [0] * len(crowd) + [1]
+
+
+PLACES = ["Rome", "Bonn", "Oslo", "Graz", "Kiel", "Bern", "Nice", "Lyon", "Pisa", "Riga"]
