@@ -14,6 +14,7 @@ from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.images import ImageInput
 from rehead.data.labels import combinations
 from rehead.data.splits import joined
+from rehead.runtime import progress
 
 # Texts are nearly the same when about this share of their shingles is common to both (Jaccard similarity; Leskovec et
 # al., Mining of Massive Datasets, §3.2). In a text message of 80 letters, that is one word in another's place.
@@ -150,11 +151,13 @@ _DIGITS = str.maketrans(dict.fromkeys("123456789", "0"))
 def _share_a_band(forms: list[bytes]) -> npt.NDArray[np.bool_]:
     """Return (n,): which of them may be near another; of most texts nothing more needs to be known."""
     bands = np.empty((len(forms), _BANDS), dtype=np.uint64)
-    for start in range(0, len(forms), _HASHED):
-        hashes = [_hashed_shingles(form) for form in forms[start : start + _HASHED]]
-        offsets = np.cumsum([0, *map(len, hashes)]).astype(np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(hashes), offsets, _HASHES, _SEED)
-        bands[start : start + _HASHED] = _bands(np.array(matrix.to_rows(), dtype=np.uint32))
+    with progress.bar("looking for near duplicates", len(forms)) as advance:
+        for start in range(0, len(forms), _HASHED):
+            hashes = [_hashed_shingles(form) for form in forms[start : start + _HASHED]]
+            offsets = np.cumsum([0, *map(len, hashes)]).astype(np.uint64)
+            matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(hashes), offsets, _HASHES, _SEED)
+            bands[start : start + _HASHED] = _bands(np.array(matrix.to_rows(), dtype=np.uint32))
+            advance(len(hashes))
     shared = np.zeros(len(forms), dtype=np.bool_)
     for band in bands.T:
         _, place, counts = np.unique(band, return_inverse=True, return_counts=True)
@@ -180,13 +183,15 @@ def _hashed_shingles(form: bytes) -> npt.NDArray[np.uint64]:
 
 def _near_pairs(forms: list[bytes]) -> Index:
     """Return (m, 2): pairs of positions, some of them several times."""
-    digests = np.zeros((len(forms), _HASHES), dtype=np.uint32)
+    digests = np.empty((len(forms), _HASHES), dtype=np.uint32)
+    bands = np.empty((len(forms), _BANDS), dtype=np.uint64)
     for start in range(0, len(forms), _HASHED):
         part = forms[start : start + _HASHED]
         shingles = ({form[i : i + _SHINGLE] for i in range(len(form) - _SHINGLE + 1)} for form in part)
         digests[start : start + _HASHED] = RMinHash.digest_matrix_from_token_sets(shingles, _HASHES, _SEED).to_rows()
+        bands[start : start + _HASHED] = _bands(digests[start : start + _HASHED])
     pairs = [np.zeros((0, 2), dtype=np.int64)]
-    for band in _bands(digests).T:
+    for band in bands.T:
         order = np.argsort(band)
         firsts = np.arange(len(order))
         # Of those that share the band each is compared with the next, then with the one behind it, and so on.
