@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from torch import multiprocessing
 
 import rehead
 from rehead import Classifier
@@ -34,6 +35,31 @@ def test_search_goes_on_with_the_trials_of_its_file(model: Classifier, tmp_path:
     assert values["trials"][0].keys() == {"settings", "validation_log_loss", "state"}
     settings = second.best
     assert {name: second.model.get_params()[name] for name in settings} == settings
+
+
+def searched(number: int, model: Classifier, data: str, storage: str) -> None:
+    rehead.search(data, model, n_trials=6, storage=storage)
+
+
+@pytest.mark.slow  # two processes that import and search
+def test_processes_share_a_search_and_try_nothing_twice(model: Classifier, tmp_path: Path) -> None:
+    data = str(write_messages(tmp_path / "messages.csv", 60))
+    address = f"sqlite:///{tmp_path / 'trials.sqlite'}"
+    rehead.search(data, model, n_trials=1, storage=address)  # so that both find the tables
+    multiprocessing.spawn(searched, (model, data, address), nprocs=2)
+    tried = rehead.search(data, model, n_trials=6, storage=address).trials
+    assert 6 <= len(tried) <= 7, "the last ones of both may end together"
+    assert len({tuple(trial.settings.items()) for trial in tried}) == len(tried)
+    assert [trial.state for trial in tried if trial.state not in ("complete", "pruned")] == []
+
+
+def test_search_tries_what_it_would_have_tried_in_one_go(model: Classifier, tmp_path: Path) -> None:
+    data = str(write_messages(tmp_path / "messages.csv", 60))
+    whole = rehead.search(data, model, n_trials=3, storage=tmp_path / "whole.sqlite").trials
+    for n_trials in (1, 3):
+        parts = rehead.search(data, model, n_trials=n_trials, storage=tmp_path / "parts.sqlite").trials
+    assert [trial.settings for trial in parts] == [trial.settings for trial in whole]
+    assert len({tuple(trial.settings.items()) for trial in whole}) == 3
 
 
 @pytest.mark.parametrize(

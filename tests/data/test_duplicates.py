@@ -1,10 +1,14 @@
 """Duplicates: which texts are the same, which of them stays, and what is said of the others."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rehead.data import duplicates
 from rehead.data.duplicates import (
     content_hash,
     content_hashes,
@@ -136,3 +140,27 @@ def test_parts_share_their_groups() -> None:
     first, second = with_near(examples([("a long text", 0), ("other", 1)]), examples([("A long  text", 0)]))
     assert near_of(second)[0] == near_of(first)[0]
     assert near_of(first)[0] != near_of(first)[1]
+
+
+def test_of_a_crowd_that_shares_words_each_is_compared_with_each() -> None:
+    rest = "at noon is late by some minutes, we are sorry for that and wish you a pleasant journey all the same"
+    crowd = [f"the train to {place} {rest}" for place in PLACES]
+    groups = near_groups([*crowd, "nothing of that kind"])
+    assert groups.tolist() == [0] * len(crowd) + [1]
+
+
+PLACES = ["Rome", "Bonn", "Oslo", "Graz", "Kiel", "Bern", "Nice", "Lyon", "Pisa", "Riga"]
+
+
+def test_a_bar_says_how_many_texts_were_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[tuple[str, int] | int] = []
+
+    @contextmanager
+    def bar(label: str, total: int) -> Iterator[Callable[[int], None]]:
+        steps.append((label, total))
+        yield steps.append
+
+    monkeypatch.setattr(duplicates.progress, "bar", bar)
+    monkeypatch.setattr(duplicates, "_HASHED", 2)
+    near_groups(["one text", "another", "a third one"])
+    assert steps == [("looking for near duplicates", 3), 2, 1]

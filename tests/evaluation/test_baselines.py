@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -258,3 +259,19 @@ def test_images_are_learned_again_and_held_out(labels: list[int], monkeypatch: p
     assert logits.shape == (8, 3)
     odd = np.arange(1, 8, 2)
     np.testing.assert_array_equal(logits[::2], relearn(images.take(odd), learned.strength).logits(list(range(0, 8, 2))))
+
+
+@pytest.mark.parametrize(("name", "most"), [("_MOST_CHARACTERS", 900), ("_MOST_TARGETS", 60)])
+def test_of_very_many_texts_some_are_learned_from_and_it_is_said(
+    name: str, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    train, held_out = tiny_messages(80, 0), tiny_messages(20, 80)
+    whole = learn(train, held_out)
+    monkeypatch.setattr(baselines, name, most)
+    caplog.set_level("INFO")
+    some = learn(train, held_out)
+    (said,) = [record.getMessage() for record in caplog.records if "are learned from" in record.getMessage()]
+    assert re.fullmatch(r"word and character n-grams are learned from \d\d of 80 texts, drawn at random", said)
+    assert some.features.width < whole.features.width
+    assert some.features.width == relearn(train, 10.0).features.width
+    assert (some.predict_regression(held_out.texts) == held_out.labels).mean() > 0.8

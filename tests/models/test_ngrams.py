@@ -4,6 +4,7 @@ import math
 import os
 import subprocess
 import sys
+import tracemalloc
 import unicodedata
 from collections import Counter
 from itertools import groupby, pairwise
@@ -130,6 +131,16 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, array in whole.tensors().items():
         np.testing.assert_array_equal(array, parts.tensors()[name])
     np.testing.assert_array_equal(features.toarray(), in_parts.toarray())
+
+
+def test_learning_takes_five_times_the_memory_of_the_features_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"{first} {second} and {first}{second}" for first in range(30) for second in range(30)]
+    monkeypatch.setattr(ngrams, "_PORTION", 2**10)
+    tracemalloc.start()
+    features = Ngrams.fit_transform(texts)[1]
+    _, learning = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert learning < 5 * (features.data.nbytes + features.indices.nbytes)
 
 
 def test_hashes_are_pinned() -> None:

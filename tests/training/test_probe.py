@@ -1,5 +1,7 @@
 """The probe: solved to convergence, scaling folded in, chosen by validation."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -174,3 +176,28 @@ def test_features_of_which_none_varies_say_what_the_classes_frequencies_do() -> 
         assert (solved.weight == 0).all()
         shares = likelihood.probabilities(solved.logits, multilabel=False)[0]
         np.testing.assert_allclose(shares, np.bincount(labels[:40]) / 40, atol=1e-2)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_portions_of_many_features_change_nothing(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, ids = problem()
+    labels = np.stack([ids == 0, ids != 2, features[:, 0] > 0], axis=1).astype(np.int64) if several else ids
+    whole = solve(features, labels, (features, labels), 3, intercept=True)
+    monkeypatch.setattr(probe, "_COPIED", 0)
+    monkeypatch.setattr(probe, "_PORTION", 7 * 20)
+    parts = solve(features, labels, (features, labels), 3, intercept=True)
+    assert parts.strength == whole.strength
+    np.testing.assert_allclose(parts.logits, whole.logits, rtol=1e-3, atol=1e-3)
+
+
+def test_memory_does_not_grow_with_examples_times_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    n, n_classes = 4000, 200
+    labels = np.arange(n) % n_classes
+    features = np.eye(n_classes, 8, dtype=np.float32)[labels]
+    monkeypatch.setattr(probe, "STRENGTHS", (1.0,))
+    monkeypatch.setattr(probe, "_PORTION", 2**14)
+    tracemalloc.start()
+    solve(features, labels, (features[:10], labels[:10]), n_classes, intercept=True)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * n * n_classes

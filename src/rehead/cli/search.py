@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--storage",
         metavar="FILE",
         default="rehead-search.sqlite",
-        help="SQLite file that keeps the trials (%(default)s)",
+        help="SQLite file that keeps the trials, or a database's address; several processes may share it (%(default)s)",
     )
     arguments.add_columns(parser)
     arguments.add_test(parser)

@@ -1,7 +1,8 @@
 """`rehead search`: good settings by Optuna, which are layers kept and trained, pooling, learning rate, smoothing.
 
 Validation log loss decides; the test set is not looked at. Features that a trial has computed are in the cache for the
-others. Trials are kept in an SQLite file, so that an interrupted search goes on.
+others. Trials are kept in an SQLite file or another database, so that an interrupted search goes on, and so that
+several processes can share a search.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class SearchResult(Result):
         trials: with those that the file held already.
         best: the settings with the lowest validation log loss.
         validation_log_loss: with them.
-        storage: the SQLite file.
+        storage: where they are kept.
     """
 
     model: Classifier = entry(hidden=True)
@@ -97,8 +98,10 @@ def search(
     Args:
         sources: as for `rehead.fit`.
         model: an unfitted classifier; parameters that are not searched for stay as they are there.
-        n_trials: in all, with those that the file holds already.
-        storage: the SQLite file; made where it is missing.
+        n_trials: in all, with those that the storage holds already, and with those of other processes that search there
+            at the same time; each of these may end one trial more.
+        storage: an SQLite file, made where it is missing; or the address of a database that SQLAlchemy knows, for
+            processes on several machines.
         budget: seconds; no trial begins after them.
 
     Raises:
@@ -116,12 +119,11 @@ def search(
     done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
     if done:
         progress.say(f"{done} trials are in {storage} already")
-    study.optimize(
-        _objective(optuna, parts, model, data),
-        n_trials=max(0, n_trials - done),
-        timeout=budget,
-        callbacks=[lambda study, trial: _say(trial)],
-    )
+    if done < n_trials:
+        enough = optuna.study.MaxTrialsCallback(n_trials, (states.COMPLETE, states.PRUNED))
+        study.optimize(
+            _objective(optuna, parts, model, data), timeout=budget, callbacks=[lambda study, trial: _say(trial), enough]
+        )
     best = _settings(study.best_params)
     return SearchResult(
         model=clone(model).set_params(**best),
@@ -143,12 +145,12 @@ def _optuna() -> Any:
 
 
 def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifier, data: EncodedData) -> Any:
-    """Open the study of these data and settings in the SQLite file, or begin it."""
+    """Open the study of these data and settings in the storage, or begin it."""
     parameters = {name: value for name, value in model.get_params().items() if name != "verbose"}
     name = digest(sorted(parameters.items()), [data.base.folder], (parts.train, parts.validation))
     try:
         study = optuna.create_study(
-            storage=f"sqlite:///{Path(storage).resolve()}",
+            storage=storage if "://" in str(storage) else f"sqlite:///{Path(storage).resolve()}",
             study_name=name,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=_STARTUP_TRIALS),
             direction="minimize",
@@ -165,8 +167,6 @@ def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifie
             raise SettingError(
                 f"`storage={str(storage)!r}`: trial {trial.number + 1} in it is damaged; give another file"
             )
-    # Its first trials are random: those of a search that goes on must not be the same once more.
-    study.sampler = optuna.samplers.TPESampler(seed=model.config().seed + len(trials))
     return study
 
 
@@ -175,6 +175,8 @@ def _objective(optuna: Any, parts: DataSplits, model: Classifier, data: EncodedD
     most = _MOST_TRAINED if data.config.learns_whole_inputs else 0
 
     def objective(trial: Any) -> float:
+        # Of its number alone, so that neither a search that goes on nor another process tries the same once more.
+        trial.study.sampler = optuna.samplers.TPESampler(seed=data.config.seed + trial.number, constant_liar=True)
         n_trained = trial.suggest_int("trained_blocks", 0, min(most, n_layers))
         # Depths as a distance from the end, so that each is possible whatever is trained.
         trial.suggest_int("depth", 1, n_layers)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
-from rensa import RMinHash, RMinHashLSH
+from rensa import RMinHash
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -14,6 +14,7 @@ from rehead.data.examples import Dropped, Examples, Index
 from rehead.data.images import ImageInput
 from rehead.data.labels import combinations
 from rehead.data.splits import joined
+from rehead.runtime import progress
 
 # Texts are nearly the same when about this share of their shingles is common to both (Jaccard similarity; Leskovec et
 # al., Mining of Massive Datasets, §3.2). In a text message of 80 letters, that is one word in another's place.
@@ -149,16 +150,26 @@ _DIGITS = str.maketrans(dict.fromkeys("123456789", "0"))
 
 def _share_a_band(forms: list[bytes]) -> npt.NDArray[np.bool_]:
     """Return (n,): which of them may be near another; of most texts nothing more needs to be known."""
-    index = RMinHashLSH(NEAR, _HASHES, _BANDS)
-    matrices = []
-    for start in range(0, len(forms), _HASHED):
-        hashes = [_hashed_shingles(form) for form in forms[start : start + _HASHED]]
-        offsets = np.cumsum([0, *map(len, hashes)]).astype(np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(hashes), offsets, _HASHES, _SEED)
-        index.insert_matrix(matrix, start)
-        matrices.append(matrix)
-    # Each text finds itself, and has a duplicate only where it finds another.
-    return np.array([flag for each in matrices for flag in index.query_duplicate_flags_matrix(each)], dtype=np.bool_)
+    bands = np.empty((len(forms), _BANDS), dtype=np.uint64)
+    with progress.bar("looking for near duplicates", len(forms)) as advance:
+        for start in range(0, len(forms), _HASHED):
+            hashes = [_hashed_shingles(form) for form in forms[start : start + _HASHED]]
+            offsets = np.cumsum([0, *map(len, hashes)]).astype(np.uint64)
+            matrix = RMinHash.digest_matrix_from_flat_token_hashes(np.concatenate(hashes), offsets, _HASHES, _SEED)
+            bands[start : start + _HASHED] = _bands(np.array(matrix.to_rows(), dtype=np.uint32))
+            advance(len(hashes))
+    shared = np.zeros(len(forms), dtype=np.bool_)
+    for band in bands.T:
+        _, place, counts = np.unique(band, return_inverse=True, return_counts=True)
+        shared |= counts[place] > 1
+    return shared
+
+
+def _bands(digests: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
+    """Return (n, bands): one number for the values of each band, a sixth of them."""
+    values = digests.reshape(len(digests), _BANDS, _HASHES // _BANDS).astype(np.uint64)
+    powers = np.uint64(0x9E3779B97F4A7C15) ** np.arange(values.shape[-1], dtype=np.uint64)
+    return np.asarray(values @ powers)
 
 
 def _hashed_shingles(form: bytes) -> npt.NDArray[np.uint64]:
@@ -171,18 +182,29 @@ def _hashed_shingles(form: bytes) -> npt.NDArray[np.uint64]:
 
 
 def _near_pairs(forms: list[bytes]) -> Index:
-    """Return (m, 2): pairs of positions."""
-    shingles = ({form[i : i + _SHINGLE] for i in range(len(form) - _SHINGLE + 1)} for form in forms)
-    hashed = RMinHash.from_token_sets(shingles, _HASHES, _SEED)
-    index = RMinHashLSH(NEAR, _HASHES, _BANDS)
-    index.insert_many(hashed)
-    pairs = [
-        (i, j)
-        for i, candidates in enumerate(index.query_all(hashed))
-        for j in candidates
-        if i < j and hashed[i].jaccard(hashed[j]) >= NEAR
-    ]
-    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
+    """Return (m, 2): pairs of positions, some of them several times."""
+    digests = np.empty((len(forms), _HASHES), dtype=np.uint32)
+    bands = np.empty((len(forms), _BANDS), dtype=np.uint64)
+    for start in range(0, len(forms), _HASHED):
+        part = forms[start : start + _HASHED]
+        shingles = ({form[i : i + _SHINGLE] for i in range(len(form) - _SHINGLE + 1)} for form in part)
+        digests[start : start + _HASHED] = RMinHash.digest_matrix_from_token_sets(shingles, _HASHES, _SEED).to_rows()
+        bands[start : start + _HASHED] = _bands(digests[start : start + _HASHED])
+    pairs = [np.zeros((0, 2), dtype=np.int64)]
+    for band in bands.T:
+        order = np.argsort(band)
+        firsts = np.arange(len(order))
+        # Of those that share the band each is compared with the next, then with the one behind it, and so on.
+        for shift in range(1, len(order)):
+            firsts = firsts[firsts + shift < len(order)]
+            firsts = firsts[band[order[firsts]] == band[order[firsts + shift]]]
+            for start in range(0, len(firsts), _HASHED):
+                left, right = (order[firsts[start : start + _HASHED] + by] for by in (0, shift))
+                alike = (digests[left] == digests[right]).mean(1) >= NEAR
+                pairs.append(np.stack([left[alike], right[alike]], axis=1))
+            if not len(firsts):
+                break
+    return np.concatenate(pairs)
 
 
 def seen_before(texts: Sequence[str | ImageInput], known: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -26,6 +26,7 @@ from rehead.evaluation import image_features, likelihood, sparse_regression
 from rehead.evaluation.image_features import ColoursAndEdges
 from rehead.models.ngram_hashes import Index
 from rehead.models.ngrams import Ngrams
+from rehead.runtime import progress
 
 # From strong to weak regularisation. The search begins at `_FIRST` and goes on to either side while the validation loss
 # falls: the best lay between 1 (tweets) and 300 (news), and on r8 a path that begins at 1 takes half as long again. One
@@ -40,6 +41,10 @@ _FIRST = 3
 _EARNED = 0.01
 # The log odds of a class that no training example has, where a validation example has it.
 _NEVER = -27.6
+
+# The regression on texts learns from examples with as many characters at most, and as many examples times classes; what
+# it holds of them takes a gigabyte at most either way. 190,000 messages are enough to know words by.
+_MOST_CHARACTERS, _MOST_TARGETS = 2**24, 2**23
 
 # Features, (n, width): of texts sparse, of images dense.
 Matrix = sparse.csr_matrix | npt.NDArray[np.float32]
@@ -228,8 +233,9 @@ def relearn(examples: Examples, strength: float) -> Baselines:
     """Fit both once more, at the strength that was chosen, on training and validation examples together."""
     if examples.images is not None:
         return _images_at(strength, image_features.raw_features(examples.images), examples)
-    ngrams, features = Ngrams.fit_transform(examples.texts)
-    weight, bias = _TextRegression(features, examples).solve(strength)
+    some = _some_of(examples)
+    ngrams, features = Ngrams.fit_transform(some.texts)
+    weight, bias = _TextRegression(features, some).solve(strength)
     return Baselines(_majority(examples), ngrams, weight, bias, strength)
 
 
@@ -289,9 +295,12 @@ def _images_out_of_fold(examples: Examples, strength: float, fold: npt.NDArray[n
 
 
 def _learn_texts(train: Examples, validation: Examples) -> Baselines:
-    ngrams, features = Ngrams.fit_transform(train.texts)
+    some = _some_of(train)
+    if len(some) < len(train):
+        progress.say(f"{LOOKS_AT['texts']} are learned from {len(some):,} of {len(train):,} texts, drawn at random")
+    ngrams, features = Ngrams.fit_transform(some.texts)
     held_out = ngrams.transform(validation.texts)
-    regression = _TextRegression(features, train)
+    regression = _TextRegression(features, some)
 
     def at(strength: float) -> _AtStrength:
         weight, bias = regression.solve(strength)
@@ -309,6 +318,14 @@ def _learn_texts(train: Examples, validation: Examples) -> Baselines:
                 break
             best = tried
     return Baselines(_majority(train), ngrams, best.weight, best.bias, best.strength)
+
+
+def _some_of(examples: Examples) -> Examples:
+    """Return the examples, or as many of them, drawn at random, as the regression has memory for."""
+    order = np.random.default_rng(0).permutation(len(examples))
+    characters = np.cumsum([len(examples.texts[row]) for row in order])
+    n = min(int((characters <= _MOST_CHARACTERS).sum()), _MOST_TARGETS // len(examples.label_names))
+    return examples if n >= len(examples) else examples.take(np.sort(order[: max(1, n)]))
 
 
 class _AtStrength(NamedTuple):

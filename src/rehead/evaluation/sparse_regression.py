@@ -160,6 +160,7 @@ class _Products:
         self._order = np.argsort(-np.diff(transposed.indptr), kind="stable")
         ends = range(0, len(self._order), max(_LEAST_BLOCK, _BLOCK // n_columns))
         self._transposed = [transposed[self._order[a:b]] for a, b in pairwise([*ends, len(self._order)])]
+        del transposed  # of a million texts each copy has a gigabyte
         self._blocks = [block.T.tocsr() for block in self._transposed]
         # The first blocks hold most of the numbers, so each sum takes every eighth one.
         self._sums = [range(first, len(self._blocks), _SUMS) for first in range(min(_SUMS, len(self._blocks)))]

@@ -11,7 +11,8 @@ points of accuracy over tokens that end at white space alone, characters 2.2 poi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -58,24 +59,22 @@ class Ngrams:
     @classmethod
     def fit_transform(cls, texts: Sequence[str]) -> tuple[Ngrams, sparse.csr_matrix]:
         """Return what `fit` and `transform` give of the same texts, in the time of one of them."""
-        hashes, idf, counts = [], [], []
-        for block in _counted(texts):
-            n_texts = np.bincount(block.counts.indices, minlength=len(block.hashes))
+        portions = deque(map(_counted_in, _portions(texts)))
+        hashes, idf = [], []
+        for blocks in zip(*portions, strict=True):
+            distinct, place = np.unique(np.concatenate([block.hashes for block in blocks]), return_inverse=True)
+            of_portions = [np.bincount(block.counts.indices, minlength=len(block.hashes)) for block in blocks]
+            n_texts = np.bincount(place, np.concatenate(of_portions), minlength=len(distinct))
             kept = n_texts >= _LEAST_TEXTS
-            hashes.append(block.hashes[kept])
+            hashes.append(distinct[kept])
             idf.append(np.log((1 + len(texts)) / (1 + n_texts[kept])) + 1)
-            counts.append(_at(block.counts, np.where(kept, np.cumsum(kept) - 1, -1), int(kept.sum())))
         ngrams = cls(hashes[0], hashes[1], np.concatenate(idf).astype(np.float32))
-        return ngrams, ngrams._weighted(counts)
+        # Each portion's counts are let go of when it is weighted: of a million texts they are gigabytes.
+        return ngrams, ngrams._weighted(portions.popleft() for _ in range(len(portions)))
 
     def transform(self, texts: Sequence[str]) -> sparse.csr_matrix:
         """Return (n, width) float32 features; each block of a row has length 1, or is empty."""
-        return self._weighted(
-            [
-                _at(block.counts, places_of(known, block.hashes), len(known))
-                for known, block in zip((self.words, self.characters), _counted(texts), strict=True)
-            ]
-        )
+        return self._weighted(map(_counted_in, _portions(texts)))
 
     def sketch(self, features: sparse.csr_matrix) -> npt.NDArray[np.float32]:
         """Return features (n, width) as (n, `SKETCH_WIDTH`) float32 numbers that keep inner products on average.
@@ -134,16 +133,22 @@ class Ngrams:
         """Return what `tensors` was made of."""
         return cls(tensors["word_ngrams"], tensors["character_ngrams"], tensors["idf"])
 
-    def _weighted(self, counts: list[sparse.csr_matrix]) -> sparse.csr_matrix:
-        """Return the features of counts of each block, (n, n_words) and (n, n_characters)."""
-        blocks = []
-        for block, idf in zip(counts, np.split(self.idf, [len(self.words)]), strict=True):
-            values = (1 + np.log(block.data)) * idf[block.indices]
-            rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-            squares = np.bincount(rows, weights=values.astype(np.float64) ** 2, minlength=block.shape[0])
+    def _weighted(self, portions: Iterable[list[_Block]]) -> sparse.csr_matrix:
+        """Return the features of texts that were counted, (n, width)."""
+        features: sparse.csr_matrix = sparse.vstack([self._weighted_portion(each) for each in portions], format="csr")
+        return features
+
+    def _weighted_portion(self, blocks: list[_Block]) -> sparse.csr_matrix:
+        known = zip((self.words, self.characters), np.split(self.idf, [len(self.words)]), blocks, strict=True)
+        weighted = []
+        for hashes, idf, block in known:
+            counts = _at(block.counts, places_of(hashes, block.hashes), len(hashes))
+            values = (1 + np.log(counts.data)) * idf[counts.indices]
+            rows = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+            squares = np.bincount(rows, weights=values.astype(np.float64) ** 2, minlength=counts.shape[0])
             values = (values / np.sqrt(squares)[rows]).astype(np.float32)
-            blocks.append(sparse.csr_matrix((values, block.indices, block.indptr), shape=block.shape))
-        features: sparse.csr_matrix = sparse.hstack(blocks, format="csr", dtype=np.float32)
+            weighted.append(sparse.csr_matrix((values, counts.indices, counts.indptr), shape=counts.shape))
+        features: sparse.csr_matrix = sparse.hstack(weighted, format="csr", dtype=np.float32)
         features.sort_indices()  # so that sums do not depend on the order in which the n-grams were met
         return features
 
@@ -153,12 +158,6 @@ class _Block(NamedTuple):
 
     hashes: Hashes
     counts: sparse.csr_matrix
-
-
-def _counted(texts: Sequence[str]) -> list[_Block]:
-    """Return the counts of words and of characters."""
-    portions = [_counted_in(portion) for portion in _portions(texts)]
-    return [_joined(list(blocks)) for blocks in zip(*portions, strict=True)]
 
 
 def _portions(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -190,15 +189,6 @@ def _csr(rows: Index, columns: Index, shape: tuple[int, int]) -> sparse.csr_matr
 def _block(text: Index, hashes: Hashes, n: int) -> _Block:
     distinct, column = np.unique(hashes, return_inverse=True)
     return _Block(distinct, _csr(text, column, (n, len(distinct))))
-
-
-def _joined(blocks: list[_Block]) -> _Block:
-    """Return the counts of several portions as one."""
-    if len(blocks) == 1:
-        return blocks[0]
-    hashes = np.unique(np.concatenate([block.hashes for block in blocks]))
-    counts = [_at(block.counts, np.searchsorted(hashes, block.hashes), len(hashes)) for block in blocks]
-    return _Block(hashes, sparse.vstack(counts, format="csr"))
 
 
 def _at(counts: sparse.csr_matrix, places: Index, width: int) -> sparse.csr_matrix:

@@ -53,7 +53,7 @@ class Features:
     @property
     def seen(self) -> Tensor:
         """Return (n, sum of the widths): what a head sees that reads all of the depths."""
-        return torch.cat(self.pooled, dim=1)
+        return self.pooled[0] if len(self.pooled) == 1 else torch.cat(self.pooled, dim=1)
 
 
 def trunk_pass(

@@ -12,6 +12,7 @@ language model's features it takes more (docs/LOG.md).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -44,6 +45,11 @@ _CONSTANT = 1e-5
 _SMALLEST_SHARE, _LIVELIEST = 0.1, 0.9
 # Of a dead feature, by its spread beside the largest: one whose normalisation has a weight of 1e-33, or none.
 _DEAD = 1e-9
+# Features of more numbers than these are scaled a portion at a time, each time they are used, and not copied: a million
+# texts' are gigabytes.
+_COPIED = 2**26
+# Numbers in a portion: of the features, where these are scaled then, and of the logits.
+_PORTION = 2**22
 # The path converges well before; a bound for pathological features.
 _MAX_ITERATIONS = 500
 
@@ -123,8 +129,10 @@ def _problem(
     weights: Weights | None,
 ) -> _Problem:
     return _Problem(
-        features=_scaled(features, *scaling),
-        targets=as_indicator(labels, n_classes),
+        features=features,
+        scaling=scaling,
+        labels=labels,
+        n_classes=n_classes,
         weights=np.ones((len(labels), 1)) if weights is None else weights,
         intercept=intercept,
         multilabel=is_multilabel(labels),
@@ -158,7 +166,7 @@ def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
 
 
 def _scaled(features: Array, mean: Array, scale: Array) -> Tensor:
-    """(n, width), the only copy that is made of the features."""
+    """Return a copy (n, width)."""
     return torch.from_numpy(features).sub(torch.from_numpy(mean)).div_(torch.from_numpy(scale))
 
 
@@ -202,15 +210,17 @@ class _Problem:
     """Logistic regression on scaled features.
 
     Attributes:
-        features: (n, width) float32.
-        targets: (n, n_classes) of 0 and 1.
+        features, scaling: (n, width) float32, and what is taken off each and what it is divided by.
+        labels: (n,) class ids, or (n, n_classes).
         weights: (n, 1), or (n, n_classes) where a text may have several labels.
         intercept: whether there is a bias.
         multilabel: whether a text may have several labels.
     """
 
-    features: Tensor
-    targets: npt.NDArray[np.float64]
+    features: Array
+    scaling: tuple[Array, Array]
+    labels: Labels
+    n_classes: int
     weights: npt.NDArray[np.float64]
     intercept: bool
     multilabel: bool
@@ -218,13 +228,26 @@ class _Problem:
     @property
     def nothing(self) -> npt.NDArray[np.float64]:
         """(n_classes, width + 1) zeros, where a path begins."""
-        return np.zeros((self.targets.shape[1], self.features.shape[1] + 1))
+        return np.zeros((self.n_classes, self.features.shape[1] + 1))
+
+    @cached_property
+    def _copy(self) -> Tensor | None:
+        """The scaled features, unless they are too many."""
+        return _scaled(self.features, *self.scaling) if self.features.size <= _COPIED else None
+
+    def _portions(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield which rows, and their scaled features."""
+        copy, widest = self._copy, max(self.n_classes, 1 if self._copy is not None else self.features.shape[1])
+        n = max(1, _PORTION // widest)
+        for start in range(0, len(self.features), n):
+            rows = slice(start, start + n)
+            yield rows, _scaled(self.features[rows], *self.scaling) if copy is None else copy[rows]
 
     @cached_property
     def _second_moments(self) -> npt.NDArray[np.float64]:
         """(width,), of which those of the heaviest example are a bound."""
-        lengths = torch.linalg.vector_norm(self.features, dim=0).double().numpy()
-        moments: npt.NDArray[np.float64] = self.weights.max() * lengths**2 / len(self.features)
+        squares = sum(torch.linalg.vector_norm(part, dim=0).double() ** 2 for _, part in self._portions())
+        moments: npt.NDArray[np.float64] = self.weights.max() * np.asarray(squares) / len(self.features)
         return moments
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
@@ -236,17 +259,18 @@ class _Problem:
 
         def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             solution = flat.reshape(start.shape) * unit
-            # A row a class in both products: with so few classes the other way round takes seven times as long.
             weight = torch.from_numpy(np.ascontiguousarray(solution[:, :-1], dtype=np.float32))
-            logits = linear(self.features, weight).double().numpy() + solution[:, -1]
-            likelihoods, expected = self._likelihoods(logits)
-            loss = -float((likelihoods * self.weights).sum()) / len(logits)
-            loss += float((penalty * solution**2).sum()) / 2
-            residual = (expected - self.targets) * (self.weights / len(logits))
-            gradient = penalty * solution
-            of_classes = torch.from_numpy(np.ascontiguousarray(residual.T, dtype=np.float32))
-            gradient[:, :-1] += (of_classes @ self.features).double().numpy()
-            gradient[:, -1] += residual.sum(0) if self.intercept else 0.0
+            loss, gradient = float((penalty * solution**2).sum()) / 2, penalty * solution
+            for rows, features in self._portions():
+                # A row a class in both products: with so few classes the other way round takes seven times as long.
+                logits = linear(features, weight).double().numpy() + solution[:, -1]
+                targets, weights = as_indicator(self.labels[rows], self.n_classes), self.weights[rows]
+                likelihoods, expected = self._likelihoods(logits, targets)
+                loss -= float((likelihoods * weights).sum()) / len(self.labels)
+                residual = (expected - targets) * (weights / len(self.labels))
+                of_classes = torch.from_numpy(np.ascontiguousarray(residual.T, dtype=np.float32))
+                gradient[:, :-1] += (of_classes @ features).double().numpy()
+                gradient[:, -1] += residual.sum(0) if self.intercept else 0.0
             return loss, (gradient * unit).ravel()
 
         options = {"maxiter": _MAX_ITERATIONS, "ftol": tolerance, "gtol": 1e-5}
@@ -255,9 +279,11 @@ class _Problem:
         result: npt.NDArray[np.float64] = found.x.reshape(start.shape) * unit
         return result
 
-    def _likelihoods(self, logits: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    def _likelihoods(
+        self, logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the terms of the log likelihood, and the probability of each class, (n, n_classes) both."""
         if self.multilabel:
-            return log_expit((2 * self.targets - 1) * logits), expit(logits)
+            return log_expit((2 * targets - 1) * logits), expit(logits)
         scores = log_softmax(logits, axis=1)
-        return scores * self.targets, np.exp(scores)
+        return scores * targets, np.exp(scores)
