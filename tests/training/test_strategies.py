@@ -162,20 +162,8 @@ def test_dry_run_tells_what_it_would_take_and_writes_nothing(data: Path, base: P
     assert f"{plan['tokens']:,} tokens" in run("fit", data, *arguments)
 
 
-LONG = (
-    "--tune",
-    "last-2",
-    "--pool",
-    "mean",
-    "--depth",
-    4,
-    "--epochs",
-    60,
-    "--batch-size",
-    2,
-    "--learning-rate",
-    "1e-3",
-)
+_LASTING = ("--epochs", 60, "--batch-size", 2, "--learning-rate", "1e-3")
+LONG = ("--tune", "last-2", "--pool", "mean", "--depth", 4, *_LASTING)
 
 
 def fit_in_child(*arguments: object) -> None:
