@@ -1,7 +1,7 @@
 # make demo   from nothing to a spam classifier
 # make demo-images   the same with images: handwritten digits
 # make test   format, lint, types, layers and every test, the slow ones too
-# make check  format, lint, types, layers and the fast tests of the core, in two minutes
+# make check  format, lint, types, layers and the fast tests of the core
 # make lines  the lines of each room, of the core and of the whole, against main and the budget
 # make tree   the tree of the source in CONTRIBUTING.md, anew
 # make lower  the budgets of lines and words, down to the present counts
@@ -22,7 +22,7 @@ HAM := Running late, see you at the station around seven. Shall I bring anything
 .PHONY: demo demo-images test check style types house tests core-tests lines tree lower faults bench install clean
 .DELETE_ON_ERROR:
 
-# pip's constraints pin what was tested; the stamp is written last, so an interrupted install starts again.
+# pip's constraints pin what was tested; what is imported is compiled then, a part of what is installed; the stamp is written last, so an interrupted install starts again.
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== installing rehead and what it needs into .venv (a few minutes the first time)"
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "rehead needs Python 3.11 or newer"'
