@@ -92,11 +92,15 @@ def test_a_real_encoder_at_the_usual_rate_and_with_its_dropout(tmp_path: Path) -
     assert len(model.artifact_.backbone.layers) == 6  # below them the first token hardly varies
     ids = [int(label == model.classes_[1]) for label in labels]
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
-    learned = [{**tokenizer(text), "labels": label} for text, label in zip(texts[:120], ids[:120], strict=True)]
+    learned = [
+        {**tokenizer(text, truncation=True), "labels": label}
+        for text, label in zip(texts[:120], ids[:120], strict=True)
+    ]
     further = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
     assert further.config.hidden_dropout_prob == 0.1
     losses = losses_of_training(further, learned, tmp_path / "run", 2e-5, processing_class=tokenizer)
-    assert_falls_from(losses, log_loss(model, texts[:120], ids[:120]))
+    assert losses[0] == pytest.approx(log_loss(model, texts[:120], ids[:120]), rel=0.02)  # ours may be in bfloat16
+    assert max(losses[1:]) < losses[0]
 
 
 @pytest.fixture
