@@ -1,7 +1,7 @@
 # make demo   from nothing to a spam classifier
 # make demo-images   the same with images: handwritten digits
 # make test   format, lint, types, layers and every test, the slow ones too
-# make check  format, lint, types, layers and the fast tests, in five minutes
+# make check  format, lint, types, layers and the fast tests of the core
 # make lines  the lines of each room, of the core and of the whole, against main and the budget
 # make tree   the tree of the source in CONTRIBUTING.md, anew
 # make lower  the budgets of lines and words, down to the present counts
@@ -10,23 +10,24 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/sms/SMSSpamCollection
-# One thread for each of the tests that run side by side; the real weights are tested with all threads, as people use them.
-PYTEST := $(BIN)/python -m pytest
-SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
-LINT := $(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy && $(BIN)/lint-imports
-HOUSE := $(BIN)/python tools/lines.py && $(BIN)/python tools/words.py && $(BIN)/python tools/tree.py --check
+# One thread for each of the tests that run side by side; those of the real weights take all threads, as people do.
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# What the core is made of: no server, cluster, export or child process of the command's.
+CORE := tests/data tests/evaluation tests/models tests/training tests/test_layers.py tests/test_packaging.py
+# Nothing waits for another: types take as long on one core as the rest does on the other.
+ALL_AT_ONCE := $(MAKE) --no-print-directory --jobs 4 style types house
 SPAM := WINNER!! You have been selected to receive a £900 prize. To claim call 09061701461. Valid 12 hours only.
 HAM := Running late, see you at the station around seven. Shall I bring anything?
 
-.PHONY: demo demo-images test check lines tree lower faults bench install clean
+.PHONY: demo demo-images test check style types house tests core-tests lines tree lower faults bench install clean
 .DELETE_ON_ERROR:
 
-# pip's constraints pin what was tested; the stamp is written last, so an interrupted install starts again.
+# pip's constraints pin what was tested; what is imported is compiled then, a part of what is installed; the stamp is written last, so an interrupted install starts again.
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== installing rehead and what it needs into .venv (a few minutes the first time)"
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "rehead needs Python 3.11 or newer"'
 	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
 install: .venv/installed
@@ -43,16 +44,30 @@ demo-images: .venv/installed
 	@$(BIN)/rehead fit sample:digits --strategy head --output demo/digits
 
 test: .venv/installed
-	@echo "== checking format, types and layers, then running every test (ten to twenty minutes on two cores)"
-	$(LINT)
-	$(HOUSE)
-	$(SIDE_BY_SIDE) --ignore tests/test_real_weights.py
-	$(PYTEST) tests/test_real_weights.py
+	@echo "== checking format, types and layers, and running every test (ten to twenty minutes on two cores)"
+	+@$(ALL_AT_ONCE) tests
 
 check: .venv/installed
-	$(LINT)
-	$(HOUSE)
-	$(SIDE_BY_SIDE) -m 'not slow'
+	+@$(ALL_AT_ONCE) core-tests
+
+style: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/installed
+	$(BIN)/mypy
+
+house: .venv/installed
+	$(BIN)/lint-imports
+	$(BIN)/python tools/lines.py
+	$(BIN)/python tools/words.py
+	$(BIN)/python tools/tree.py --check
+
+tests: .venv/installed
+	$(SIDE_BY_SIDE)
+
+core-tests: .venv/installed
+	$(SIDE_BY_SIDE) -m 'not slow' $(CORE)
 
 lines: .venv/installed
 	@$(BIN)/python tools/lines.py

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from hypothesis import settings
 
 from rehead.cli import main
@@ -28,6 +32,12 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # No test may depend on a model hub.
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: tests wait for servers, for killed processes, for the package index."""
+    return (os.cpu_count() or 1) + 1
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -96,6 +106,42 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tup
 
     yield run
     progress.show(False)
+
+
+@pytest.fixture(scope="session")
+def fits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `fit_once` keeps classifiers, for all processes that test side by side."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "fits"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def fit_once(
+    fits: Path, in_process: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """`rehead fit ... -o FOLDER` on a sample, which several tests and pages ask for: it is fitted for the first alone.
+
+    The others get a copy of the folder, and what was printed.
+    """
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        *options, flag, folder = arguments
+        assert flag == "-o"
+        kept = fits / hashlib.sha256(" ".join(options).encode()).hexdigest()[:16]
+        with FileLock(f"{kept}.lock"):
+            if not kept.with_suffix(".json").exists():
+                code, *printed = in_process(*options, "-o", kept)
+                if code:
+                    return code, *printed
+                kept.with_suffix(".json").write_text(json.dumps(printed))
+        shutil.copytree(kept, folder)
+        out, err = json.loads(kept.with_suffix(".json").read_text())
+        return 0, out.replace(str(kept), folder), err.replace(str(kept), folder)
+
+    return run
 
 
 @pytest.fixture

@@ -19,6 +19,8 @@ from transformers import (
 
 import rehead
 from rehead import Classifier
+from rehead.data import samples
+from rehead.data.columns import infer_columns
 from rehead.data.containers import inputs_of
 from rehead.export.transformers_folder import pixels_of
 from rehead.models.vision_backbone import VisionBackbone
@@ -34,13 +36,15 @@ def log_loss(model: Classifier, inputs: Any, labels: list[int]) -> float:
     return float(-np.log(model.predict_proba(inputs)[np.arange(len(labels)), labels]).mean())
 
 
-def losses_of_training(model: Any, rows: list[dict[str, Any]], folder: Path, **further: Any) -> list[float]:
+def losses_of_training(
+    model: Any, rows: list[dict[str, Any]], folder: Path, learning_rate: float = 1e-3, **further: Any
+) -> list[float]:
     """Before the first step and after each of the epochs, on what it is trained on."""
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=3,
         per_device_train_batch_size=8,
-        learning_rate=1e-3,
+        learning_rate=learning_rate,
         eval_strategy="epoch",
         save_strategy="no",
         report_to=[],
@@ -75,6 +79,28 @@ def test_texts(bases: Callable[[str], str], tmp_path: Path, family: str, pool: s
     further = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model", **config)
     losses = losses_of_training(further, rows, tmp_path / "run", processing_class=tokenizer)
     assert_falls_from(losses, log_loss(model, TEXTS, labels))
+
+
+@pytest.mark.slow
+def test_a_real_encoder_at_the_usual_rate_and_with_its_dropout(tmp_path: Path) -> None:
+    table = samples.read("sms")
+    text, label = (table.column(name) for name in infer_columns(table, None, None))
+    rows = list(dict.fromkeys((str(one), str(other)) for one, other in zip(text, label, strict=True)))[:400]
+    texts, labels = (list(column) for column in zip(*rows, strict=True))
+    model = Classifier("minilm", ngrams=False, tune="head", pool="cls", max_length=64).fit(texts, labels)
+    model.save(tmp_path / "model")
+    assert len(model.artifact_.backbone.layers) == 6  # below them the first token hardly varies
+    ids = [int(label == model.classes_[1]) for label in labels]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")
+    learned = [
+        {**tokenizer(text, truncation=True), "labels": label}
+        for text, label in zip(texts[:120], ids[:120], strict=True)
+    ]
+    further = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+    assert further.config.hidden_dropout_prob == 0.1
+    losses = losses_of_training(further, learned, tmp_path / "run", 2e-5, processing_class=tokenizer)
+    assert losses[0] == pytest.approx(log_loss(model, texts[:120], ids[:120]), rel=0.02)  # ours may be in bfloat16
+    assert max(losses[1:]) < losses[0]
 
 
 @pytest.fixture

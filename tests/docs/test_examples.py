@@ -28,14 +28,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page, run in RUN.items() if any(not example.is_slow for example in run)])
-def test_examples_of_a_page_run(page: str, folder: Path, in_process: InProcess) -> None:
-    run_page([example for example in EXAMPLES[page] if not example.is_slow], folder, in_process)
+def test_examples_of_a_page_run(
+    page: str, folder: Path, in_process: InProcess, fit_once: InProcess, pytestconfig: pytest.Config
+) -> None:
+    if not pytestconfig.option.markexpr and any(example.is_slow for example in RUN[page]):
+        pytest.skip("the test below runs them, too, and the slow ones")
+    run_page([example for example in EXAMPLES[page] if not example.is_slow], folder, in_process, fit_once)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page, run in RUN.items() if any(example.is_slow for example in run)])
-def test_examples_of_a_page_run_with_the_slow_ones(page: str, folder: Path, in_process: InProcess) -> None:
-    run_page(EXAMPLES[page], folder, in_process)
+def test_examples_of_a_page_run_with_the_slow_ones(
+    page: str, folder: Path, in_process: InProcess, fit_once: InProcess
+) -> None:
+    run_page(EXAMPLES[page], folder, in_process, fit_once)
 
 
 def test_what_is_not_run_says_why() -> None:
@@ -53,7 +59,7 @@ def test_a_line_that_is_not_printed_is_noticed() -> None:
     assert not is_shown("98.00% accuracy on 12 test texts", printed)
 
 
-def run_page(examples: list[Example], folder: Path, in_process: InProcess) -> None:
+def run_page(examples: list[Example], folder: Path, in_process: InProcess, fit_once: InProcess) -> None:
     """Run the blocks of a page in order, in one folder and one Python session."""
     provide(examples, folder)
     session: dict[str, Any] = {"__name__": "page"}
@@ -67,7 +73,7 @@ def run_page(examples: list[Example], folder: Path, in_process: InProcess) -> No
         if example.language == "python":
             printed = run_python(example, session)
         else:
-            run_commands(example, in_process)
+            run_commands(example, in_process, fit_once)
 
 
 def provide(examples: list[Example], folder: Path) -> None:
@@ -90,9 +96,14 @@ def run_python(example: Example, session: dict[str, Any]) -> list[str]:
     return output.getvalue().splitlines()
 
 
-def run_commands(example: Example, in_process: InProcess) -> None:
+def run_commands(example: Example, in_process: InProcess, fit_once: InProcess) -> None:
     for arguments, shown in example.commands():
-        code, out, err = in_process(*arguments)
+        is_of_a_sample = arguments[0] == "fit" and arguments[1].startswith("sample:") and arguments[-2] == "-o"
+        needs_files = any(
+            Path(argument).exists() for argument in arguments
+        )  # the page's own, which others may have too
+        run = fit_once if is_of_a_sample and not needs_files else in_process
+        code, out, err = run(*arguments)
         assert code == 0, f"{example.place}: rehead {' '.join(arguments)}: {err}"
         assert_shown(example, shown, [*out.splitlines(), *err.splitlines()])
 

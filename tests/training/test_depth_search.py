@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+import torch
 
 from rehead.training import depth_search
-from rehead.training.depth_search import shallowest
+from rehead.training.depth_search import shallowest, varies
 
 
 def test_shallowest_within_half_a_standard_error_of_the_difference_is_chosen() -> None:
@@ -49,3 +50,10 @@ def test_few_validation_examples_are_not_what_is_judged_by(n_train: int, n: int,
 def test_too_few_examples_for_parts_are_judged_as_they_were_divided() -> None:
     ((train, held_out),) = depth_search._divided(np.array([0, 1, 0, 1, 0]), 4, seed=0)
     assert (train.tolist(), held_out.tolist()) == ([0, 1, 2, 3], [4])
+
+
+@pytest.mark.parametrize(("deviation", "expected"), [(0.03, False), (0.3, True)])
+def test_a_first_token_that_hardly_varies_is_no_feature(deviation: float, expected: bool) -> None:
+    noise = torch.randn(400, 16, generator=torch.Generator().manual_seed(0))
+    sizes = torch.tensor([5.0, *[0.01] * 15])  # one of an encoder's is far larger than the others
+    assert varies(sizes + deviation * sizes.square().mean().sqrt() * noise) is expected

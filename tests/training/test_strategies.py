@@ -1,5 +1,7 @@
 """Every strategy from the command line to the saved folder; interruption and resumption of a real process."""
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from rehead import Classifier
+from rehead.cli import main
 from rehead.data.examples import Examples
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import Interrupted, SettingError
@@ -30,10 +33,20 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "rehead.cli", *map(str, arguments)]
 
 
+def run(*arguments: object) -> str:
+    """The command in this process, which costs no start; what it prints on stdout."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as stopped:
+            main([str(argument) for argument in arguments])
+    finally:
+        progress.show(False)
+    assert stopped.value.code == 0
+    return printed.getvalue()
+
+
 def fit(*arguments: object) -> dict[str, Any]:
-    finished = subprocess.run(command("fit", *arguments, "--json"), capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    facts: dict[str, Any] = json.loads(finished.stdout)
+    facts: dict[str, Any] = json.loads(run("fit", *arguments, "--json"))
     return facts
 
 
@@ -146,24 +159,34 @@ def test_dry_run_tells_what_it_would_take_and_writes_nothing(data: Path, base: P
     assert plan["peak_memory_bytes"] > 1e8
     assert not (tmp_path / "model").exists()
     assert not list(tmp_path.iterdir())
-    shown = subprocess.run(command("fit", data, *arguments), capture_output=True, text=True, check=True).stdout
-    assert f"{plan['tokens']:,} tokens" in shown
+    assert f"{plan['tokens']:,} tokens" in run("fit", data, *arguments)
+
+
+_LASTING = ("--epochs", 60, "--batch-size", 2, "--learning-rate", "1e-3")
+LONG = ("--tune", "last-2", "--pool", "mean", "--depth", 4, *_LASTING)
+
+
+def fit_in_child(*arguments: object) -> None:
+    subprocess.run(command("fit", *arguments), capture_output=True, check=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed") / "model"
+    fit_in_child(data, "--base", base, *LONG, "-o", folder)
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.parametrize("kept", ["lock", "last-2-*"], ids=["before training", "in training"])
 def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
-    sent: signal.Signals, kept: str, data: Path, base: Path, tmp_path: Path
+    sent: signal.Signals, kept: str, data: Path, base: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
-    options = ("--base", base, "--tune", "last-2", "--pool", "mean", "--depth", 4, "--epochs", 60, "--batch-size", 2)
-    options = (*options, "--learning-rate", "1e-3")
-    fit(data, *options, "-o", tmp_path / "undisturbed")
-
     output = tmp_path / "disturbed"
     state = tmp_path / ".disturbed.rehead-run"
     process = subprocess.Popen(
-        command("fit", data, *options, "-o", output),
+        command("fit", data, "--base", base, *LONG, "-o", output),
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background ignore it
@@ -178,9 +201,9 @@ def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
     if sent == signal.SIGINT:
         assert "--resume" in said.splitlines()[-1]
 
-    fit(data, *options, "-o", output, "--resume")
+    fit_in_child(data, "--base", base, *LONG, "-o", output, "--resume")
     for name in ("model.safetensors", "rehead.json"):
-        assert (output / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+        assert (output / name).read_bytes() == (undisturbed / name).read_bytes()
     assert not state.exists()
 
 
