@@ -215,11 +215,11 @@ def test_ctrl_c_while_all_examples_are_learned_from_keeps_what_was_best(
 ) -> None:
     honest, asked = strategies.attempt, []
 
-    def interrupted(*told: Any, with_validation: bool = False, **others: Any) -> Candidate:
-        asked.append(with_validation)
-        if with_validation:
+    def interrupted(*told: Any) -> Attempt:
+        asked.append(len(told) == 8)  # with what it is to learn once more
+        if asked[-1]:
             raise Interrupted("interrupted")
-        return honest(*told, **others)
+        return honest(*told)
 
     monkeypatch.setattr(strategies, "attempt", interrupted)
     monkeypatch.setattr(strategies, "why_not", lambda *_: None)
@@ -233,6 +233,18 @@ def test_ctrl_c_while_all_examples_are_learned_from_keeps_what_was_best(
     monkeypatch.setattr(strategies, "attempt", lambda *_, **__: (_ for _ in ()).throw(Interrupted("interrupted")))
     monkeypatch.setattr(finetune_module, "_best_of", lambda _, candidates: candidates[0])
     assert not finetune(prepared(bases("llama"), "auto", preset="best"), refits=True).refitted
+
+
+def test_what_is_learned_once_more_ends_after_the_epoch_that_was_best(bases: Callable[[str], str]) -> None:
+    data = prepared(bases("llama"), "last-1", epochs=5)
+    head, features, _ = begun(data)
+    tried = attempt(data, "last-1", head, features, None, None, None)
+    assert tried.history
+    tried = replace(tried, history=replace(tried.history, best_epoch=2))
+    again = attempt(data, "last-1", head, features, None, None, None, tried)
+    assert again.history
+    assert again.history.best_epoch == 2
+    assert len(again.history.validation_losses) == 3  # before it, and after each of two
 
 
 def test_an_attempt_that_breaks_off_leaves_all_as_it_was(

@@ -138,6 +138,17 @@ def test_kept_weights_are_those_with_the_lowest_validation_loss(setting: tuple[T
         assert torch.equal(logits, start)
 
 
+def test_an_epoch_that_is_to_be_the_last_is_kept_whatever_its_loss(setting: tuple[Tail, Labelled]) -> None:
+    tail, data = setting
+    wrong = Labelled(data.inputs, 1 - LABELS)
+    start = tail.logits(data.inputs)
+    history = train(tail, data, wrong, Recipe(epochs=3, learning_rate=1e-2, last=2))
+    assert history.best_epoch == 2
+    assert len(history.validation_losses) == 3
+    assert history.stopped is None
+    assert not torch.equal(tail.logits(data.inputs), start)
+
+
 def test_training_stops_early_without_a_lower_loss(setting: tuple[Tail, Labelled]) -> None:
     tail, data = setting
     wrong = Labelled(data.inputs, 1 - LABELS)

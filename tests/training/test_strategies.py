@@ -24,6 +24,7 @@ from rehead.training import encoding, strategies
 from rehead.training.beside import BesideHead
 from rehead.training.checkpoint import Resumption
 from rehead.training.encoding import EncodedData
+from rehead.training.loop import History
 from rehead.training.strategies import Attempt, Candidate
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages, write_csv, write_messages
@@ -325,7 +326,8 @@ def test_recipe_is_that_of_the_strategy_unless_the_user_asks_for_another(base: P
         assert (recipe.learning_rate, recipe.epochs, recipe.batch_size) == (1e-3, 3, 5)
         assert weighted.example_weights(np.arange(weighted.n_train)) is not None
     few = Classifier(str(base)).prepare(*parts_of(16))
-    look, kept = (strategies.recipe_for(few, "contrastive", with_validation=whole).epochs for whole in (False, True))
+    tried = strategies.Attempt("contrastive", np.zeros((1, 2), np.float32), 0.0, 0, History(best_epoch=1))
+    look, kept = (strategies.recipe_for(few, "contrastive", again).epochs for again in (None, tried))
     assert (look, kept) == (20, 40)
     alone = Classifier(str(base), tune="contrastive").prepare(*parts_of(16))
     assert strategies.recipe_for(alone, "contrastive").epochs == 40  # it does not learn once more

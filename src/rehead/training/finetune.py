@@ -327,7 +327,7 @@ def _refit(
         first, second = (_refit(data, head, features, solved, part, callback) for part in best.parts)
         return strategies.average(data, head, features, first, second)
     if best.history is not None:
-        return strategies.attempt(data, best.tune, head, features, None, None, callback, with_validation=True)
+        return strategies.attempt(data, best.tune, head, features, None, None, callback, best)
     weights = data.example_weights(np.arange(len(data.labels)))
     # The head is the only thing that changes, and it changes in place.
     depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights)

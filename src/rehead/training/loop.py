@@ -46,6 +46,8 @@ class Recipe:
         clip: largest norm of the gradient.
         patience: stop after this number of epochs without a lower validation loss; None to go on to the end, where the
             rate has fallen to zero, which is what pays most.
+        last: the epoch that the training ends after, and whose weights it keeps; None for the one with the lowest
+            validation loss. The learning rate falls as if all epochs followed.
         dropout: whether the layers' own dropout is on.
         label_smoothing: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
@@ -58,6 +60,7 @@ class Recipe:
     warmup: float = 0.1
     clip: float = 1.0
     patience: int | None = None
+    last: int | None = None
     dropout: bool = False
     label_smoothing: float = 0.0
     seed: int = 0
@@ -240,7 +243,9 @@ class _Training:
 
     def _is_over(self, epoch: int) -> bool:
         history = self.history
-        patience = self.recipe.patience
+        patience, last = self.recipe.patience, self.recipe.last
+        if last and epoch > last:
+            return True
         if not history.stopped and patience and epoch - 1 - history.best_epoch >= patience:
             history.stopped = f"no lower validation loss in {patience} epochs"
         return history.stopped is not None
@@ -302,7 +307,8 @@ class _Training:
     def _end_epoch(self, epoch: int) -> None:
         history = self.history
         history.validation_losses.append(parallel.of_first(self.trainee.validation_loss))
-        if history.validation_losses[-1] < history.validation_losses[history.best_epoch]:
+        is_lowest = history.validation_losses[-1] < history.validation_losses[history.best_epoch]
+        if epoch == self.recipe.last or (is_lowest and not self.recipe.last):
             history.best_epoch = epoch
             for best, weight in zip(self.best, self.weights, strict=True):
                 best.copy_(weight.detach())

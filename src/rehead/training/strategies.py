@@ -144,15 +144,15 @@ def planned(data: EncodedData, depth: int) -> list[str]:
     return [last, *everything]
 
 
-def recipe_for(data: EncodedData, tune: str, *, with_validation: bool = False) -> Recipe:
+def recipe_for(data: EncodedData, tune: str, again: Attempt | None = None) -> Recipe:
     """Return how a strategy trains, with what the user asked for in its place.
 
     Args:
-        with_validation: as of `attempt`.
+        again: as of `attempt`; it ends after the epoch that was best then, which the temperature was fitted to.
     """
     narrower = max(1.0, _WIDTH / data.base.hidden_size)
     if tune == "contrastive":
-        steps = _CONTRASTIVE_LOOK if data.config.tune == "auto" and not with_validation else _CONTRASTIVE_STEPS
+        steps = _CONTRASTIVE_LOOK if data.config.tune == "auto" and again is None else _CONTRASTIVE_STEPS
         epochs = math.ceil(steps * _CONTRASTIVE_BATCH / data.n_train)
         recipe = Recipe(min(epochs, steps), _CONTRASTIVE_BATCH, _CONTRASTIVE_RATE)
         return data.config.adjusted(recipe)
@@ -166,7 +166,8 @@ def recipe_for(data: EncodedData, tune: str, *, with_validation: bool = False) -
         recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower)
     batch_size = data.config.batch_size or recipe.batch_size
     more = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train)))
-    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more)))
+    last = again.history.best_epoch or None if again and again.history else None
+    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more), last=last))
 
 
 def cut_for(tune: str, depth: int) -> int:
@@ -220,8 +221,7 @@ def attempt(
     deadline: float | None,
     resumption: Resumption | None,
     callback: Callback | None,
-    *,
-    with_validation: bool = False,
+    again: Attempt | None = None,
 ) -> Attempt:
     """Train with one strategy and return what it learned; backbone and head are afterwards as they were.
 
@@ -230,13 +230,14 @@ def attempt(
         features: with the token states at the cut, if they were kept.
         deadline: on the clock of time.perf_counter, see `rehead.training.loop.train`.
         callback: of the training, see `rehead.training.loop.train`.
-        with_validation: learn from the validation examples, too; what the candidate says of them is then worth nothing.
+        again: what the strategy gave from the training examples, to learn once more from the validation examples, too;
+            what the candidate says of these is then worth nothing.
 
     Raises:
         Interrupted: Ctrl-C.
     """
     begun = time.perf_counter()
-    label = f"{tune} from all examples" if with_validation else tune
+    label = f"{tune} from all examples" if again else tune
     changed = _changed_by(data, tune, head)
     before = _copied(changed)
     try:
@@ -244,9 +245,9 @@ def attempt(
             tail, adapted = _tail(data, tune, head)
             weights = tail.weights()
             progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
-            examples, held_out = _inputs(data, tail, features, with_validation)
+            examples, held_out = _inputs(data, tail, features, with_validation=again is not None)
             checkpoint = _checkpoint(data, tune, tail, examples, resumption)
-            recipe = recipe_for(data, tune, with_validation=with_validation)
+            recipe = recipe_for(data, tune, again)
             if tune == "contrastive":
                 trainee = Contrastive(tail, examples)
                 history = loop.train(trainee, recipe, checkpoint, deadline, callback, label)
@@ -286,7 +287,7 @@ def average(data: EncodedData, head: Head, features: Features, first: Attempt, s
     tail = Tail.of_blocks(data.base, head, min(cut_for(part.tune, depth) for part in parts), depth)
     try:
         _write(changed, means)
-        _, held_out = _inputs(data, tail, features, False)
+        _, held_out = _inputs(data, tail, features, with_validation=False)
         logits = tail.logits(held_out.inputs).numpy()
         tail.trained.to("cpu")
         data.base.model.to("cpu")
@@ -347,7 +348,7 @@ def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:
     return Tail.of_blocks(base, head, cut_for(tune, depth), depth), None
 
 
-def _inputs(data: EncodedData, tail: Tail, features: Features, with_validation: bool) -> tuple[Labelled, Labelled]:
+def _inputs(data: EncodedData, tail: Tail, features: Features, *, with_validation: bool) -> tuple[Labelled, Labelled]:
     """Return what enters the tail, of the training and of the validation examples."""
     everything = torch.arange(len(data.labels))
     n_frozen = sum(read <= tail.cut for read in tail.head.reads)
