@@ -30,7 +30,7 @@ from rehead.training import finetune as finetune_module
 from rehead.training.beside import BesideHead
 from rehead.training.callbacks import Callback, Epoch
 from rehead.training.config import AND
-from rehead.training.depth_search import search_depth
+from rehead.training.depth_search import DepthChoice, search_depth
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features
 from rehead.training.finetune import Limits, finetune
@@ -68,7 +68,7 @@ def begun(data: EncodedData) -> tuple[Head, Features, Attempt]:
     head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
     cut = strategies.cut_for(data.config.tune, choice.depth)
     features = finetune_module._trunk_features(data, head, cut or None)
-    _, first = finetune_module._solve_probe(data, head, features)
+    first = finetune_module._solve_probe(data, head, features).attempt
     return head, features, first
 
 
@@ -289,6 +289,25 @@ def test_the_lowest_loss_after_calibration_wins(bases: Callable[[str], str], mon
     assert calibrated == pytest.approx(calibrated_losses(logits["last-3"], labels).mean(), rel=1e-4)
 
 
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.usefixtures("in_float32")
+def test_a_probe_of_several_layers_is_weighed_against_layers_that_are_trained_without_them(
+    kept: int, bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoding, "_FEW", 0)
+    data = prepared(bases("bert"), "auto", pool="auto", epochs=3)
+    assert ("layers", 3) in data.candidates
+    assert search_depth(data, None).of_one_layer in ("cls", "mean", "both")
+    monkeypatch.setattr(finetune_module, "search_depth", lambda *_: DepthChoice("layers", 3, "mean"))
+    monkeypatch.setattr(strategies, "why_not", lambda *_: None)
+    monkeypatch.setattr(finetune_module, "_best_of", lambda _, candidates: candidates[kept])
+    result = finetune(data)
+    assert [candidate.tune for candidate in result.candidates] == ["head", "last-3"]
+    assert result.head.pooling == result.structure.pool == ("layers", "mean")[kept]
+    # The weights that are left are those of the candidate, whose logits were of its own head.
+    np.testing.assert_allclose(result.validation_logits, logits_of(data, result.head), rtol=1e-3, atol=1e-4)
+
+
 def of_losses(*losses: float) -> Candidate:
     tried = Attempt("head", np.zeros((len(losses), 2), np.float32), 0.0, 1)
     return Candidate.of(tried, np.array(losses), Mixture(1.0, 0.0))
@@ -387,7 +406,7 @@ def test_the_head_learns_from_validation_examples_only_where_it_is_refitted(
     assert result.refitted == refits
     again = prepared(bases("bert"), "head")
     head, features, _ = begun(again)
-    solved, _ = finetune_module._solve_probe(again, head, features)
+    solved = finetune_module._solve_probe(again, head, features).solved
     with torch.inference_mode():
         seen = head.projection(features.seen).numpy()
     of_all, _ = probe.solve_at(solved.strength, seen, again.labels, 2, intercept=True)

@@ -44,6 +44,7 @@ class DepthChoice:
     """The pooling and depth to use.
 
     Attributes:
+        of_one_layer: the pooling that layers are trained with, which reads the last layer alone where it may.
         profile: calibrated held-out log loss by pooling and depth; empty where there was nothing to choose.
         passed: the trunk pass that it rests on; None where there was nothing to choose.
         probe_seconds: that the probes took.
@@ -51,6 +52,7 @@ class DepthChoice:
 
     pooling: str
     depth: int
+    of_one_layer: str
     profile: dict[str, dict[int, float]] = field(default_factory=dict)
     passed: Features | None = None
     probe_seconds: float = 0.0
@@ -65,7 +67,7 @@ def search_depth(data: EncodedData, cut: int | None) -> DepthChoice:
     """
     candidates = data.candidates
     if len(candidates) == 1:
-        return DepthChoice(*candidates[0])
+        return DepthChoice(*candidates[0], of_one_layer=candidates[0][0])
     depths = sorted({read for pooling, depth in candidates for read in read_after(pooling, depth)})
     rows, n_train = sample_rows(data)
     pooled_as = data.config.pool if data.config.pool != "auto" else "both"
@@ -138,10 +140,12 @@ def choose(
     results = in_threads(judged, list(candidates), label)
     losses = dict(zip(candidates, results, strict=True))
     pooling, depth = shallowest(losses)
+    of_one = {where: values for where, values in losses.items() if where[0] != "layers" and where[1] == depth}
+    of_one_layer = shallowest(of_one)[0] if of_one else pooling
     profile: dict[str, dict[int, float]] = {}
     for (name, at), result in losses.items():
         profile.setdefault(name, {})[at] = float(result.mean())
-    return DepthChoice(pooling, depth, profile)
+    return DepthChoice(pooling, depth, of_one_layer, profile)
 
 
 def held_out_losses(

@@ -107,9 +107,7 @@ class EncodedData:
 
     @property
     def _trains_an_encoder(self) -> bool:
-        """Whether `auto` trains the last layers of an encoder: they are then worth more than leaving them out saves,
-        and a head that reads several layers, whose states before the cut stay as they were, has no advantage.
-        """
+        """Whether `auto` trains the last layers of an encoder: they are then worth more than leaving them out saves."""
         return self.config.auto_trains_layers and self.base.summary_position == "cls"
 
     @property
@@ -123,7 +121,7 @@ class EncodedData:
         of_one_layer = [(pooling, depth) for pooling in poolings if pooling != "layers" for depth in depths]
         # A third, two thirds and all of what depth may be: probes on several layers are wide, and so costly to solve.
         thirds = sorted({depths[-(-len(depths) * third // 3) - 1] for third in (1, 2, 3)})
-        of_several = thirds if asked == "layers" or (asked == "auto" and not self._trains_an_encoder) else []
+        of_several = thirds if asked in ("auto", "layers") else []
         return of_one_layer + [("layers", depth) for depth in of_several]
 
     def truncate(self, depth: int) -> None:
