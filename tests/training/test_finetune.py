@@ -117,7 +117,7 @@ def check_that_it_is_put_back_and_can_be_adopted(data: EncodedData, tune: str) -
 def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each epoch is taken for better than the one before, so that what is kept is what was trained."""
     epochs = itertools.count()
-    monkeypatch.setattr(_Classification, "validation_loss", lambda _: -next(epochs))
+    monkeypatch.setattr(_Classification, "validation_losses", lambda _: torch.tensor([-next(epochs)]).double())
 
 
 @pytest.mark.usefixtures("in_float32", "always_better")
@@ -192,19 +192,19 @@ def test_a_start_that_is_the_best_is_the_probe(bases: Callable[[str], str], monk
     data = prepared(bases("llama"), "last-2")
     head, features, first = begun(data)
     epochs = itertools.count(1)
-    honest = _Classification.validation_loss
-    begins: list[float] = []
+    honest = _Classification.validation_losses
+    begins: list[torch.Tensor] = []
 
-    def worse_and_worse(self: _Classification) -> float:
+    def worse_and_worse(self: _Classification) -> torch.Tensor:
         begins.append(honest(self))
-        return begins[0] if next(epochs) == 1 else 9.0
+        return begins[0] if next(epochs) == 1 else begins[0] + 9.0
 
-    monkeypatch.setattr(_Classification, "validation_loss", worse_and_worse)
+    monkeypatch.setattr(_Classification, "validation_losses", worse_and_worse)
     candidate = attempt(data, "last-2", head, features, None, None, None)
     assert candidate.history is not None
     assert candidate.history.best_epoch == 0
     of_probe = calibrated_losses(first.logits, data.validation.labels).mean()
-    assert begins[0] == pytest.approx(of_probe, abs=1e-4)
+    assert float(begins[0].mean()) == pytest.approx(of_probe, abs=1e-4)
     np.testing.assert_allclose(candidate.logits, first.logits, rtol=1e-2, atol=1e-2)
     calibrated = calibrated_losses(candidate.logits, data.validation.labels).mean()
     assert calibrated == pytest.approx(of_probe, abs=1e-3)

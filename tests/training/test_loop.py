@@ -130,12 +130,35 @@ def test_kept_weights_are_those_with_the_lowest_validation_loss(setting: tuple[T
     # A learning rate that ruins the model: the weights from before the first epoch must come back.
     start = tail.logits(data.inputs)
     history = train(tail, data, data, Recipe(epochs=2, learning_rate=30.0))
-    assert history.best_epoch == min(range(3), key=lambda epoch: history.validation_losses[epoch])
+    assert history.validation_losses[history.best_epoch] <= history.validation_losses[0]
     logits = tail.logits(data.inputs)
     loss = calibrated_losses(logits.numpy(), LABELS.numpy()).mean()
     assert float(loss) == pytest.approx(history.validation_losses[history.best_epoch], abs=1e-6)
     if history.best_epoch == 0:
         assert torch.equal(logits, start)
+
+
+@pytest.mark.parametrize(
+    ("after_second", "kept"), [([0.5, 0.7, 0.6], 2), ([0.5, 0.7, 0.62], 2), ([0.7, 0.7, 0.7], 1), ([0.9, 0.9, 0.9], 1)]
+)
+def test_the_last_epoch_that_is_as_good_as_the_best_is_kept(
+    after_second: list[float], kept: int, setting: tuple[Tail, Labelled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail, data = setting
+    told = iter([[0.8, 0.8, 0.8], [0.6, 0.6, 0.6], after_second])
+    monkeypatch.setattr(tail_module._Classification, "validation_losses", lambda _: torch.tensor(next(told)).double())
+    history = train(tail, data, data, Recipe(epochs=2, learning_rate=1e-3))
+    assert history.best_epoch == kept
+    assert history.validation_losses == pytest.approx([0.8, 0.6, sum(after_second) / 3])
+
+
+def test_an_epoch_that_is_no_better_than_the_start_is_not_kept(
+    setting: tuple[Tail, Labelled], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tail, data = setting
+    told = iter([[0.5, 0.7], [0.4, 0.8]])
+    monkeypatch.setattr(tail_module._Classification, "validation_losses", lambda _: torch.tensor(next(told)).double())
+    assert train(tail, data, data, Recipe(epochs=1, learning_rate=1e-3)).best_epoch == 0
 
 
 def test_an_epoch_that_is_to_be_the_last_is_kept_whatever_its_loss(setting: tuple[Tail, Labelled]) -> None:

@@ -9,7 +9,7 @@ from transformers.loss.loss_utils import ForSequenceClassificationLoss
 
 from rehead.evaluation import likelihood
 from rehead.runtime.errors import SettingError
-from rehead.training.objective import total_loss, total_weight
+from rehead.training.objective import losses, total_weight
 from rehead.training.weights import example_weights
 
 LOGITS = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
@@ -21,7 +21,7 @@ NAMES = ("a", "b", "c")
 
 
 def mean_loss(labels: torch.Tensor, weights: torch.Tensor, label_smoothing: float = 0.0) -> float:
-    return float(total_loss(LOGITS, labels, weights, label_smoothing)) / total_weight(weights)
+    return float(losses(LOGITS, labels, weights, label_smoothing).sum()) / total_weight(weights)
 
 
 def weighted(labels: torch.Tensor, class_weight: object, own: np.ndarray | None = None) -> torch.Tensor:
@@ -87,7 +87,7 @@ def test_balanced_label_weighs_as_much_as_its_absence() -> None:
 def test_weight_of_two_is_the_example_twice(labels: torch.Tensor) -> None:
     own = np.array([2.0, 0.0] + 10 * [1.0])
     twice = torch.tensor([0, *[i for i in range(12) if i != 1]])
-    theirs = total_loss(LOGITS[twice], labels[twice], torch.ones(12, 1)) / 12
+    theirs = losses(LOGITS[twice], labels[twice], torch.ones(12, 1)).sum() / 12
     assert mean_loss(labels, weighted(labels, None, own)) == pytest.approx(float(theirs), rel=1e-6)
 
 
@@ -103,5 +103,5 @@ def test_smoothing_moves_targets_towards_all_classes() -> None:
 @pytest.mark.parametrize("class_weight", [None, "balanced", {"b": 5.0}])
 def test_portions_add_up_to_the_whole(labels: torch.Tensor, class_weight: object) -> None:
     weights = weighted(labels, class_weight)
-    parts = [total_loss(LOGITS[rows], labels[rows], weights[rows], 0.1) for rows in (slice(0, 5), slice(5, 12))]
-    assert float(sum(parts)) == pytest.approx(float(total_loss(LOGITS, labels, weights, 0.1)), rel=1e-6)
+    parts = [losses(LOGITS[rows], labels[rows], weights[rows], 0.1).sum() for rows in (slice(0, 5), slice(5, 12))]
+    assert float(sum(parts)) == pytest.approx(float(losses(LOGITS, labels, weights, 0.1).sum()), rel=1e-6)

@@ -68,9 +68,9 @@ class Answering:
         """Return the losses of all learned tokens of these conversations, added up."""
         return losses(self.base, self.examples, rows, self.cut, recompute=self._recompute)
 
-    def validation_loss(self) -> float:
-        """Return the mean loss of a learned token of the validation conversations."""
-        return mean_loss(self.base, self.validation, self.cut)
+    def validation_losses(self) -> Tensor:
+        """Return (1,) the mean loss of a learned token of the validation conversations."""
+        return torch.tensor([mean_loss(self.base, self.validation, self.cut)])
 
     def flops_an_epoch(self) -> float:
         """Return the operations of one pass over the training conversations, forward and backward."""

@@ -41,17 +41,17 @@ class Contrastive(TailTraining):
         self._seen.append(float(losses.detach().mean()))
         return losses.sum()
 
-    def validation_loss(self) -> float:
-        """Return the loss of the training examples, in the batches since this was last asked, at the start of all.
+    def validation_losses(self) -> Tensor:
+        """Return (1,) the mean loss of the training examples: of the batches since it was asked for, at first of all.
 
         There are too few others to say when to stop.
         """
         if self._seen:
             loss = sum(self._seen) / len(self._seen)
             self._seen = []
-            return loss
+            return torch.tensor([loss])
         features = self._tail.features(self._examples.inputs)
-        return float(contrastive_losses(features, self._examples.labels).mean())
+        return contrastive_losses(features, self._examples.labels).mean(0, keepdim=True)
 
 
 def contrastive_losses(features: Tensor, labels: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Train whatever is trained: AdamW, linear warm-up and linear decay of the learning rate, gradient clipping.
 
-After each epoch the validation loss is measured, and the weights with the lowest one are kept, those from before the
-training included.
+After each epoch the validation loss is measured. The weights of the last epoch that is as good as the best one are kept,
+or those from before the training, where none is better.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Recipe:
         clip: largest norm of the gradient.
         patience: stop after this number of epochs without a lower validation loss; None to go on to the end, where the
             rate has fallen to zero, which is what pays most.
-        last: the epoch that the training ends after, and whose weights it keeps; None for the one with the lowest
-            validation loss. The learning rate falls as if all epochs followed.
+        last: the epoch that the training ends after, and whose weights it keeps; None lets the validation examples
+            choose. The learning rate falls as if all epochs followed.
         dropout: whether the layers' own dropout is on.
         label_smoothing: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
@@ -85,8 +85,8 @@ class Trainee(Protocol):
     def loss(self, rows: Tensor) -> Tensor:
         """Return the losses of these examples added up, for the backward pass."""
 
-    def validation_loss(self) -> float:
-        """Return the mean loss of the validation examples, by which the weights are chosen."""
+    def validation_losses(self) -> Tensor:
+        """Return (n,) the losses of the validation examples, by which the weights are chosen; or their mean alone."""
 
     def flops_an_epoch(self) -> float:
         """Return the operations of one pass over the training examples, forward and backward."""
@@ -132,7 +132,11 @@ def train(
     label: str = "training",
     begin: Callable[[], None] | None = None,
 ) -> History:
-    """Train in place and leave the weights with the lowest validation loss.
+    """Train in place and leave the weights of the last epoch whose validation losses are as good as the lowest.
+
+    As good: not worse by more than a standard error of the difference. Half-way, where the rate is still high, weights
+    are worse than at the end, and a few hundred examples often cannot tell: of 753 reviews epoch 1 of 2, whose loss on
+    377 was lower by 0.0050 ± 0.0092, has 91.0 % right and the end 92.3.
 
     Args:
         callback: learns of each step and each epoch; what it raises ends the training.
@@ -182,6 +186,7 @@ class _Training:
         self.history = History()
         self.best: list[Tensor] = []
         self.best_is_current = True
+        self.lowest = torch.empty(0)  # the validation losses of the epoch with the lowest mean
         self.saved_at = time.monotonic()
         self.begun, self.deadline = time.perf_counter(), deadline
 
@@ -189,7 +194,8 @@ class _Training:
         """Take up the run on disk, or measure the loss to begin with, and then begin."""
         state = parallel.of_first(lambda: self.checkpoint.read() if self.checkpoint else None)
         if state is None:
-            self.history.validation_losses.append(parallel.of_first(self.trainee.validation_loss))
+            self.lowest = parallel.of_first(self.trainee.validation_losses).cpu()
+            self.history.validation_losses.append(float(self.lowest.mean()))
             self.best = [weight.detach().clone() for weight in self.weights]
             if begin:
                 begin()
@@ -201,6 +207,7 @@ class _Training:
         self.best_is_current = "best.0" not in tensors
         best = "weight" if self.best_is_current else "best"
         self.best = [tensors[f"{best}.{i}"].to(self.device) for i in range(len(self.weights))]
+        self.lowest = tensors["lowest"]
         torch.set_rng_state(tensors["random"])
         if "random.cuda" in tensors:
             torch.cuda.set_rng_state(tensors["random.cuda"])
@@ -306,9 +313,9 @@ class _Training:
 
     def _end_epoch(self, epoch: int) -> None:
         history = self.history
-        history.validation_losses.append(parallel.of_first(self.trainee.validation_loss))
-        is_lowest = history.validation_losses[-1] < history.validation_losses[history.best_epoch]
-        if epoch == self.recipe.last or (is_lowest and not self.recipe.last):
+        losses = parallel.of_first(self.trainee.validation_losses).cpu()
+        history.validation_losses.append(float(losses.mean()))
+        if epoch == self.recipe.last or (not self.recipe.last and self._is_as_good(losses)):
             history.best_epoch = epoch
             for best, weight in zip(self.best, self.weights, strict=True):
                 best.copy_(weight.detach())
@@ -324,6 +331,14 @@ class _Training:
             )
         )
 
+    def _is_as_good(self, losses: Tensor) -> bool:
+        """Say whether these validation losses are better than before the training, and as good as the lowest so far."""
+        worse_by = losses - self.lowest
+        chance = float(worse_by.std() / math.sqrt(len(worse_by))) if len(worse_by) > 1 else 0.0
+        if worse_by.mean() < 0:
+            self.lowest = losses
+        return float(losses.mean()) < self.history.validation_losses[0] and float(worse_by.mean()) <= chance
+
     def _stop_if(self, interrupted: bool) -> None:
         if interrupted:
             kept = "; run it again with `resume=True` to go on from here" if self.checkpoint else ""
@@ -332,7 +347,7 @@ class _Training:
     def _write_state(self) -> None:
         if self.checkpoint is None:
             return
-        tensors = {"random": torch.get_rng_state()}
+        tensors = {"random": torch.get_rng_state(), "lowest": self.lowest}
         if self.device.type == "cuda":
             tensors["random.cuda"] = torch.cuda.get_rng_state()
         for i, weight in enumerate(self.weights):

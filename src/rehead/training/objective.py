@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-def total_loss(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return the examples' weighted losses, added up; each is the mean over the classes where there may be several.
+def losses(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return (n,) the examples' weighted losses; each is the mean over the classes where there may be several.
 
     Args:
         logits: (n, n_classes).
@@ -16,13 +16,13 @@ def total_loss(logits: Tensor, labels: Tensor, weights: Tensor, label_smoothing:
             yes and no.
     """
     if labels.dim() == 1:
-        losses = nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
-        return (losses * weights[:, 0].to(logits)).sum()
+        of_one = nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        return of_one * weights[:, 0].to(logits)
     smoothed = labels.to(logits) * (1 - label_smoothing) + label_smoothing / 2
-    losses = nn.functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
-    return (losses * weights.to(logits)).mean(1).sum()
+    of_several = nn.functional.binary_cross_entropy_with_logits(logits, smoothed, reduction="none")
+    return (of_several * weights.to(logits)).mean(1)
 
 
 def total_weight(weights: Tensor) -> float:
-    """Return what the total of examples with these weights is divided by to be their mean."""
+    """Return what the sum of the losses of examples with these weights is divided by to be their mean."""
     return float(weights.mean(1).sum())

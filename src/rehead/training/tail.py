@@ -21,7 +21,7 @@ from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
 from rehead.training.loop import PORTION, History, Recipe
-from rehead.training.objective import total_loss, total_weight
+from rehead.training.objective import losses, total_weight
 
 
 @dataclass(frozen=True)
@@ -211,10 +211,10 @@ class _Classification(TailTraining):
 
     def loss(self, rows: Tensor) -> Tensor:
         logits = self.passed(self._tail.forward, rows)
-        return total_loss(logits, self.labels(rows), self._weights[rows], self._label_smoothing)
+        return losses(logits, self.labels(rows), self._weights[rows], self._label_smoothing).sum()
 
-    def validation_loss(self) -> float:
-        """Return the loss after calibration: a network that trains on grows surer of itself than it gets better.
+    def validation_losses(self) -> Tensor:
+        """Return the losses after calibration: a network that trains on grows surer of itself than it gets better.
 
         Without smoothing, which is not to be rewarded itself.
         """
@@ -222,7 +222,7 @@ class _Classification(TailTraining):
         if bool(logits.isfinite().all()):
             logits /= temperature(logits.numpy(), held_out.labels.numpy(), held_out.own_weights)
         weights = _weights(held_out)
-        return float(total_loss(logits, held_out.labels, weights)) / total_weight(weights)
+        return losses(logits, held_out.labels, weights) * (len(weights) / total_weight(weights))
 
 
 def _weights(examples: Labelled) -> Tensor:
