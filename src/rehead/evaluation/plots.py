@@ -2,52 +2,34 @@
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Protocol
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import rc_context
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.evaluation.metrics import bins_of
-from rehead.runtime.interrupts import deferred
 
-# Stand for the page's colours in what matplotlib draws, which knows no variables of CSS.
-_INK, _SOFT, _ACCENT = "#010203", "#040506", "#070809"
-# Six hues that those who do not see all colours tell apart (Okabe and Ito, "Color universal design", 2008), darkened
-# where they would be too pale on paper.
-_SERIES = tuple(f"#0a0b{number:02x}" for number in range(1, 7))
-_VARIABLES = {_INK: "var(--ink)", _SOFT: "var(--soft)", _ACCENT: "var(--accent)"} | {
-    color: f"var(--series-{number})" for number, color in enumerate(_SERIES, start=1)
-}
-# A second difference beside the hue.
-_LINES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 3)))
-_STYLE: dict[Any, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "rehead",  # the same figure is the same text each time
-    "font.size": 9,
-    "font.family": "sans-serif",
-    "text.color": _INK,
-    "text.parse_math": False,  # a label may hold dollars
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _SOFT,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.titlesize": 10,
-    "axes.titlelocation": "left",
-    "xtick.color": _SOFT,
-    "ytick.color": _SOFT,
-    "legend.frameon": False,
-    "lines.linewidth": 1.5,
-}
+_INK, _SOFT, _ACCENT = "var(--ink)", "var(--soft)", "var(--accent)"
+# Six hues of the page that those who do not see all colours tell apart (Okabe and Ito, "Color universal design", 2008),
+# darkened where they would be too pale on paper.
+_SERIES = tuple(f"var(--series-{number})" for number in range(1, 7))
+# A second difference beside the hue: lengths of the dashes and of the gaps between them.
+_LINES = ("", "6 3", "8 2 2 2", "2 2", "8 2 2 2 2 2", "2 5")
+_DOTTED = "1 3"
+# Shapes around a point, for those that stand alone: circle, square, diamond and triangles, filled and then hollow.
+_SHAPES = (
+    "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
+    "m-3-3h6v6h-6z",
+    "m0-4l4 4l-4 4l-4-4z",
+    "m0-4l4 7h-8z",
+    "m0 4l4-7h-8z",
+)
+_MARKERS = [(shape, filled) for filled in (True, False) for shape in _SHAPES]
 _BINS = 10
 # More classes than this would be a tangle; those with the most examples are drawn.
 _CURVES = 6
@@ -55,7 +37,11 @@ _CURVES = 6
 _POINTS = 200
 # Seconds that are drawn of what took next to none: a logarithm knows no zero.
 _SHORTEST = 0.01
-_MARKERS = "osD^v<>pX*"
+# Points of the page: a narrow plot and a wide one with what stands around it, and a row of the legend.
+_WIDTH, _WIDE, _HEIGHT, _ROW = 346, 468, 230, 14
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 22, 36
+# Of the axes' length, what is left free beside the outermost points.
+_FREE = 0.04
 
 
 def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
@@ -73,17 +59,16 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
     there = np.flatnonzero(counts)
     means = np.bincount(bins, confidence, minlength=_BINS)[there] / counts[there]
     accuracies = np.bincount(bins, right, minlength=_BINS)[there] / counts[there]
-    with _figure() as (plot, drawn):
-        plot.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", linewidth=1)
-        plot.scatter(means, accuracies, s=12 + 120 * counts[there] / counts.max(), color=_ACCENT)
-        for mean, accuracy, count in zip(means, accuracies, counts[there], strict=True):
-            plot.annotate(f"{count:,}", (mean, accuracy), (4, -10), textcoords="offset points", color=_SOFT, fontsize=8)
-        plot.set(
-            xlabel="probability of the label" if several else "probability of the prediction",
-            ylabel="share that has it" if several else "share that is right",
-            ylim=(-0.03, 1.05),
-        )
-    return drawn[0]
+    plot = _Plot(
+        "probability of the label" if several else "probability of the prediction",
+        "share that has it" if several else "share that is right",
+        y_range=(-0.03, 1.05),
+    )
+    plot.line([0, 1], [0, 1], _SOFT, dash=_DOTTED)
+    radii = np.sqrt((12 + 120 * counts[there] / counts.max()) / np.pi)
+    for x, y, radius, count in zip(means, accuracies, radii, counts[there], strict=True):
+        plot.point(x, y, _ACCENT, f"m-{radius:.1f} 0{_circle(radius)}", note=f"{count:,}")
+    return plot.svg()
 
 
 def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...]) -> str:
@@ -92,56 +77,45 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
     shown = [i for i in np.argsort(-counts, kind="stable")[:_CURVES] if 0 < counts[i] < len(labels)]
     if len(label_names) == 2 and not is_multilabel(labels):
         shown = shown[-1:]  # the rarer of two: the other's curve is the same one mirrored
-    with _figure() as (roc, drawn), _figure() as (precise, drawn_beside):
-        for label, color, style in zip(shown, _SERIES, _LINES, strict=False):
-            look: Any = {"color": color, "linestyle": style, "label": label_names[label]}
-            is_label = of_class(labels, label)
-            false_rate, true_rate, _ = roc_curve(is_label, probabilities[:, label])
-            precision, recall, _ = precision_recall_curve(is_label, probabilities[:, label])
-            roc.plot(*_thinned(false_rate, true_rate), **look)
-            precise.plot(*_thinned(recall, precision), **look)
-        roc.plot([0, 1], [0, 1], color=_SOFT, linestyle=":", linewidth=1)
-        roc.set(xlabel="false positive rate", ylabel="true positive rate", title="ROC")
-        precise.set(xlabel="recall", ylabel="precision", title="precision and recall", ylim=(-0.03, 1.05))
-        if shown:
-            roc.legend(loc="lower right")
-            precise.legend(loc="lower left")
-    return drawn[0] + drawn_beside[0]
+    roc = _Plot("false positive rate", "true positive rate", title="ROC")
+    precise = _Plot("recall", "precision", title="precision and recall", y_range=(-0.03, 1.05))
+    roc.line([0, 1], [0, 1], _SOFT, dash=_DOTTED)
+    for label, color, dash in zip(shown, _SERIES, _LINES, strict=False):
+        is_label = of_class(labels, label)
+        false_rate, true_rate, _ = roc_curve(is_label, probabilities[:, label])
+        precision, recall, _ = precision_recall_curve(is_label, probabilities[:, label])
+        roc.line(*_thinned(false_rate, true_rate), color, dash=dash, label=label_names[label])
+        precise.line(*_thinned(recall, precision), color, dash=dash, label=label_names[label])
+    return roc.svg() + precise.svg()
 
 
 def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
     """Draw the validation log loss of a probe after each layer, by pooling."""
-    with _figure() as (plot, drawn):
-        for (pooling, losses), color, style in zip(profile.items(), _SERIES, _LINES, strict=False):
-            plot.plot(list(losses), list(losses.values()), color=color, linestyle=style, label=pooling)
-        plot.axvline(depth, color=_SOFT, linewidth=1)
-        plot.set(xlabel="layers", ylabel="validation log loss", ylim=(0, None))
-        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plot.legend()
-    return drawn[0]
+    plot = _Plot("layers", "validation log loss", y_range=(0, None), whole_x=True)
+    for (pooling, losses), color, dash in zip(profile.items(), _SERIES, _LINES, strict=False):
+        plot.line(list(losses), list(losses.values()), color, dash=dash, label=pooling)
+    plot.vertical(depth)
+    return plot.svg()
 
 
 def training_curve(losses: dict[str, list[float]]) -> str:
     """Draw the validation log loss of each strategy that trained layers, before its first epoch and after each."""
-    with _figure() as (plot, drawn):
-        for (strategy, by_epoch), color, style in zip(losses.items(), _SERIES, _LINES, strict=False):
-            plot.plot(by_epoch, color=color, linestyle=style, marker="o", markersize=4, label=strategy)
-        plot.set(xlabel="epoch", ylabel="validation log loss", ylim=(0, None))
-        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plot.legend()
-    return drawn[0]
+    plot = _Plot("epoch", "validation log loss", y_range=(0, None), whole_x=True)
+    for (strategy, by_epoch), color, dash in zip(losses.items(), _SERIES, _LINES, strict=False):
+        plot.line(range(len(by_epoch)), by_epoch, color, dash=dash, label=strategy)
+        for epoch, loss in enumerate(by_epoch):
+            plot.point(epoch, loss, color)
+    return plot.svg()
 
 
 def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     """Draw the share of wrong predictions by number of labels, each repetition a point."""
-    with _figure() as (plot, drawn):
-        plot.plot(sizes, [sum(values) / len(values) for values in errors], color=_ACCENT)
-        for size, values in zip(sizes, errors, strict=True):
-            plot.scatter([size] * len(values), values, color=_SOFT, s=8)
-        plot.set(xlabel="labels", ylabel="share of wrong predictions", xscale="log", ylim=(0, None))
-        plot.set_xticks(sizes, [f"{size:,}" for size in sizes])
-        plot.minorticks_off()
-    return drawn[0]
+    plot = _Plot("labels", "share of wrong predictions", y_range=(0, None), log_x=True, x_ticks=sizes)
+    plot.line(sizes, [sum(values) / len(values) for values in errors], _ACCENT)
+    for size, values in zip(sizes, errors, strict=True):
+        for value in values:
+            plot.point(size, value, _SOFT)
+    return plot.svg()
 
 
 class Approach(Protocol):
@@ -163,49 +137,27 @@ class Approach(Protocol):
 
 def by_compute(approaches: Sequence[Approach]) -> str:
     """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
-    with _figure(width=6.5) as (plot, drawn):
-        for row, marker in zip(approaches, _MARKERS * len(approaches), strict=False):
-            low, high = row.accuracy_ci
-            plot.errorbar(
-                max(_SHORTEST, row.learning_seconds),
-                row.accuracy,
-                yerr=[[row.accuracy - low], [high - row.accuracy]],
-                color=_ACCENT,
-                marker=marker,
-                markersize=5,
-                linestyle="",
-                label=row.title,
-            )
-        plot.set(xlabel="seconds of learning", ylabel="test accuracy")
-        _by_tenfold(plot)
-    return drawn[0]
+    plot = _Plot("seconds of learning", "test accuracy", log_x=True, width=_WIDE)
+    for row, (shape, filled) in zip(approaches, _MARKERS * len(approaches), strict=False):
+        seconds = max(_SHORTEST, row.learning_seconds)
+        plot.line([seconds, seconds], row.accuracy_ci, _ACCENT)
+        plot.point(seconds, row.accuracy, _ACCENT, shape, filled=filled, label=row.title)
+    return plot.svg()
 
 
 def by_examples(approaches: Sequence[Approach], sizes: Sequence[int]) -> str:
     """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
-    styles = ["-", "--", "-.", ":"]
-    with _figure(width=6.5) as (plot, drawn):
-        curved = [row for row in approaches if row.curve]
-        for row, style in zip(curved, styles * len(curved), strict=False):
-            plot.plot(sizes, row.curve or [], color=_ACCENT, linestyle=style, label=row.title)
-        others = [row for row in approaches if row.curve is None]
-        for row, marker in zip(others, _MARKERS * len(others), strict=False):
-            if row.n_learned:
-                place = [row.n_learned], [row.accuracy]
-                plot.plot(*place, color=_SOFT, marker=marker, markersize=5, linestyle="", label=row.title)
-            else:
-                plot.axhline(row.accuracy, color=_SOFT, linestyle=":", linewidth=1, label=row.title)
-        plot.set(xlabel="labelled examples", ylabel="accuracy")
-        _by_tenfold(plot)
-    return drawn[0]
-
-
-def _by_tenfold(plot: Axes) -> None:
-    """Give a plot a logarithmic axis with plain numbers, and the legend beside it."""
-    plot.set_xscale("log")
-    plot.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    plot.minorticks_off()
-    plot.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
+    plot = _Plot("labelled examples", "accuracy", log_x=True, width=_WIDE)
+    curved = [row for row in approaches if row.curve]
+    for row, dash in zip(curved, _LINES * len(curved), strict=False):
+        plot.line(sizes, row.curve or [], _ACCENT, dash=dash, label=row.title)
+    others = [row for row in approaches if row.curve is None]
+    for row, (shape, filled) in zip(others, _MARKERS * len(others), strict=False):
+        if row.n_learned:
+            plot.point(row.n_learned, row.accuracy, _SOFT, shape, filled=filled, label=row.title)
+        else:
+            plot.horizontal(row.accuracy, label=row.title)
+    return plot.svg()
 
 
 def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: int) -> dict[str, list[float]]:
@@ -221,29 +173,173 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
     return {name: [round(float(value), 4) for value in values] for name, values in columns.items()}
 
 
-@contextmanager
-def _figure(width: float = 4.8) -> Iterator[tuple[Axes, list[str]]]:
-    """Yield a plot of this width in inches, and a list that holds the drawing afterwards.
+class _Mark(NamedTuple):
+    """A line through points, or a shape around one.
 
-    Ctrl-C is raised after it: matplotlib looks after weak references all the time, and what is raised there is ignored.
+    Attributes:
+        shape: path of the shape, from its middle; empty for a line.
+        dash: see `_LINES`.
+        note: what is written beside a shape.
+        label: in the legend; empty for none.
     """
-    drawn: list[str] = []
-    with deferred(), rc_context(_STYLE):
-        figure = Figure(figsize=(width, 3.2), layout="constrained")
-        yield figure.subplots(), drawn
-        file = io.StringIO()
-        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    drawn.append(_as_part_of_a_page(file.getvalue()))
+
+    x: Sequence[float]
+    y: Sequence[float]
+    color: str
+    shape: str = ""
+    filled: bool = True
+    dash: str = ""
+    note: str = ""
+    label: str = ""
 
 
-def _as_part_of_a_page(drawing: str) -> str:
-    drawing = drawing[drawing.index("<svg") :]
-    # Metadata and name spaces are addresses, which a page that asks the network for nothing need not mention.
-    drawing = re.sub(r"<metadata>.*?</metadata>", "", drawing, flags=re.DOTALL)
-    drawing = re.sub(r' xmlns(:\w+)?="[^"]*"', "", drawing).replace("xlink:href", "href")
-    for stand_in, variable in _VARIABLES.items():
-        drawing = drawing.replace(stand_in, variable)
-    return drawing
+class _Plot:
+    """Two axes, what is drawn on them, and below them a legend.
+
+    Args:
+        y_range: where the vertical axis ends; where one is None, that follows from what is drawn.
+        log_x: whether the horizontal axis is logarithmic.
+        whole_x: whether it has ticks at whole numbers alone.
+        x_ticks: where it has ticks; None for round numbers.
+    """
+
+    def __init__(
+        self,
+        x_label: str,
+        y_label: str,
+        *,
+        title: str = "",
+        y_range: tuple[float, float | None] | None = None,
+        log_x: bool = False,
+        whole_x: bool = False,
+        x_ticks: Sequence[float] | None = None,
+        width: int = _WIDTH,
+    ) -> None:
+        self._x_label, self._y_label, self._title, self._width = x_label, y_label, title, width
+        self._y_range, self._log_x, self._whole_x, self._x_ticks = y_range, log_x, whole_x, x_ticks
+        self._marks: list[_Mark] = []
+
+    def line(self, x: Sequence[float], y: Sequence[float], color: str, *, dash: str = "", label: str = "") -> None:
+        self._marks.append(_Mark(x, y, color, dash=dash, label=label))
+
+    def point(
+        self,
+        x: float,
+        y: float,
+        color: str,
+        shape: str = _SHAPES[0],
+        *,
+        filled: bool = True,
+        note: str = "",
+        label: str = "",
+    ) -> None:
+        self._marks.append(_Mark([x], [y], color, shape, filled, note=note, label=label))
+
+    def vertical(self, x: float) -> None:
+        self._marks.append(_Mark([x, x], [-math.inf, math.inf], _SOFT))
+
+    def horizontal(self, y: float, label: str) -> None:
+        self._marks.append(_Mark([-math.inf, math.inf], [y, y], _SOFT, dash=_DOTTED, label=label))
+
+    def svg(self) -> str:
+        """Return the drawing."""
+        right, bottom = self._width - _RIGHT, _HEIGHT - _BOTTOM
+        xs = [self._scaled(x) for mark in self._marks for x in mark.x]
+        x_low, x_high = _ends(xs)
+        y_low, y_high = _ends([y for mark in self._marks for y in mark.y])
+        if self._y_range:
+            y_low = self._y_range[0]
+            y_high = y_high if self._y_range[1] is None else self._y_range[1]
+
+        def across(x: float) -> float:
+            return _LEFT + (right - _LEFT) * (min(max(self._scaled(x), x_low), x_high) - x_low) / (x_high - x_low)
+
+        def down(y: float) -> float:
+            return bottom - (bottom - _TOP) * (min(max(y, y_low), y_high) - y_low) / (y_high - y_low)
+
+        labelled = [mark for mark in self._marks if mark.label]
+        height = _HEIGHT + _ROW * len(labelled)
+        parts = [
+            f'<svg width="{self._width}pt" height="{height}pt" viewBox="0 0 {self._width} {height}" '
+            'style="font: 9px sans-serif">',
+            _path(f"M{_LEFT} {_TOP}V{bottom}H{right}", _SOFT, 0.8),
+            _text(_LEFT, _TOP - 10, self._title, "start", _INK, size=10),
+            _text((_LEFT + right) / 2, _HEIGHT - 8, self._x_label, "middle", _INK),
+            _text(0, 0, self._y_label, "middle", _INK, f"translate(11 {(_TOP + bottom) / 2:.1f}) rotate(-90)"),
+        ]
+        for value, shown in self._ticks(x_low, x_high):
+            parts += [_path(f"M{across(value):.1f} {bottom}v3.5", _SOFT, 0.8)]
+            parts += [_text(across(value), bottom + 13, shown, "middle", _SOFT)]
+        for value, shown in _round_ticks(y_low, y_high):
+            parts += [_path(f"M{_LEFT} {down(value):.1f}h-3.5", _SOFT, 0.8)]
+            parts += [_text(_LEFT - 6, down(value) + 3, shown, "end", _SOFT)]
+        for mark in self._marks:
+            places = [(across(x), down(y)) for x, y in zip(mark.x, mark.y, strict=True)]
+            parts.append(_drawn(mark, places))
+            if mark.note:
+                parts.append(_text(places[0][0] + 4, places[0][1] + 16, mark.note, "start", _SOFT))
+        for row, mark in enumerate(labelled):
+            y = _HEIGHT + _ROW * row + 4
+            parts.append(_drawn(mark, [(_LEFT + 12, y)] if mark.shape else [(_LEFT, y), (_LEFT + 24, y)]))
+            parts.append(_text(_LEFT + 32, y + 3, mark.label, "start", _INK))
+        return "".join([*parts, "</svg>"])
+
+    def _scaled(self, x: float) -> float:
+        return math.log10(x) if self._log_x and math.isfinite(x) else x
+
+    def _ticks(self, low: float, high: float) -> list[tuple[float, str]]:
+        """Return where the horizontal axis has ticks, and what is written there; it ends at the two (scaled) numbers"""
+        if self._x_ticks is not None:
+            return [(tick, f"{tick:,}") for tick in self._x_ticks]
+        if not self._log_x:
+            return _round_ticks(low, high, whole=self._whole_x)
+        # Of less than three powers of ten their doubles and quintuples, too.
+        factors = (1, 2, 5) if high - low < 3 else (1,)
+        powers = range(math.floor(low), math.ceil(high) + 1)
+        ticks = [factor * 10.0**power for power in powers for factor in factors]
+        return [(tick, f"{tick:,g}") for tick in ticks if low <= math.log10(tick) <= high]
+
+
+def _ends(values: Iterable[float]) -> tuple[float, float]:
+    """Return where an axis begins and ends on which all finite values have a place."""
+    finite = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
+    free = _FREE * (high - low) or 0.5
+    return low - free, high + free
+
+
+def _round_ticks(low: float, high: float, *, whole: bool = False) -> list[tuple[float, str]]:
+    """Return about five round numbers between two, and how they are written."""
+    raw = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
+    step = max(1.0, step) if whole else step
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [(number * step, f"{number * step:.{decimals}f}") for number in range(first, last + 1)]
+
+
+def _drawn(mark: _Mark, places: list[tuple[float, float]]) -> str:
+    if mark.shape:
+        x, y = places[0]
+        return _path(f"M{x:.1f} {y:.1f}{mark.shape}", mark.color, 1, fill=mark.color if mark.filled else "none")
+    return _path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), mark.color, 1.5, dash=mark.dash)
+
+
+def _path(path: str, color: str, width: float, *, fill: str = "none", dash: str = "") -> str:
+    dashes = f";stroke-dasharray:{dash}" if dash else ""
+    return f'<path d="{path}" style="fill:{fill};stroke:{color};stroke-width:{width}{dashes}"/>'
+
+
+def _circle(radius: float) -> str:
+    """Return a circle's path from its left end."""
+    return f"a{radius:.1f} {radius:.1f} 0 1 0 {2 * radius:.1f} 0a{radius:.1f} {radius:.1f} 0 1 0-{2 * radius:.1f} 0z"
+
+
+def _text(x: float, y: float, text: str, anchor: str, color: str, transform: str = "", size: int = 9) -> str:
+    moved = f' transform="{transform}"' if transform else ""
+    style = f"fill:{color};text-anchor:{anchor};font-size:{size}px"
+    return f'<text x="{x:.1f}" y="{y:.1f}"{moved} style="{style}">{escape(text)}</text>' if text else ""
 
 
 def _thinned(*columns: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
