@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +64,10 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
         "share that has it" if several else "share that is right",
         y_range=(-0.03, 1.05),
     )
-    plot.line([0, 1], [0, 1], _SOFT, dash=_DOTTED)
+    plot.add([0, 1], [0, 1], _SOFT, dash=_DOTTED)
     radii = np.sqrt((12 + 120 * counts[there] / counts.max()) / np.pi)
     for x, y, radius, count in zip(means, accuracies, radii, counts[there], strict=True):
-        plot.point(x, y, _ACCENT, f"m-{radius:.1f} 0{_circle(radius)}", note=f"{count:,}")
+        plot.add([x], [y], _ACCENT, shape=_circle(radius), note=f"{count:,}")
     return plot.svg()
 
 
@@ -79,13 +79,13 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
         shown = shown[-1:]  # the rarer of two: the other's curve is the same one mirrored
     roc = _Plot("false positive rate", "true positive rate", title="ROC")
     precise = _Plot("recall", "precision", title="precision and recall", y_range=(-0.03, 1.05))
-    roc.line([0, 1], [0, 1], _SOFT, dash=_DOTTED)
+    roc.add([0, 1], [0, 1], _SOFT, dash=_DOTTED)
     for label, color, dash in zip(shown, _SERIES, _LINES, strict=False):
         is_label = of_class(labels, label)
         false_rate, true_rate, _ = roc_curve(is_label, probabilities[:, label])
         precision, recall, _ = precision_recall_curve(is_label, probabilities[:, label])
-        roc.line(*_thinned(false_rate, true_rate), color, dash=dash, label=label_names[label])
-        precise.line(*_thinned(recall, precision), color, dash=dash, label=label_names[label])
+        roc.add(*_thinned(false_rate, true_rate), color, dash=dash, label=label_names[label])
+        precise.add(*_thinned(recall, precision), color, dash=dash, label=label_names[label])
     return roc.svg() + precise.svg()
 
 
@@ -93,8 +93,8 @@ def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
     """Draw the validation log loss of a probe after each layer, by pooling."""
     plot = _Plot("layers", "validation log loss", y_range=(0, None), whole_x=True)
     for (pooling, losses), color, dash in zip(profile.items(), _SERIES, _LINES, strict=False):
-        plot.line(list(losses), list(losses.values()), color, dash=dash, label=pooling)
-    plot.vertical(depth)
+        plot.add(list(losses), list(losses.values()), color, dash=dash, label=pooling)
+    plot.add([depth, depth], [-math.inf, math.inf], _SOFT)
     return plot.svg()
 
 
@@ -102,19 +102,19 @@ def training_curve(losses: dict[str, list[float]]) -> str:
     """Draw the validation log loss of each strategy that trained layers, before its first epoch and after each."""
     plot = _Plot("epoch", "validation log loss", y_range=(0, None), whole_x=True)
     for (strategy, by_epoch), color, dash in zip(losses.items(), _SERIES, _LINES, strict=False):
-        plot.line(range(len(by_epoch)), by_epoch, color, dash=dash, label=strategy)
+        plot.add(range(len(by_epoch)), by_epoch, color, dash=dash, label=strategy)
         for epoch, loss in enumerate(by_epoch):
-            plot.point(epoch, loss, color)
+            plot.add([epoch], [loss], color, shape=_SHAPES[0])
     return plot.svg()
 
 
 def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     """Draw the share of wrong predictions by number of labels, each repetition a point."""
     plot = _Plot("labels", "share of wrong predictions", y_range=(0, None), log_x=True, x_ticks=sizes)
-    plot.line(sizes, [sum(values) / len(values) for values in errors], _ACCENT)
+    plot.add(sizes, [sum(values) / len(values) for values in errors], _ACCENT)
     for size, values in zip(sizes, errors, strict=True):
         for value in values:
-            plot.point(size, value, _SOFT)
+            plot.add([size], [value], _SOFT, shape=_SHAPES[0])
     return plot.svg()
 
 
@@ -140,8 +140,8 @@ def by_compute(approaches: Sequence[Approach]) -> str:
     plot = _Plot("seconds of learning", "test accuracy", log_x=True, width=_WIDE)
     for row, (shape, filled) in zip(approaches, _MARKERS * len(approaches), strict=False):
         seconds = max(_SHORTEST, row.learning_seconds)
-        plot.line([seconds, seconds], row.accuracy_ci, _ACCENT)
-        plot.point(seconds, row.accuracy, _ACCENT, shape, filled=filled, label=row.title)
+        plot.add([seconds, seconds], row.accuracy_ci, _ACCENT)
+        plot.add([seconds], [row.accuracy], _ACCENT, shape=shape, filled=filled, label=row.title)
     return plot.svg()
 
 
@@ -150,13 +150,13 @@ def by_examples(approaches: Sequence[Approach], sizes: Sequence[int]) -> str:
     plot = _Plot("labelled examples", "accuracy", log_x=True, width=_WIDE)
     curved = [row for row in approaches if row.curve]
     for row, dash in zip(curved, _LINES * len(curved), strict=False):
-        plot.line(sizes, row.curve or [], _ACCENT, dash=dash, label=row.title)
+        plot.add(sizes, row.curve or [], _ACCENT, dash=dash, label=row.title)
     others = [row for row in approaches if row.curve is None]
     for row, (shape, filled) in zip(others, _MARKERS * len(others), strict=False):
         if row.n_learned:
-            plot.point(row.n_learned, row.accuracy, _SOFT, shape, filled=filled, label=row.title)
+            plot.add([row.n_learned], [row.accuracy], _SOFT, shape=shape, filled=filled, label=row.title)
         else:
-            plot.horizontal(row.accuracy, label=row.title)
+            plot.add([-math.inf, math.inf], [row.accuracy] * 2, _SOFT, dash=_DOTTED, label=row.title)
     return plot.svg()
 
 
@@ -209,7 +209,7 @@ class _Plot:
         y_label: str,
         *,
         title: str = "",
-        y_range: tuple[float, float | None] | None = None,
+        y_range: tuple[float | None, float | None] = (None, None),
         log_x: bool = False,
         whole_x: bool = False,
         x_ticks: Sequence[float] | None = None,
@@ -219,37 +219,16 @@ class _Plot:
         self._y_range, self._log_x, self._whole_x, self._x_ticks = y_range, log_x, whole_x, x_ticks
         self._marks: list[_Mark] = []
 
-    def line(self, x: Sequence[float], y: Sequence[float], color: str, *, dash: str = "", label: str = "") -> None:
-        self._marks.append(_Mark(x, y, color, dash=dash, label=label))
-
-    def point(
-        self,
-        x: float,
-        y: float,
-        color: str,
-        shape: str = _SHAPES[0],
-        *,
-        filled: bool = True,
-        note: str = "",
-        label: str = "",
-    ) -> None:
-        self._marks.append(_Mark([x], [y], color, shape, filled, note=note, label=label))
-
-    def vertical(self, x: float) -> None:
-        self._marks.append(_Mark([x, x], [-math.inf, math.inf], _SOFT))
-
-    def horizontal(self, y: float, label: str) -> None:
-        self._marks.append(_Mark([-math.inf, math.inf], [y, y], _SOFT, dash=_DOTTED, label=label))
+    def add(self, x: Sequence[float], y: Sequence[float], color: str, **look: Any) -> None:
+        """Add a mark; see `_Mark`."""
+        self._marks.append(_Mark(x, y, color, **look))
 
     def svg(self) -> str:
         """Return the drawing."""
         right, bottom = self._width - _RIGHT, _HEIGHT - _BOTTOM
         xs = [self._scaled(x) for mark in self._marks for x in mark.x]
         x_low, x_high = _ends(xs)
-        y_low, y_high = _ends([y for mark in self._marks for y in mark.y])
-        if self._y_range:
-            y_low = self._y_range[0]
-            y_high = y_high if self._y_range[1] is None else self._y_range[1]
+        y_low, y_high = _ends([y for mark in self._marks for y in mark.y], *self._y_range)
 
         def across(x: float) -> float:
             return _LEFT + (right - _LEFT) * (min(max(self._scaled(x), x_low), x_high) - x_low) / (x_high - x_low)
@@ -261,7 +240,7 @@ class _Plot:
         height = _HEIGHT + _ROW * len(labelled)
         parts = [
             f'<svg width="{self._width}pt" height="{height}pt" viewBox="0 0 {self._width} {height}" '
-            'style="font: 9px sans-serif">',
+            'style="font: 9px sans-serif; overflow: visible">',
             _path(f"M{_LEFT} {_TOP}V{bottom}H{right}", _SOFT, 0.8),
             _text(_LEFT, _TOP - 10, self._title, "start", _INK, size=10),
             _text((_LEFT + right) / 2, _HEIGHT - 8, self._x_label, "middle", _INK),
@@ -288,7 +267,7 @@ class _Plot:
         return math.log10(x) if self._log_x and math.isfinite(x) else x
 
     def _ticks(self, low: float, high: float) -> list[tuple[float, str]]:
-        """Return where the horizontal axis has ticks, and what is written there; it ends at the two (scaled) numbers"""
+        """Return where the horizontal axis has ticks, and what is written there; it ends at two (scaled) numbers."""
         if self._x_ticks is not None:
             return [(tick, f"{tick:,}") for tick in self._x_ticks]
         if not self._log_x:
@@ -300,17 +279,16 @@ class _Plot:
         return [(tick, f"{tick:,g}") for tick in ticks if low <= math.log10(tick) <= high]
 
 
-def _ends(values: Iterable[float]) -> tuple[float, float]:
-    """Return where an axis begins and ends on which all finite values have a place."""
+def _ends(values: Iterable[float], low: float | None = None, high: float | None = None) -> tuple[float, float]:
+    """Return where an axis begins and ends: as asked for, or so that all finite values have a place."""
     finite = [float(value) for value in values if math.isfinite(value)] or [0.0, 1.0]
-    low, high = min(finite), max(finite)
-    free = _FREE * (high - low) or 0.5
-    return low - free, high + free
+    free = _FREE * (max(finite) - min(finite)) or 0.5
+    return min(finite) - free if low is None else low, max(finite) + free if high is None else high
 
 
 def _round_ticks(low: float, high: float, *, whole: bool = False) -> list[tuple[float, str]]:
     """Return about five round numbers between two, and how they are written."""
-    raw = (high - low) / 5
+    raw = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * 0.999)
     step = max(1.0, step) if whole else step
@@ -332,8 +310,9 @@ def _path(path: str, color: str, width: float, *, fill: str = "none", dash: str 
 
 
 def _circle(radius: float) -> str:
-    """Return a circle's path from its left end."""
-    return f"a{radius:.1f} {radius:.1f} 0 1 0 {2 * radius:.1f} 0a{radius:.1f} {radius:.1f} 0 1 0-{2 * radius:.1f} 0z"
+    """Return a circle as one of `_SHAPES`."""
+    half = f"a{radius:.1f} {radius:.1f} 0 1 0"
+    return f"m-{radius:.1f} 0{half} {2 * radius:.1f} 0{half}-{2 * radius:.1f} 0z"
 
 
 def _text(x: float, y: float, text: str, anchor: str, color: str, transform: str = "", size: int = 9) -> str:
