@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from html import escape
+from itertools import cycle
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,7 +23,7 @@ _SERIES = tuple(f"var(--series-{number})" for number in range(1, 7))
 # A second difference beside the hue: lengths of the dashes and of the gaps between them.
 _LINES = ("", "6 3", "8 2 2 2", "2 2", "8 2 2 2 2 2", "2 5")
 _DOTTED = "1 3"
-# Shapes around a point, for those that stand alone: circle, square, diamond and triangles, filled and then hollow.
+# Shapes around a point: circle, square, diamond and triangles.
 _SHAPES = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
     "m-3-3h6v6h-6z",
@@ -29,7 +31,6 @@ _SHAPES = (
     "m0-4l4 7h-8z",
     "m0 4l4-7h-8z",
 )
-_MARKERS = [(shape, filled) for filled in (True, False) for shape in _SHAPES]
 _BINS = 10
 # More classes than this would be a tangle; those with the most examples are drawn.
 _CURVES = 6
@@ -138,23 +139,21 @@ class Approach(Protocol):
 def by_compute(approaches: Sequence[Approach]) -> str:
     """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
     plot = _Plot("seconds of learning", "test accuracy", log_x=True, width=_WIDE)
-    for row, (shape, filled) in zip(approaches, _MARKERS * len(approaches), strict=False):
+    for row, shape, color in zip(approaches, cycle(_SHAPES), cycle(_SERIES), strict=False):
         seconds = max(_SHORTEST, row.learning_seconds)
-        plot.add([seconds, seconds], row.accuracy_ci, _ACCENT)
-        plot.add([seconds], [row.accuracy], _ACCENT, shape=shape, filled=filled, label=row.title)
+        plot.add([seconds, seconds], row.accuracy_ci, color)
+        plot.add([seconds], [row.accuracy], color, shape=shape, label=row.title)
     return plot.svg()
 
 
 def by_examples(approaches: Sequence[Approach], sizes: Sequence[int]) -> str:
     """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
     plot = _Plot("labelled examples", "accuracy", log_x=True, width=_WIDE)
-    curved = [row for row in approaches if row.curve]
-    for row, dash in zip(curved, _LINES * len(curved), strict=False):
-        plot.add(sizes, row.curve or [], _ACCENT, dash=dash, label=row.title)
-    others = [row for row in approaches if row.curve is None]
-    for row, (shape, filled) in zip(others, _MARKERS * len(others), strict=False):
-        if row.n_learned:
-            plot.add([row.n_learned], [row.accuracy], _SOFT, shape=shape, filled=filled, label=row.title)
+    for row, shape, color, dash in zip(approaches, cycle(_SHAPES), cycle(_SERIES), cycle(_LINES), strict=False):
+        if row.curve:
+            plot.add(sizes, row.curve, color, dash=dash, label=row.title)
+        elif row.n_learned:
+            plot.add([row.n_learned], [row.accuracy], color, shape=shape, label=row.title)
         else:
             plot.add([-math.inf, math.inf], [row.accuracy] * 2, _SOFT, dash=_DOTTED, label=row.title)
     return plot.svg()
@@ -187,48 +186,41 @@ class _Mark(NamedTuple):
     y: Sequence[float]
     color: str
     shape: str = ""
-    filled: bool = True
     dash: str = ""
     note: str = ""
     label: str = ""
 
 
+@dataclass
 class _Plot:
     """Two axes, what is drawn on them, and below them a legend.
 
-    Args:
+    Attributes:
         y_range: where the vertical axis ends; where one is None, that follows from what is drawn.
-        log_x: whether the horizontal axis is logarithmic.
-        whole_x: whether it has ticks at whole numbers alone.
+        log_x, whole_x: whether the horizontal axis is logarithmic, or has ticks at whole numbers alone.
         x_ticks: where it has ticks; None for round numbers.
     """
 
-    def __init__(
-        self,
-        x_label: str,
-        y_label: str,
-        *,
-        title: str = "",
-        y_range: tuple[float | None, float | None] = (None, None),
-        log_x: bool = False,
-        whole_x: bool = False,
-        x_ticks: Sequence[float] | None = None,
-        width: int = _WIDTH,
-    ) -> None:
-        self._x_label, self._y_label, self._title, self._width = x_label, y_label, title, width
-        self._y_range, self._log_x, self._whole_x, self._x_ticks = y_range, log_x, whole_x, x_ticks
-        self._marks: list[_Mark] = []
+    x_label: str
+    y_label: str
+    title: str = ""
+    y_range: tuple[float | None, float | None] = (None, None)
+    log_x: bool = False
+    whole_x: bool = False
+    x_ticks: Sequence[float] | None = None
+    width: int = _WIDTH
+    marks: list[_Mark] = field(default_factory=list)
 
     def add(self, x: Sequence[float], y: Sequence[float], color: str, **look: Any) -> None:
         """Add a mark; see `_Mark`."""
-        self._marks.append(_Mark(x, y, color, **look))
+        self.marks.append(_Mark(x, y, color, **look))
 
     def svg(self) -> str:
         """Return the drawing."""
-        right, bottom = self._width - _RIGHT, _HEIGHT - _BOTTOM
-        xs = [self._scaled(x) for mark in self._marks for x in mark.x]
+        right, bottom = self.width - _RIGHT, _HEIGHT - _BOTTOM
+        xs = [self._scaled(x) for mark in self.marks for x in mark.x]
         x_low, x_high = _ends(xs)
-        y_low, y_high = _ends([y for mark in self._marks for y in mark.y], *self._y_range)
+        y_low, y_high = _ends([y for mark in self.marks for y in mark.y], *self.y_range)
 
         def across(x: float) -> float:
             return _LEFT + (right - _LEFT) * (min(max(self._scaled(x), x_low), x_high) - x_low) / (x_high - x_low)
@@ -236,15 +228,15 @@ class _Plot:
         def down(y: float) -> float:
             return bottom - (bottom - _TOP) * (min(max(y, y_low), y_high) - y_low) / (y_high - y_low)
 
-        labelled = [mark for mark in self._marks if mark.label]
+        labelled = [mark for mark in self.marks if mark.label]
         height = _HEIGHT + _ROW * len(labelled)
         parts = [
-            f'<svg width="{self._width}pt" height="{height}pt" viewBox="0 0 {self._width} {height}" '
+            f'<svg width="{self.width}pt" height="{height}pt" viewBox="0 0 {self.width} {height}" '
             'style="font: 9px sans-serif; overflow: visible">',
             _path(f"M{_LEFT} {_TOP}V{bottom}H{right}", _SOFT, 0.8),
-            _text(_LEFT, _TOP - 10, self._title, "start", _INK, size=10),
-            _text((_LEFT + right) / 2, _HEIGHT - 8, self._x_label, "middle", _INK),
-            _text(0, 0, self._y_label, "middle", _INK, f"translate(11 {(_TOP + bottom) / 2:.1f}) rotate(-90)"),
+            _text(_LEFT, _TOP - 10, self.title, "start", _INK, size=10),
+            _text((_LEFT + right) / 2, _HEIGHT - 8, self.x_label, "middle", _INK),
+            _text(0, 0, self.y_label, "middle", _INK, f"translate(11 {(_TOP + bottom) / 2:.1f}) rotate(-90)"),
         ]
         for value, shown in self._ticks(x_low, x_high):
             parts += [_path(f"M{across(value):.1f} {bottom}v3.5", _SOFT, 0.8)]
@@ -252,7 +244,7 @@ class _Plot:
         for value, shown in _round_ticks(y_low, y_high):
             parts += [_path(f"M{_LEFT} {down(value):.1f}h-3.5", _SOFT, 0.8)]
             parts += [_text(_LEFT - 6, down(value) + 3, shown, "end", _SOFT)]
-        for mark in self._marks:
+        for mark in self.marks:
             places = [(across(x), down(y)) for x, y in zip(mark.x, mark.y, strict=True)]
             parts.append(_drawn(mark, places))
             if mark.note:
@@ -264,14 +256,14 @@ class _Plot:
         return "".join([*parts, "</svg>"])
 
     def _scaled(self, x: float) -> float:
-        return math.log10(x) if self._log_x and math.isfinite(x) else x
+        return math.log10(x) if self.log_x and math.isfinite(x) else x
 
     def _ticks(self, low: float, high: float) -> list[tuple[float, str]]:
         """Return where the horizontal axis has ticks, and what is written there; it ends at two (scaled) numbers."""
-        if self._x_ticks is not None:
-            return [(tick, f"{tick:,}") for tick in self._x_ticks]
-        if not self._log_x:
-            return _round_ticks(low, high, whole=self._whole_x)
+        if self.x_ticks is not None:
+            return [(tick, f"{tick:,}") for tick in self.x_ticks]
+        if not self.log_x:
+            return _round_ticks(low, high, whole=self.whole_x)
         # Of less than three powers of ten their doubles and quintuples, too.
         factors = (1, 2, 5) if high - low < 3 else (1,)
         powers = range(math.floor(low), math.ceil(high) + 1)
@@ -300,7 +292,7 @@ def _round_ticks(low: float, high: float, *, whole: bool = False) -> list[tuple[
 def _drawn(mark: _Mark, places: list[tuple[float, float]]) -> str:
     if mark.shape:
         x, y = places[0]
-        return _path(f"M{x:.1f} {y:.1f}{mark.shape}", mark.color, 1, fill=mark.color if mark.filled else "none")
+        return _path(f"M{x:.1f} {y:.1f}{mark.shape}", mark.color, 1, fill=mark.color)
     return _path("M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places), mark.color, 1.5, dash=mark.dash)
 
 

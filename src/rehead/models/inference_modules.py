@@ -126,15 +126,13 @@ class InferenceModel(nn.Module):
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     def draw_head(self, seed: int) -> None:
-        """Give the head the random weights that Transformers would give it, which all models are published without."""
-        head = self.score if self.config.model_type == "llama" else self.classifier
+        """Give an encoder's head the random weights that Transformers would give it; it is published without any."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            for layer in [module for module in head.modules() if isinstance(module, nn.Linear)]:
+            for layer in [module for module in self.classifier.modules() if isinstance(module, nn.Linear)]:
                 drawn = torch.empty(layer.weight.shape).normal_(std=getattr(self.config, "initializer_range", 0.02))
                 layer.weight = nn.Parameter(drawn, requires_grad=False)
-                if layer.bias is not None:
-                    layer.bias = nn.Parameter(torch.zeros(layer.bias.shape), requires_grad=False)
+                layer.bias = nn.Parameter(torch.zeros(len(drawn)), requires_grad=False)
 
 
 class _Linear(nn.Linear):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from rehead.models.backbone import Backbone, trim_config
 from rehead.models.config_checks import read_json, require_fitting_size, require_modest
 from rehead.models.families import TEXT_FAMILIES
-from rehead.models.inference_modules import InferenceModel, is_plain
+from rehead.models.inference_modules import InferenceModel, PlainConfig, is_plain
 from rehead.models.registry import CATALOGUE, TFIDF
 from rehead.models.text_backbone import TextBackbone
 from rehead.models.tokenization import SavedTokenizer, set_padding
@@ -95,21 +95,21 @@ def load_frozen(folder: Path, name: str, n_classes: int, seed: int, depth: int |
     content = read_json(folder / "config.json", finite=True)
     if not is_plain(content) or TEXT_FAMILIES[content["model_type"]].causal:
         return None
+    config, n_layers = PlainConfig(**content), content["num_hidden_layers"]
+    _keep_layers(config, name, n_layers, depth)
     with torch.device("meta"):
-        model = InferenceModel(content, n_classes)
-    prefix, tensors = f"{model.base_model_prefix}.", load_file(folder / "model.safetensors")
-    body = {f"{prefix}{key.removeprefix(prefix)}": value.float() for key, value in tensors.items()}
-    missing, _ = model.load_state_dict(body, strict=False, assign=True)
-    if any(not key.startswith("classifier.") for key in missing):
+        model = InferenceModel(vars(config), n_classes)
+    prefix = f"{model.base_model_prefix}."
+    tensors = {
+        key.removeprefix(prefix): value.float() for key, value in load_file(folder / "model.safetensors").items()
+    }
+    missing, _ = model.base_model.load_state_dict(tensors, strict=False, assign=True)
+    if missing:
         return None  # a pooler, which would be random
     model.requires_grad_(False)
     model.draw_head(seed)
-    n_layers = content["num_hidden_layers"]
-    backbone = TextBackbone(name, folder, model.eval(), n_layers, content["architectures"], SavedTokenizer.read(folder))
-    if depth is not None:
-        _require_layers(name, n_layers, depth)
-        backbone.truncate(depth)
-    return backbone
+    tokenizer = SavedTokenizer.read(folder)
+    return TextBackbone(name, folder, model.eval(), n_layers, content["architectures"], tokenizer)
 
 
 def load_folder(
@@ -160,14 +160,11 @@ def _load_vision(folder: Path, name: str, seed: int, depth: int | None) -> Backb
 
 def _keep_layers(config: Any, name: str, n_layers: int, depth: int | None) -> None:
     """Let a configuration ask for the first `depth` of its layers; for all of them if None."""
-    if depth is not None:
-        _require_layers(name, n_layers, depth)
-        trim_config(config, depth)
-
-
-def _require_layers(name: str, n_layers: int, depth: int) -> None:
+    if depth is None:
+        return
     if not 1 <= depth <= n_layers:
         raise BaseModelError(f"base {name!r} has {n_layers} layers; `depth` must be from 1 to {n_layers}, not {depth}")
+    trim_config(config, depth)
 
 
 def load_for_inference(folder: Path, name: str, n_classes: int, seed: int, *, trained_head: bool) -> Backbone:
