@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rehead.artifact.saving import new_folder, require_replaceable
-from rehead.comparison import approaches, curves
+from rehead.comparison import approaches, curves, figures
 from rehead.comparison.approaches import CHEAP, TITLES, Approach, ComparisonTask, NotTriedError
 from rehead.comparison.identity import digest
 from rehead.comparison.recommendation import best_cheap, p_value, recommend
@@ -20,7 +20,6 @@ from rehead.comparison.results import ApproachResult, ComparisonResult
 from rehead.comparison.trial import run_trial, title
 from rehead.data.containers import Source
 from rehead.data.preparation import DataConfig, DataSplits, prepare
-from rehead.evaluation import plots
 from rehead.evaluation.rendering import render
 from rehead.models.families import TEXT_FAMILIES
 from rehead.models.loading import locate, model_type_of
@@ -195,8 +194,8 @@ def _written(result: ComparisonResult, folder: Path) -> ComparisonResult:
     """Write comparison.json and report.html, and return the result with the report's path."""
     result = replace(result, report=str(folder / "report.html"))
     drawn = {
-        "compute": plots.by_compute(result.approaches),
-        "curves": plots.by_examples(result.approaches, result.curve_sizes),
+        "compute": figures.by_compute(result.approaches),
+        "curves": figures.by_examples(result.approaches, result.curve_sizes),
     }
     with new_folder(folder) as partial:
         text = json.dumps(result.to_json(), indent=2, ensure_ascii=False) + "\n"

@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from itertools import cycle
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,15 +15,15 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
 from rehead.evaluation.metrics import bins_of
 
-_INK, _SOFT, _ACCENT = "var(--ink)", "var(--soft)", "var(--accent)"
+_INK, SOFT, _ACCENT = "var(--ink)", "var(--soft)", "var(--accent)"
 # Six hues of the page that those who do not see all colours tell apart (Okabe and Ito, "Color universal design", 2008),
 # darkened where they would be too pale on paper.
-_SERIES = tuple(f"var(--series-{number})" for number in range(1, 7))
+SERIES = tuple(f"var(--series-{number})" for number in range(1, 7))
 # A second difference beside the hue: lengths of the dashes and of the gaps between them.
-_LINES = ("", "6 3", "8 2 2 2", "2 2", "8 2 2 2 2 2", "2 5")
-_DOTTED = "1 3"
+LINES = ("", "6 3", "8 2 2 2", "2 2", "8 2 2 2 2 2", "2 5")
+DOTTED = "1 3"
 # Shapes around a point: circle, square, diamond and triangles.
-_SHAPES = (
+SHAPES = (
     "m-3 0a3 3 0 1 0 6 0a3 3 0 1 0-6 0z",
     "m-3-3h6v6h-6z",
     "m0-4l4 4l-4 4l-4-4z",
@@ -36,10 +35,8 @@ _BINS = 10
 _CURVES = 6
 # More points than this make a file large and a curve no finer.
 _POINTS = 200
-# Seconds that are drawn of what took next to none: a logarithm knows no zero.
-_SHORTEST = 0.01
-# Points of the page: a narrow plot and a wide one with what stands around it, and a row of the legend.
-_WIDTH, _WIDE, _HEIGHT, _ROW = 346, 468, 230, 14
+# Points of the page: a plot with what stands around it, and a row of the legend.
+_WIDTH, _HEIGHT, _ROW = 346, 230, 14
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 12, 22, 36
 # Of the axes' length, what is left free beside the outermost points.
 _FREE = 0.04
@@ -60,12 +57,12 @@ def reliability(probabilities: npt.NDArray[np.float64], labels: Labels) -> str:
     there = np.flatnonzero(counts)
     means = np.bincount(bins, confidence, minlength=_BINS)[there] / counts[there]
     accuracies = np.bincount(bins, right, minlength=_BINS)[there] / counts[there]
-    plot = _Plot(
+    plot = Plot(
         "probability of the label" if several else "probability of the prediction",
         "share that has it" if several else "share that is right",
         y_range=(-0.03, 1.05),
     )
-    plot.add([0, 1], [0, 1], _SOFT, dash=_DOTTED)
+    plot.add([0, 1], [0, 1], SOFT, dash=DOTTED)
     radii = np.sqrt((12 + 120 * counts[there] / counts.max()) / np.pi)
     for x, y, radius, count in zip(means, accuracies, radii, counts[there], strict=True):
         plot.add([x], [y], _ACCENT, shape=_circle(radius), note=f"{count:,}")
@@ -78,10 +75,10 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
     shown = [i for i in np.argsort(-counts, kind="stable")[:_CURVES] if 0 < counts[i] < len(labels)]
     if len(label_names) == 2 and not is_multilabel(labels):
         shown = shown[-1:]  # the rarer of two: the other's curve is the same one mirrored
-    roc = _Plot("false positive rate", "true positive rate", title="ROC")
-    precise = _Plot("recall", "precision", title="precision and recall", y_range=(-0.03, 1.05))
-    roc.add([0, 1], [0, 1], _SOFT, dash=_DOTTED)
-    for label, color, dash in zip(shown, _SERIES, _LINES, strict=False):
+    roc = Plot("false positive rate", "true positive rate", title="ROC")
+    precise = Plot("recall", "precision", title="precision and recall", y_range=(-0.03, 1.05))
+    roc.add([0, 1], [0, 1], SOFT, dash=DOTTED)
+    for label, color, dash in zip(shown, SERIES, LINES, strict=False):
         is_label = of_class(labels, label)
         false_rate, true_rate, _ = roc_curve(is_label, probabilities[:, label])
         precision, recall, _ = precision_recall_curve(is_label, probabilities[:, label])
@@ -92,70 +89,30 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
 
 def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
     """Draw the validation log loss of a probe after each layer, by pooling."""
-    plot = _Plot("layers", "validation log loss", y_range=(0, None), whole_x=True)
-    for (pooling, losses), color, dash in zip(profile.items(), _SERIES, _LINES, strict=False):
+    plot = Plot("layers", "validation log loss", y_range=(0, None), whole_x=True)
+    for (pooling, losses), color, dash in zip(profile.items(), SERIES, LINES, strict=False):
         plot.add(list(losses), list(losses.values()), color, dash=dash, label=pooling)
-    plot.add([depth, depth], [-math.inf, math.inf], _SOFT)
+    plot.add([depth, depth], [-math.inf, math.inf], SOFT)
     return plot.svg()
 
 
 def training_curve(losses: dict[str, list[float]]) -> str:
     """Draw the validation log loss of each strategy that trained layers, before its first epoch and after each."""
-    plot = _Plot("epoch", "validation log loss", y_range=(0, None), whole_x=True)
-    for (strategy, by_epoch), color, dash in zip(losses.items(), _SERIES, _LINES, strict=False):
+    plot = Plot("epoch", "validation log loss", y_range=(0, None), whole_x=True)
+    for (strategy, by_epoch), color, dash in zip(losses.items(), SERIES, LINES, strict=False):
         plot.add(range(len(by_epoch)), by_epoch, color, dash=dash, label=strategy)
         for epoch, loss in enumerate(by_epoch):
-            plot.add([epoch], [loss], color, shape=_SHAPES[0])
+            plot.add([epoch], [loss], color, shape=SHAPES[0])
     return plot.svg()
 
 
 def learning_curve(sizes: list[int], errors: list[list[float]]) -> str:
     """Draw the share of wrong predictions by number of labels, each repetition a point."""
-    plot = _Plot("labels", "share of wrong predictions", y_range=(0, None), log_x=True, x_ticks=sizes)
+    plot = Plot("labels", "share of wrong predictions", y_range=(0, None), log_x=True, x_ticks=sizes)
     plot.add(sizes, [sum(values) / len(values) for values in errors], _ACCENT)
     for size, values in zip(sizes, errors, strict=True):
         for value in values:
-            plot.add([size], [value], _SOFT, shape=_SHAPES[0])
-    return plot.svg()
-
-
-class Approach(Protocol):
-    """Of an approach that is compared with others, what is drawn; see `rehead.comparison.results.ApproachResult`."""
-
-    @property
-    def title(self) -> str: ...
-    @property
-    def accuracy(self) -> float: ...
-    @property
-    def accuracy_ci(self) -> tuple[float, float]: ...
-    @property
-    def learning_seconds(self) -> float: ...
-    @property
-    def n_learned(self) -> int: ...
-    @property
-    def curve(self) -> list[float] | None: ...
-
-
-def by_compute(approaches: Sequence[Approach]) -> str:
-    """Draw the accuracy of approaches by the seconds that they learned, features that were cached included."""
-    plot = _Plot("seconds of learning", "test accuracy", log_x=True, width=_WIDE)
-    for row, shape, color in zip(approaches, cycle(_SHAPES), cycle(_SERIES), strict=False):
-        seconds = max(_SHORTEST, row.learning_seconds)
-        plot.add([seconds, seconds], row.accuracy_ci, color)
-        plot.add([seconds], [row.accuracy], color, shape=shape, label=row.title)
-    return plot.svg()
-
-
-def by_examples(approaches: Sequence[Approach], sizes: Sequence[int]) -> str:
-    """Draw accuracy by number of labelled examples; approaches that learned once are points or lines."""
-    plot = _Plot("labelled examples", "accuracy", log_x=True, width=_WIDE)
-    for row, shape, color, dash in zip(approaches, cycle(_SHAPES), cycle(_SERIES), cycle(_LINES), strict=False):
-        if row.curve:
-            plot.add(sizes, row.curve, color, dash=dash, label=row.title)
-        elif row.n_learned:
-            plot.add([row.n_learned], [row.accuracy], color, shape=shape, label=row.title)
-        else:
-            plot.add([-math.inf, math.inf], [row.accuracy] * 2, _SOFT, dash=_DOTTED, label=row.title)
+            plot.add([size], [value], SOFT, shape=SHAPES[0])
     return plot.svg()
 
 
@@ -177,7 +134,7 @@ class _Mark(NamedTuple):
 
     Attributes:
         shape: path of the shape, from its middle; empty for a line.
-        dash: see `_LINES`.
+        dash: see `LINES`.
         note: what is written beside a shape.
         label: in the legend; empty for none.
     """
@@ -192,7 +149,7 @@ class _Mark(NamedTuple):
 
 
 @dataclass
-class _Plot:
+class Plot:
     """Two axes, what is drawn on them, and below them a legend.
 
     Attributes:
@@ -218,9 +175,8 @@ class _Plot:
     def svg(self) -> str:
         """Return the drawing."""
         right, bottom = self.width - _RIGHT, _HEIGHT - _BOTTOM
-        xs = [self._scaled(x) for mark in self.marks for x in mark.x]
-        x_low, x_high = _ends(xs)
-        y_low, y_high = _ends([y for mark in self.marks for y in mark.y], *self.y_range)
+        x_low, x_high = _ends(self._scaled(x) for mark in self.marks for x in mark.x)
+        y_low, y_high = _ends((y for mark in self.marks for y in mark.y), *self.y_range)
 
         def across(x: float) -> float:
             return _LEFT + (right - _LEFT) * (min(max(self._scaled(x), x_low), x_high) - x_low) / (x_high - x_low)
@@ -233,22 +189,22 @@ class _Plot:
         parts = [
             f'<svg width="{self.width}pt" height="{height}pt" viewBox="0 0 {self.width} {height}" '
             'style="font: 9px sans-serif; overflow: visible">',
-            _path(f"M{_LEFT} {_TOP}V{bottom}H{right}", _SOFT, 0.8),
+            _path(f"M{_LEFT} {_TOP}V{bottom}H{right}", SOFT, 0.8),
             _text(_LEFT, _TOP - 10, self.title, "start", _INK, size=10),
             _text((_LEFT + right) / 2, _HEIGHT - 8, self.x_label, "middle", _INK),
             _text(0, 0, self.y_label, "middle", _INK, f"translate(11 {(_TOP + bottom) / 2:.1f}) rotate(-90)"),
         ]
         for value, shown in self._ticks(x_low, x_high):
-            parts += [_path(f"M{across(value):.1f} {bottom}v3.5", _SOFT, 0.8)]
-            parts += [_text(across(value), bottom + 13, shown, "middle", _SOFT)]
+            parts += [_path(f"M{across(value):.1f} {bottom}v3.5", SOFT, 0.8)]
+            parts += [_text(across(value), bottom + 13, shown, "middle", SOFT)]
         for value, shown in _round_ticks(y_low, y_high):
-            parts += [_path(f"M{_LEFT} {down(value):.1f}h-3.5", _SOFT, 0.8)]
-            parts += [_text(_LEFT - 6, down(value) + 3, shown, "end", _SOFT)]
+            parts += [_path(f"M{_LEFT} {down(value):.1f}h-3.5", SOFT, 0.8)]
+            parts += [_text(_LEFT - 6, down(value) + 3, shown, "end", SOFT)]
         for mark in self.marks:
             places = [(across(x), down(y)) for x, y in zip(mark.x, mark.y, strict=True)]
             parts.append(_drawn(mark, places))
             if mark.note:
-                parts.append(_text(places[0][0] + 4, places[0][1] + 16, mark.note, "start", _SOFT))
+                parts.append(_text(places[0][0] + 4, places[0][1] + 16, mark.note, "start", SOFT))
         for row, mark in enumerate(labelled):
             y = _HEIGHT + _ROW * row + 4
             parts.append(_drawn(mark, [(_LEFT + 12, y)] if mark.shape else [(_LEFT, y), (_LEFT + 24, y)]))
@@ -302,7 +258,7 @@ def _path(path: str, color: str, width: float, *, fill: str = "none", dash: str 
 
 
 def _circle(radius: float) -> str:
-    """Return a circle as one of `_SHAPES`."""
+    """Return a circle as one of `SHAPES`."""
     half = f"a{radius:.1f} {radius:.1f} 0 1 0"
     return f"m-{radius:.1f} 0{half} {2 * radius:.1f} 0{half}-{2 * radius:.1f} 0z"
 
