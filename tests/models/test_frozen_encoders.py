@@ -158,6 +158,7 @@ def test_published_encoders_have_the_tokenizers_that_transformers_makes_of_them(
         backend.no_padding()
     assert json.loads(backends[0].to_str()) == json.loads(backends[1].to_str())
     assert plain.tokenizer.pad_token_id == full.tokenizer.pad_token_id
+    assert plain.config.pad_token_id == full.config.pad_token_id
     assert plain.tokenizer.model_max_length == full.tokenizer.model_max_length
     ours, theirs = plain.model.state_dict(), full.model.state_dict()
     assert ours.keys() == theirs.keys()

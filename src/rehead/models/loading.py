@@ -109,6 +109,7 @@ def load_frozen(folder: Path, name: str, n_classes: int, seed: int, depth: int |
     model.requires_grad_(False)
     model.draw_head(seed)
     tokenizer = SavedTokenizer.read(folder)
+    model.config.pad_token_id = tokenizer.pad_token_id
     return TextBackbone(name, folder, model.eval(), n_layers, content["architectures"], tokenizer)
 
 
