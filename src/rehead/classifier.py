@@ -629,7 +629,6 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
 
     def _manifest(self, result: TrainedClassifier, data: EncodedData | NgramData) -> Manifest:
         import torch
-        import transformers
 
         config, has_network = data.config, isinstance(data, EncodedData)
         return Manifest(
@@ -647,7 +646,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
                 "rehead": version("rehead"),
                 "python": platform.python_version(),
                 "torch": torch.__version__,
-                "transformers": transformers.__version__,
+                "transformers": version("transformers"),
             },
             max_length=config.max_length if has_network else None,
             long=config.long if has_network else None,

@@ -97,6 +97,6 @@ def inspect(data: DataConfig | Source, base: str | None = None, max_length: int 
 
 def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Return (n,) tokens of each text that would be used, and that would be lost."""
-    base = loading.load(name, len(examples.label_names), seed=0, depth=1)
+    base = loading.load(name, len(examples.label_names), seed=0, depth=1, frozen=True)
     encoded = encode_inputs(base, examples.texts, max_length)
     return encoded.tokens.numpy(), encoded.tokens_cut

@@ -319,7 +319,8 @@ class NgramArtifact(Artifact):
 
 def own_layout(backbone: Backbone) -> SavedLayout:
     """Return how a backbone is saved with a head beside it that no class of Transformers has."""
-    return SavedLayout(type(backbone.body).__name__, "", "rehead_head.")
+    architecture = getattr(backbone.model, "body_class", type(backbone.body).__name__)
+    return SavedLayout(architecture, "", "rehead_head.")
 
 
 def _tensors(backbone: Backbone, head: Head, layout: SavedLayout) -> dict[str, torch.Tensor]:

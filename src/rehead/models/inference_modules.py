@@ -1,4 +1,4 @@
-"""Build the backbones that are used most as plain modules, for prediction without Transformers.
+"""Build the backbones that are used most as plain modules, for prediction and frozen layers without Transformers.
 
 Importing Transformers' model classes takes twice as long as importing torch, and then they draw random numbers for
 weights that are read from a file anyway. What is here has the names of Transformers' parameters and what
@@ -8,13 +8,19 @@ for beyond that is left to Transformers (`is_plain`).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
+# What names of Transformers' classes begin with.
+_CLASSES = {"bert": "Bert", "roberta": "Roberta", "mpnet": "MPNet", "llama": "Llama"}
 # The most that a configuration may ask for of anything; what is more is for Transformers to refuse.
 _LARGEST = 2**24
 _ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}
@@ -69,6 +75,16 @@ def _has_plain_heads(config: Mapping[str, Any]) -> bool:
     )
 
 
+class PlainConfig(SimpleNamespace):
+    """What config.json says, and what has been changed of it."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write config.json as Transformers reads it; what it has a default for may be missing."""
+        content = {**vars(self), "dtype": "float32", "transformers_version": version("transformers")}
+        content.pop("_name_or_path", None)  # of whoever published it
+        (folder / "config.json").write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
 class InferenceModel(nn.Module):
     """A backbone with its family's sequence-classification head, or without one.
 
@@ -79,7 +95,7 @@ class InferenceModel(nn.Module):
 
     def __init__(self, content: Mapping[str, Any], n_classes: int | None) -> None:
         super().__init__()
-        self.config = SimpleNamespace(**content)
+        self.config = PlainConfig(**content)
         family, width = self.config.model_type, self.config.hidden_size
         self.base_model_prefix = "model" if family == "llama" else family
         body = _Llama(self.config) if family == "llama" else _Encoder(self.config, with_pooler=n_classes is not None)
@@ -96,6 +112,27 @@ class InferenceModel(nn.Module):
     @property
     def base_model(self) -> nn.Module:
         return self.get_submodule(self.base_model_prefix)
+
+    @property
+    def body_class(self) -> str:
+        """The class of Transformers that is the model without its head."""
+        return f"{_CLASSES[self.config.model_type]}Model"
+
+    def save_pretrained(self, folder: Path, **_: Any) -> None:
+        """Write the folder of the family's sequence-classification class, but no tokenizer."""
+        self.config.architectures = [f"{_CLASSES[self.config.model_type]}ForSequenceClassification"]
+        self.config.save_pretrained(folder)
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+    def draw_head(self, seed: int) -> None:
+        """Give an encoder's head the random weights that Transformers would give it; it is published without any."""
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            for layer in [module for module in self.classifier.modules() if isinstance(module, nn.Linear)]:
+                drawn = torch.empty(layer.weight.shape).normal_(std=getattr(self.config, "initializer_range", 0.02))
+                layer.weight = nn.Parameter(drawn, requires_grad=False)
+                layer.bias = nn.Parameter(torch.zeros(len(drawn)), requires_grad=False)
 
 
 class _Linear(nn.Linear):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,19 +69,21 @@ class Encoded:
 
 @dataclass
 class SavedTokenizer:
-    """The tokenizer of a saved classifier, without Transformers.
+    """The tokenizer of a saved classifier or of a published encoder, without Transformers.
 
     Attributes:
         backend_tokenizer: of the tokenizers library.
         model_max_length: the most tokens that a text may have.
         pad_token_id: what an empty text is.
         truncation_side: where long texts are cut off: `left` or `right`.
+        settings: of tokenizer_config.json.
     """
 
     backend_tokenizer: Tokenizer
     model_max_length: int
     pad_token_id: int
     truncation_side: str
+    settings: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> SavedTokenizer:
@@ -102,7 +105,17 @@ class SavedTokenizer:
         padding = backend.token_to_id(pad_token["content"] if isinstance(pad_token, dict) else pad_token)
         if padding is None:
             raise ValueError(f"{folder / 'tokenizer.json'} has no padding token {pad_token!r}")
-        return cls(backend, settings["model_max_length"], padding, settings.get("truncation_side", "right"))
+        side = settings.get("truncation_side", "right")
+        return cls(backend, settings["model_max_length"], padding, side, settings)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write what Transformers reads the same tokenizer from."""
+        self.backend_tokenizer.no_truncation()
+        self.backend_tokenizer.no_padding()
+        self.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        settings = {**self.settings, "model_max_length": self.model_max_length, "padding_side": "right"}
+        content = json.dumps(settings, indent=2, sort_keys=True, ensure_ascii=False)
+        (folder / "tokenizer_config.json").write_text(f"{content}\n", encoding="utf-8")
 
 
 def encode(backbone: TextBackbone, texts: list[str], max_length: int, long: str = "truncate") -> Encoded:

@@ -166,7 +166,10 @@ def _draws_in_notebook() -> bool:
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keep Transformers from drawing bars and reports of its own inside the block."""
+    """Keep Transformers, where something has imported it, from drawing bars and reports of its own inside the block."""
+    if "transformers" not in sys.modules:
+        yield
+        return
     from transformers.utils import logging as theirs
 
     verbosity, bars = theirs.get_verbosity(), theirs.is_progress_bar_enabled()

@@ -121,7 +121,7 @@ def _some(train: Examples, seed: int) -> Index:
 
 def _losses(name: str, some: Examples, train: Examples, config: TrainingConfig) -> npt.NDArray[np.float64] | None:
     """Return (n,) held-out losses of a probe on the mean of the last layer; None where the backbone is too slow."""
-    base = loading.load(name, len(some.label_names), config.seed, None)
+    base = loading.load(name, len(some.label_names), config.seed, frozen=True)
     frozen = base.frozen_in(hardware.native_dtype())
     encoded = encode_inputs(base, some.inputs, min(_TOKENS, config.max_length), "truncate", [[0]] * len(some))
     if some.images is None:

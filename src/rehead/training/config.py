@@ -89,6 +89,11 @@ class TrainingConfig:
         """Whether `auto` may train more than the head."""
         return self.tune == "auto" and self.preset != "quick" and self.learns_whole_inputs
 
+    @property
+    def keeps_layers(self) -> bool:
+        """Whether the head alone is trained."""
+        return self.tune == "head" or (self.tune == "auto" and not self.auto_trains_layers)
+
     def checked(self) -> TrainingConfig:
         """Return the same; raise SettingError where parts of it contradict each other."""
         check_tune(self.tune)

@@ -167,7 +167,8 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     """
     begun = time.perf_counter()
     config = config.checked()
-    base = loading.load(config.base, len(train.label_names), config.seed, config.fixed_depth)
+    n_classes, frozen = len(train.label_names), config.keeps_layers
+    base = loading.load(config.base, n_classes, config.seed, config.fixed_depth, frozen=frozen)
     config = _with_views(config, base, train.images, len(train) + len(validation))
     views = (config.views or 1) if train.images is not None else 1
     rows = train.take(np.repeat(np.arange(len(train)), views))

@@ -9,7 +9,6 @@ from rehead.evaluation.baselines import said_beside
 from rehead.evaluation.comparison import SIGNIFICANT
 from rehead.evaluation.evaluation import Evaluation, Predictions
 from rehead.models.heads import is_family_head
-from rehead.models.vision_backbone import VisionBackbone
 from rehead.runtime import progress
 from rehead.runtime.wording import counted
 from rehead.training.encoding import EncodedData
@@ -73,7 +72,7 @@ def say_candidates(trained: TrainedClassifier) -> None:
             line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
         progress.say(line + ("" if candidate is trained.kept else ": not kept"))
     if isinstance(trained, TrainedNetwork) and trained.baseline_factor:
-        what = "images" if isinstance(trained.base, VisionBackbone) else "texts"
+        what = trained.base.takes
         # Of other poolings Transformers has no class for the head either.
         is_family = what == "texts" and is_family_head(trained.head.pooling)
         alone = ", so the folder is not all of the classifier in Transformers alone; `ngrams=False` gives one that is"
