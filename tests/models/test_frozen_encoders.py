@@ -123,9 +123,7 @@ def test_layers_that_are_trained_are_those_of_transformers(
 NOT_IMPORTED = ("transformers", "sympy", "torch._dynamo", "peft", "gguf")
 
 
-def test_a_fit_of_the_head_imports_no_transformers(
-    bases: Callable[[str], str], tmp_path: Path
-) -> None:
+def test_a_fit_of_the_head_imports_no_transformers(bases: Callable[[str], str], tmp_path: Path) -> None:
     # Takes a process of its own, because what this one has imported is there already.
     write_csv(tmp_path / "data.csv", ["text", "label"], list(zip(TEXTS, LABELS, strict=True)))
     code = (

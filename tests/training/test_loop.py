@@ -165,7 +165,7 @@ def test_an_epoch_that_is_to_be_the_last_is_kept_whatever_its_loss(setting: tupl
     tail, data = setting
     wrong = Labelled(data.inputs, 1 - LABELS)
     start = tail.logits(data.inputs)
-    history = train(tail, data, wrong, Recipe(epochs=3, learning_rate=1e-2, last=2))
+    history = train(tail, data, wrong, Recipe(epochs=3, learning_rate=1e-2, ends_after=2))
     assert history.best_epoch == 2
     assert len(history.validation_losses) == 3
     assert history.stopped is None

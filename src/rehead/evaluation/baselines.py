@@ -43,8 +43,8 @@ _EARNED = 0.01
 _NEVER = -27.6
 
 # The regression on texts learns from examples with as many characters at most, and as many examples times classes; what
-# it holds of them takes two gigabytes at most either way. 20 newsgroups' have 15 million characters, all of which count;
-# 380,000 messages are enough to know words by.
+# it holds of them takes two gigabytes at most either way. Of 20 newsgroups, 15 million characters, all count; 380,000
+# messages are enough to know words by.
 _MOST_CHARACTERS, _MOST_TARGETS = 2**25, 2**24
 
 # Features, (n, width): of texts sparse, of images dense.

@@ -1,7 +1,7 @@
 """Train whatever is trained: AdamW, linear warm-up and linear decay of the learning rate, gradient clipping.
 
-After each epoch the validation loss is measured. The weights of the last epoch that is as good as the best one are kept,
-or those from before the training, where none is better.
+After each epoch the validation loss is measured. The weights of the last epoch that is as good as the best are kept, or
+those from before the training, where none is better.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Recipe:
         clip: largest norm of the gradient.
         patience: stop after this number of epochs without a lower validation loss; None to go on to the end, where the
             rate has fallen to zero, which is what pays most.
-        last: the epoch that the training ends after, and whose weights it keeps; None lets the validation examples
+        ends_after: the epoch that the training ends after, and whose weights it keeps; None lets the validation examples
             choose. The learning rate falls as if all epochs followed.
         dropout: whether the layers' own dropout is on.
         label_smoothing: see `rehead.training.objective`.
@@ -60,7 +60,7 @@ class Recipe:
     warmup: float = 0.1
     clip: float = 1.0
     patience: int | None = None
-    last: int | None = None
+    ends_after: int | None = None
     dropout: bool = False
     label_smoothing: float = 0.0
     seed: int = 0
@@ -135,7 +135,7 @@ def train(
     """Train in place and leave the weights of the last epoch whose validation losses are as good as the lowest.
 
     As good: not worse by more than a standard error of the difference. Half-way, where the rate is still high, weights
-    are worse than at the end, and a few hundred examples often cannot tell: of 753 reviews epoch 1 of 2, whose loss on
+    are worse than at the end, which a few hundred examples often do not show: of 753 reviews epoch 1 of 2, whose loss on
     377 was lower by 0.0050 ± 0.0092, has 91.0 % right and the end 92.3.
 
     Args:
@@ -250,8 +250,8 @@ class _Training:
 
     def _is_over(self, epoch: int) -> bool:
         history = self.history
-        patience, last = self.recipe.patience, self.recipe.last
-        if last and epoch > last:
+        patience, ends_after = self.recipe.patience, self.recipe.ends_after
+        if ends_after and epoch > ends_after:
             return True
         if not history.stopped and patience and epoch - 1 - history.best_epoch >= patience:
             history.stopped = f"no lower validation loss in {patience} epochs"
@@ -315,7 +315,7 @@ class _Training:
         history = self.history
         losses = parallel.of_first(self.trainee.validation_losses).cpu()
         history.validation_losses.append(float(losses.mean()))
-        if epoch == self.recipe.last or (not self.recipe.last and self._is_as_good(losses)):
+        if epoch == self.recipe.ends_after or (not self.recipe.ends_after and self._is_as_good(losses)):
             history.best_epoch = epoch
             for best, weight in zip(self.best, self.weights, strict=True):
                 best.copy_(weight.detach())

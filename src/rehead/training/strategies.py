@@ -166,8 +166,8 @@ def recipe_for(data: EncodedData, tune: str, again: Attempt | None = None) -> Re
         recipe = Recipe(_EPOCHS, _BATCH_SIZE, _RATE * narrower)
     batch_size = data.config.batch_size or recipe.batch_size
     more = min(_MOST_EPOCHS, math.ceil(_LEAST_STEPS * batch_size / max(1, data.n_train)))
-    last = again.history.best_epoch or None if again and again.history else None
-    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more), last=last))
+    ends_after = again.history.best_epoch or None if again and again.history else None
+    return data.config.adjusted(replace(recipe, epochs=max(recipe.epochs, more), ends_after=ends_after))
 
 
 def cut_for(tune: str, depth: int) -> int:
