@@ -46,8 +46,8 @@ class Recipe:
         clip: largest norm of the gradient.
         patience: stop after this number of epochs without a lower validation loss; None to go on to the end, where the
             rate has fallen to zero, which is what pays most.
-        ends_after: the epoch that the training ends after, and whose weights it keeps; None lets the validation examples
-            choose. The learning rate falls as if all epochs followed.
+        ends_after: the epoch whose weights the training keeps and ends with, while its rate falls as if all epochs
+            followed; None lets the validation examples choose.
         dropout: whether the layers' own dropout is on.
         label_smoothing: see `rehead.training.objective`.
         seed: for the order of the examples and for dropout.
@@ -135,8 +135,8 @@ def train(
     """Train in place and leave the weights of the last epoch whose validation losses are as good as the lowest.
 
     As good: not worse by more than a standard error of the difference. Half-way, where the rate is still high, weights
-    are worse than at the end, which a few hundred examples often do not show: of 753 reviews epoch 1 of 2, whose loss on
-    377 was lower by 0.0050 ± 0.0092, has 91.0 % right and the end 92.3.
+    are worse than at the end, which a few hundred examples often do not show: epoch 1 of 2, whose loss on 377 reviews
+    was lower by 0.0050 ± 0.0092, has 91.0 % of 753 others right and the end 92.3.
 
     Args:
         callback: learns of each step and each epoch; what it raises ends the training.
