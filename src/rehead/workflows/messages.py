@@ -68,7 +68,7 @@ def say_candidates(trained: TrainedClassifier) -> None:
         if candidate.history:
             losses = [f"{loss:.4f}" for loss in candidate.history.validation_losses]
             shown = ", ".join(losses if len(losses) <= _SHOWN_EPOCHS else [*losses[:3], "...", *losses[-3:]])
-            line += f" (by epoch, from the start: {shown}; epoch {candidate.history.best_epoch} is the best"
+            line += f" (by epoch, from the start: {shown}; epoch {candidate.history.best_epoch} is kept"
             line += f"; stopped early, {candidate.history.stopped})" if candidate.history.stopped else ")"
         progress.say(line + ("" if candidate is trained.kept else ": not kept"))
     if isinstance(trained, TrainedNetwork) and trained.baseline_factor:
