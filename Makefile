@@ -10,8 +10,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/sms/SMSSpamCollection
-# One thread for each of the tests that run side by side; those of the real weights take all threads, as people do.
-SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+# One thread for each of the tests that run side by side; the real weights are tested with all threads, as people use them.
+PYTEST := $(BIN)/python -m pytest
+SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
 # What the core is made of: no server, cluster, export or child process of the command's.
 CORE := tests/data tests/evaluation tests/models tests/training tests/test_layers.py tests/test_packaging.py
 # Nothing waits for another: types take as long on one core as the rest does on the other.
@@ -64,7 +65,8 @@ house: .venv/installed
 	$(BIN)/python tools/tree.py --check
 
 tests: .venv/installed
-	$(SIDE_BY_SIDE)
+	$(SIDE_BY_SIDE) --ignore tests/test_real_weights.py
+	$(PYTEST) tests/test_real_weights.py
 
 core-tests: .venv/installed
 	$(SIDE_BY_SIDE) -m 'not slow' $(CORE)

@@ -34,12 +34,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: tests wait for servers, for killed processes, for the package index."""
-    return (os.cpu_count() or 1) + 1
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _features_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fetched and converted models are those of the user's cache; features start from nothing."""

@@ -15,7 +15,7 @@ GUIDE = Path(__file__).parents[2] / "docs" / "guide"
 
 def test_commands_of_the_guide_are_commands() -> None:
     lines = re.findall(r"^    (?:.* )?rehead (.*)$", (GUIDE / "cluster.md").read_text(), re.MULTILINE)
-    assert {line.split()[0] for line in lines} == {"predict", "fit", "serve"}
+    assert {line.split()[0] for line in lines} == {"predict", "fit", "search", "serve"}
     for line in lines:
         _parse(shlex.split(line, comments=True))
 

@@ -87,7 +87,7 @@ def actors() -> list[int]:
 def kill_an_actor(output: Path, after: int, killed: list[int]) -> None:
     """Wait until some parts are written, and end one of the actors without a warning."""
     records = output.with_name(f".{output.name}.rehead-run") / "_records"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while time.monotonic() < end:
         if records.is_dir() and len(list(records.iterdir())) >= after and (running := actors()):
             os.kill(running[0], signal.SIGKILL)

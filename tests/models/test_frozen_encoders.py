@@ -144,7 +144,7 @@ def test_a_fit_of_the_head_imports_no_transformers(bases: Callable[[str], str], 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["minilm", "mpnet", "multilingual-e5-small"])
+@pytest.mark.parametrize("name", ["minilm", "mpnet"])
 def test_published_encoders_have_the_tokenizers_that_transformers_makes_of_them(name: str) -> None:
     assert name in CATALOGUE
     folder = loading.locate(name)
