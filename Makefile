@@ -10,7 +10,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data/sms/SMSSpamCollection
-# One thread for each of the tests that run side by side; the real weights are tested with all threads, as people use them.
+# One thread for each of the tests that run side by side. Those of clusters run alone: side by side they take ten times as
+# long. So do those of the real weights, with all threads, as people use them.
 PYTEST := $(BIN)/python -m pytest
 SIDE_BY_SIDE := OMP_NUM_THREADS=1 $(PYTEST) --numprocesses auto --dist loadfile
 # What the core is made of: no server, cluster, export or child process of the command's.
@@ -23,7 +24,8 @@ HAM := Running late, see you at the station around seven. Shall I bring anything
 .PHONY: demo demo-images test check style types house tests core-tests lines tree lower faults bench install clean
 .DELETE_ON_ERROR:
 
-# pip's constraints pin what was tested; what is imported is compiled then, a part of what is installed; the stamp is written last, so an interrupted install starts again.
+# pip's constraints pin what was tested; what is imported is compiled then, a part of what is installed. The stamp is
+# written last, so an interrupted install starts again.
 .venv/installed: pyproject.toml constraints.txt
 	@echo "== installing rehead and what it needs into .venv (a few minutes the first time)"
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "rehead needs Python 3.11 or newer"'
@@ -45,7 +47,7 @@ demo-images: .venv/installed
 	@$(BIN)/rehead fit sample:digits --strategy head --output demo/digits
 
 test: .venv/installed
-	@echo "== checking format, types and layers, and running every test (ten to twenty minutes on two cores)"
+	@echo "== checking format, types and layers, and running every test (about twenty minutes on two cores)"
 	+@$(ALL_AT_ONCE) tests
 
 check: .venv/installed
@@ -65,7 +67,8 @@ house: .venv/installed
 	$(BIN)/python tools/tree.py --check
 
 tests: .venv/installed
-	$(SIDE_BY_SIDE) --ignore tests/test_real_weights.py
+	OMP_NUM_THREADS=1 $(PYTEST) tests/cluster
+	$(SIDE_BY_SIDE) --ignore tests/cluster --ignore tests/test_real_weights.py
 	$(PYTEST) tests/test_real_weights.py
 
 core-tests: .venv/installed
