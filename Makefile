@@ -47,7 +47,7 @@ demo-images: .venv/installed
 	@$(BIN)/rehead fit sample:digits --strategy head --output demo/digits
 
 test: .venv/installed
-	@echo "== checking format, types and layers, and running every test (about twenty minutes on two cores)"
+	@echo "== checking format, types and layers, and running every test (about half an hour on two cores)"
 	+@$(ALL_AT_ONCE) tests
 
 check: .venv/installed
