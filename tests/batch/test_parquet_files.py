@@ -5,6 +5,7 @@ import decimal
 import json
 from pathlib import Path
 
+import duckdb
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -79,6 +80,19 @@ def test_a_row_that_is_no_text_is_set_aside(model: Artifact, predictor: Predicto
     assert "UTF8" in first["reason"].replace("-", "")
     assert (second["row"], "column 'other' holds 1,000,001 characters" in second["reason"]) == (3, True)
     assert len(second["content"]) < 2000
+
+
+def test_bytes_that_are_no_text_are_set_aside(model: Artifact, predictor: Predictor, tmp_path: Path) -> None:
+    data, database = tmp_path / "data.parquet", tmp_path / "data.duckdb"
+    pq.write_table(pa.table({"id": [1, 2, 3], "text": [b"free", b"caf\xe9", b"lunch"]}), data)
+    with duckdb.connect(database) as connection:
+        connection.execute("create table messages as from read_parquet(?)", [str(data)])
+    for source, query in ((str(data), None), (f"duckdb:{database}", "select * from messages order by id")):
+        output = tmp_path / f"of {query is None}.jsonl"
+        written = score_table(model, predictor, source, output, text_column="text", query=query)
+        assert (written.rows, written.bad_rows) == (2, 1)
+        bad = bad_rows_of(output)[0]
+        assert (bad["row"], bad["reason"]) == (2, "column 'text' is not UTF-8")
 
 
 def test_a_portion_is_a_batch_or_less(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 from torch import multiprocessing
 
@@ -60,6 +61,21 @@ def test_search_tries_what_it_would_have_tried_in_one_go(model: Classifier, tmp_
         parts = rehead.search(data, model, n_trials=n_trials, storage=tmp_path / "parts.sqlite").trials
     assert [trial.settings for trial in parts] == [trial.settings for trial in whole]
     assert len({tuple(trial.settings.items()) for trial in whole}) == 3
+
+
+def test_a_trial_that_was_killed_at_its_beginning_has_no_settings(model: Classifier, tmp_path: Path) -> None:
+    data, storage = str(write_messages(tmp_path / "messages.csv", 60)), tmp_path / "trials.sqlite"
+    rehead.search(data, model, n_trials=1, storage=storage)
+    address = f"sqlite:///{storage}"
+    optuna.load_study(study_name=None, storage=address).ask()
+    optuna.load_study(study_name=None, storage=address).ask().suggest_int("trained_blocks", 0, 2)
+    trials = rehead.search(data, model, n_trials=2, storage=storage).trials
+    assert [(trial.state, bool(trial.settings)) for trial in trials] == [
+        ("complete", True),
+        ("running", False),
+        ("running", False),
+        ("complete", True),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -366,6 +366,15 @@ def test_text_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
         infer_text_column(read(write(tmp_path, "text,label\na,b\nc,d\n")), "nope", None)
 
 
+def test_bytes_are_texts_only_where_they_are_utf8(tmp_path: Path) -> None:
+    texts, pictures = ["caf\xe9".encode()] * 3, [b"\x89PNG"] * 3
+    table = read(write(tmp_path, parquet({"text": texts, "picture": pictures}), "data.parquet"))
+    assert [row[0] for row in table.rows] == ["caf\xe9"] * 3
+    damaged = parquet({"text": [*texts, b"caf\xe9"], "picture": [*pictures, b"\x89"]})
+    with pytest.raises(DataError, match="row 4: column 'text' is not UTF-8 there; write its texts as UTF-8"):
+        read(write(tmp_path, damaged, "data.parquet"))
+
+
 def parquet(columns: dict[str, object]) -> bytes:
     return parquet_of(pa.table(columns))
 

@@ -184,9 +184,9 @@ def table_of(file: Path) -> Content:
     return [(row[0], " ".join(row[1:])) for row in rows]
 
 
-_FIT = "fit {}/train.csv --model {}/encoder --no-ngrams"
-_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe"
-_SEARCH = "search {}/train.csv --model {}/encoder --trials 3 --storage trials.sqlite"
+_FIT = "fit {}/train.csv --model {}/encoder --no-ngrams --depth 1 --pool mean"
+_COMPARE = "compare {}/train.csv --model {}/encoder --budget 1000h --approaches majority,tfidf,probe"
+_SEARCH = "search {}/train.csv --model {}/encoder --trials 2 --storage trials.sqlite"
 _BAD = ("out.bad.jsonl",)
 COMMANDS = {
     command.name: command
@@ -194,7 +194,7 @@ COMMANDS = {
         Command("fit head", f"{_FIT} --strategy head", f"{_FIT} --strategy head --seed 1", files_of, resumes=True),
         Command(
             "fit full",
-            "fit {}/order.csv --model {}/encoder --no-ngrams --strategy full --depth 2 --epochs 4 --learning-rate 3e-3",
+            "fit {}/order.csv --model {}/encoder --no-ngrams --strategy full --depth 2 --epochs 3 --learning-rate 5e-3",
             f"{_FIT} --strategy head --seed 1",
             files_of,
             resumes=True,

@@ -75,7 +75,7 @@ def prepare(folder: Path) -> None:
     """Write the inputs, and fit the two models that `predict`, `export` and `serve` are asked of."""
     write_inputs(folder)
     for name, seed in (("model", 0), ("older", 1)):
-        line = f"fit {folder}/train.csv --model encoder --no-ngrams --strategy head --seed {seed} -o {name}"
+        line = f"fit {folder}/train.csv --model encoder --no-ngrams --strategy head --depth 1 --seed {seed} -o {name}"
         _require_success(children.run(line.split(), folder))
     (folder / "probe.txt").write_text("free prize call now win\nmeet you at noon\n")
 
@@ -327,7 +327,7 @@ class Flippable:
 _FIT = "fit {}/train.csv --model {}/encoder"
 _WRITE = ("rehead.training.checkpoint", "Checkpoint.write")
 _KEPT = ("rehead.batch.journal", "Journal.keep", 2)
-_COMPARE = "compare {}/train.csv --model {}/writer,{}/encoder --budget 1000h --approaches majority,tfidf,probe -o made"
+_COMPARE = "compare {}/train.csv --model {}/encoder --budget 1000h --approaches majority,tfidf,probe -o made"
 _INSTRUCT = "instruct {}/requests.jsonl --model {}/writer --strategy lora --epochs 1 -o made"
 _SEARCH = "search {}/train.csv --model {}/encoder --storage trials.sqlite"
 _FULL = COMMANDS["fit full"].arguments

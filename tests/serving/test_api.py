@@ -124,6 +124,10 @@ def test_other_refusals_have_the_same_shape(client: httpx2.Client) -> None:
     assert wrong.headers["Allow"] == "POST"
     broken = client.post("/v1/predict", content=b'{"texts": ', headers={"Content-Type": "application/json"})
     refused(broken, 400, "not_json")
+    twice = client.post(
+        "/v1/predict", content=b'{"texts": "a", "texts": "secret"}', headers={"Content-Type": "application/json"}
+    )
+    assert "secret" not in refused(twice, 422, "key_twice")
     half = client.post(
         "/v1/predict", content=b'{"texts": "half \\ud83d"}', headers={"Content-Type": "application/json"}
     )

@@ -129,6 +129,18 @@ def test_endless_headers_are_refused(impatient: httpx2.Client) -> None:
         assert refusal_in(received(connection)) == (431, "large_head")
 
 
+def test_a_large_head_is_refused_that_comes_whole(impatient: httpx2.Client) -> None:
+    for before in (b"", b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"):
+        with opened(impatient) as connection:
+            head = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"X: " + b"a" * 20_000 + b"\r\n\r\n"
+            connection.sendall(before + head)
+            answered = received(connection)
+        if before:
+            assert answered.count(b"HTTP/1.1 ") <= 1  # the first may be answered before the connection is closed
+        else:
+            assert refusal_in(answered) == (431, "large_head")
+
+
 def test_what_is_no_http_is_refused_in_the_same_shape(impatient: httpx2.Client) -> None:
     with opened(impatient) as connection:
         connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from rehead.batch.portions import Portion, Row, portioned
-from rehead.data.columns import SURROGATE, Table, as_text
+from rehead.data.columns import SURROGATE, Table, as_text, is_utf8
 from rehead.data.records import BadRow, problem_of_length
 from rehead.runtime.errors import DataError, SettingError, first_line
 
@@ -91,6 +91,8 @@ class Query:
                 problem = problem or problem_of_length(name, len(value))
                 if not value.isascii() and SURROGATE.search(value):
                     problem = problem or f"column {name!r} cannot be decoded"
+        if isinstance(values[at], bytes) and not is_utf8(values[at]):
+            problem = problem or f"column {self.columns[at]!r} is not UTF-8"
         if problem:
             content = ", ".join(f"{name}: {as_text(cell)}" for name, cell in zip(self.columns, values, strict=True))
             return BadRow(self._name, number, problem, content)

@@ -18,7 +18,7 @@ from rehead.batch.text_files import different_columns, stamp_of
 from rehead.data.columns import MAX_FIELD_CHARACTERS, Table, as_text, require_different, require_width
 from rehead.data.dialects import PARQUET, require_kind
 from rehead.data.records import BadRow, problem_of_length, read_head
-from rehead.data.tables import as_texts
+from rehead.data.tables import as_texts, undecodable
 from rehead.runtime.errors import DataError, first_line
 
 # Columns are read from the disk by this number of bytes, and not a row group of a million rows at once.
@@ -98,7 +98,8 @@ def _cut(batch: RecordBatch, text_column: str, source: str, first: int, done: in
         first: the number of its first row.
         done: rows that were read before it.
     """
-    problems = _problems(batch)
+    not_utf8 = dict.fromkeys(undecodable(batch.column(text_column)), f"column {text_column!r} is not UTF-8")
+    problems = not_utf8 | _problems(batch)
     good = [row for row in range(len(batch)) if row not in problems]
     usable = batch.take(pyarrow.array(good, pyarrow.int64())) if problems else batch
     texts = [as_text(cell) or "" for cell in usable.column(text_column).to_pylist()]

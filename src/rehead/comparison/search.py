@@ -206,7 +206,9 @@ def _checksum(parameters: dict[str, Any], loss: float | None) -> str:
 
 
 def _settings(parameters: dict[str, Any]) -> Parameters:
-    """Return Optuna's parameters as those of a classifier."""
+    """Return Optuna's parameters as those of a classifier; none of a trial that has not drawn all of them."""
+    if "pool" not in parameters:
+        return {}
     n_trained = parameters["trained_blocks"]
     rest = {name: value for name, value in parameters.items() if name != "trained_blocks"}
     return {**rest, "tune": f"last-{n_trained}" if n_trained else "head", "depth": max(parameters["depth"], n_trained)}

@@ -138,6 +138,14 @@ def as_text(cell: object) -> str | None:
     return str(cell)
 
 
+def is_utf8(cell: bytes) -> bool:
+    try:
+        cell.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def with_names(cell: object, names: list[str]) -> object:
     """Return the class that a number stands for, or those of a list; None for -1, which stands for no label."""
     if isinstance(cell, list):

@@ -26,6 +26,7 @@ from rehead.data.columns import (
     Table,
     as_text,
     header_of,
+    is_utf8,
     require_different,
     require_width,
     with_names,
@@ -211,9 +212,31 @@ def _of_batches(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], 
             limit = f"{MAX_BYTES / 2**30:.0f} GiB or {MAX_CELLS:,} cells"
             raise DataError(f"{path} unpacks to more than {limit}; leave rows or columns out")
         batch.validate(full=True)
+        for name, column in zip(columns, batch.columns, strict=True):
+            _require_utf8(column, f"{path} row", len(rows) + 1, name)
         cells = [as_texts(column, names.get(name)) for name, column in zip(columns, batch.columns, strict=True)]
         rows += map(list, zip(*cells, strict=True))
     return Table(str(path), columns, rows, list(range(1, len(rows) + 1)))
+
+
+def _require_utf8(column: Any, where: str, first: int, name: str) -> None:
+    """Raise DataError where a column of bytes holds texts, and some that cannot be decoded; pictures are no texts."""
+    wrong = undecodable(column)
+    if 0 < 2 * len(wrong) < len(column):
+        raise DataError(f"{where} {first + wrong[0]}: column {name!r} is not UTF-8 there; write its texts as UTF-8")
+
+
+def undecodable(column: Any) -> list[int]:
+    """Return the rows of an Arrow column of bytes that are not UTF-8; none of any other column."""
+    import pyarrow
+
+    if not pyarrow.types.is_binary(column.type) and not pyarrow.types.is_large_binary(column.type):
+        return []
+    try:
+        column.cast(pyarrow.large_string())
+    except pyarrow.ArrowInvalid:
+        return [row for row, cell in enumerate(column.to_pylist()) if cell is not None and not is_utf8(cell)]
+    return []
 
 
 def named_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:

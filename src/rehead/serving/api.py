@@ -7,7 +7,8 @@ import base64
 import binascii
 import io
 import json
-from collections.abc import Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
@@ -33,7 +35,30 @@ from rehead.serving.refusals import Refusal, described
 from rehead.serving.settings import RequestLimits
 from rehead.serving.state import state_of
 
-router = APIRouter()
+
+class _Body(Request):
+    async def json(self) -> Any:
+        return json.loads(await self.body(), object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of its keys and values; Python's own would keep the last value of a key that comes twice."""
+    sent = dict(pairs)
+    if len(sent) < len(pairs):
+        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise Refusal(422, "key_twice", f"the key {twice!r:.40} comes twice in one object; send it once")
+    return sent
+
+
+class _Route(APIRoute):
+    """A route whose body is JSON that can be meant in one way only."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+        return lambda request: handle(_Body(request.scope, request.receive))
+
+
+router = APIRouter(route_class=_Route)
 # What needs no key, see `rehead.serving.gate.OPEN`.
 without_key = APIRouter()
 Answers = list[dict[str, Any]]

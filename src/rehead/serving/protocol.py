@@ -48,9 +48,7 @@ class Connection(HttpToolsProtocol):
         self._head_bytes += len(data)
         super().data_received(data)
         if self._owed == "head" and self._head_bytes > self.limits.head_bytes:
-            self._refuse(
-                Refusal(431, "large_head", f"the headers have more than {self.limits.head_bytes:,} bytes; send fewer")
-            )
+            self._refuse_head()
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -58,6 +56,10 @@ class Connection(HttpToolsProtocol):
             self._expect("head", self.limits.head_seconds)
 
     def on_headers_complete(self) -> None:
+        # A head that came in one piece, perhaps behind another request, has not been measured yet.
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.head_bytes:
+            self._refuse_head()
+            raise ValueError("a large head")  # the parser stops, and what follows is not read
         super().on_headers_complete()
         self._expect("body", self.limits.body_seconds)
 
@@ -145,6 +147,10 @@ class Connection(HttpToolsProtocol):
             self._refuse(
                 Refusal(408, "too_slow", f"the {self._owed} of the request did not arrive in time; send it faster")
             )
+
+    def _refuse_head(self) -> None:
+        limit = f"{self.limits.head_bytes:,}"
+        self._refuse(Refusal(431, "large_head", f"the headers have more than {limit} bytes; send fewer"))
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer without the application, and close."""

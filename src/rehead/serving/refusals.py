@@ -102,6 +102,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         if full := disk_full(error.__cause__):  # met while the body was put on the disk
             return answer(request.state.request_id, full)
+        if isinstance(error.__cause__, Refusal):  # met while the body was read
+            return answer(request.state.request_id, error.__cause__)
         code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
         refusal = Refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
         refusal.headers |= dict(error.headers or {})
