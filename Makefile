@@ -85,7 +85,7 @@ lower: .venv/installed
 	@$(BIN)/python tools/words.py --lower
 
 faults: .venv/installed
-	@echo "== kills, full disks, limits, flipped bits and clocks that jump (up to a quarter of an hour)"
+	@echo "== kills, full disks, limits, flipped bits and clocks that jump (about seven minutes)"
 	@$(BIN)/python -m tests.faults
 
 bench: .venv/installed
