@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -230,16 +228,8 @@ def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label
         torch.set_num_threads(1)
         return work(item)
 
-    with (
-        hardware.one_thread(),
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-        progress.bar(label, len(items)) as advance,
-    ):
-        results = []
-        for result in pool.map(one, items):
-            results.append(result)
-            advance(1)
-    return results
+    with hardware.one_thread():
+        return progress.mapped(one, items, label)
 
 
 def solve_head(
