@@ -75,20 +75,6 @@ class Scoring(Protocol):
     def scores(self, inputs: Sequence[str] | Sequence[ImageInput], /) -> Scores: ...
 
 
-class FeatureScoring(Scoring, Protocol):
-    """What scores texts or images, and can return what of them decided."""
-
-    def scores(
-        self, inputs: Sequence[str] | Sequence[ImageInput], /, *, keep_features: bool | npt.NDArray[np.int64] = False
-    ) -> Scores:
-        """Score n texts, or images.
-
-        Args:
-            keep_features: whether to return what the head saw: of all inputs, or of those with these numbers.
-        """
-        ...
-
-
 class Predictor:
     """Scores texts or images with one backbone and head, as often as it is asked, by several threads if need be.
 
