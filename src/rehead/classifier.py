@@ -280,7 +280,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             config: what `config` returns, where that was called before; each call may draw another seed.
         """
         if self.base == TFIDF:
-            return ngrams_alone.gather_texts(train, validation, config or self.config())
+            return NgramData(config or self.config(), train, validation)
         return self.encode(train, validation, config)
 
     def encode(self, train: Examples, validation: Examples, config: TrainingConfig | None = None) -> EncodedData:
