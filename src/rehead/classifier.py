@@ -531,7 +531,8 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             force_download=force_download,
             local_files_only=local_files_only,
         )
-        return cls._of(load_artifact(folder, home=hub.home_of(folder)))
+        # Its files are links into the repository's own folder in the hub's cache.
+        return cls._of(load_artifact(folder, home=folder.parents[1]))
 
     def push_to_hub(
         self,
