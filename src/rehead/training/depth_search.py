@@ -18,7 +18,7 @@ from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
 from rehead.training import probe
-from rehead.training.encoding import EncodedData, take_rows
+from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
 
@@ -87,7 +87,7 @@ def pass_rows(
     data: EncodedData, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None
 ) -> Features:
     """Return what `trunk_pass` makes of some rows; of texts in windows, one vector a text."""
-    texts = take_rows(data.encoded, rows)
+    texts = data.encoded.take(torch.from_numpy(rows))
     result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, store=data.store, label=label)
     data.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
     return replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])

@@ -213,11 +213,6 @@ def _with_views(config: TrainingConfig, base: Backbone, pictures: list[ImageInpu
     return replace(config, views=_VIEWS, average_views=True)
 
 
-def take_rows(encoded: Encoded, rows: Index) -> Encoded:
-    """Return some of the inputs, in the order of `rows`."""
-    return encoded.take(torch.from_numpy(rows))
-
-
 def _check_layers(base: Backbone, config: TrainingConfig) -> None:
     if config.tune == "lora" and not base.takes_adapters:
         raise SettingError(
