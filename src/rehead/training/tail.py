@@ -106,7 +106,7 @@ class Tail:
         result = torch.empty(len(inputs.lengths), width)
         self.base.train(False)
         order = torch.argsort(inputs.lengths, stable=True)
-        with torch.inference_mode(), autocast(self._in_bf16):
+        with torch.inference_mode(), autocast(hardware.native_dtype() == torch.bfloat16):
             for places in batches(inputs.lengths[order], token_budget(self.base)):
                 rows = order[places]
                 packing = Packing(inputs.lengths[rows].to(device))
@@ -120,10 +120,6 @@ class Tail:
         self.base.model.to(device)
         self.trained.to(device)
         return device
-
-    @property
-    def _in_bf16(self) -> bool:
-        return hardware.native_dtype() == torch.bfloat16
 
 
 @dataclass(frozen=True)
