@@ -15,7 +15,7 @@ from rehead.data.examples import Examples
 from rehead.evaluation import likelihood
 from rehead.evaluation.baselines import NAMES, Baselines, relearn
 from rehead.evaluation.calibration import Mixture, temperature
-from rehead.models.heads import finite_logits
+from rehead.models.heads import finite
 from rehead.models.registry import TFIDF
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
@@ -105,7 +105,7 @@ def learn_ngrams(data: NgramData, baseline: Baselines, callback: Callback, *, re
         )
     begun = time.perf_counter()
     labels, weights = data.validation.labels, data.validation.weights
-    logits = finite_logits(baseline, data.validation.texts)
+    logits = finite(baseline.logits(data.validation.texts))
     mixture = Mixture(temperature(logits, labels, weights), 0.0)
     regression = relearn(data.train.followed_by(data.validation), baseline.strength) if refits else baseline
     n_weights = regression.weight.size + regression.bias.size
