@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -241,7 +241,9 @@ def attempt(
     changed = _changed_by(data, tune, head)
     before = _copied(changed)
     try:
-        with _what_is_reached(data, tune):
+        # Of the embedding only the rows that these texts reach are there while all weights are trained.
+        reached = tune == "full" and data.train.images is None
+        with reached_alone(data.base, data.encoded.ids.values) if reached else nullcontext():
             tail, adapted = _tail(data, tune, head)
             weights = tail.weights()
             progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
@@ -327,13 +329,6 @@ def _write(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) ->
     with torch.no_grad():
         for name, value in values.items():
             weights[name].copy_(value)
-
-
-def _what_is_reached(data: EncodedData, tune: str) -> AbstractContextManager[None]:
-    """Where all weights are trained, put the embedding's rows that these texts reach in its place."""
-    if tune != "full" or data.train.images is not None:
-        return nullcontext()
-    return reached_alone(data.base, data.encoded.ids.values)
 
 
 def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:
