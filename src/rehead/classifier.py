@@ -329,8 +329,11 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             self._artifact = NgramArtifact(regression=result.regression, manifest=manifest, reference=reference)
         else:
             assert isinstance(data, EncodedData)
-            # What the classifier has to beat learns from all examples, whether or not the layers could.
-            reference = Reference.of(_of_all(data, baseline) if refits else baseline, seen)
+            if refits:  # what the classifier has to beat learns from all examples, whether or not the layers could
+                assert baseline.strength is not None  # it was learned just now
+                once = data.train.take(np.arange(0, data.n_train, data.views))
+                baseline = baselines.relearn(once.followed_by(validation), baseline.strength)
+            reference = Reference.of(baseline, seen)
             self._artifact = NetworkArtifact(
                 backbone=result.base, head=result.head, manifest=manifest, reference=reference, adapters=result.adapters
             )
@@ -674,10 +677,3 @@ def _examples(
         weights = _check_sample_weight(sample_weight, texts, dtype=np.float64, ensure_non_negative=True)
     names, rows = tuple(str(value) for value in classes), np.arange(1, len(texts) + 1)
     return Examples(texts, labels, names, rows, "X", images=pictures, weights=weights)
-
-
-def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
-    """Return the baseline as it is learned from training and validation examples together."""
-    assert baseline.strength is not None  # it was learned just now
-    once = data.train.take(np.arange(0, data.n_train, data.views))
-    return baselines.relearn(once.followed_by(data.validation), baseline.strength)
