@@ -139,6 +139,3 @@ class TextBackbone(Backbone):
 
     def tokens_of(self, lengths: Tensor) -> int:
         return int(lengths.sum())
-
-    def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
-        return packing.lengths
