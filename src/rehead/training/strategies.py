@@ -38,7 +38,7 @@ from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
 from rehead.training.inputs import Computed, Inputs, Kept
 from rehead.training.loop import History, Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.tail import Classification, Labelled, Tail
 from rehead.training.vocabulary import reached_alone
 
 # These rates suit layers of 768; narrower ones take as much more. Batches of 32 with 1e-4 learn in two epochs what
@@ -251,13 +251,12 @@ def attempt(
             checkpoint = _checkpoint(data, tune, tail, examples, resumption)
             recipe = recipe_for(data, tune, again)
             if tune == "contrastive":
-                trainee = Contrastive(tail, examples)
-                history = loop.train(trainee, recipe, checkpoint, deadline, callback, label)
+                history = loop.train(Contrastive(tail, examples), recipe, checkpoint, deadline, callback, label)
                 seen = tail.features(examples.inputs)
                 depth_search.solve_head_at(head, seen, examples.labels.numpy(), _CONTRASTIVE_STRENGTH, examples.weights)
             else:
-                begin = partial(scale_logits, head, _START)
-                history = train(tail, examples, held_out, recipe, checkpoint, deadline, callback, label, begin)
+                trainee, begin = Classification(tail, examples, held_out, recipe), partial(scale_logits, head, _START)
+                history = loop.train(trainee, recipe, checkpoint, deadline, callback, label, begin)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")
