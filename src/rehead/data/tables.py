@@ -325,15 +325,9 @@ def _read_json(path: Path) -> Table:
         following = len(text) - len(text[end:].lstrip(" \t\r\n"))
         line += text.count("\n", at, following)
         at = following
-    if len(set(lines)) < len(lines):  # they share lines, and are numbered themselves
-        lines = list(range(1, len(lines) + 1))
-    if len(values) == 1:
-        found = _records_of(values[0], path)
-        return _of_records(found, list(range(1, len(found) + 1)), path)
-    return _of_records(values, lines, path)
-
-
-def _of_records(found: list[Any], lines: list[int], path: Path) -> Table:
+    found = _records_of(values[0], path) if len(values) == 1 else values
+    if len(values) == 1 or len(set(lines)) < len(lines):  # they share lines, and are numbered themselves
+        lines = list(range(1, len(found) + 1))
     for number, record in zip(lines, found, strict=True):
         if not isinstance(record, dict):
             raise DataError(f"{path} row {number}: not a JSON object but {as_text(record)!s:.40}; {_SHAPES}")
