@@ -28,8 +28,8 @@ from rehead.training import tail as tail_module
 from rehead.training.feature_cache import Pieces
 from rehead.training.features import Features, store_for, trunk_pass
 from rehead.training.inputs import Computed, Kept
-from rehead.training.loop import Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.loop import Recipe, train
+from rehead.training.tail import Classification, Labelled, Tail
 
 # Blocks of the base, and of what a depth search may keep of it.
 WHOLE, HALF = 30, 12
@@ -89,10 +89,10 @@ def _of_the_rest(
     tail = Tail.of_blocks(trained, heads.build(trained, "last", 2, seed=0), CUT, WHOLE)
     from_states = _labelled(tokens, labels, training)
     from_texts = Labelled(Computed(fast, ids.take(training), CUT), labels[training])
-    few = _labelled(tokens, labels, torch.arange(PADDED))
+    few, recipe = _labelled(tokens, labels, torch.arange(PADDED)), Recipe(epochs=1)
 
     def epoch(examples: Labelled) -> float:
-        return _seconds(lambda: train(tail, examples, few, Recipe(epochs=1)))
+        return _seconds(lambda: train(Classification(tail, examples, few, recipe), recipe))
 
     epoch(few)
     last_token = epoch(from_states)
@@ -122,7 +122,8 @@ def _losses(base: Backbone, fast: Backbone, ids: Ragged, labels: torch.Tensor, n
             solved = _solve(pooled, labels, n_train)
             heads.set_linear(head, {"weight": torch.from_numpy(solved.weight), "bias": torch.from_numpy(solved.bias)})
         tail = Tail.of_blocks(trained, head, CUT, WHOLE)
-        losses[start] = train(tail, examples, held_out, Recipe(epochs=5, patience=5)).validation_losses
+        recipe = Recipe(epochs=5, patience=5)
+        losses[start] = train(Classification(tail, examples, held_out, recipe), recipe).validation_losses
     return losses
 
 

@@ -20,7 +20,7 @@ from rehead.artifact.manifest import MANIFEST
 from rehead.artifact.predictor import Predictor
 from rehead.evaluation.calibration import Mixture, Stacking
 from rehead.export.workflow import export
-from rehead.models.heads import finite_logits
+from rehead.models.heads import finite
 from rehead.runtime import hardware
 from rehead.runtime.errors import ArtifactError, SettingError
 from rehead.training import beside
@@ -56,7 +56,7 @@ def of_both(model: Classifier, texts: list[str]) -> np.ndarray:
     assert reference is not None
     with torch.inference_mode():
         logits = [base.model(**base.tokenizer(text, return_tensors="pt")).logits[0].double().numpy() for text in texts]
-    return softmax(np.stack(logits) + FACTOR * finite_logits(reference.baselines, texts), axis=1)
+    return softmax(np.stack(logits) + FACTOR * finite(reference.baselines.logits(texts)), axis=1)
 
 
 def test_the_logits_of_both_are_added(fitted: tuple[Classifier, Path]) -> None:

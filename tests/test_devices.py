@@ -17,8 +17,9 @@ from rehead.training import lora
 from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.tail import Labelled, Tail
 from tests.tiny_models import CONFIGS, DECODERS, WORDS, save_tiny_model
+from tests.training.tails import train
 
 LENGTHS = [3, 1, 5, 5, 2]
 

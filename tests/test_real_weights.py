@@ -29,7 +29,7 @@ from rehead.models.registry import CATALOGUE
 from rehead.models.tokenization import encode
 from rehead.runtime.downloads import fetch
 from rehead.training.features import trunk_pass
-from rehead.training.tail import _Classification
+from rehead.training.tail import Classification
 
 pytestmark = pytest.mark.slow
 
@@ -301,14 +301,14 @@ def test_dead_weights_of_a_real_encoder_lose_no_batch(monkeypatch: pytest.Monkey
 def losses_of_steps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return what will be the mean loss of each step's examples."""
     losses: list[float] = []
-    honest = _Classification.loss
+    honest = Classification.loss
 
-    def noted(self: _Classification, rows: torch.Tensor) -> torch.Tensor:
+    def noted(self: Classification, rows: torch.Tensor) -> torch.Tensor:
         loss = honest(self, rows)
         losses.append(float(loss.detach()) / len(rows))
         return loss
 
-    monkeypatch.setattr(_Classification, "loss", noted)
+    monkeypatch.setattr(Classification, "loss", noted)
     return losses
 
 

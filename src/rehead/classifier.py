@@ -280,7 +280,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             config: what `config` returns, where that was called before; each call may draw another seed.
         """
         if self.base == TFIDF:
-            return ngrams_alone.gather_texts(train, validation, config or self.config())
+            return NgramData(config or self.config(), train, validation)
         return self.encode(train, validation, config)
 
     def encode(self, train: Examples, validation: Examples, config: TrainingConfig | None = None) -> EncodedData:
@@ -329,8 +329,11 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             self._artifact = NgramArtifact(regression=result.regression, manifest=manifest, reference=reference)
         else:
             assert isinstance(data, EncodedData)
-            # What the classifier has to beat learns from all examples, whether or not the layers could.
-            reference = Reference.of(_of_all(data, baseline) if refits else baseline, seen)
+            if refits:  # what the classifier has to beat learns from all examples, whether or not the layers could
+                assert baseline.strength is not None  # it was learned just now
+                once = data.train.take(np.arange(0, data.n_train, data.views))
+                baseline = baselines.relearn(once.followed_by(validation), baseline.strength)
+            reference = Reference.of(baseline, seen)
             self._artifact = NetworkArtifact(
                 backbone=result.base, head=result.head, manifest=manifest, reference=reference, adapters=result.adapters
             )
@@ -531,7 +534,8 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
             force_download=force_download,
             local_files_only=local_files_only,
         )
-        return cls._of(load_artifact(folder, home=hub.home_of(folder)))
+        # Its files are links into the repository's own folder in the hub's cache.
+        return cls._of(load_artifact(folder, home=folder.parents[1]))
 
     def push_to_hub(
         self,
@@ -673,10 +677,3 @@ def _examples(
         weights = _check_sample_weight(sample_weight, texts, dtype=np.float64, ensure_non_negative=True)
     names, rows = tuple(str(value) for value in classes), np.arange(1, len(texts) + 1)
     return Examples(texts, labels, names, rows, "X", images=pictures, weights=weights)
-
-
-def _of_all(data: EncodedData, baseline: Baselines) -> Baselines:
-    """Return the baseline as it is learned from training and validation examples together."""
-    assert baseline.strength is not None  # it was learned just now
-    once = data.train.take(np.arange(0, data.n_train, data.views))
-    return baselines.relearn(once.followed_by(data.validation), baseline.strength)

@@ -18,7 +18,7 @@ from transformers import AutoModel
 from rehead import Classifier
 from rehead.models.heads import candidates
 from rehead.runtime import hardware
-from rehead.training import loop, strategies, tail
+from rehead.training import loop, strategies
 from tests.tiny_models import CONFIGS, DECODERS, N_BLOCKS, save_tiny_model
 from tests.tiny_texts import messages
 
@@ -80,7 +80,7 @@ class Noted:
         monkeypatch.setattr(loop._Training, "_take_step", noted_step)
         monkeypatch.setattr(loop._Training, "_clip", noted_clip)
         monkeypatch.setattr(loop, "train", noted_train)
-        assert tail.loop is loop
+        assert strategies.loop is loop
 
 
 def noisy(n: int = 40) -> tuple[list[str], list[str]]:
@@ -151,7 +151,7 @@ def step_of_both(folder: Path) -> None:
     from rehead.models.loading import load
     from rehead.models.tokenization import encode
     from rehead.training.inputs import Computed
-    from rehead.training.tail import Labelled, Tail, _Classification
+    from rehead.training.tail import Classification, Labelled, Tail
 
     texts, labels = messages(24)
     targets = torch.tensor([label == "spam" for label in labels]).long()
@@ -160,7 +160,7 @@ def step_of_both(folder: Path) -> None:
     ids = encode(base, texts, 64).ids
     frozen = Tail.of_blocks(base, head, 2, N_BLOCKS)
     data = Labelled(Computed(base, ids, 2), targets)
-    trainee = _Classification(frozen, data, data, loop.Recipe())
+    trainee = Classification(frozen, data, data, loop.Recipe())
     weights = trainee.weights()
     ours = torch.autograd.grad(trainee.loss(torch.argsort(ids.lengths, stable=True)), weights)
     values = frozen.logits(data.inputs)

@@ -17,7 +17,7 @@ from rehead.runtime import hardware
 from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.tail import Labelled, Tail, _Classification
+from rehead.training.tail import Classification, Labelled, Tail
 from tests.tiny_models import CONFIGS, DECODERS, N_BLOCKS, save_tiny_model
 from tests.tiny_texts import messages
 
@@ -55,7 +55,7 @@ def test_garbage_in_filler_reaches_no_value_and_no_gradient(
         for value in (0.0, 1e3):
             seen: list[int] = []
             monkeypatch.setattr(Packing, "filled", filled_with(value, seen))
-            trainee = _Classification(tail, data, data, Recipe())
+            trainee = Classification(tail, data, data, Recipe())
             weights = trainee.weights()
             gradients = torch.autograd.grad(trainee.loss(torch.arange(len(TEXTS))), weights, allow_unused=True)
             assert min(seen) > 0

@@ -36,7 +36,7 @@ from rehead.training.features import Features
 from rehead.training.finetune import Limits, finetune
 from rehead.training.inputs import Computed
 from rehead.training.strategies import Attempt, Candidate, adopt, attempt, average, why_not
-from rehead.training.tail import Tail, _Classification
+from rehead.training.tail import Classification, Tail
 from rehead.workflows.fit import fit
 from tests.tiny_images import save_folders
 from tests.tiny_texts import messages, write_csv
@@ -117,7 +117,7 @@ def check_that_it_is_put_back_and_can_be_adopted(data: EncodedData, tune: str) -
 def always_better(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each epoch is taken for better than the one before, so that what is kept is what was trained."""
     epochs = itertools.count()
-    monkeypatch.setattr(_Classification, "validation_losses", lambda _: torch.tensor([-next(epochs)]).double())
+    monkeypatch.setattr(Classification, "validation_losses", lambda _: torch.tensor([-next(epochs)]).double())
 
 
 @pytest.mark.usefixtures("in_float32", "always_better")
@@ -192,14 +192,14 @@ def test_a_start_that_is_the_best_is_the_probe(bases: Callable[[str], str], monk
     data = prepared(bases("llama"), "last-2")
     head, features, first = begun(data)
     epochs = itertools.count(1)
-    honest = _Classification.validation_losses
+    honest = Classification.validation_losses
     begins: list[torch.Tensor] = []
 
-    def worse_and_worse(self: _Classification) -> torch.Tensor:
+    def worse_and_worse(self: Classification) -> torch.Tensor:
         begins.append(honest(self))
         return begins[0] if next(epochs) == 1 else begins[0] + 9.0
 
-    monkeypatch.setattr(_Classification, "validation_losses", worse_and_worse)
+    monkeypatch.setattr(Classification, "validation_losses", worse_and_worse)
     candidate = attempt(data, "last-2", head, features, None, None, None)
     assert candidate.history is not None
     assert candidate.history.best_epoch == 0

@@ -23,9 +23,10 @@ from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import trunk_pass
 from rehead.training.inputs import Computed, Kept
 from rehead.training.loop import History, Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.tail import Labelled, Tail
 from rehead.training.weights import example_weights
 from tests.tiny_models import save_tiny_model
+from tests.training.tails import train
 
 SPAM, HAM = "free prize call now", "meet you at noon"
 TEXTS = [f"{text} {word}" for word in ("a", "the", "ok", "yes", "no", "home", "later", "and") for text in (SPAM, HAM)]
@@ -117,7 +118,7 @@ def test_a_step_sees_what_the_head_was_solved_on(
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
     tail, data = setting
     tail.base.train(True)
-    trainee = tail_module._Classification(tail, data, data, Recipe())
+    trainee = tail_module.Classification(tail, data, data, Recipe())
     trainee.weights()
     trainee.switch(training=True)
     losses = trainee.loss(torch.arange(len(TEXTS))).detach()
@@ -146,7 +147,7 @@ def test_the_last_epoch_that_is_as_good_as_the_best_is_kept(
 ) -> None:
     tail, data = setting
     told = iter([[0.8, 0.8, 0.8], [0.6, 0.6, 0.6], after_second])
-    monkeypatch.setattr(tail_module._Classification, "validation_losses", lambda _: torch.tensor(next(told)).double())
+    monkeypatch.setattr(tail_module.Classification, "validation_losses", lambda _: torch.tensor(next(told)).double())
     history = train(tail, data, data, Recipe(epochs=2, learning_rate=1e-3))
     assert history.best_epoch == kept
     assert history.validation_losses == pytest.approx([0.8, 0.6, sum(after_second) / 3])
@@ -157,7 +158,7 @@ def test_an_epoch_that_is_no_better_than_the_start_is_not_kept(
 ) -> None:
     tail, data = setting
     told = iter([[0.5, 0.7], [0.4, 0.8]])
-    monkeypatch.setattr(tail_module._Classification, "validation_losses", lambda _: torch.tensor(next(told)).double())
+    monkeypatch.setattr(tail_module.Classification, "validation_losses", lambda _: torch.tensor(next(told)).double())
     assert train(tail, data, data, Recipe(epochs=1, learning_rate=1e-3)).best_epoch == 0
 
 
@@ -187,13 +188,13 @@ def test_loss_that_is_not_a_number_stops_with_the_rows_and_keeps_the_weights(
 ) -> None:
     tail, data = setting
     start = tail.logits(data.inputs)
-    honest = tail_module._Classification.loss
+    honest = tail_module.Classification.loss
     poisoned = 5
 
-    def spoiled(self: tail_module._Classification, rows: torch.Tensor) -> torch.Tensor:
+    def spoiled(self: tail_module.Classification, rows: torch.Tensor) -> torch.Tensor:
         return honest(self, rows) * (float("nan") if poisoned in rows.tolist() else 1.0)
 
-    monkeypatch.setattr(tail_module._Classification, "loss", spoiled)
+    monkeypatch.setattr(tail_module.Classification, "loss", spoiled)
     history = train(tail, data, data, Recipe(epochs=2, batch_size=4, learning_rate=1e-3))
     assert poisoned in history.lost_rows
     assert len(history.lost_rows) == 4
@@ -376,16 +377,16 @@ def test_a_loss_that_is_no_number_later_on_leaves_the_best_weights(
     epochs = train(shorter, data, data, RESUMED).validation_losses
     assert epochs[1] < epochs[0]
     poisoned, data = new_tail(folder)
-    honest = tail_module._Classification.loss
+    honest = tail_module.Classification.loss
     steps_an_epoch = -(-len(LABELS) // RESUMED.batch_size)
     batches: list[torch.Tensor] = []
 
-    def no_number(self: tail_module._Classification, rows: torch.Tensor) -> torch.Tensor:
+    def no_number(self: tail_module.Classification, rows: torch.Tensor) -> torch.Tensor:
         batches.append(rows)
         loss = honest(self, rows)
         return loss * float("nan") if len(batches) == steps_an_epoch + 2 else loss
 
-    monkeypatch.setattr(tail_module._Classification, "loss", no_number)
+    monkeypatch.setattr(tail_module.Classification, "loss", no_number)
     history = train(poisoned, data, data, RESUMED)
     assert history.stopped == "the loss was not a finite number"
     assert len(history.lost_rows) == RESUMED.batch_size

@@ -13,8 +13,9 @@ from rehead.runtime import hardware
 from rehead.training import lora
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.tail import Labelled, Tail
 from tests.tiny_models import CONFIGS, save_tiny_model
+from tests.training.tails import train
 from tests.training.test_loop import LABELS, TEXTS
 
 

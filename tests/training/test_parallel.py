@@ -21,9 +21,10 @@ from rehead.training.callbacks import Callback, Epoch
 from rehead.training.checkpoint import Checkpoint
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.tail import Labelled, Tail, _Classification, train
+from rehead.training.tail import Classification, Labelled, Tail
 from tests.tiny_models import save_tiny_model
 from tests.tiny_texts import messages
+from tests.training.tails import train
 
 # The fourth batch of an epoch has one text, so that one of two processes has none.
 N, BATCH = 16, 5
@@ -54,7 +55,7 @@ def setting(folder: Path, tune: str) -> tuple[Tail, Labelled, Recipe]:
 def trained(folder: Path, tune: str) -> dict[str, Tensor]:
     """What one process, or several of a group, make of the same examples: gradients of a batch, losses, scores."""
     tail, examples, recipe = setting(folder, tune)
-    run = loop._Training(_Classification(tail, examples, examples, recipe), recipe, None, None, None, "")
+    run = loop._Training(Classification(tail, examples, examples, recipe), recipe, None, None, None, "")
     result = {}
     for batch in (torch.arange(7), torch.tensor([3])):
         rows = batch[torch.argsort(run.lengths[batch], stable=True)]

@@ -13,9 +13,10 @@ from rehead.models.tokenization import encode
 from rehead.runtime import hardware
 from rehead.training.inputs import Computed
 from rehead.training.loop import Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.tail import Labelled, Tail
 from rehead.training.vocabulary import reached_alone
 from tests.tiny_models import DECODERS, ENCODERS, save_tiny_model
+from tests.training.tails import train
 
 TEXTS = [f"{text} {word}" for word in ("a", "ok", "no") for text in ("free prize call", "meet you at noon")]
 LABELS = torch.tensor([1, 0] * 3)

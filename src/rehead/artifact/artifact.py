@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from rehead.artifact.manifest import WEIGHTS, Manifest
-from rehead.artifact.predictor import FeatureScoring, NgramPredictor, Predictor, Scores
+from rehead.artifact.predictor import NgramPredictor, Predictor, Scores
 from rehead.evaluation.decisions import DecisionRule, saved_rule
 from rehead.models.families import SavedLayout
 from rehead.models.heads import Head
@@ -107,11 +107,11 @@ class Artifact(ABC):
     @abstractmethod
     def predictor(
         self, *, steady: bool = False, serving: bool = False, label: str | None = "predicting"
-    ) -> FeatureScoring:
+    ) -> Predictor | NgramPredictor:
         """Return what scores texts or images; for its arguments see `Predictor`."""
 
     @abstractmethod
-    def served(self) -> tuple[Self, FeatureScoring]:
+    def served(self) -> tuple[Self, Predictor | NgramPredictor]:
         """Return what scores in a server, and the classifier without what that has copied."""
 
     @abstractmethod

@@ -36,11 +36,6 @@ def fetch(name: str, **options: Any) -> Path:
         ) from error
 
 
-def home_of(snapshot: Path) -> Path:
-    """Return the folder that a snapshot of `fetch` may link into: the repository's own in the hub's cache."""
-    return snapshot.parents[1]
-
-
 def push(
     folder: Path, name: str, *, commit_message: str, private: bool | None, token: str | None, **options: Any
 ) -> str:

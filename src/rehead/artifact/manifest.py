@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
+from types import UnionType
 from typing import Any
 
 from rehead.models.config_checks import read_json
@@ -53,16 +54,12 @@ def _number(least: float, most: float) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= most
 
 
-def _of(kind: type) -> Callable[[Any], bool]:
+def _of(kind: type | UnionType) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, kind)
 
 
 def _one_of(values: tuple[str, ...]) -> Callable[[Any], bool]:
     return lambda value: value in values
-
-
-def _object_or_none(value: Any) -> bool:
-    return value is None or isinstance(value, dict)
 
 
 def _labels(value: Any) -> bool:
@@ -133,8 +130,8 @@ class Manifest:
     recipe: Mapping[str, Any] = _entry(_recipe)
     validation_log_loss: float = _entry(_loss)
     versions: Mapping[str, Any] = _entry(_of(dict))
-    decisions: Mapping[str, Any] | None = _entry(_object_or_none, before=None, default=None)
-    metrics: Mapping[str, Any] | None = _entry(_object_or_none, before=None, default=None)
+    decisions: Mapping[str, Any] | None = _entry(_of(dict | None), before=None, default=None)
+    metrics: Mapping[str, Any] | None = _entry(_of(dict | None), before=None, default=None)
     weights_sha256: str = _entry(_sha256, default="")
     files: Mapping[str, str] = _entry(_hashes, before={}, factory=dict)
     others: Mapping[str, Any] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from torch import Tensor
 from rehead.evaluation import likelihood
 from rehead.models.backbone import Backbone
 from rehead.models.forward_pass import pooled_features
-from rehead.models.heads import Beside, Head, finite, finite_logits
+from rehead.models.heads import Head, finite
 from rehead.models.model_inputs import encode_inputs
 from rehead.models.sequences import offsets_of
 from rehead.models.tokenization import Encoded
@@ -75,25 +75,11 @@ class Scoring(Protocol):
     def scores(self, inputs: Sequence[str] | Sequence[ImageInput], /) -> Scores: ...
 
 
-class FeatureScoring(Scoring, Protocol):
-    """What scores texts or images, and can return what of them decided."""
-
-    def scores(
-        self, inputs: Sequence[str] | Sequence[ImageInput], /, *, keep_features: bool | npt.NDArray[np.int64] = False
-    ) -> Scores:
-        """Score n texts, or images.
-
-        Args:
-            keep_features: whether to return what the head saw: of all inputs, or of those with these numbers.
-        """
-        ...
-
-
 class Predictor:
     """Scores texts or images with one backbone and head, as often as it is asked, by several threads if need be.
 
     Args:
-        beside: a classifier that stands beside the head, and what its logits are multiplied by; None where none does.
+        beside: the baseline that stands beside the head, and what its logits are multiplied by; None where none does.
         max_length, long: of texts; see `rehead.models.tokenization.encode`.
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
         views: of an image, how many are averaged.
@@ -112,7 +98,7 @@ class Predictor:
         max_length: int,
         long: str = "truncate",
         *,
-        beside: tuple[Beside, float] | None = None,
+        beside: tuple[Baselines, float] | None = None,
         multilabel: bool = False,
         views: int = 1,
         steady: bool = False,
@@ -143,14 +129,15 @@ class Predictor:
         kept = np.zeros(len(inputs), dtype=np.bool_)
         kept[keep_features] = True
         probabilities = np.empty((len(inputs), self._head.linear.out_features))
-        beside = np.empty_like(probabilities, dtype=np.float32)
+        beside = np.zeros_like(probabilities, dtype=np.float32)
         tokens_cut = np.zeros(len(inputs), dtype=np.int64)
         flops, features = 0.0, []
         for start in range(0, len(inputs), _CHUNK):
             part = slice(start, start + _CHUNK)
             views = [range(self._views)] * len(inputs[part])
             encoded = encode_inputs(self.backbone, inputs[part], self._max_length, self._long, views)
-            beside[part] = self._logits_beside(inputs[part])
+            if self._beside:  # of a class that it has never seen it says little
+                beside[part] = np.float32(self._beside[1]) * finite(self._beside[0].logits(inputs[part]))
             passed = self._passed(encoded, beside[part])
             probabilities[part] = likelihood.probabilities(passed.logits, self._multilabel)
             tokens_cut[part] = encoded.tokens_cut
@@ -160,13 +147,6 @@ class Predictor:
         _require_numbers(probabilities)
         seen = np.concatenate(features) if features else None
         return Scores(probabilities, tokens_cut, flops, seen, beside if self._beside else None)
-
-    def _logits_beside(self, inputs: Sequence[str] | Sequence[ImageInput]) -> npt.NDArray[np.float32]:
-        """Return (n, n_classes) what is added to the head's logits; of a class it has never seen it says little."""
-        if self._beside is None:
-            return np.zeros((len(inputs), self._head.linear.out_features), dtype=np.float32)
-        classifier, factor = self._beside
-        return np.float32(factor) * finite_logits(classifier, inputs)
 
     def _passed(self, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
         """Pass in bfloat16 where it is native, and in float32 where its rounding could matter."""

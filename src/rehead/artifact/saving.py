@@ -58,9 +58,12 @@ def save_artifact(
     expected = artifact.scores(sample).probabilities
     with new_folder(folder) as partial:
         if artifact.folder is None:
-            _write(artifact, partial)
-        else:
-            _copy(artifact, artifact.folder, partial)
+            artifact.write(partial)
+            if artifact.reference:
+                save_file(artifact.reference_arrays, partial / REFERENCE)
+        else:  # all that lies in the folder that it was loaded from is copied, as it was saved there
+            require_unchanged(artifact.folder, artifact.manifest.weights_sha256, artifact.manifest.files)
+            shutil.copytree(artifact.folder, partial, dirs_exist_ok=True)
         for sidecar in sidecars:
             sidecar.save(partial)
         write_documents(partial, documents)
@@ -117,12 +120,6 @@ def write_documents(folder: Path, documents: Mapping[str, str]) -> None:
         (folder / name).write_text(content, encoding="utf-8")
 
 
-def _write(artifact: Artifact, folder: Path) -> None:
-    artifact.write(folder)
-    if artifact.reference:
-        save_file(artifact.reference_arrays, folder / REFERENCE)
-
-
 def _write_card(artifact: Artifact, path: Path) -> None:
     """Write a model card where there is none, as of what was not tested."""
     from rehead.evaluation.model_card import render_model_card
@@ -130,12 +127,6 @@ def _write_card(artifact: Artifact, path: Path) -> None:
     if not path.exists():
         content = {"what": artifact.takes, **artifact.entries, **(artifact.manifest.metrics or {})}
         path.write_text(render_model_card(content, artifact.transformers_class), encoding="utf-8")
-
-
-def _copy(artifact: Artifact, source: Path, folder: Path) -> None:
-    """Copy all that lies in the folder that a classifier was loaded from, as it was saved there."""
-    require_unchanged(source, artifact.manifest.weights_sha256, artifact.manifest.files)
-    shutil.copytree(source, folder, dirs_exist_ok=True)
 
 
 def _verify(folder: Path, sample: Sequence[str] | Sequence[ImageInput], expected: npt.NDArray[np.float64]) -> None:

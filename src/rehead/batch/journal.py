@@ -48,14 +48,9 @@ class Counts:
     abstained: int = 0
 
     def __add__(self, later: Counts) -> Counts:
-        return Counts(
-            self.rows + later.rows,
-            self.bad + later.bad,
-            self.empty + later.empty,
-            self.first_empty or later.first_empty,
-            self.cut + later.cut,
-            self.abstained + later.abstained,
-        )
+        numbers = ("rows", "bad", "empty", "cut", "abstained")
+        sums = {name: getattr(self, name) + getattr(later, name) for name in numbers}
+        return Counts(**sums, first_empty=self.first_empty or later.first_empty)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rehead.batch.answers import Cells
 from rehead.batch.portions import Portion
@@ -25,24 +24,6 @@ if TYPE_CHECKING:
 # A row group of the finished Parquet file: it is in memory as a whole when it is written.
 _GROUP_ROWS = 100_000
 _GROUP_BYTES = 64 * 2**20
-
-
-class Sink(Protocol):
-    """A kind of file.
-
-    Attributes:
-        beginning: what stands in it before the first row.
-        assemble: (results, whole) makes the file out of what was appended; None where that is the file.
-    """
-
-    @property
-    def beginning(self) -> bytes: ...
-    @property
-    def assemble(self) -> Callable[[Path, Path], None] | None: ...
-
-    def encode(self, portion: Portion, answers: list[Cells]) -> bytes:
-        """Return the n rows of a portion, with the n answers as columns."""
-        ...
 
 
 def sink_for(
@@ -179,3 +160,8 @@ class ParquetSink:
             for column, field in zip(table.columns, self._schema, strict=True)
         ]
         return pyarrow.Table.from_arrays(columns, schema=self._schema)
+
+
+# Each has a `beginning`, which stands before the first row; `encode` makes bytes of a portion with its answers as
+# columns, and `assemble` the file of all that was appended, or is None where that is the file.
+Sink: TypeAlias = DelimitedSink | JsonSink | ParquetSink

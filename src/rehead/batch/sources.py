@@ -7,11 +7,9 @@ import os
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, TypeAlias
 
 from rehead.batch import databases
-from rehead.batch.portions import Portion
-from rehead.data.columns import Table
 from rehead.data.dialects import ARROW, DELIMITED, IN_PORTIONS, PARQUET, kind_of
 from rehead.data.records import read_head
 from rehead.data.tables import FORMATS, is_named_as_table, is_saved_data_set
@@ -19,40 +17,23 @@ from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 
 if TYPE_CHECKING:
-    import pyarrow
+    from rehead.batch.databases import Query
+    from rehead.batch.parquet_files import ParquetFiles
+    from rehead.batch.text_files import TextFiles, WholeFiles
 
 # The column that says which file a row is from, where there are several.
 FILE_COLUMN = "file"
 
 
-class RowSource(Protocol):
-    """Rows that are read in portions.
-
-    Attributes:
-        columns: names of the original columns, in order.
-        schema: names and types of these, where they have types.
-        sample: the first rows, to choose the text column by.
-        total: of what is read, in rows or bytes.
-        identity: of what is read; another one, other rows.
-        changeable: whether the rows may be others next time although the identity is the same.
-    """
-
-    @property
-    def columns(self) -> list[str]: ...
-    @property
-    def schema(self) -> pyarrow.Schema | None: ...
-    @property
-    def sample(self) -> Table: ...
-    @property
-    def total(self) -> int: ...
-    @property
-    def identity(self) -> str: ...
-    @property
-    def changeable(self) -> bool: ...
-
-    def portions(self, text_column: str, n_rows: int) -> Iterator[Portion]:
-        """Yield all rows, from the first one; what bounds a portion is said by `rehead.batch.portions.portioned`."""
-        ...
+# Rows that are read in portions. Of each source:
+#   columns: names of the original columns, in order.
+#   schema: names and types of these, where they have types.
+#   sample: the first rows, to choose the text column by.
+#   total: of what is read, in rows or bytes.
+#   identity: of what is read; another one, other rows.
+#   changeable: whether the rows may be others next time although the identity is the same.
+#   portions: all rows, from the first one; what bounds a portion is said by `rehead.batch.portions.portioned`.
+RowSource: TypeAlias = "Query | ParquetFiles | TextFiles | WholeFiles"
 
 
 def is_table(source: str) -> bool:

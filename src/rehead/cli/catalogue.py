@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from rehead.cli.terminal import print_aligned, print_json
 from rehead.runtime.downloads import Package, is_fetched
 from rehead.runtime.results import Result
 
-
-class Listed(Protocol):
-    """An entry of a catalogue; see `rehead.models.registry.Entry` and `rehead.data.samples.Sample`."""
-
-    @property
-    def package(self) -> Package: ...
-    @property
-    def about(self) -> str: ...
-    @property
-    def licence(self) -> str: ...
+if TYPE_CHECKING:
+    from rehead.data.samples import Sample
+    from rehead.models.registry import Entry
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,9 @@ class Catalogue(Result):
     entries: list[CatalogueEntry]
 
 
-def print_catalogue(entries: Mapping[str, Listed], others: Mapping[str, tuple[str, str]], as_json: bool) -> None:
+def print_catalogue(
+    entries: Mapping[str, Entry | Sample], others: Mapping[str, tuple[str, str]], as_json: bool
+) -> None:
     """Print a table of what there is, or the entries as JSON.
 
     Args:
@@ -67,7 +62,7 @@ def print_catalogue(entries: Mapping[str, Listed], others: Mapping[str, tuple[st
     print_aligned([*shown, *((name, *columns) for name, columns in others.items())])
 
 
-def _described(name: str, entry: Listed) -> CatalogueEntry:
+def _described(name: str, entry: Entry | Sample) -> CatalogueEntry:
     package = entry.package
     return CatalogueEntry(name, entry.about, entry.licence, package.title, package.megabytes, is_fetched(package))
 

@@ -17,7 +17,8 @@ import traceback
 from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, Protocol, cast
+from types import ModuleType
+from typing import Any, NoReturn
 
 from rehead.cli.flags import as_flags, did_you_mean
 from rehead.cli.terminal import capitalised
@@ -68,18 +69,6 @@ _GARBAGE = (10_000, 10, 10)
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # How torch, NumPy and onnxruntime say so, where they do not raise a MemoryError.
 _NO_MEMORY = re.compile("allocate memory|out of memory|bad_alloc", re.IGNORECASE)
-
-
-class Command(Protocol):
-    """What the file of a command holds, beside what it prints."""
-
-    EXAMPLE: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the command's own arguments."""
-
-    def run(self, options: argparse.Namespace) -> None:
-        """Do what the command says, and print what came of it."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -158,12 +147,12 @@ def parser_of(names: Collection[str]) -> tuple[_Parser, dict[str, _Parser]]:
     for name, about in COMMANDS.items():
         by_name[name] = commands.add_parser(name, help=about, description=f"{capitalised(about)}.")
         if name in names:
-            _complete(by_name[name], cast(Command, import_module(f"rehead.cli.{name}")))
+            _complete(by_name[name], import_module(f"rehead.cli.{name}"))
     return parser, by_name
 
 
-def _complete(parser: argparse.ArgumentParser, command: Command) -> None:
-    """Add what the command takes, what all of them take, and the example."""
+def _complete(parser: argparse.ArgumentParser, command: ModuleType) -> None:
+    """Add what the file of a command holds, its arguments, `run` and EXAMPLE, and what all of them take."""
     command.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON on stdout and nothing else there")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

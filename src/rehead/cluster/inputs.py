@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 import fsspec
@@ -68,18 +68,6 @@ class Part:
     done: int
 
 
-class Input(Protocol):
-    """A part of INPUT that one task reads."""
-
-    def preview(self, names: Collection[str]) -> Preview:
-        """Return what it holds; see `rehead.batch.sources.rows_of` for the names."""
-        ...
-
-    def portions(self, text_column: str, names: Collection[str], columns: list[str], n_rows: int) -> Iterator[Portion]:
-        """Yield its rows, with the columns of all inputs."""
-        ...
-
-
 @dataclass(frozen=True)
 class TableFile:
     """A file of rows.
@@ -95,6 +83,7 @@ class TableFile:
     column: str | None
 
     def preview(self, names: Collection[str]) -> Preview:
+        """Return what it holds; see `rehead.batch.sources.rows_of` for the names."""
         with here(self.place) as path:
             rows = sources.rows_of([(path, self.name)], self.column, names)
             may_differ = kind_of(read_head(path)) == JSON_LINES
@@ -102,6 +91,7 @@ class TableFile:
             return Preview(rows.columns, rows.schema, sample, rows.total, _stamp_of(self.place), may_differ)
 
     def portions(self, text_column: str, names: Collection[str], columns: list[str], n_rows: int) -> Iterator[Portion]:
+        """Yield its rows, with the columns of all inputs."""
         with here(self.place) as path:
             rows = sources.rows_of([(path, self.name)], self.column, names)
             at = {name: i for i, name in enumerate(rows.columns)}
@@ -144,6 +134,10 @@ class Images:
                 values.append(list(row.values()))
         # A predictor of images takes them where one of texts takes texts.
         yield Portion(usable, values, bad, 0, None, len(self.rows))  # type: ignore[arg-type]
+
+
+# A part of INPUT that one task reads.
+Input: TypeAlias = TableFile | Images
 
 
 def inputs_of(source: str, output: str, *, takes: str, text_column: str | None = None) -> Sequence[Input]:

@@ -30,6 +30,7 @@ from rehead.training.features import forward_flops
 from rehead.training.finetune import Limits
 from rehead.training.loop import Recipe
 from rehead.training.strategies import TRAINING_EFFICIENCY, expected_seconds
+from rehead.workflows.fit import cost_of_test
 
 TITLES = {
     "majority": "most frequent class",
@@ -66,8 +67,6 @@ _NEW = 32
 _INSTRUCTION_EPOCHS, _LEAST_TUNED_ON = 2, 64
 # SetFit learns from pairs of examples, of which there are soon many.
 _SETFIT_OF_A_CLASS = 8
-# A test passes through the layers twice where some of its texts are scored again in float32.
-_PASSES_OF_A_TEST = 2.0
 
 
 @dataclass(frozen=True)
@@ -104,18 +103,6 @@ class NotTriedError(Exception):
 
 
 @dataclass(frozen=True)
-class Baseline:
-    """The approaches that cost next to nothing, learned once for all that stand beside them.
-
-    Attributes:
-        seconds: that they took.
-    """
-
-    learned: Baselines
-    seconds: float
-
-
-@dataclass(frozen=True)
 class ComparisonTask:
     """What all approaches learn from and answer.
 
@@ -141,12 +128,10 @@ class ComparisonTask:
         return self.deadline - time.perf_counter()
 
     @cached_property
-    def baseline(self) -> Baseline:
-        """Learn the baselines where they are first asked for."""
+    def baseline(self) -> tuple[Baselines, float]:
+        """Learn the baselines where they are first asked for; return them and the seconds that they took."""
         begun = time.perf_counter()
-        learned = baselines.learn(self.train, self.validation)
-        assert isinstance(learned, Baselines)
-        return Baseline(learned, time.perf_counter() - begun)
+        return baselines.learn(self.train, self.validation), time.perf_counter() - begun
 
 
 # It learns a task, or raises NotTriedError.
@@ -195,7 +180,7 @@ def majority(task: ComparisonTask) -> Learned:
 
 def tfidf(task: ComparisonTask) -> Learned:
     """Take the baseline that stands beside the classifiers."""
-    learned, seconds = task.baseline.learned, task.baseline.seconds
+    learned, seconds = task.baseline
     n_bytes = sum(array.nbytes for array in learned.tensors().values())
     return Learned(learned.probabilities, len(task.train), seconds, 0.0, n_bytes / 1e6)
 
@@ -204,26 +189,26 @@ def classifier(base: str, tune: str) -> Approach:
     """Return the approach that puts a classification head on a base, tuned as `rehead.Classifier` takes it."""
 
     def learn(task: ComparisonTask) -> Learned:
-        baseline = task.baseline
+        baseline, seconds = task.baseline
         begun = time.perf_counter()
         left = max(1.0, task.seconds_left())
         model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=left)
         data = model.encode(task.train, task.validation)
         tokens = int(data.encoded.tokens.sum())
         speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
-        share_of_test = _share_of_test(task)
+        share_of_test = cost_of_test(task.train, task.validation, task.test)
         needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
         needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.layers)) / speed
         if needed > left:
             raise NotTriedError(f"would take about {needed:.0f} s, and {left:.0f} s of the budget are left")
-        result = model.fit_encoded(data, baseline.learned, Limits(begun + left, share_of_test))
+        result = model.fit_encoded(data, baseline, Limits(begun + left, share_of_test))
         trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))  # of the layers that are kept
         cached = max(0.0, trunk - result.trunk_flops)
         return Learned(
             scores=lambda texts: model.predict_proba(list(texts)),
             n_learned=len(task.train),
             # The baseline that stands beside the head is part of the classifier, whoever learned it first.
-            seconds=baseline.seconds + time.perf_counter() - begun,
+            seconds=seconds + time.perf_counter() - begun,
             flops=result.flops + cached,
             megabytes=4 * result.parameters / 1e6,
             cached_seconds=cached / speed,
@@ -231,12 +216,6 @@ def classifier(base: str, tune: str) -> Approach:
         )
 
     return learn
-
-
-def _share_of_test(task: ComparisonTask) -> float:
-    """Return about how long the test takes, as a share of the trunk pass over what is learned from."""
-    characters = [sum(map(len, part.texts)) for part in (task.train, task.validation, task.test)]
-    return _PASSES_OF_A_TEST * characters[2] / max(1, characters[0] + characters[1])
 
 
 def zero_shot(task: ComparisonTask) -> Learned:

@@ -24,7 +24,6 @@ def of_words(task: ComparisonTask) -> list[float]:
 
     def accuracy(rows: Index) -> float:
         learned = baselines.learn(task.train.take(rows), task.validation)
-        assert isinstance(learned, baselines.Baselines)
         return float((learned.predict_regression(task.validation.texts) == task.validation.labels).mean())
 
     return _curve(task, accuracy)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -83,15 +82,11 @@ def _answer(task: ComparisonTask, learned: Learned) -> tuple[Index, npt.NDArray[
     for start in range(0, len(learned.tested), _PORTION):
         if answered and time.perf_counter() >= deadline:
             break
-        answered.append(learned.scores(_texts(task, learned.tested[start : start + _PORTION])))
+        answered.append(learned.scores([task.test.texts[i] for i in learned.tested[start : start + _PORTION]]))
     probabilities = np.concatenate(answered)
     rows = learned.tested[: len(probabilities)]
     order = np.argsort(rows)
     return rows[order], probabilities[order]
-
-
-def _texts(task: ComparisonTask, rows: Index) -> Sequence[str]:
-    return [task.test.texts[row] for row in rows]
 
 
 def _curve(task: ComparisonTask, name: str, learned: Learned) -> list[float] | None:

@@ -83,17 +83,13 @@ class Finding:
     @property
     def title(self) -> str:
         """How many there are of what was found: "1 row with no text", "3 duplicates", "shortcut in 394 rows"."""
-        singular = _PLURAL.sub(_in_singular, self.kind, count=1)
+        singular = _PLURAL.sub(lambda found: found[1] + (" that is" if found[2] else ""), self.kind, count=1)
         if singular == self.kind:
             return f"{self.kind} in {counted(self.count, 'row')}"
         return f"{self.count:,} {singular if self.count == 1 else self.kind}"
 
     def to_json(self) -> Json:
         return asdict(self)
-
-
-def _in_singular(plural: re.Match[str]) -> str:
-    return f"{plural[1]}{' that is' if plural[2] else ''}"
 
 
 def audit(examples: Examples, dropped: Dropped, languages: Languages, test: Examples | None = None) -> list[Finding]:

@@ -29,6 +29,8 @@ from rehead.runtime.errors import DataError
 Index = npt.NDArray[np.int64]
 _Number = TypeVar("_Number", bound=np.number)
 
+# What of examples has a row for each.
+_ARRAYS = ("labels", "lines", "groups", "times", "near", "weights")
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
 
@@ -87,33 +89,15 @@ class Examples:
 
     def take(self, index: Index) -> Examples:
         """Return the examples at these positions, in that order."""
-        return Examples(
-            [self.texts[i] for i in index],
-            self.labels[index],
-            self.label_names,
-            self.lines[index],
-            self.source,
-            None if self.groups is None else self.groups[index],
-            None if self.times is None else self.times[index],
-            None if self.near is None else self.near[index],
-            None if self.images is None else [self.images[i] for i in index],
-            None if self.weights is None else self.weights[index],
-        )
+        arrays = {name: array[index] for name in _ARRAYS if (array := getattr(self, name)) is not None}
+        images = None if self.images is None else [self.images[i] for i in index]
+        return replace(self, texts=[self.texts[i] for i in index], images=images, **arrays)
 
     def followed_by(self, other: Examples) -> Examples:
         """Return these examples and then those of another part of the same fit."""
-        return Examples(
-            [*self.texts, *other.texts],
-            np.concatenate([self.labels, other.labels]),
-            self.label_names,
-            np.concatenate([self.lines, other.lines]),
-            self.source,
-            both(self.groups, other.groups),
-            both(self.times, other.times),
-            both(self.near, other.near),
-            None if self.images is None or other.images is None else [*self.images, *other.images],
-            both(self.weights, other.weights),
-        )
+        arrays: dict[str, Any] = {name: both(getattr(self, name), getattr(other, name)) for name in _ARRAYS}
+        images = None if self.images is None or other.images is None else [*self.images, *other.images]
+        return replace(self, texts=[*self.texts, *other.texts], images=images, **arrays)
 
 
 def both(first: npt.NDArray[_Number] | None, second: npt.NDArray[_Number] | None) -> npt.NDArray[_Number] | None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 import struct
 import warnings
 import zipfile
 import zlib
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -276,12 +274,7 @@ def _small_copies(image: Image.Image) -> tuple[npt.NDArray[np.uint64], npt.NDArr
 
 def looked_at(images: Sequence[ImageInput]) -> list[str | None]:
     """Return why each of the images cannot be used, None where it can; all are opened, several at a time."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("looking at images", len(images)) as advance:
-        problems = []
-        for look in pool.map(lambda image: image.look, images):
-            problems.append(look.problem)
-            advance(1)
-    return problems
+    return progress.mapped(lambda image: image.look.problem, images, "looking at images")
 
 
 def warn_of_unusable(images: Sequence[ImageInput], so: str) -> list[int]:

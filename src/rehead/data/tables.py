@@ -213,17 +213,13 @@ def _of_batches(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], 
             raise DataError(f"{path} unpacks to more than {limit}; leave rows or columns out")
         batch.validate(full=True)
         for name, column in zip(columns, batch.columns, strict=True):
-            _require_utf8(column, f"{path} row", len(rows) + 1, name)
+            wrong = undecodable(column)
+            if 0 < 2 * len(wrong) < len(column):  # where most are, they are pictures and no texts
+                row = len(rows) + 1 + wrong[0]
+                raise DataError(f"{path} row {row}: column {name!r} is not UTF-8 there; write its texts as UTF-8")
         cells = [as_texts(column, names.get(name)) for name, column in zip(columns, batch.columns, strict=True)]
         rows += map(list, zip(*cells, strict=True))
     return Table(str(path), columns, rows, list(range(1, len(rows) + 1)))
-
-
-def _require_utf8(column: Any, where: str, first: int, name: str) -> None:
-    """Raise DataError where a column of bytes holds texts, and some that cannot be decoded; pictures are no texts."""
-    wrong = undecodable(column)
-    if 0 < 2 * len(wrong) < len(column):
-        raise DataError(f"{where} {first + wrong[0]}: column {name!r} is not UTF-8 there; write its texts as UTF-8")
 
 
 def undecodable(column: Any) -> list[int]:
@@ -329,15 +325,9 @@ def _read_json(path: Path) -> Table:
         following = len(text) - len(text[end:].lstrip(" \t\r\n"))
         line += text.count("\n", at, following)
         at = following
-    if len(set(lines)) < len(lines):  # they share lines, and are numbered themselves
-        lines = list(range(1, len(lines) + 1))
-    if len(values) == 1:
-        found = _records_of(values[0], path)
-        return _of_records(found, list(range(1, len(found) + 1)), path)
-    return _of_records(values, lines, path)
-
-
-def _of_records(found: list[Any], lines: list[int], path: Path) -> Table:
+    found = _records_of(values[0], path) if len(values) == 1 else values
+    if len(values) == 1 or len(set(lines)) < len(lines):  # they share lines, and are numbered themselves
+        lines = list(range(1, len(found) + 1))
     for number, record in zip(lines, found, strict=True):
         if not isinstance(record, dict):
             raise DataError(f"{path} row {number}: not a JSON object but {as_text(record)!s:.40}; {_SHAPES}")

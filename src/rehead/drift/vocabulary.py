@@ -14,6 +14,8 @@ from hashlib import blake2b
 import numpy as np
 import numpy.typing as npt
 
+from rehead.models.ngram_hashes import places_of
+
 # The most frequent words are kept: 1.6 MB of them at most.
 MAX_WORDS = 200_000
 # A text's first characters stand for it, so that a long one costs no more time than a short one: fewer where words are
@@ -47,16 +49,9 @@ class Vocabulary:
         which = np.array([numbers.setdefault(word, len(numbers)) for of_one in words for word in of_one], np.int64)
         n_words = np.array([len(of_one) for of_one in words], dtype=np.int64)
         of_text = np.repeat(np.arange(len(texts)), n_words)
-        unknown = ~self._has(_hashes(numbers))
+        unknown = places_of(self.hashes, _hashes(numbers)) < 0
         counts = np.bincount(of_text[unknown[which]], minlength=len(texts))
         return (counts / np.maximum(n_words, 1)).astype(np.float32)
-
-    def _has(self, hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-        if not len(self.hashes):
-            return np.zeros(len(hashes), dtype=np.bool_)
-        nearest = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
-        known: npt.NDArray[np.bool_] = self.hashes[nearest] == hashes
-        return known
 
 
 def _words(text: str, most: int) -> list[str]:

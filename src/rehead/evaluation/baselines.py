@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -51,17 +51,6 @@ _MOST_CHARACTERS, _MOST_TARGETS = 2**25, 2**24
 Matrix = sparse.csr_matrix | npt.NDArray[np.float32]
 
 
-class Vectorizer(Protocol):
-    """An object that turns texts or images into features."""
-
-    @property
-    def width(self) -> int: ...
-
-    def transform(self, inputs: Sequence[Any], /) -> Matrix: ...
-
-    def tensors(self) -> dict[str, npt.NDArray[Any]]: ...
-
-
 @dataclass(frozen=True, eq=False)
 class Baselines:
     """Both baselines, learned.
@@ -76,7 +65,7 @@ class Baselines:
     """
 
     majority: Labels
-    features: Vectorizer
+    features: Ngrams | Words | ColoursAndEdges
     weight: npt.NDArray[np.float32]
     bias: npt.NDArray[np.float32]
     strength: float | None = None
@@ -369,8 +358,7 @@ class _TextRegression:
                 self._regression = sparse_regression.Regression(
                     self._features, self._targets, multilabel=self._apart, weights=self._weights
                 )
-            solved = self._regression.solve(strength)
-            weight[:, self._columns], bias[self._columns] = solved.weight, solved.bias
+            weight[:, self._columns], bias[self._columns] = self._regression.solve(strength)
         return weight, bias
 
     def held_out(self, strength: float, fold: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:

@@ -6,9 +6,7 @@ Triggs, CVPR 2005), by scikit-image.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,12 +97,7 @@ def raw_features(pictures: Sequence[ImageInput]) -> npt.NDArray[np.float32]:
         SettingError: the extra is not installed.
     """
     require_installed()
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, progress.bar("colours and edges", len(pictures)) as advance:
-        rows = []
-        for row in pool.map(_of_picture, pictures):
-            rows.append(row)
-            advance(1)
-    return np.stack(rows)
+    return np.stack(progress.mapped(_of_picture, pictures, "colours and edges"))
 
 
 def _of_picture(picture: ImageInput) -> npt.NDArray[np.float32]:

@@ -55,20 +55,15 @@ def losses(logits: Logits, labels: Labels, weights: Weights | None = None) -> np
     Args:
         weights: (n,) that each is multiplied by; None for 1.
     """
-    plain = _losses(logits, labels)
-    return plain if weights is None else plain * weights
-
-
-def _losses(logits: Logits, labels: Labels) -> npt.NDArray[np.float64]:
     from scipy.special import log_expit, log_softmax
 
     values = np.asarray(logits, dtype=np.float64)
+    plain: npt.NDArray[np.float64]
     if is_multilabel(labels):
-        signs = 2 * labels - 1
-        of_several: npt.NDArray[np.float64] = -log_expit(signs * values).mean(1)
-        return of_several
-    of_one: npt.NDArray[np.float64] = -log_softmax(values, axis=1)[np.arange(len(labels)), labels]
-    return of_one
+        plain = -log_expit((2 * labels - 1) * values).mean(1)
+    else:
+        plain = -log_softmax(values, axis=1)[np.arange(len(labels)), labels]
+    return plain if weights is None else plain * weights
 
 
 def logits_of(probabilities: npt.NDArray[np.float64], multilabel: bool) -> npt.NDArray[np.float64]:

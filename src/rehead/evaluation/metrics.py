@@ -165,10 +165,11 @@ def measure(
             micro_f1=float(f1_score(labels, predicted, average="micro", zero_division=0, sample_weight=weights)),
             labels_a_text=float(labels.sum(1).mean()),
         )
+    several = len(np.union1d(labels, predicted)) > 1  # of one class alone scikit-learn would warn
     return SingleLabelMetrics(
         **vars(common),
         balanced_accuracy=float(np.mean([row.recall for row in per_class if row.support])),
-        mcc=_correlation(labels, predicted, weights),
+        mcc=float(matthews_corrcoef(labels, predicted, sample_weight=weights)) if several else 0.0,
         confusion=confusion_matrix(labels, predicted, labels=ids).tolist(),
     )
 
@@ -206,13 +207,6 @@ def _areas(
 def _mean_of_known(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None
-
-
-def _correlation(labels: Index, predicted: Index, weights: Weights | None) -> float:
-    """Return Matthews' correlation coefficient; 0 where there is one class only, of which scikit-learn would warn."""
-    if len(np.union1d(labels, predicted)) == 1:
-        return 0.0
-    return float(matthews_corrcoef(labels, predicted, sample_weight=weights))
 
 
 def macro_f1(labels: Labels, predicted: Labels, weights: Weights | None = None) -> float:

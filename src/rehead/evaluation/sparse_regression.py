@@ -44,19 +44,6 @@ _LEAST_BLOCK = 512
 _SUMS = 8
 
 
-@dataclass(frozen=True)
-class Solution:
-    """A regression.
-
-    Attributes:
-        weight: (width, n_classes) float32.
-        bias: (n_classes,) float32.
-    """
-
-    weight: Array
-    bias: Array
-
-
 class Regression:
     """A regression whose solution at each strength is begun from the one before."""
 
@@ -81,14 +68,14 @@ class Regression:
         counts = np.ones(len(self._targets)) if weights is None else weights
         self._lbfgs = _Lbfgs(self._products, self._targets, counts, multilabel)
 
-    def solve(self, inverse_strength: float) -> Solution:
-        """Return the solution where the examples' summed loss has this weight beside half the sum of squared weights.
+    def solve(self, inverse_strength: float) -> tuple[Array, Array]:
+        """Return weights (width, n_classes) and biases (n_classes,), float32 both.
 
-        The biases are not regularised.
+        The examples' summed loss has `inverse_strength` as its weight beside half the sum of squared weights. The
+        biases are not regularised.
         """
         self._lbfgs.minimise(inverse_strength)
-        weight = self._products.of_transpose(self._lbfgs.at.coefficients)
-        return Solution(weight, self._lbfgs.at.biases)
+        return self._products.of_transpose(self._lbfgs.at.coefficients), self._lbfgs.at.biases
 
 
 def held_out(

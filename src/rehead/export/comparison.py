@@ -16,7 +16,7 @@ from rehead.data.images import ImageInput
 from rehead.evaluation import likelihood
 from rehead.export.results import Difference, ExportComparison
 from rehead.models.forward_pass import pooled_features
-from rehead.models.heads import finite_logits
+from rehead.models.heads import finite
 from rehead.models.model_inputs import encode_inputs
 from rehead.runtime import hardware, progress
 from rehead.runtime.errors import ArtifactError
@@ -73,7 +73,7 @@ def reference(classifier: NetworkArtifact, inputs: list[str] | list[ImageInput])
     compared_inputs = [inputs[i] for i in order[:n]]
     if classifier.beside is not None:
         beside, factor = classifier.beside
-        logits = logits + np.float32(factor) * finite_logits(beside, compared_inputs)
+        logits = logits + np.float32(factor) * finite(beside.logits(compared_inputs))
     seconds = time.perf_counter() - started
     return ReferenceLogits(classifier, compared_inputs, logits, terms, n / seconds)
 

@@ -46,7 +46,7 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComp
         name: of the folder.
     """
     backbone = classifier.backbone
-    pad_token = backbone.tokenizer.pad_token_id if isinstance(backbone, TextBackbone) else None
+    is_text = isinstance(backbone, TextBackbone)
     causal = isinstance(backbone, TextBackbone) and backbone.family.causal
     content = render(
         "export_readme.md.jinja",
@@ -57,10 +57,11 @@ def readme(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComp
         labels=_labels(classifier),
         options=adapter_folder.options(classifier) if form == "peft" else None,
         file=INT8_FILE if int8 else FILE,
-        max_length=longest(classifier) if isinstance(backbone, TextBackbone) else None,
-        pad_token=pad_token if causal else None,
+        max_length=longest(classifier) if is_text else None,
+        pad_token=backbone.tokenizer.pad_token_id if isinstance(backbone, TextBackbone) and causal else None,
         transform=backbone.transform if isinstance(backbone, VisionBackbone) else None,
-        in_javascript=form == "onnx" and runs_in_javascript(classifier),
+        # Of encoders, whatever their pooling is, transformers.js has a class.
+        in_javascript=form == "onnx" and is_text and not causal and not classifier.manifest.baseline_factor,
         name=json.dumps(name),
         found=found,
     )
@@ -71,13 +72,6 @@ def _labels(classifier: NetworkArtifact) -> str:
     """Return the first of them."""
     shown = [plain(label) for label in classifier.labels[:20]]
     return ", ".join([*shown, "..."] if len(classifier.labels) > 20 else shown)
-
-
-def runs_in_javascript(classifier: NetworkArtifact) -> bool:
-    """Return whether transformers.js has a class for it: of encoders, whatever their pooling is."""
-    backbone = classifier.backbone
-    is_encoder = isinstance(backbone, TextBackbone) and not backbone.family.causal
-    return is_encoder and not classifier.manifest.baseline_factor
 
 
 def static_description(

@@ -64,8 +64,7 @@ def answer(
     Args:
         streamer: one of Transformers', which gets each token as it comes.
     """
-    ids, mask = padded_before([prompt_ids(base.tokenizer, messages, style)], base.tokenizer.pad_token_id)
-    return _written(base, ids, mask, style, sampling, streamer)[0]
+    return _written(base, [prompt_ids(base.tokenizer, messages, style)], style, sampling, streamer)[0]
 
 
 def answers(base: TextBackbone, requests: Sequence[Sequence[Message]], style: str, sampling: Sampling) -> list[str]:
@@ -76,8 +75,7 @@ def answers(base: TextBackbone, requests: Sequence[Sequence[Message]], style: st
     with progress.bar("writing answers", len(prompts)) as advance:
         for start in range(0, len(order), _BATCH):
             rows = order[start : start + _BATCH]
-            ids, mask = padded_before([prompts[i] for i in rows], base.tokenizer.pad_token_id)
-            for i, text in zip(rows, _written(base, ids, mask, style, sampling, None), strict=True):
+            for i, text in zip(rows, _written(base, [prompts[i] for i in rows], style, sampling), strict=True):
                 result[i] = text
             advance(len(rows))
     return result
@@ -90,8 +88,9 @@ def end_ids(base: TextBackbone, style: str) -> list[int]:
 
 
 def _written(
-    base: TextBackbone, ids: torch.Tensor, mask: torch.Tensor, style: str, sampling: Sampling, streamer: Any
+    base: TextBackbone, prompts: Sequence[list[int]], style: str, sampling: Sampling, streamer: Any = None
 ) -> list[str]:
+    ids, mask = padded_before(prompts, base.tokenizer.pad_token_id)
     device = hardware.device()
     base.train(False)
     model = base.model.to(device)

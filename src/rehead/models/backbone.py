@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +37,8 @@ class Backbone(ABC):
     model: Any
     published_layers: int
     architectures: list[str]
-
-    @property
-    @abstractmethod
-    def takes(self) -> Literal["texts", "images"]:
-        """What it reads."""
+    # What it reads.
+    takes: ClassVar[Literal["texts", "images"]]
 
     @property
     @abstractmethod
@@ -146,9 +143,9 @@ class Backbone(ABC):
     def tokens_of(self, lengths: Tensor) -> int:
         """Return what inputs with these numbers of states, (n,), count for in `flops_a_token`."""
 
-    @abstractmethod
     def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
         """Return (n,) int64: how many of the states (T, width) each input has."""
+        return packing.lengths
 
     @abstractmethod
     def train(self, mode: bool) -> None:
@@ -164,13 +161,8 @@ class Backbone(ABC):
         return self.model.base_model
 
     @property
-    def layers_path(self) -> str:
-        """Dotted name of the list of layers in `body`."""
-        return self.family.layers
-
-    @property
     def layers(self) -> nn.ModuleList:
-        found = self.body.get_submodule(self.layers_path)
+        found = self.body.get_submodule(self.family.layers)
         assert isinstance(found, nn.ModuleList)
         return found
 
@@ -191,7 +183,7 @@ class Backbone(ABC):
 
     def truncate(self, depth: int) -> None:
         """Throw away the layers from `depth` on; what is left is the Transformers model with that many layers."""
-        parent, _, attribute = self.layers_path.rpartition(".")
+        parent, _, attribute = self.family.layers.rpartition(".")
         setattr(self.body.get_submodule(parent), attribute, nn.ModuleList(list(self.layers)[:depth]))
         trim_config(self.config, depth)
 

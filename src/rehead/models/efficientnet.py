@@ -126,10 +126,12 @@ class EfficientNetLite(PreTrainedModel):  # type: ignore[misc]
         self.stem = _Convolution(3, _STEM, 3, stride=2)
         before, blocks = _STEM, nn.ModuleList()
         for stage in VARIANTS[config.variant].stages:
-            blocks.append(
-                nn.Sequential(*(_layer(stage, before if i == 0 else stage.width, i) for i in range(stage.layers)))
-            )
-            before = stage.width
+            layers = []
+            for number in range(stage.layers):
+                stride = stage.stride if number == 0 else 1
+                layers.append(_InvertedResidual(before, stage.width, stage.kernel, stride, stage.expansion))
+                before = stage.width
+            blocks.append(nn.Sequential(*layers))
         blocks.append(_Convolution(before, TOP, 1))
         self.blocks = blocks[: config.num_hidden_layers]
         self.post_init()
@@ -181,10 +183,6 @@ class _InvertedResidual(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         result: Tensor = self.project(self.depthwise(self.expand(states)))
         return result + states if self.skips else result
-
-
-def _layer(stage: Stage, width_in: int, number: int) -> _InvertedResidual:
-    return _InvertedResidual(width_in, stage.width, stage.kernel, stage.stride if number == 0 else 1, stage.expansion)
 
 
 def convert(weights: Path, folder: Path) -> None:

@@ -4,7 +4,6 @@ import contextlib
 import io
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -47,14 +46,10 @@ def convert(gguf: Path, destination: Path) -> None:
     if info["missing_keys"] or info["mismatched_keys"]:
         lacking = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
         raise BaseModelError(f"{gguf} lacks {len(lacking)} of the model's weights ({lacking[0]}, ...); use another")
-    _forget_quantisation(model)
-    with progress.quiet_transformers():
-        model.save_pretrained(destination)
-    tokenizer.save_pretrained(destination)
-
-
-def _forget_quantisation(model: Any) -> None:
-    """Unmark a model as quantised: its weights are plain float32 now, and Transformers would refuse to save it."""
+    # Its weights are plain float32 now, and Transformers would refuse to save a model that is marked as quantised.
     model.hf_quantizer = None
     model.is_quantized = False
     del model.config.quantization_config
+    with progress.quiet_transformers():
+        model.save_pretrained(destination)
+    tokenizer.save_pretrained(destination)

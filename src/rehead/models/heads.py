@@ -7,8 +7,7 @@ An encoder's mean is brought to one length: that of short texts is longer, which
 (docs/decisions/2026-11-28-an-encoders-mean-at-one-length.md).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -28,21 +27,10 @@ OVERWHELMING = 27.6
 _LEAST = 1e-12
 
 
-class Beside(Protocol):
-    """A classifier of another kind that may stand beside a head: its logits are added to the head's."""
-
-    def logits(self, inputs: Sequence[Any], /) -> npt.NDArray[np.float32]:
-        """Return (n, n_classes) for n texts or images."""
-        ...
-
-
-def finite_logits(beside: Beside, inputs: Sequence[Any]) -> npt.NDArray[np.float32]:
-    """Return (n, n_classes) logits that can be added to others: minus infinity becomes very small odds."""
-    return finite(beside.logits(inputs))
-
-
 def finite(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return logits whose infinite odds, of classes that all or no training examples have, are very large or small."""
+    """Return logits that can be added to others, those of a classifier beside a head: infinite odds, of classes that
+    all or no training examples have, are very large or small.
+    """
     return np.clip(logits, -OVERWHELMING, OVERWHELMING)
 
 

@@ -144,6 +144,7 @@ class Pixels:
 
     @property
     def lengths(self) -> Tensor:
+        """(n,) int64, tokens that each is to the trunk."""
         return torch.full((len(self),), self.tokens, dtype=torch.int64)
 
     @property

@@ -126,15 +126,12 @@ def load_folder(
     from transformers import AutoModelForSequenceClassification
 
     config = _read_config(folder, name)
-    family, n_layers = TEXT_FAMILIES[config.model_type], int(config.num_hidden_layers)
+    n_layers = int(config.num_hidden_layers)
     _keep_layers(config, name, n_layers, depth)
     config.num_labels = n_classes
     if hasattr(config, "classifier_pooling"):
         config.classifier_pooling = "cls"
-    model, lacking = _pretrained(AutoModelForSequenceClassification, folder, name, config, seed)
-    _require_weights(model, lacking, folder, trained_head)
-    tokenizer = _tokenizer(folder, name, model.config, family.causal)
-    return TextBackbone(name, folder, model.eval(), n_layers, list(config.architectures or []), tokenizer)
+    return _text_backbone(AutoModelForSequenceClassification, folder, name, config, n_layers, seed, trained_head)
 
 
 def _load_vision(folder: Path, name: str, seed: int, depth: int | None) -> Backbone:
@@ -212,11 +209,25 @@ def load_language_model(name: str) -> TextBackbone:
             f"base {name!r} is of the {model_type!r} family, which does not write; use smollm2 or another decoder"
         )
     config = _read_config(folder, name)
+    n_layers = int(config.num_hidden_layers)
+    return _text_backbone(AutoModelForCausalLM, folder, name, config, n_layers, 0, trained_head=True)
+
+
+def _text_backbone(
+    auto: Any, folder: Path, name: str, config: Any, n_layers: int, seed: int, trained_head: bool
+) -> TextBackbone:
+    """Return a model of Transformers with its tokenizer; only an untrained head and the pooler before it are drawn."""
+    from transformers import AutoTokenizer
+
     architectures = list(config.architectures or [])
-    model, lacking = _pretrained(AutoModelForCausalLM, folder, name, config, 0)
-    _require_weights(model, lacking, folder, trained_head=True)
-    tokenizer = _tokenizer(folder, name, model.config, causal=True)
-    return TextBackbone(name, folder, model.eval(), int(config.num_hidden_layers), architectures, tokenizer)
+    model, lacking = _pretrained(auto, folder, name, config, seed)
+    backbone = f"{model.base_model_prefix}."
+    needed = [key for key in lacking if trained_head or (key.startswith(backbone) and ".pooler." not in key)]
+    _require_none_lacking(folder, needed)
+    with _errors_of_others(folder, name):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    set_padding(tokenizer, model.config, TEXT_FAMILIES[config.model_type].causal)
+    return TextBackbone(name, folder, model.eval(), n_layers, architectures, tokenizer)
 
 
 def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> tuple[Any, list[str]]:
@@ -240,15 +251,6 @@ def _pretrained(auto: Any, folder: Path, name: str, config: Any, seed: int) -> t
         )
     mismatched = {key[0] if isinstance(key, tuple) else key for key in info["mismatched_keys"]}
     return model, sorted({*info["missing_keys"], *mismatched})
-
-
-def _tokenizer(folder: Path, name: str, config: Any, causal: bool) -> Any:
-    from transformers import AutoTokenizer
-
-    with _errors_of_others(folder, name):
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    set_padding(tokenizer, config, causal)
-    return tokenizer
 
 
 @contextmanager
@@ -304,13 +306,6 @@ def _read_config(folder: Path, name: str) -> Any:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # Transformers validates with exceptions of several libraries
         raise BaseModelError(f"base {name!r}: {folder / 'config.json'}: {first_line(error)}") from error
-
-
-def _require_weights(model: Any, lacking: list[str], folder: Path, trained_head: bool) -> None:
-    """Refuse gaps that would be random numbers: only an untrained head and the pooler before it may be lacking."""
-    backbone = f"{model.base_model_prefix}."
-    needed = [key for key in lacking if trained_head or (key.startswith(backbone) and ".pooler." not in key)]
-    _require_none_lacking(folder, needed)
 
 
 def _require_none_lacking(folder: Path, lacking: list[str]) -> None:

@@ -25,7 +25,8 @@ import numpy.typing as npt
 Hashes = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.int64]
 
-_SHORTEST, _LONGEST = 2, 5
+# Characters of the longest n-grams; the shortest have two.
+_LONGEST = 5
 
 # The multiplier of the polynomial hash (2**64 divided by the golden ratio, odd) and its inverse modulo 2**64.
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -158,10 +159,9 @@ class TextPortion:
         rolling, hashes, tokens = values, [], []
         for n in range(2, _LONGEST + 1):
             rolling = rolling[: len(values) - n + 1] + powers[n - 1] * values[n - 1 :]
-            if n >= _SHORTEST:
-                fits = np.flatnonzero(left[: len(rolling)] >= n)
-                hashes.append(_mixed(rolling[fits] + np.uint64(n)))
-                tokens.append(token[fits])
+            fits = np.flatnonzero(left[: len(rolling)] >= n)
+            hashes.append(_mixed(rolling[fits] + np.uint64(n)))
+            tokens.append(token[fits])
         of_all = np.concatenate(tokens)
         return Instances(np.concatenate(hashes), of_all, of_all)
 

@@ -178,17 +178,14 @@ def _counted_in(texts: Sequence[str]) -> list[_Block]:
     inside = read.characters_of(first)
     hashes, column = np.unique(inside.hashes, return_inverse=True)
     apart = _csr(inside.token, column, (len(distinct), len(hashes)))
-    return [_block(read.tokens.text[words.token], words.hashes, len(texts)), _Block(hashes, occurs @ apart)]
+    of_words, column = np.unique(words.hashes, return_inverse=True)
+    counts = _csr(read.tokens.text[words.token], column, (len(texts), len(of_words)))
+    return [_Block(of_words, counts), _Block(hashes, occurs @ apart)]
 
 
 def _csr(rows: Index, columns: Index, shape: tuple[int, int]) -> sparse.csr_matrix:
     """Return how often each pair of a row and a column occurs."""
     return sparse.coo_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=shape).tocsr()
-
-
-def _block(text: Index, hashes: Hashes, n: int) -> _Block:
-    distinct, column = np.unique(hashes, return_inverse=True)
-    return _Block(distinct, _csr(text, column, (n, len(distinct))))
 
 
 def _at(counts: sparse.csr_matrix, places: Index, width: int) -> sparse.csr_matrix:

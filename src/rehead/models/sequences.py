@@ -6,45 +6,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from rehead.models.image_transforms import Pixels
 
-class Sequences(Protocol):
-    """n inputs of a trunk, each a sequence to it: token ids, or an image."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def lengths(self) -> Tensor:
-        """(n,) int64, tokens that each is to the trunk."""
-        ...
-
-    @property
-    def offsets(self) -> Tensor:
-        """(n + 1,) int64, where each begins when they lie end to end."""
-        ...
-
-    @property
-    def values(self) -> Tensor:
-        """What the trunk's embedding takes of them all."""
-        ...
-
-    def take(self, rows: Tensor) -> Self:
-        """Return some of them, in the order of `rows`."""
-        ...
-
-    def digests(self) -> npt.NDArray[np.uint8]:
-        """(n, 16): what each is known by."""
-        ...
-
-    def changed(self) -> Self:
-        """Return the same inputs as they might have been instead, by torch's random state; texts stay as they are."""
-        ...
+# n inputs of a trunk, each a sequence to it: token ids, or an image.
+Sequences: TypeAlias = "Ragged | Pixels"
 
 
 @dataclass(frozen=True)

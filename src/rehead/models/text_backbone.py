@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,10 +26,7 @@ class TextBackbone(Backbone):
     """
 
     tokenizer: Any
-
-    @property
-    def takes(self) -> Literal["texts"]:
-        return "texts"
+    takes = "texts"
 
     @property
     def family(self) -> TextFamily:
@@ -142,6 +139,3 @@ class TextBackbone(Backbone):
 
     def tokens_of(self, lengths: Tensor) -> int:
         return int(lengths.sum())
-
-    def lengths_of(self, hidden: Tensor, packing: Packing) -> Tensor:
-        return packing.lengths

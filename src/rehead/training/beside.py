@@ -19,7 +19,7 @@ from rehead.data.splits import folds
 from rehead.evaluation import baselines, likelihood
 from rehead.evaluation.baselines import Baselines
 from rehead.evaluation.calibration import Stacking, stacking
-from rehead.models.heads import Head, finite, finite_logits
+from rehead.models.heads import Head, finite
 from rehead.training import depth_search, probe
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features
@@ -50,7 +50,7 @@ class BesideHead:
         """Return the baseline with its logits of the validation examples."""
         if baseline is None:
             return cls(None, np.zeros((len(data.validation), data.n_classes), np.float32), folds)
-        return cls(baseline, finite_logits(baseline, data.validation.inputs), folds)
+        return cls(baseline, finite(baseline.logits(data.validation.inputs)), folds)
 
     def put_beside(self, attempt: Attempt, data: EncodedData) -> Candidate:
         """Return the candidate that an attempt is, with mixture and losses of the validation examples."""

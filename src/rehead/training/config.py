@@ -89,11 +89,6 @@ class TrainingConfig:
         """Whether `auto` may train more than the head."""
         return self.tune == "auto" and self.preset != "quick" and self.learns_whole_inputs
 
-    @property
-    def keeps_layers(self) -> bool:
-        """Whether the head alone is trained."""
-        return self.tune == "head" or (self.tune == "auto" and not self.auto_trains_layers)
-
     def checked(self) -> TrainingConfig:
         """Return the same; raise SettingError where parts of it contradict each other."""
         check_tune(self.tune)
@@ -112,14 +107,9 @@ class TrainingConfig:
 
     def adjusted(self, recipe: Recipe) -> Recipe:
         """Return a strategy's recipe with what the user asked for in its place."""
-        return replace(
-            recipe,
-            epochs=recipe.epochs if self.epochs is None else self.epochs,
-            batch_size=recipe.batch_size if self.batch_size is None else self.batch_size,
-            learning_rate=recipe.learning_rate if self.learning_rate is None else self.learning_rate,
-            label_smoothing=self.label_smoothing,
-            seed=self.seed,
-        )
+        asked = {name: getattr(self, name) for name in ("epochs", "batch_size", "learning_rate")}
+        asked = {name: value for name, value in asked.items() if value is not None}
+        return replace(recipe, **asked, label_smoothing=self.label_smoothing, seed=self.seed)
 
 
 def trained_layers(tune: str, depth: int) -> int:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -20,7 +18,7 @@ from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
 from rehead.training import probe
-from rehead.training.encoding import EncodedData, take_rows
+from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, trunk_pass
 from rehead.training.probe import Probe
 
@@ -89,7 +87,7 @@ def pass_rows(
     data: EncodedData, rows: Index, depths: list[int], pooling: str, label: str, cut: int | None = None
 ) -> Features:
     """Return what `trunk_pass` makes of some rows; of texts in windows, one vector a text."""
-    texts = take_rows(data.encoded, rows)
+    texts = data.encoded.take(torch.from_numpy(rows))
     result = trunk_pass(data.frozen, texts.ids, depths=depths, pooling=pooling, cut=cut, store=data.store, label=label)
     data.base.model.to("cpu")  # where the head is solved, if the trunk pass had it elsewhere
     return replace(result, pooled=[texts.by_text(pooled) for pooled in result.pooled])
@@ -230,16 +228,8 @@ def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label
         torch.set_num_threads(1)
         return work(item)
 
-    with (
-        hardware.one_thread(),
-        ThreadPoolExecutor(os.cpu_count() or 1) as pool,
-        progress.bar(label, len(items)) as advance,
-    ):
-        results = []
-        for result in pool.map(one, items):
-            results.append(result)
-            advance(1)
-    return results
+    with hardware.one_thread():
+        return progress.mapped(one, items, label)
 
 
 def solve_head(

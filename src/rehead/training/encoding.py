@@ -69,11 +69,6 @@ class EncodedData:
     def n_classes(self) -> int:
         return len(self.train.label_names)
 
-    @property
-    def multilabel(self) -> bool:
-        """Whether a text may have several labels."""
-        return is_multilabel(self.labels)
-
     @cached_property
     def frozen(self) -> Backbone:
         """The backbone with its matrix products in the machine's fastest type, for what nothing is trained through."""
@@ -100,7 +95,7 @@ class EncodedData:
 
         Images never count as few: what pairs of them say was not measured.
         """
-        if self.multilabel or self.train.images is not None:
+        if is_multilabel(self.labels) or self.train.images is not None:
             return False
         counts = class_counts(self.labels[: self.n_train], self.n_classes)
         return int(counts.max()) <= _FEW * self.views
@@ -167,8 +162,9 @@ def encode(train: Examples, validation: Examples, config: TrainingConfig) -> Enc
     """
     begun = time.perf_counter()
     config = config.checked()
-    n_classes, frozen = len(train.label_names), config.keeps_layers
-    base = loading.load(config.base, n_classes, config.seed, config.fixed_depth, frozen=frozen)
+    # Whether the head alone is trained.
+    frozen = config.tune == "head" or (config.tune == "auto" and not config.auto_trains_layers)
+    base = loading.load(config.base, len(train.label_names), config.seed, config.fixed_depth, frozen=frozen)
     config = _with_views(config, base, train.images, len(train) + len(validation))
     views = (config.views or 1) if train.images is not None else 1
     rows = train.take(np.repeat(np.arange(len(train)), views))
@@ -211,11 +207,6 @@ def _with_views(config: TrainingConfig, base: Backbone, pictures: list[ImageInpu
         progress.say(f"one augmentation of each image: {_VIEWS} would take about {seconds:.0f} s (`budget`, `views`)")
         return replace(config, views=1)
     return replace(config, views=_VIEWS, average_views=True)
-
-
-def take_rows(encoded: Encoded, rows: Index) -> Encoded:
-    """Return some of the inputs, in the order of `rows`."""
-    return encoded.take(torch.from_numpy(rows))
 
 
 def _check_layers(base: Backbone, config: TrainingConfig) -> None:

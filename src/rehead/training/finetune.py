@@ -6,7 +6,6 @@ Sees training and validation examples only.
 from __future__ import annotations
 
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -61,7 +60,7 @@ class Structure:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainedClassifier(ABC):
+class TrainedClassifier:
     """A trained classifier of any kind and how it came about.
 
     Attributes:
@@ -81,6 +80,7 @@ class TrainedClassifier(ABC):
         seconds: by stage.
         flops, trunk_flops: operations of trunk pass and training, and of the trunk pass alone.
         trunk_speed: floating-point operations a second that the trunk pass reached; 0 where all was cached.
+        structure: what the classifier is made of, in the place of what was asked for.
     """
 
     baseline_factor: float
@@ -98,6 +98,7 @@ class TrainedClassifier(ABC):
     flops: float
     trunk_flops: float
     trunk_speed: float
+    structure: Structure = Structure()
 
     @property
     def kept(self) -> Candidate:
@@ -109,35 +110,20 @@ class TrainedClassifier(ABC):
         """The training that was kept; None where only the head was trained."""
         return self.kept.history
 
-    @property
-    @abstractmethod
-    def structure(self) -> Structure:
-        """What the classifier is made of, in the place of what was asked for."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedNetwork(TrainedClassifier):
     """A backbone with a trained head.
 
     Attributes:
-        base: with `depth` layers, float32.
+        base: with the layers that were kept, float32.
         head: the trained head; what it gives is divided by the temperature already.
-        depth, cut, published_layers: kept layers, frozen layers, layers of the published model.
         adapters: of the low-rank training that was kept, whose effect is in the backbone's weights already.
     """
 
     base: Backbone
     head: Head
-    depth: int
-    cut: int
-    published_layers: int
     adapters: Adapters | None
-
-    @property
-    def structure(self) -> Structure:
-        """See `TrainedClassifier.structure`."""
-        at_one_length = isinstance(self.head.projection, MeansAtOneLength)
-        return Structure(self.head.pooling, self.depth, self.cut, self.published_layers, at_one_length)
 
 
 @dataclass(frozen=True)
@@ -387,15 +373,15 @@ def _trained(
     passes = [features, *([choice.passed] if choice.passed else [])]
     trunk_flops, trunk_seconds = sum(one.forward_flops for one in passes), sum(one.seconds for one in passes)
     trained = [candidate.history.flops for candidate in search.candidates if candidate.history]
+    at_one_length = isinstance(head.projection, MeansAtOneLength)
+    cut, published = cut_of(best, choice.depth), data.base.published_layers
     return TrainedNetwork(
         base=data.base,
         head=head,
         baseline_factor=best.mixture.factor,
         temperature=best.mixture.divisor,
         tune=best.tune,
-        depth=choice.depth,
-        cut=cut_of(best, choice.depth),
-        published_layers=data.base.published_layers,
+        structure=Structure(head.pooling, choice.depth, cut, published, at_one_length),
         validation_logits=best.mixture.of(best.logits, beside.logits).astype(np.float32),
         refitted=final is not None,
         truncated=data.encoded.texts_cut,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,33 +15,24 @@ from rehead.runtime import hardware
 from rehead.training.feature_cache import Pieces
 
 
-class Inputs(Protocol):
-    """What enters the trained blocks, for n texts."""
-
-    @property
-    def below(self) -> Tensor | None:
-        """(n, width): pooled states after frozen blocks that the head reads too, if it reads any; float32."""
-
-    @property
-    def lengths(self) -> Tensor:
-        """(n,) int64, tokens a text."""
-
-    def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
-        """Return the states of these texts at the cut, packed: (T, hidden_size) float32 on the device."""
-
-
 @dataclass(frozen=True)
 class Kept:
-    """Token states at the cut that the trunk pass has kept."""
+    """Token states of n texts at the cut that the trunk pass has kept.
+
+    Attributes:
+        below: (n, width), pooled states after frozen blocks that the head reads too, if it reads any; float32.
+    """
 
     states: Pieces
     below: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
+        """(n,) int64, tokens a text."""
         return self.states.lengths
 
     def hidden(self, rows: Tensor, packing: Packing) -> Tensor:
+        """Return the states of these texts at the cut, packed: (T, hidden_size) float32 on the device."""
         return self.states.packed(rows).to(hardware.device()).float()
 
 
@@ -51,7 +42,8 @@ class Computed:
 
     Attributes:
         base: goes to the device here and stays there.
-        anew: whether images are changed each time, see `Sequences.changed`.
+        below: as of `Kept`.
+        anew: whether images are changed each time, see `Pixels.changed`.
     """
 
     base: Backbone
@@ -80,6 +72,10 @@ class Computed:
         self.base.train(training)
         # Rounded as those that are kept.
         return states.to(torch.bfloat16 if self.base.products_in_bf16 else torch.float32).float()
+
+
+# What enters the trained blocks.
+Inputs: TypeAlias = Kept | Computed
 
 
 def autocast(in_bf16: bool) -> torch.autocast:

@@ -15,13 +15,13 @@ from rehead.data.examples import Examples
 from rehead.evaluation import likelihood
 from rehead.evaluation.baselines import NAMES, Baselines, relearn
 from rehead.evaluation.calibration import Mixture, temperature
-from rehead.models.heads import finite_logits
+from rehead.models.heads import finite
 from rehead.models.registry import TFIDF
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError, SettingError
 from rehead.training.callbacks import Callback
 from rehead.training.config import TrainingConfig
-from rehead.training.finetune import Structure, TrainedClassifier
+from rehead.training.finetune import TrainedClassifier
 from rehead.training.strategies import Attempt, Candidate
 
 # The strategy's name: one linear layer is learned, as with every solved head.
@@ -49,11 +49,19 @@ _PARAMETERS = {"ngrams": "ngrams=False"}
 
 @dataclass(frozen=True)
 class NgramData:
-    """The examples of a fit without a network."""
+    """The examples of a fit without a network.
+
+    Raises:
+        SettingError: they are images.
+    """
 
     config: TrainingConfig
     train: Examples
     validation: Examples
+
+    def __post_init__(self) -> None:
+        if self.train.images is not None:
+            raise SettingError(f"`base={TFIDF!r}` is for texts, and these are images; use `base='efficientnet-lite0'`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +74,6 @@ class TrainedNgrams(TrainedClassifier):
 
     regression: Baselines
 
-    @property
-    def structure(self) -> Structure:
-        """See `TrainedClassifier.structure`."""
-        return Structure()
-
 
 def require_no_layers(config: TrainingConfig) -> None:
     """Raise SettingError where a setting is not left out that is a network's."""
@@ -81,17 +84,6 @@ def require_no_layers(config: TrainingConfig) -> None:
             raise SettingError(
                 f"`base={TFIDF!r}` {why}; leave `{parameter}` out, or give a pretrained base such as minilm"
             )
-
-
-def gather_texts(train: Examples, validation: Examples, config: TrainingConfig) -> NgramData:
-    """Return the examples of a fit.
-
-    Raises:
-        SettingError: they are images.
-    """
-    if train.images is not None:
-        raise SettingError(f"`base={TFIDF!r}` is for texts, and these are images; use `base='efficientnet-lite0'`")
-    return NgramData(config, train, validation)
 
 
 def learn_ngrams(data: NgramData, baseline: Baselines, callback: Callback, *, refits: bool) -> TrainedNgrams:
@@ -113,7 +105,7 @@ def learn_ngrams(data: NgramData, baseline: Baselines, callback: Callback, *, re
         )
     begun = time.perf_counter()
     labels, weights = data.validation.labels, data.validation.weights
-    logits = finite_logits(baseline, data.validation.texts)
+    logits = finite(baseline.logits(data.validation.texts))
     mixture = Mixture(temperature(logits, labels, weights), 0.0)
     regression = relearn(data.train.followed_by(data.validation), baseline.strength) if refits else baseline
     n_weights = regression.weight.size + regression.bias.size

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +72,7 @@ class Probe:
     losses: npt.NDArray[np.float64]
 
 
+@hardware.one_thread()
 def solve(
     features: Array,
     labels: Labels,
@@ -97,13 +97,29 @@ def solve(
             of 1; None for equal ones.
         validation_weights: (n_validation,) how much each validation example counts; None likewise.
     """
-    with hardware.one_thread():
-        scaling = _scaling(features, intercept)
-        problem = _problem(features, labels, scaling, n_classes, intercept, weights)
-        held_out = _scaled(validation[0], *scaling).numpy()
-        return _best_on_the_path(problem, scaling, (held_out, validation[1]), validation_weights, tolerance)
+    problem = _Problem.of(features, labels, n_classes, intercept, weights)
+    held_out, held_out_labels = _scaled(validation[0], *problem.scaling).numpy(), validation[1]
+
+    def logits_of(solution: npt.NDArray[np.float64]) -> Array:
+        logits: npt.NDArray[np.float64] = held_out @ solution[:, :-1].T + solution[:, -1]
+        return logits.astype(np.float32)
+
+    solution = problem.nothing
+    best, chosen, least = solution, STRENGTHS[0], np.inf
+    for strength in STRENGTHS:
+        solution = problem.minimise(strength, solution, max(tolerance, RANKED))
+        loss = calibrated_losses(logits_of(solution), held_out_labels, validation_weights).mean()
+        if loss >= least:
+            break  # the loss falls and then rises along the path, in all data that were tried
+        best, chosen, least = solution, strength, loss
+    if tolerance < RANKED:  # what ranks the strengths is enough for those that are not chosen
+        best = problem.minimise(chosen, best, tolerance)
+    logits = logits_of(best)
+    losses = calibrated_losses(logits, held_out_labels, validation_weights)
+    return Probe(*_unscaled(best, problem.scaling), chosen, logits, losses)
 
 
+@hardware.one_thread()
 def solve_at(
     strength: float,
     features: Array,
@@ -113,30 +129,9 @@ def solve_at(
     weights: Weights | None = None,
 ) -> tuple[Array, Array]:
     """Return the weight (n_classes, width) and the bias (n_classes,) at one strength; arguments as for `solve`."""
-    with hardware.one_thread():
-        scaling = _scaling(features, intercept)
-        problem = _problem(features, labels, scaling, n_classes, intercept, weights)
-        solution = problem.minimise(strength, problem.nothing, RANKED)
-        return _unscaled(problem.minimise(strength, solution, CONVERGED), scaling)
-
-
-def _problem(
-    features: Array,
-    labels: Labels,
-    scaling: tuple[Array, Array],
-    n_classes: int,
-    intercept: bool,
-    weights: Weights | None,
-) -> _Problem:
-    return _Problem(
-        features=features,
-        scaling=scaling,
-        labels=labels,
-        n_classes=n_classes,
-        weights=np.ones((len(labels), 1)) if weights is None else weights,
-        intercept=intercept,
-        multilabel=is_multilabel(labels),
-    )
+    problem = _Problem.of(features, labels, n_classes, intercept, weights)
+    solution = problem.minimise(strength, problem.nothing, RANKED)
+    return _unscaled(problem.minimise(strength, solution, CONVERGED), problem.scaling)
 
 
 def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
@@ -178,33 +173,6 @@ def _unscaled(solution: npt.NDArray[np.float64], scaling: tuple[Array, Array]) -
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _best_on_the_path(
-    problem: _Problem,
-    scaling: tuple[Array, Array],
-    validation: tuple[npt.NDArray[np.floating[Any]], Labels],
-    counts: Weights | None,
-    tolerance: float,
-) -> Probe:
-    held_out, labels = validation
-
-    def logits_of(solution: npt.NDArray[np.float64]) -> Array:
-        logits: npt.NDArray[np.float64] = held_out @ solution[:, :-1].T + solution[:, -1]
-        return logits.astype(np.float32)
-
-    solution = problem.nothing
-    best, chosen, least = solution, STRENGTHS[0], np.inf
-    for strength in STRENGTHS:
-        solution = problem.minimise(strength, solution, max(tolerance, RANKED))
-        loss = calibrated_losses(logits_of(solution), labels, counts).mean()
-        if loss >= least:
-            break  # the loss falls and then rises along the path, in all data that were tried
-        best, chosen, least = solution, strength, loss
-    if tolerance < RANKED:  # what ranks the strengths is enough for those that are not chosen
-        best = problem.minimise(chosen, best, tolerance)
-    logits = logits_of(best)
-    return Probe(*_unscaled(best, scaling), chosen, logits, calibrated_losses(logits, labels, counts))
-
-
 @dataclass(frozen=True)
 class _Problem:
     """Logistic regression on scaled features.
@@ -214,7 +182,6 @@ class _Problem:
         labels: (n,) class ids, or (n, n_classes).
         weights: (n, 1), or (n, n_classes) where a text may have several labels.
         intercept: whether there is a bias.
-        multilabel: whether a text may have several labels.
     """
 
     features: Array
@@ -223,7 +190,12 @@ class _Problem:
     n_classes: int
     weights: npt.NDArray[np.float64]
     intercept: bool
-    multilabel: bool
+
+    @classmethod
+    def of(cls, features: Array, labels: Labels, n_classes: int, intercept: bool, weights: Weights | None) -> _Problem:
+        """Return the problem that `solve` and `solve_at` are asked to solve."""
+        counts = np.ones((len(labels), 1)) if weights is None else weights
+        return cls(features, _scaling(features, intercept), labels, n_classes, counts, intercept)
 
     @property
     def nothing(self) -> npt.NDArray[np.float64]:
@@ -283,7 +255,7 @@ class _Problem:
         self, logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the terms of the log likelihood, and the probability of each class, (n, n_classes) both."""
-        if self.multilabel:
+        if is_multilabel(self.labels):
             return log_expit((2 * targets - 1) * logits), expit(logits)
         scores = log_softmax(logits, axis=1)
         return scores * targets, np.exp(scores)

@@ -12,7 +12,7 @@ import hashlib
 import math
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import version
@@ -38,7 +38,7 @@ from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, training_flops
 from rehead.training.inputs import Computed, Inputs, Kept
 from rehead.training.loop import History, Recipe
-from rehead.training.tail import Labelled, Tail, train
+from rehead.training.tail import Classification, Labelled, Tail
 from rehead.training.vocabulary import reached_alone
 
 # These rates suit layers of 768; narrower ones take as much more. Batches of 32 with 1e-4 learn in two epochs what
@@ -241,7 +241,9 @@ def attempt(
     changed = _changed_by(data, tune, head)
     before = _copied(changed)
     try:
-        with _what_is_reached(data, tune):
+        # Of the embedding only the rows that these texts reach are there while all weights are trained.
+        reached = tune == "full" and data.train.images is None
+        with reached_alone(data.base, data.encoded.ids.values) if reached else nullcontext():
             tail, adapted = _tail(data, tune, head)
             weights = tail.weights()
             progress.say(f"training {tune}: {sum(weight.numel() for weight in weights):,} weights")
@@ -249,13 +251,12 @@ def attempt(
             checkpoint = _checkpoint(data, tune, tail, examples, resumption)
             recipe = recipe_for(data, tune, again)
             if tune == "contrastive":
-                trainee = Contrastive(tail, examples)
-                history = loop.train(trainee, recipe, checkpoint, deadline, callback, label)
+                history = loop.train(Contrastive(tail, examples), recipe, checkpoint, deadline, callback, label)
                 seen = tail.features(examples.inputs)
                 depth_search.solve_head_at(head, seen, examples.labels.numpy(), _CONTRASTIVE_STRENGTH, examples.weights)
             else:
-                begin = partial(scale_logits, head, _START)
-                history = train(tail, examples, held_out, recipe, checkpoint, deadline, callback, label, begin)
+                trainee, begin = Classification(tail, examples, held_out, recipe), partial(scale_logits, head, _START)
+                history = loop.train(trainee, recipe, checkpoint, deadline, callback, label, begin)
             logits = tail.logits(held_out.inputs).numpy()
             tail.trained.to("cpu")
             data.base.model.to("cpu")
@@ -327,13 +328,6 @@ def _write(weights: Mapping[str, nn.Parameter], values: Mapping[str, Tensor]) ->
     with torch.no_grad():
         for name, value in values.items():
             weights[name].copy_(value)
-
-
-def _what_is_reached(data: EncodedData, tune: str) -> AbstractContextManager[None]:
-    """Where all weights are trained, put the embedding's rows that these texts reach in its place."""
-    if tune != "full" or data.train.images is not None:
-        return nullcontext()
-    return reached_alone(data.base, data.encoded.ids.values)
 
 
 def _tail(data: EncodedData, tune: str, head: Head) -> tuple[Tail, Any]:

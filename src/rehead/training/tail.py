@@ -16,11 +16,9 @@ from rehead.models.heads import Head, halves, is_family_head
 from rehead.models.packing import Packing
 from rehead.runtime import hardware
 from rehead.training import loop
-from rehead.training.callbacks import Callback
-from rehead.training.checkpoint import Checkpoint
 from rehead.training.features import training_flops
 from rehead.training.inputs import Computed, Inputs, autocast
-from rehead.training.loop import PORTION, History, Recipe
+from rehead.training.loop import PORTION, Recipe
 from rehead.training.objective import losses, total_weight
 
 
@@ -106,7 +104,7 @@ class Tail:
         result = torch.empty(len(inputs.lengths), width)
         self.base.train(False)
         order = torch.argsort(inputs.lengths, stable=True)
-        with torch.inference_mode(), autocast(self._in_bf16):
+        with torch.inference_mode(), autocast(hardware.native_dtype() == torch.bfloat16):
             for places in batches(inputs.lengths[order], token_budget(self.base)):
                 rows = order[places]
                 packing = Packing(inputs.lengths[rows].to(device))
@@ -120,10 +118,6 @@ class Tail:
         self.base.model.to(device)
         self.trained.to(device)
         return device
-
-    @property
-    def _in_bf16(self) -> bool:
-        return hardware.native_dtype() == torch.bfloat16
 
 
 @dataclass(frozen=True)
@@ -140,22 +134,6 @@ class Labelled:
     labels: Tensor
     weights: Weights | None = None
     own_weights: Weights | None = None
-
-
-def train(
-    tail: Tail,
-    examples: Labelled,
-    validation: Labelled,
-    recipe: Recipe,
-    checkpoint: Checkpoint | None = None,
-    deadline: float | None = None,
-    callback: Callback | None = None,
-    label: str = "training",
-    begin: Callable[[], None] | None = None,
-) -> History:
-    """Train a tail in place; see `rehead.training.loop.train`."""
-    trainee = _Classification(tail, examples, validation, recipe)
-    return loop.train(trainee, recipe, checkpoint, deadline, callback, label, begin)
 
 
 class TailTraining:
@@ -198,7 +176,7 @@ class TailTraining:
         return training_flops(tail.base, tail.base.tokens_of(self.lengths), tail.cut, tail.depth, kept=kept)
 
 
-class _Classification(TailTraining):
+class Classification(TailTraining):
     """A tail that learns the labels of texts; what `rehead.training.loop.train` takes."""
 
     def __init__(self, tail: Tail, examples: Labelled, validation: Labelled, recipe: Recipe) -> None:

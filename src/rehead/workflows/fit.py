@@ -20,6 +20,7 @@ from rehead.classifier import Classifier
 from rehead.data import samples
 from rehead.data.audit import in_order
 from rehead.data.containers import Source
+from rehead.data.examples import Examples
 from rehead.data.preparation import DataConfig, DataSplits, prepare
 from rehead.drift import sampling
 from rehead.drift.reference import ReferenceProfile
@@ -176,18 +177,21 @@ def _learn(
 ) -> TrainedClassifier:
     """Learn the baselines, then train the classifier; say what was tried."""
     learned = baselines.learn(splits.train, splits.validation)
-    limits = Limits(deadline, _cost_of_test(splits)) if model.tune == "auto" else None
+    parts = splits.train, splits.validation, splits.test
+    limits = Limits(deadline, cost_of_test(*parts)) if model.tune == "auto" else None
     trained = model.fit_encoded(encoded, learned, limits, resumption, refits=refits, callback=callback)
     messages.say_candidates(trained)
     return trained
 
 
-def _cost_of_test(splits: DataSplits) -> float:
+def cost_of_test(*parts: Examples) -> float:
     """Return how long the test is likely to take, in trunk passes over what is learned from.
 
     Of the test examples some pass twice, the second time in float32.
+
+    Args:
+        parts: for training, for validation, and for the test.
     """
-    parts = splits.train, splits.validation, splits.test
     train, validation, test = (sum(map(len, part.texts)) if part.images is None else len(part) for part in parts)
     return _PASSES_OF_A_TEST * test / max(1, train + validation)
 

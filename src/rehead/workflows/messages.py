@@ -30,10 +30,8 @@ def say_dropped(dropped: Dropped) -> None:
     """Say which rows are not used, and why."""
     for reason, lines in dropped.items():
         shown = ", ".join(map(str, lines[:5])) + (", ..." if len(lines) > 5 else "")
-        rows, cure = (
-            "row" if len(lines) == 1 else "rows",
-            f"; {CURE_OF_NONE}" if reason.endswith(STANDS_FOR_NONE) else "",
-        )
+        rows = "row" if len(lines) == 1 else "rows"
+        cure = f"; {CURE_OF_NONE}" if reason.endswith(STANDS_FOR_NONE) else ""
         progress.warn(f"{counted(len(lines), 'row')} not used, {reason} ({rows} {shown}){cure}")
 
 

@@ -29,7 +29,6 @@ from rehead.runtime.results import Json, Result, entry
 from rehead.training.estimate import Plan
 from rehead.training.finetune import TrainedClassifier
 from rehead.training.loop import History
-from rehead.training.strategies import Candidate
 from rehead.workflows.cross_validation import Fold
 
 if TYPE_CHECKING:
@@ -198,24 +197,23 @@ def summary_of(trained: TrainedClassifier, splits: DataSplits) -> TrainingSummar
         parameters=trained.parameters,
         profile=trained.profile,
         epochs=_epochs(trained.history, splits.train),
-        stages=[_tried(candidate, trained, splits.train) for candidate in trained.candidates],
+        stages=[
+            TriedStrategy(
+                tune=candidate.tune,
+                validation_log_loss=candidate.loss,
+                seconds=candidate.seconds,
+                trainable=candidate.trainable,
+                kept=candidate is trained.kept,
+                epochs=_epochs(candidate.history, splits.train),
+            )
+            for candidate in trained.candidates
+        ],
         refitted=trained.refitted,
         stopped=trained.stopped,
         validation=measure(probabilities, splits.validation.labels, splits.train.label_names),
         flops=trained.flops,
         gflops=speed / 1e9 if speed else None,
         peak_share=speed / hardware.product_speed(hardware.native_dtype()) if speed else None,
-    )
-
-
-def _tried(candidate: Candidate, trained: TrainedClassifier, train: Examples) -> TriedStrategy:
-    return TriedStrategy(
-        tune=candidate.tune,
-        validation_log_loss=candidate.loss,
-        seconds=candidate.seconds,
-        trainable=candidate.trainable,
-        kept=candidate is trained.kept,
-        epochs=_epochs(candidate.history, train),
     )
 
 
@@ -239,7 +237,7 @@ class MeasuredResult(Result):
 
         page = draw_report(self, self.predictions)
         if file is not None:
-            write(Path(file), page)
+            write(Path(file), page.encode())
         return page
 
     def plot_confusion_matrix(self, ax: Axes | None = None) -> ConfusionMatrixDisplay:
