@@ -6,9 +6,10 @@ All of them are chosen on validation examples, and measured on the test's; in a 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypedDict
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -135,8 +136,30 @@ class Answer(TypedDict, total=False):
     tokens_cut: int
 
 
+class DecisionRule(ABC):
+    """A rule that chooses labels by their probabilities."""
+
+    @abstractmethod
+    def choose(self, probabilities: Probabilities) -> Labels:
+        """Return labels for probabilities (n, n_classes): (n,) class ids, -1 where it abstains, or (n, n_classes)."""
+
+    @abstractmethod
+    def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[Answer]:
+        """Return what is answered to each text."""
+
+    @abstractmethod
+    def measured(
+        self, probabilities: Probabilities, labels: Labels, label_names: tuple[str, ...]
+    ) -> SingleLabelDecisions | MultilabelDecisions:
+        """Return the rule by the names of the classes, and what it comes to on test examples."""
+
+    def without_abstention(self) -> DecisionRule:
+        """Return the rule that has a label for every text."""
+        return self
+
+
 @dataclass(frozen=True)
-class SingleLabelRule:
+class SingleLabelRule(DecisionRule):
     """A rule that chooses one label; by default the most probable one.
 
     Attributes:
@@ -186,13 +209,13 @@ class SingleLabelRule:
         return answers
 
     def without_abstention(self) -> SingleLabelRule:
-        """Return the rule that has a label for every text."""
-        return replace(self, abstain_below=0.0)
+        """See `DecisionRule`."""
+        return SingleLabelRule(self.threshold, self.costs, 0.0, self.set_above, self.coverage)
 
     def measured(
         self, probabilities: Probabilities, labels: Index, label_names: tuple[str, ...]
     ) -> SingleLabelDecisions:
-        """Return the rule by the names of the classes, and what it comes to on test examples."""
+        """See `DecisionRule`."""
         chosen = self.choose(probabilities)
         answered = chosen >= 0
         return SingleLabelDecisions(
@@ -234,7 +257,7 @@ class SingleLabelRule:
 
 
 @dataclass(frozen=True)
-class MultilabelRule:
+class MultilabelRule(DecisionRule):
     """A rule that chooses any number of labels, each from a probability on.
 
     Attributes:
@@ -256,14 +279,10 @@ class MultilabelRule:
         """Return `labels` of each text, those that are chosen."""
         return [{"labels": [label_names[label] for label in row.nonzero()[0]]} for row in self.choose(probabilities)]
 
-    def without_abstention(self) -> MultilabelRule:
-        """Return itself: it has an answer for every text."""
-        return self
-
     def measured(
         self, probabilities: Probabilities, labels: Labels, label_names: tuple[str, ...]
     ) -> MultilabelDecisions:
-        """Return the rule by the names of the classes, and what it comes to on test examples."""
+        """See `DecisionRule`."""
         from sklearn.metrics import f1_score
 
         from rehead.evaluation.metrics import macro_f1
@@ -284,9 +303,6 @@ class MultilabelRule:
             KeyError, TypeError, ValueError: it is something else.
         """
         return cls(np.array([saved["thresholds"][name] for name in label_names], dtype=np.float64))
-
-
-DecisionRule: TypeAlias = SingleLabelRule | MultilabelRule
 
 
 @dataclass(frozen=True)
