@@ -55,7 +55,11 @@ class _Route(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        return lambda request: handle(_Body(request.scope, request.receive))
+
+        async def read_and_handle(request: Request) -> Response:
+            return await handle(_Body(request.scope, request.receive))
+
+        return read_and_handle
 
 
 router = APIRouter(route_class=_Route)
