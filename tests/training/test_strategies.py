@@ -179,8 +179,13 @@ def undisturbed(data: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("kept", ["lock", "last-2-*"], ids=["before training", "in training"])
+@pytest.mark.parametrize(
+    ("kept", "sent"),
+    [
+        pytest.param("lock", signal.SIGKILL, id="killed before training"),
+        pytest.param("last-2-*", signal.SIGINT, id="interrupted in training"),
+    ],
+)
 def test_a_process_that_was_stopped_goes_on_to_the_same_weights(
     sent: signal.Signals, kept: str, data: Path, base: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
