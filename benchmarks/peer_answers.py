@@ -33,6 +33,17 @@ def scores(predicted: list[str], labels: list[str]) -> dict[str, float]:
     return {"accuracy": right / len(labels), "macro_f1": float(f1_score(labels, predicted, average="macro"))}
 
 
+def logits_in_order(trainer: Any, examples: list[dict[str, Any]]) -> Any:
+    """What a Trainer predicts, in the order of the examples.
+
+    Where it trains on batches of like length, it predicts in such batches, too, and returns the rows as they came.
+    """
+    trainer.args.train_sampling_strategy = "random"
+    predicted = trainer.predict(examples)
+    assert predicted.label_ids.tolist() == [example["labels"] for example in examples]
+    return predicted.predictions
+
+
 def answer(clock: Clock, test: dict[str, float], *packages: str) -> None:
     """Prints the one line."""
     versions = {name: version(name) for name in (*PACKAGES, *packages)}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelled import read
-from peer_answers import Clock, answer, scores
+from peer_answers import Clock, answer, logits_in_order, scores
 
 
 def main() -> None:
@@ -59,7 +59,7 @@ def main() -> None:
     trainer = Trainer(model, arguments, train_dataset=examples(texts, labels), processing_class=tokenizer)
     trainer.train()
     clock.stop("train")
-    predicted = trainer.predict(examples(test_texts, test_labels)).predictions.argmax(axis=1)
+    predicted = logits_in_order(trainer, examples(test_texts, test_labels)).argmax(axis=1)
     clock.stop("test")
     trainer.save_model()
     clock.stop("save")
