@@ -367,12 +367,18 @@ def test_text_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
 
 
 def test_bytes_are_texts_only_where_they_are_utf8(tmp_path: Path) -> None:
-    texts, pictures = ["caf\xe9".encode()] * 3, [b"\x89PNG"] * 3
+    texts, pictures = ["caf\xe9".encode()] * 3, [b"\x89PNG\r\n\x1a\n"] * 3
     table = read(write(tmp_path, parquet({"text": texts, "picture": pictures}), "data.parquet"))
     assert [row[0] for row in table.rows] == ["caf\xe9"] * 3
-    damaged = parquet({"text": [*texts, b"caf\xe9"], "picture": [*pictures, b"\x89"]})
-    with pytest.raises(DataError, match="row 4: column 'text' is not UTF-8 there; write its texts as UTF-8"):
-        read(write(tmp_path, damaged, "data.parquet"))
+    for of_latin in ([*texts, b"caf\xe9"], [b"caf\xe9"] * 4):
+        row = 1 + of_latin.index(b"caf\xe9")
+        column = pa.array(of_latin)
+        for texts_of in (column, column.dictionary_encode()):
+            damaged = parquet_of(pa.table({"text": texts_of, "picture": [*pictures, b"\x89\0"]}))
+            with pytest.raises(
+                DataError, match=f"row {row}: column 'text' is not UTF-8 there; write its texts as UTF-8"
+            ):
+                read(write(tmp_path, damaged, "data.parquet"))
 
 
 def parquet(columns: dict[str, object]) -> bytes:

@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 # What the names of files with tables end with; and those that tables are written to.
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet", ".txt", ".json", ".gz", ".bz2", ".xz", ".xlsx", ".arrow", ".feather")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+# What pictures and hashes hold in most places, and texts in whatever encoding do not.
+_NO_TEXT = re.compile(rb"[\0-\x08\x0e-\x1f]")
 # Bytes of a file that is read as a whole, unpacked, and of what becomes of it in memory; and cells of its table.
 MAX_BYTES, MAX_CELLS = 2 * 2**30, 50_000_000
 # Bytes that are read together.
@@ -214,7 +216,7 @@ def _of_batches(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], 
         batch.validate(full=True)
         for name, column in zip(columns, batch.columns, strict=True):
             wrong = undecodable(column)
-            if 0 < 2 * len(wrong) < len(column):  # where most are, they are pictures and no texts
+            if wrong and (2 * len(wrong) < len(column) or not any(_NO_TEXT.search(column[i].as_py()) for i in wrong)):
                 row = len(rows) + 1 + wrong[0]
                 raise DataError(f"{path} row {row}: column {name!r} is not UTF-8 there; write its texts as UTF-8")
         cells = [as_texts(column, names.get(name)) for name, column in zip(columns, batch.columns, strict=True)]
@@ -226,13 +228,11 @@ def undecodable(column: Any) -> list[int]:
     """Return the rows of an Arrow column of bytes that are not UTF-8; none of any other column."""
     import pyarrow
 
-    if not pyarrow.types.is_binary(column.type) and not pyarrow.types.is_large_binary(column.type):
+    types = pyarrow.types
+    kind = column.type.value_type if types.is_dictionary(column.type) else column.type
+    if not any(is_of(kind) for is_of in (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)):
         return []
-    try:
-        column.cast(pyarrow.large_string())
-    except pyarrow.ArrowInvalid:
-        return [row for row, cell in enumerate(column.to_pylist()) if cell is not None and not is_utf8(cell)]
-    return []
+    return [row for row, cell in enumerate(column.to_pylist()) if cell is not None and not is_utf8(cell)]
 
 
 def named_classes(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:
