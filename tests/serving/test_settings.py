@@ -1,5 +1,7 @@
 """What a server may be told."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,12 @@ from rehead.serving.models import ModelSource, parse
 from rehead.serving.settings import ServerSettings, keys_from_environment
 
 KEY = "0123456789abcdef0123"
+
+
+def test_a_server_starts_without_what_only_fits_need() -> None:
+    code = "import sys, rehead.serving.server; print([name for name in ('sklearn', 'pandas') if name in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.7", "example.org"])  # noqa: S104

@@ -19,7 +19,8 @@ from rehead.artifact.explanation import clipped_logit
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.images import ImageInput, as_image_input
-from rehead.evaluation.report import write
+from rehead.runtime import files
+from rehead.runtime.errors import ArtifactError
 from rehead.runtime.results import Result
 
 # Squares a side; each is painted over with its neighbours up to half of their width, so that nothing lies on an edge.
@@ -67,7 +68,10 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     if output is not None:
         content = io.BytesIO()
         coloured(picture, weights).save(content, "PNG")
-        write(Path(output), content.getvalue())
+        try:
+            files.write_file(Path(output), content.getvalue())
+        except OSError as error:
+            raise ArtifactError(f"cannot write {output} ({error.strerror or error}); give another file") from error
     return ImageExplanation(
         image=str(image),
         label=loaded.labels[int(probabilities.argmax())],

@@ -11,7 +11,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
@@ -22,8 +21,8 @@ from rehead.runtime.wording import escaped
 if TYPE_CHECKING:
     from rich.console import Console
 
-_Input = TypeVar("_Input")
-_Output = TypeVar("_Output")
+Input = TypeVar("Input")
+Output = TypeVar("Output")
 
 _logger = logging.getLogger("rehead")
 
@@ -165,8 +164,10 @@ def bar(label: str | None, total: int) -> Iterator[Callable[[int], None]]:
         _drawn = False
 
 
-def mapped(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:
+def mapped(work: Callable[[Input], Output], items: Sequence[Input], label: str) -> list[Output]:
     """Return what the work makes of each item, in order, several at a time; draw a bar meanwhile, see `bar`."""
+    from concurrent.futures import ThreadPoolExecutor  # here, because every command imports this module
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool, bar(label, len(items)) as advance:
         results = []
         for result in pool.map(work, items):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ from rehead.data.labels import Labels, Weights, strata
 from rehead.data.splits import folds
 from rehead.models.heads import Head, build, part_of_both, read_after, set_linear
 from rehead.runtime import hardware, progress
+from rehead.runtime.progress import Input, Output
 from rehead.training import probe
 from rehead.training.encoding import EncodedData
 from rehead.training.features import Features, trunk_pass
@@ -32,9 +32,6 @@ _WITHIN = 0.5
 # A first token that varies less than this share of its size is no feature: dropout, int8 and the first steps of further
 # training change it by more than texts do. Of MiniLM it is 0.001 to 0.03 below the last layer, and 0.6 behind that.
 _LEAST_VARIATION = 0.1
-
-_Input = TypeVar("_Input")
-_Output = TypeVar("_Output")
 
 
 @dataclass(frozen=True)
@@ -217,14 +214,14 @@ def shallowest(losses: Mapping[tuple[str, int], npt.NDArray[np.float64]]) -> tup
     return pooling, depth
 
 
-def in_threads(work: Callable[[_Input], _Output], items: Sequence[_Input], label: str) -> list[_Output]:
+def in_threads(work: Callable[[Input], Output], items: Sequence[Input], label: str) -> list[Output]:
     """Return what the work makes of each item, in order; several at a time, each with its products in one thread.
 
     Args:
         label: what the progress bar says.
     """
 
-    def one(item: _Input) -> _Output:
+    def one(item: Input) -> Output:
         torch.set_num_threads(1)
         return work(item)
 
