@@ -78,7 +78,9 @@ def test_what_ngrams_say_of_the_words_adds_up_to_what_they_say_of_the_text(model
 def test_of_several_classes_each_word_is_for_one_against_the_mean_of_the_others(model_with_ngrams: Path) -> None:
     loaded = load_artifact(model_with_ngrams)
     weight = np.array([[3.0, 0.0, 1.0]], dtype=np.float32)
-    ngrams = Ngrams(np.sort(Ngrams.fit(["win", "win"]).words), np.array([], np.uint64), np.ones(1, np.float32))
+    ngrams = Ngrams(
+        np.sort(Ngrams.fit_transform(["win", "win"])[0].words), np.array([], np.uint64), np.ones(1, np.float32)
+    )
     three = Baselines(np.array(0), ngrams, weight, np.zeros(3, np.float32))
     assert loaded.reference is not None
     other = replace(loaded, reference=Reference.of(three, loaded.reference.seen))

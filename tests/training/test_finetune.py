@@ -430,8 +430,8 @@ def test_what_trained_layers_have_to_beat_has_learned_from_all_examples(bases: C
     reference = model.artifact_.reference
     assert reference is not None
     # N-grams that two texts have; of seven eighths of the texts there are fewer.
-    known, of_most = reference.baselines.features, Ngrams.fit(texts[:70])
-    assert known.width == Ngrams.fit(texts).width > of_most.width
+    known, of_most = reference.baselines.features, Ngrams.fit_transform(texts[:70])[0]
+    assert known.width == Ngrams.fit_transform(texts)[0].width > of_most.width
 
 
 def test_a_validation_part_of_ones_own_is_never_learned_from(bases: Callable[[str], str], tmp_path: Path) -> None:

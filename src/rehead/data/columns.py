@@ -139,6 +139,7 @@ def as_text(cell: object) -> str | None:
 
 
 def is_utf8(cell: bytes) -> bool:
+    """Return whether they are the bytes of a text."""
     try:
         cell.decode()
     except UnicodeDecodeError:

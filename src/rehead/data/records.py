@@ -43,11 +43,14 @@ def _finite(digits: str) -> float | str:
     return number if math.isfinite(number) else str(number)
 
 
+def key_twice(record: dict[str, Any], pairs: list[tuple[str, Any]]) -> str | None:
+    """Return a key that comes twice in what an object is made of, of which Python keeps the last value; or None."""
+    return Counter(key for key, _ in pairs).most_common(1)[0][0] if len(record) < len(pairs) else None
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its keys and values; Python's own would keep the last value of a key that comes twice."""
     record = dict(pairs)
-    if len(record) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    if (twice := key_twice(record, pairs)) is not None:
         raise ValueError(f"the key {twice!r:.40} comes twice, with the last value {record[twice]!r:.40}")
     return record
 

@@ -52,13 +52,8 @@ class Ngrams:
         return len(self.idf)
 
     @classmethod
-    def fit(cls, texts: Sequence[str]) -> Ngrams:
-        """Return the n-grams that two of the texts or more have."""
-        return cls.fit_transform(texts)[0]
-
-    @classmethod
     def fit_transform(cls, texts: Sequence[str]) -> tuple[Ngrams, sparse.csr_matrix]:
-        """Return what `fit` and `transform` give of the same texts, in the time of one of them."""
+        """Return the n-grams that two of the texts or more have, and what `transform` gives of these texts."""
         portions = deque(map(_counted_in, _portions(texts)))
         hashes, idf = [], []
         for blocks in zip(*portions, strict=True):

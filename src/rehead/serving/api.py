@@ -7,7 +7,6 @@ import base64
 import binascii
 import io
 import json
-from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from functools import partial
@@ -27,6 +26,7 @@ from rehead.artifact.explanation import contributions
 from rehead.batch.answers import answers_of
 from rehead.data.columns import SURROGATE
 from rehead.data.images import ImageInput, looked_at
+from rehead.data.records import key_twice
 from rehead.runtime.errors import RheadError
 from rehead.serving import logs, wire
 from rehead.serving.batching import FromThread
@@ -42,10 +42,8 @@ class _Body(Request):
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of its keys and values; Python's own would keep the last value of a key that comes twice."""
     sent = dict(pairs)
-    if len(sent) < len(pairs):
-        twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+    if (twice := key_twice(sent, pairs)) is not None:
         raise Refusal(422, "key_twice", f"the key {twice!r:.40} comes twice in one object; send it once")
     return sent
 
