@@ -1,6 +1,7 @@
 """The probe: solved to convergence, scaling folded in, chosen by validation."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,50 @@ def test_gradient_vanishes_at_the_solution_without_a_bias(monkeypatch: pytest.Mo
     probabilities /= probabilities.sum(1, keepdims=True)
     gradient = scaled.T @ (probabilities - np.eye(3)[labels]) / len(labels) + 0.1 * weight.T
     assert np.abs(gradient).max() < 1e-3
+
+
+@pytest.mark.parametrize("intercept", [True, False])
+def test_two_classes_have_the_solution_of_a_softmax_over_both(intercept: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, ids = problem()
+    labels, weights = (ids > 0).astype(np.int64), np.random.default_rng(3).uniform(0.5, 1.5, (len(ids), 1))
+    weights /= weights.mean()
+    monkeypatch.setattr(probe, "STRENGTHS", (1e-2,))
+    solved = solve(features, labels, (features, labels), 2, intercept, weights=weights)
+    scale = spread(features, constant=7.0)
+    mean = features.mean(0) if intercept else 0.0
+    scaled, weight = (features - mean) / scale, solved.weight * scale
+    scores = features @ solved.weight.T + solved.bias
+    probabilities = np.exp(scores - scores.max(1, keepdims=True))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    residual = weights * (probabilities - np.eye(2)[labels]) / len(labels)
+    assert np.abs(scaled.T @ residual + 1e-2 * weight.T).max() < 1e-4
+    assert not intercept or np.abs(residual.sum(0)).max() < 1e-4
+    np.testing.assert_allclose(solved.weight[0], -solved.weight[1])
+
+
+@pytest.mark.parametrize("several", [True, False])
+def test_start_changes_how_long_it_takes_and_not_the_solution(several: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    features, ids = problem()
+    features[:, 3] = 7.0  # carries nothing
+    labels = np.stack([ids == 0, ids != 2, features[:, 0] > 0], axis=1).astype(np.int64) if several else ids
+    evaluations = []
+    minimize = probe.minimize
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = minimize(*arguments, **options)
+        evaluations.append(found.nfev)
+        return found
+
+    monkeypatch.setattr(probe, "minimize", counted)
+    cold = probe.solve_at(1e-2, features, labels, 3, intercept=True)
+    from_zeros = sum(evaluations)
+    evaluations.clear()
+    of_most = probe.solve_at(1e-2, features[20:], labels[20:], 3, intercept=True)
+    evaluations.clear()
+    warm = probe.solve_at(1e-2, features, labels, 3, intercept=True, start=of_most)
+    assert sum(evaluations) < from_zeros
+    for mine, other in zip(warm, cold, strict=True):
+        np.testing.assert_allclose(mine, other, atol=2e-3)
 
 
 def test_validation_chooses_the_strength() -> None:

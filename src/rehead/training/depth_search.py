@@ -253,12 +253,19 @@ def solve_head(
     )
 
 
-def solve_head_at(head: Head, pooled: Tensor, labels: Labels, strength: float, weights: Weights | None) -> None:
+def solve_head_at(
+    head: Head,
+    pooled: Tensor,
+    labels: Labels,
+    strength: float,
+    weights: Weights | None,
+    start: tuple[probe.Array, probe.Array] | None = None,
+) -> None:
     """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""
     with torch.inference_mode():
         seen_by_linear = head.projection(pooled).numpy()
     linear = head.linear
     weight, bias = probe.solve_at(
-        strength, seen_by_linear, labels, linear.out_features, linear.bias is not None, weights
+        strength, seen_by_linear, labels, linear.out_features, linear.bias is not None, weights, start
     )
     set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})

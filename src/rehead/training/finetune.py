@@ -348,7 +348,8 @@ def _refit(
         return strategies.attempt(data, best.tune, head, features, None, None, callback, best)
     weights = data.example_weights(np.arange(len(data.labels)))
     # The head is the only thing that changes, and it changes in place.
-    depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights)
+    start = solved.weight, solved.bias
+    depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights, start)
     return best
 
 

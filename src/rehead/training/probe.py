@@ -1,9 +1,9 @@
 """The linear probe: logistic regression on pooled features, solved to convergence.
 
-Minimises mean cross-entropy (where a text may have several labels, the sum of the classes' binary ones: each class has
-a regression of its own) + strength / 2 · |weights|² with L-BFGS, on features scaled to unit variance, for
-a path of strengths from strong to weak, each starting from the solution before it. The log loss of the validation
-examples after calibration chooses the strength.
+Minimises mean cross-entropy + strength / 2 · |weights|² with L-BFGS, on features scaled to unit variance, for a path of
+strengths from strong to weak, each starting from the solution before it. The log loss of the validation examples after
+calibration chooses the strength. Where a text may have several labels, each class has a regression of its own. Of two
+classes that exclude each other the difference of the logits alone counts, so they have one regression between them.
 
 Each weight is measured in units of its bound on the curvature (Böhning, Annals of the Institute of Statistical
 Mathematics 44, 1992). The features' principal components as a basis would make L-BFGS take fewer steps in theory; on a
@@ -32,9 +32,9 @@ Array = npt.NDArray[np.float32]
 
 # From nearly constant to nearly unregularised; a decade apart, the validation loss is flat within a step.
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
-# At the first, weights no longer move in their fourth digit; at the second, losses no longer in their third,
-# which ranks depths in half the time.
-CONVERGED, RANKED = 1e-9, 1e-5
+# At the first, logits no longer move in their third digit; at the second, losses no longer in their third, which ranks
+# depths in half the time.
+CONVERGED, RANKED = 1e-8, 1e-5
 # A spread this small beside the value itself is float32's rounding.
 _CONSTANT = 1e-5
 # A feature that varies less than this share of what the liveliest tenth of all features do is not scaled up to their
@@ -51,6 +51,9 @@ _COPIED = 2**26
 _PORTION = 2**22
 # The path converges well before; a bound for pathological features.
 _MAX_ITERATIONS = 500
+# Steps that L-BFGS remembers. Of 10, its usual number, it needs half as many steps again on separable data; more than
+# these cost as much as they save.
+_REMEMBERED = 30
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def solve(
         n_classes: number of classes; one without a training example is allowed.
         intercept: whether the linear layer has a bias. Without one the features are scaled but not centred,
             because centring is a bias in disguise.
-        tolerance: stop when a step lowers the loss by less than this share of it.
+        tolerance: stop when a step lowers the loss by less than this.
         weights: of the training examples, (n, 1), or (n, n_classes) where a text may have several labels, with a mean
             of 1; None for equal ones.
         validation_weights: (n_validation,) how much each validation example counts; None likewise.
@@ -127,11 +130,16 @@ def solve_at(
     n_classes: int,
     intercept: bool,
     weights: Weights | None = None,
+    start: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array]:
-    """Return the weight (n_classes, width) and the bias (n_classes,) at one strength; arguments as for `solve`."""
+    """Return the weight (n_classes, width) and the bias (n_classes,) at one strength; arguments as for `solve`.
+
+    Args:
+        start: weight and bias to start from, where these may know all that the features do; None for zeros.
+    """
     problem = _Problem.of(features, labels, n_classes, intercept, weights)
-    solution = problem.minimise(strength, problem.nothing, RANKED)
-    return _unscaled(problem.minimise(strength, solution, CONVERGED), problem.scaling)
+    first = problem.nothing if start is None else _rescaled(*start, problem.scaling)
+    return _unscaled(problem.minimise(strength, first, CONVERGED), problem.scaling)
 
 
 def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
@@ -171,6 +179,12 @@ def _unscaled(solution: npt.NDArray[np.float64], scaling: tuple[Array, Array]) -
     weight = solution[:, :-1] / scale
     bias = solution[:, -1] - weight @ mean
     return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _rescaled(weight: Array, bias: Array, scaling: tuple[Array, Array]) -> npt.NDArray[np.float64]:
+    """Return (n_classes, width + 1), what `_unscaled` was made of; zeros where a feature carries nothing."""
+    mean, scale = scaling
+    return np.column_stack([weight * np.where(np.isfinite(scale), scale, 0), bias + weight @ mean]).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -224,10 +238,41 @@ class _Problem:
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
         """Return (n_classes, width + 1): weights, and the bias as the last column."""
-        # Half bounds the curvature of cross-entropy in the logits, so these bound it in each weight.
-        curvature = np.append(self._second_moments / 2 + strength, 0.5)
+        if is_multilabel(self.labels):
+            weights = np.broadcast_to(self.weights, self.labels.shape)
+            of_classes = [
+                self._minimise(self.labels[:, [i]], weights[:, [i]], strength, start[[i]], tolerance)
+                for i in range(self.n_classes)
+            ]
+            return np.concatenate(of_classes)
+        if self.n_classes == 2:
+            # The two rows mirror each other, and half the strength on their difference is the whole on both.
+            is_second = self.labels[:, None]
+            difference = self._minimise(is_second, self.weights, strength / 2, start[[1]] - start[[0]], tolerance)
+            return np.concatenate([-difference, difference]) / 2
+        return self._minimise(self.labels, self.weights, strength, start, tolerance)
+
+    def _minimise(
+        self,
+        labels: Labels,
+        weights: npt.NDArray[np.float64],
+        strength: float,
+        start: npt.NDArray[np.float64],
+        tolerance: float,
+    ) -> npt.NDArray[np.float64]:
+        """Return (k, width + 1) of one regression: of k classes, or, where k is 1, of yes or no.
+
+        Args:
+            labels: (n,) class ids, or (n, 1), 1 for yes.
+            weights: (n, 1).
+            start: (k, width + 1).
+        """
+        # They bound the curvature of cross-entropy in the logits, and so what it is in each weight.
+        bound = 0.25 if len(start) == 1 else 0.5
+        curvature = np.append(self._second_moments * bound + strength, bound)
         unit = 1 / np.sqrt(curvature)
         penalty = np.append(np.full(self.features.shape[1], strength), 0.0)
+        n = len(labels)
 
         def loss_and_gradient(flat: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             solution = flat.reshape(start.shape) * unit
@@ -236,26 +281,27 @@ class _Problem:
             for rows, features in self._portions():
                 # A row a class in both products: with so few classes the other way round takes seven times as long.
                 logits = linear(features, weight).double().numpy() + solution[:, -1]
-                targets, weights = as_indicator(self.labels[rows], self.n_classes), self.weights[rows]
-                likelihoods, expected = self._likelihoods(logits, targets)
-                loss -= float((likelihoods * weights).sum()) / len(self.labels)
-                residual = (expected - targets) * (weights / len(self.labels))
+                targets = as_indicator(labels[rows], len(start))
+                likelihoods, expected = _likelihoods(logits, targets)
+                loss -= float((likelihoods * weights[rows]).sum()) / n
+                residual = (expected - targets) * (weights[rows] / n)
                 of_classes = torch.from_numpy(np.ascontiguousarray(residual.T, dtype=np.float32))
                 gradient[:, :-1] += (of_classes @ features).double().numpy()
                 gradient[:, -1] += residual.sum(0) if self.intercept else 0.0
             return loss, (gradient * unit).ravel()
 
-        options = {"maxiter": _MAX_ITERATIONS, "ftol": tolerance, "gtol": 1e-5}
+        options = {"maxiter": _MAX_ITERATIONS, "ftol": tolerance, "gtol": 1e-5, "maxcor": _REMEMBERED}
         flat = (start / unit).ravel()
         found = minimize(loss_and_gradient, flat, jac=True, method="L-BFGS-B", options=options)  # type: ignore[call-overload]
         result: npt.NDArray[np.float64] = found.x.reshape(start.shape) * unit
         return result
 
-    def _likelihoods(
-        self, logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
-    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Return the terms of the log likelihood, and the probability of each class, (n, n_classes) both."""
-        if is_multilabel(self.labels):
-            return log_expit((2 * targets - 1) * logits), expit(logits)
-        scores = log_softmax(logits, axis=1)
-        return scores * targets, np.exp(scores)
+
+def _likelihoods(
+    logits: npt.NDArray[np.float64], targets: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return the terms of the log likelihood, and the probability of each class, (n, k) both; k of 1 is yes or no."""
+    if logits.shape[1] == 1:
+        return log_expit((2 * targets - 1) * logits), expit(logits)
+    scores = log_softmax(logits, axis=1)
+    return scores * targets, np.exp(scores)
