@@ -12,7 +12,7 @@ import torch
 
 from rehead.runtime import files
 from rehead.runtime.errors import SettingError
-from rehead.training import feature_cache
+from rehead.training import cache_overview, feature_cache
 from rehead.training.feature_cache import FeatureStore, open_store
 
 
@@ -170,7 +170,7 @@ def test_summary_counts_each_text_once(empty_cache: Path) -> None:
     paths = [add(store, 1, 2), add(store, 2, 3, name="other")]
     last_used(paths[0], 2)
     last_used(add(open_store("bb", {}), 1), 5)
-    first, second = feature_cache.stores()
+    first, second = cache_overview.stores()
     assert (first.key, first.about, first.texts) == ("aa", {"base": "smollm2", "arithmetic": "bfloat16"}, 3)
     assert first.bytes == sum(path.stat().st_size for path in paths)
     assert first.last_used == pytest.approx(paths[1].stat().st_mtime)
@@ -183,7 +183,7 @@ def test_summary_does_without_a_readable_description(content: bytes | None, empt
     about.unlink()
     if content is not None:
         about.write_bytes(content)
-    (summary,) = feature_cache.stores()
+    (summary,) = cache_overview.stores()
     assert (summary.about, summary.texts) == ({}, 1)
 
 
@@ -192,14 +192,14 @@ def test_summary_counts_no_text_of_a_damaged_segment(empty_cache: Path) -> None:
     add(store, 1)
     damaged = add(store, 2)
     damaged.write_bytes(damaged.read_bytes()[:-1])
-    (summary,) = feature_cache.stores()
+    (summary,) = cache_overview.stores()
     assert (summary.texts, summary.bytes) == (1, feature_cache.held())
 
 
 def test_store_with_nothing_left_is_not_told_of(empty_cache: Path) -> None:
     add(open_store("aa", {}), 1)
     feature_cache.trim(0)
-    assert feature_cache.stores() == []
+    assert cache_overview.stores() == []
 
 
 def test_clearing_leaves_nothing_of_ours_and_all_that_is_not(empty_cache: Path) -> None:
@@ -210,12 +210,17 @@ def test_clearing_leaves_nothing_of_ours_and_all_that_is_not(empty_cache: Path) 
     for file in foreign:
         file.parent.mkdir()
         file.write_bytes(b"mine")
-    assert feature_cache.clear() == size
+    assert cache_overview.clear() == size
     assert not path.parent.exists()
     assert all(file.read_bytes() == b"mine" for file in foreign)
-    assert feature_cache.clear() == 0
+    assert cache_overview.clear() == 0
 
 
 def test_empty_cache_holds_nothing(empty_cache: Path) -> None:
-    assert (feature_cache.stores(), feature_cache.held(), feature_cache.trim(), feature_cache.clear()) == ([], 0, 0, 0)
+    assert (cache_overview.stores(), feature_cache.held(), feature_cache.trim(), cache_overview.clear()) == (
+        [],
+        0,
+        0,
+        0,
+    )
     assert not empty_cache.exists()

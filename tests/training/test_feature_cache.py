@@ -23,7 +23,7 @@ from torch import Tensor
 
 from rehead.models.sequences import Ragged, offsets_of
 from rehead.runtime.errors import RheadError
-from rehead.training import feature_cache
+from rehead.training import cache_overview, feature_cache
 from rehead.training.feature_cache import FeatureStore, MemoryStore, open_store
 from tests.without_root import folder_for_everyone, make_read_only, make_writable, without_root
 
@@ -404,7 +404,7 @@ def test_segment_removed_under_a_readers_feet_stays_readable() -> None:
     add(open_store("ab", {}), [3, 4])
     reader = open_store("ab", {})
     pieces = reader.ragged(keys_of([3, 4]), "tokens")
-    feature_cache.clear()
+    cache_overview.clear()
     assert torch.equal(pieces.packed(torch.tensor([0, 1])), ragged_of([3, 4]).values)
     assert_holds(reader, [3, 4])
     assert open_store("ab", {}).missing(keys_of([3, 4]), ["pooled"]).all()
@@ -424,11 +424,11 @@ def test_segment_removed_before_it_is_opened_is_absent(
 def test_writer_goes_on_after_the_cache_was_cleared(said: Callable[[], list[str]]) -> None:
     store = open_store("ab", {"base": "smollm2"})
     add(store, [1])
-    feature_cache.clear()
+    cache_overview.clear()
     add(store, [2])
     assert_holds(store, [1, 2])
     assert open_store("ab", {}).missing(keys_of([1, 2]), ["pooled"]).tolist() == [True, False]
-    assert feature_cache.stores()[0].about == {"base": "smollm2"}
+    assert cache_overview.stores()[0].about == {"base": "smollm2"}
     assert said() == []
 
 

@@ -10,7 +10,7 @@ from rehead.cli.terminal import print_aligned, print_json
 from rehead.runtime.wording import counted
 
 if TYPE_CHECKING:
-    from rehead.training.feature_cache import CacheOverview
+    from rehead.training.cache_overview import CacheOverview
 
 EXAMPLE = "rehead cache --clear"
 
@@ -22,13 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print what the cache holds, or clear it."""
-    from rehead.training import feature_cache
+    from rehead.training import cache_overview
+    from rehead.training.feature_cache import megabytes
 
-    result = feature_cache.ClearedCache(feature_cache.clear()) if options.clear else feature_cache.overview()
+    result = cache_overview.ClearedCache(cache_overview.clear()) if options.clear else cache_overview.overview()
     if options.json:
         print_json(result.to_json())
-    elif isinstance(result, feature_cache.ClearedCache):
-        print(f"{feature_cache.megabytes(result.freed_bytes)} freed")
+    elif isinstance(result, cache_overview.ClearedCache):
+        print(f"{megabytes(result.freed_bytes)} freed")
     else:
         _print_overview(result)
 

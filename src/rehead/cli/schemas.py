@@ -19,7 +19,7 @@ from rehead.export.results import ExportResult
 from rehead.instruction.results import GeneratedAnswer, InstructionResult
 from rehead.runtime.diagnosis import Diagnosis
 from rehead.runtime.results import Result, schema_of
-from rehead.training.feature_cache import CacheOverview, ClearedCache
+from rehead.training.cache_overview import CacheOverview, ClearedCache
 from rehead.workflows.results import EvaluateResult, FitPlan, FitResult
 
 # The result of each command, by the name of its schema.

@@ -32,18 +32,17 @@ from safetensors import SafetensorError, safe_open
 
 from rehead.runtime import files, interrupts, progress
 from rehead.runtime.errors import RheadError, SettingError, first_line
-from rehead.runtime.results import Result
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rehead.models.sequences import Ragged
 
-_ABOUT = "about.json"
-_SEGMENTS = "segment-*.safetensors"
-_LEFTOVERS = f"{files.PARTIAL}*"
+ABOUT = "about.json"
+SEGMENTS = "segment-*.safetensors"
+LEFTOVERS = f"{files.PARTIAL}*"
 # What the tensors in a segment are called; a name of features follows all but the first.
-_KEYS, _DENSE, _RAGGED, _OFFSETS, _CHECKSUMS = "keys", "dense/", "ragged/", "offsets/", "crc32/"
+KEYS, _DENSE, _RAGGED, _OFFSETS, _CHECKSUMS = "keys", "dense/", "ragged/", "offsets/", "crc32/"
 
 # Bytes that share a checksum. zlib takes 3.6 GB a second of them at this size, 1.7 at the 1.5 kB of a pooled vector. Of
 # larger chunks more is read in vain around a sequence of token states.
@@ -71,7 +70,7 @@ def open_store(key: str, about: Mapping[str, Any]) -> FeatureStore:
         SettingError: $REHEAD_CACHE_LIMIT is not a size; raised here, before anything is computed.
     """
     limit()
-    for store in _listed(folder(), "*"):
+    for store in listed(folder(), "*"):
         files.sweep_all_partial(store)
     return FeatureStore(folder() / key, about)
 
@@ -259,8 +258,8 @@ class FeatureStore(MemoryStore):
         try:
             # Anew for each segment: another process may have cleared the cache.
             self._folder.mkdir(parents=True, exist_ok=True)
-            if not (self._folder / _ABOUT).exists():
-                files.write_file(self._folder / _ABOUT, json.dumps(self._about).encode())
+            if not (self._folder / ABOUT).exists():
+                files.write_file(self._folder / ABOUT, json.dumps(self._about).encode())
             trim(limit() - segment.nbytes)
             segment.write(path)
         except (OSError, SafetensorError) as error:
@@ -359,7 +358,7 @@ class _Segment:
         import torch
         from safetensors.torch import save_file
 
-        tensors = {_KEYS: torch.from_numpy(np.array(self.keys))}
+        tensors = {KEYS: torch.from_numpy(np.array(self.keys))}
         for name, features in self.features.items():
             tensors[features.label] = features.values.contiguous()
             if features.offsets is not None:
@@ -407,7 +406,7 @@ def _checked(path: Path, tensors: dict[str, Tensor]) -> _Segment:
             features[name] = _Features(label, tensor, tensors[_OFFSETS + name], checksums[label], path)
         elif not np.array_equal(_checksums(label, tensor), checksums[label]):  # of keys and offsets, which are small
             raise ValueError(f"the checksums of its {label} do not match")
-    return _Segment(tensors[_KEYS].numpy(), features, path)
+    return _Segment(tensors[KEYS].numpy(), features, path)
 
 
 def _remove_damaged(path: Path, reason: str) -> None:
@@ -554,7 +553,7 @@ def limit() -> int:
 
 def held() -> int:
     """Return how many bytes the features take."""
-    return sum(file.bytes for file in _by_age())
+    return sum(file.bytes for file in by_age())
 
 
 def has_space_for(n_bytes: int) -> bool:
@@ -581,31 +580,31 @@ def trim(limit_bytes: int | None = None) -> int:
     """
     excess = held() - (limit() if limit_bytes is None else limit_bytes)
     freed = 0
-    for file in _by_age():
+    for file in by_age():
         if freed >= excess:
             break
-        freed += _remove(file.path)
+        freed += remove(file.path)
     return freed
 
 
 def segments_in(store: Path) -> list[Path]:
     """Return the files of a store's segments, in the order in which they were written."""
-    return _listed(store, _SEGMENTS)
+    return listed(store, SEGMENTS)
 
 
-class _File(NamedTuple):
+class File(NamedTuple):
     last_used_ns: int
     path: Path
     bytes: int
 
 
-def _by_age() -> list[_File]:
+def by_age() -> list[File]:
     """Return the files of all segments, least recently used first."""
     found = []
-    for path in _in_any_store(_SEGMENTS):
+    for path in in_any_store(SEGMENTS):
         with suppress(OSError):  # another process has just removed it
             status = path.stat()
-            found.append(_File(status.st_mtime_ns, path, status.st_size))
+            found.append(File(status.st_mtime_ns, path, status.st_size))
     return sorted(found)
 
 
@@ -615,113 +614,6 @@ def _free() -> int:
         with suppress(OSError):
             return shutil.disk_usage(above).free
     return 0
-
-
-# What `rehead cache` shows and removes.
-
-
-@dataclass(frozen=True)
-class StoreSummary:
-    """What a store holds.
-
-    Attributes:
-        key: the folder's name.
-        about: what its writer said of it; empty where that cannot be read.
-        texts: how many different texts have features in it.
-        bytes: size of its segments.
-        last_used: when one of them was last read or written, in seconds since 1970.
-    """
-
-    key: str
-    about: dict[str, Any]
-    texts: int
-    bytes: int
-    last_used: float
-
-
-@dataclass(frozen=True)
-class CacheOverview(Result):
-    """What the cache folder holds, as `rehead cache` shows it.
-
-    Attributes:
-        folder: where the features lie.
-        limit_bytes: what they may take; beyond it the least recently used go.
-        bytes: what they take.
-        entries: the stores.
-        fetched_bytes: of packages from the package index.
-        converted_bytes: of pretrained models that were converted from other forms.
-    """
-
-    folder: str
-    limit_bytes: int
-    bytes: int
-    entries: list[StoreSummary]
-    fetched_bytes: int
-    converted_bytes: int
-
-
-@dataclass(frozen=True)
-class ClearedCache(Result):
-    """What `rehead cache --clear` has done.
-
-    Attributes:
-        freed_bytes: what the features took.
-    """
-
-    freed_bytes: int
-
-
-def overview() -> CacheOverview:
-    """Return what the cache folder holds.
-
-    Raises:
-        SettingError: $REHEAD_CACHE_LIMIT is not a size.
-    """
-    return CacheOverview(
-        folder=str(folder()),
-        limit_bytes=limit(),
-        bytes=held(),
-        entries=stores(),
-        fetched_bytes=size_of(files.cache_folder() / "packages"),
-        converted_bytes=size_of(files.cache_folder() / "converted"),
-    )
-
-
-def stores() -> list[StoreSummary]:
-    """Describe the stores, most recently used first; those from which everything was trimmed are left out."""
-    by_store: dict[Path, list[_File]] = {}
-    for file in _by_age():
-        by_store.setdefault(file.path.parent, []).append(file)
-    summaries = [
-        StoreSummary(
-            key=store.name,
-            about=_about(store),
-            texts=len(np.unique(np.concatenate([_keys(file.path) for file in segments]), axis=0)),
-            bytes=sum(file.bytes for file in segments),
-            last_used=segments[-1].last_used_ns / 1e9,
-        )
-        for store, segments in by_store.items()
-    ]
-    return sorted(summaries, key=lambda summary: summary.last_used, reverse=True)
-
-
-def clear() -> int:
-    """Remove all features; return the number of bytes freed.
-
-    Raises:
-        RheadError: some are still there.
-    """
-    # By name, so that nothing of the user's goes where $REHEAD_CACHE was set to a folder with other things in it.
-    freed = sum(_remove(path) for name in (_SEGMENTS, _LEFTOVERS, _ABOUT) for path in _in_any_store(name))
-    for store in _listed(folder(), "*"):
-        with suppress(OSError):
-            store.rmdir()
-    if left := held():
-        raise RheadError(
-            f"{megabytes(left)} of features are still in {folder()}: you may not remove them, or another rehead "
-            "writes them at this moment; try again as their owner"
-        )
-    return freed
 
 
 def megabytes(n_bytes: int) -> str:
@@ -739,21 +631,7 @@ def size_of(path: Path) -> int:
     return total
 
 
-def _about(store: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError):
-        about = json.loads((store / _ABOUT).read_text(encoding="utf-8"))
-        return about if isinstance(about, dict) else {}
-    return {}
-
-
-def _keys(segment: Path) -> NDArray[np.uint8]:
-    """Return (n, 16) uint8; none where the segment is damaged or gone."""
-    with suppress(OSError, SafetensorError, ValueError), safe_open(segment, "numpy") as file:
-        return np.asarray(file.get_tensor(_KEYS), np.uint8).reshape(-1, 16)
-    return np.empty((0, 16), np.uint8)
-
-
-def _remove(path: Path) -> int:
+def remove(path: Path) -> int:
     """Remove a file or a folder as far as it can be; return the number of bytes freed."""
     before = size_of(path)
     with suppress(OSError):
@@ -761,11 +639,11 @@ def _remove(path: Path) -> int:
     return before - size_of(path)
 
 
-def _in_any_store(name: str) -> list[Path]:
-    return [path for store in _listed(folder(), "*") for path in _listed(store, name)]
+def in_any_store(name: str) -> list[Path]:
+    return [path for store in listed(folder(), "*") for path in listed(store, name)]
 
 
-def _listed(parent: Path, name: str) -> list[Path]:
+def listed(parent: Path, name: str) -> list[Path]:
     """Return what is called so in a folder; nothing where the folder is not there, or not any more."""
     try:
         return sorted(path for path in parent.iterdir() if path.match(name))
