@@ -279,14 +279,14 @@ class _Problem:
             weight = torch.from_numpy(np.ascontiguousarray(solution[:, :-1], dtype=np.float32))
             loss, gradient = float((penalty * solution**2).sum()) / 2, penalty * solution
             for rows, features in self._portions():
-                # A row a class in both products: with so few classes the other way round takes seven times as long.
+                # A row a class in both products: with so few classes the other way round takes seven times as long. The
+                # second in NumPy's library: with three to twenty rows, torch's takes half as long again to twice.
                 logits = linear(features, weight).double().numpy() + solution[:, -1]
                 targets = as_indicator(labels[rows], len(start))
                 likelihoods, expected = _likelihoods(logits, targets)
                 loss -= float((likelihoods * weights[rows]).sum()) / n
                 residual = (expected - targets) * (weights[rows] / n)
-                of_classes = torch.from_numpy(np.ascontiguousarray(residual.T, dtype=np.float32))
-                gradient[:, :-1] += (of_classes @ features).double().numpy()
+                gradient[:, :-1] += np.ascontiguousarray(residual.T, dtype=np.float32) @ features.numpy()
                 gradient[:, -1] += residual.sum(0) if self.intercept else 0.0
             return loss, (gradient * unit).ravel()
 
