@@ -660,10 +660,7 @@ class Classifier(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMi
 
 
 def _examples(
-    inputs: list[str] | list[ImageInput],
-    labels: Labels,
-    classes: npt.NDArray[Any],
-    sample_weight: npt.ArrayLike | None,
+    inputs: list[str] | list[ImageInput], labels: Labels, classes: npt.NDArray[Any], sample_weight: npt.ArrayLike | None
 ) -> Examples:
     """Return labelled inputs, whose rows count from 1."""
     texts = [each if isinstance(each, str) else each.name for each in inputs]

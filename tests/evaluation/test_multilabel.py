@@ -50,7 +50,7 @@ def test_class_that_neither_occurs_nor_is_predicted_is_left_out_of_macro_f1() ->
 
 def test_class_that_a_rule_never_chooses_and_no_text_has_is_left_out_of_its_macro_f1() -> None:
     labels = np.array([[1, 0, 0], [0, 1, 0]])
-    assert MultilabelRule.even(3).measured(labels.astype(float), labels, NAMES).test.macro_f1 == 1.0
+    assert MultilabelRule(np.full(3, 0.5)).measured(labels.astype(float), labels, NAMES).test.macro_f1 == 1.0
 
 
 def test_log_loss_lies_in_its_interval_where_a_label_is_missed_with_certainty() -> None:
@@ -81,7 +81,7 @@ def test_each_class_gets_the_threshold_of_its_best_f1() -> None:
     for label in range(3):
         best = max(f1_score(labels[:, label], probabilities[:, label] >= at) for at in probabilities[:, label])
         assert f1_score(labels[:, label], rule.choose(probabilities)[:, label]) == pytest.approx(best)
-    even = MultilabelRule.even(3).measured(probabilities, labels, NAMES)
+    even = MultilabelRule(np.full(3, 0.5)).measured(probabilities, labels, NAMES)
     assert rule.measured(probabilities, labels, NAMES).test.macro_f1 >= even.test.macro_f1
 
 

@@ -33,11 +33,9 @@ def explain(folder: str | Path, text: str, sources: DataConfig | Source | None =
     """
     loaded = load_artifact(Path(folder))
     explained = explanation.explain(loaded, text)
-    return (
-        explained
-        if sources is None
-        else replace(explained, neighbours=_neighbours(loaded, text, DataConfig.of(sources)))
-    )
+    if sources is None:
+        return explained
+    return replace(explained, neighbours=_neighbours(loaded, text, DataConfig.of(sources)))
 
 
 def _neighbours(model: Artifact, text: str, sources: DataConfig) -> list[Neighbour]:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from rehead.data.audit import Finding, cut_off, examples_by_class, in_order, length_histogram
 from rehead.data.containers import Source
 from rehead.data.duplicates import drop_duplicates
-from rehead.data.examples import Examples
 from rehead.data.preparation import DataConfig, gather, with_own_parts
 from rehead.models import loading
 from rehead.models.model_inputs import encode_inputs
@@ -83,7 +81,9 @@ def inspect(data: DataConfig | Source, base: str | None = None, max_length: int 
     if base is None:
         counts = np.array([len(text.split()) for text in pool.texts], dtype=np.int64)
     else:
-        used, lost = _tokens(pool, base, max_length)
+        loaded = loading.load(base, len(pool.label_names), seed=0, depth=1, frozen=True)
+        encoded = encode_inputs(loaded, pool.texts, max_length)
+        used, lost = encoded.tokens.numpy(), encoded.tokens_cut
         counts = used + lost
         findings = in_order([*findings, *cut_off(pool, used, lost)])
     lengths = None
@@ -93,10 +93,3 @@ def inspect(data: DataConfig | Source, base: str | None = None, max_length: int 
     dropped = {reason: len(lines) for reason, lines in (material.dropped | repeated).items()}
     rows = AuditedRows(material.rows_read, len(kept), dropped)
     return Audit(chosen.name, rows, examples_by_class(pool), lengths, findings)
-
-
-def _tokens(examples: Examples, name: str, max_length: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return (n,) tokens of each text that would be used, and that would be lost."""
-    base = loading.load(name, len(examples.label_names), seed=0, depth=1, frozen=True)
-    encoded = encode_inputs(base, examples.texts, max_length)
-    return encoded.tokens.numpy(), encoded.tokens_cut

@@ -48,10 +48,7 @@ def answers_of(model: Deciding, scores: Scored) -> list[Answer]:
     return [
         {**answer, "probabilities": dict(zip(model.labels, row.tolist(), strict=True)), "tokens_cut": int(cut)}
         for answer, row, cut in zip(
-            model.rule.answers(scores.probabilities, model.labels),
-            scores.probabilities,
-            scores.tokens_cut,
-            strict=True,
+            model.rule.answers(scores.probabilities, model.labels), scores.probabilities, scores.tokens_cut, strict=True
         )
     ]
 

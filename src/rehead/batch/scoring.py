@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -89,7 +88,6 @@ def score_table(
     text_column: str | None = None,
     query: str | None = None,
     on_progress: Callable[[int, int], None] | None = None,
-    stop: threading.Event | None = None,
     portion_rows: int = PORTION_ROWS,
     escape_formulas: bool = False,
 ) -> ScoredTable:
@@ -109,14 +107,13 @@ def score_table(
         query: of a database: which rows.
         on_progress: called with what is done and the total, of rows or bytes, after each portion; a bar is drawn if
             None.
-        stop: where it is set, the run ends behind the portion that is being scored.
         portion_rows: rows that are scored together, at most.
         escape_formulas: whether cells of CSV and TSV that a spreadsheet would run get an apostrophe before them.
 
     Raises:
         DataError: the source cannot be read, or the output not be written.
         SettingError: another run to the same output is going on.
-        Interrupted: `stop` was set, or Ctrl-C pressed; what is done is kept.
+        Interrupted: Ctrl-C was pressed; what is done is kept.
     """
     begun = time.perf_counter()
     tables.require_writable(output)
@@ -142,7 +139,7 @@ def score_table(
             if journal.state.complete:
                 resumed = journal.state.counts.rows
             else:
-                run = _Run(model, predictor, opened, journal, sink, stop or threading.Event())
+                run = _Run(model, predictor, opened, journal, sink)
                 with _reporting(on_progress, opened.total) as report:
                     resumed = run.score(column, portion_rows, report)
                     report(opened.total)
@@ -180,7 +177,6 @@ class _Run:
     source: RowSource
     journal: Journal
     sink: Sink
-    stop: threading.Event
 
     def score(self, text_column: str, portion_rows: int, report: Callable[[int], None]) -> int:
         """Score all that is not kept yet; how many rows were."""
@@ -202,7 +198,6 @@ class _Run:
             return True
         scored: set[str] = set()
         for _, portion in zip(range(n_kept), portions, strict=False):
-            self._require_going_on()
             if self.source.changeable:
                 portion.add_to(digest)
             if portion.texts and len(scored) < _SETTLING_TEXTS:
@@ -214,7 +209,6 @@ class _Run:
 
     def _score(self, portions: Iterator[Portion], digest: hashlib._Hash, report: Callable[[int], None]) -> None:
         for portion in portions:
-            self._require_going_on()
             if self.source.changeable:
                 portion.add_to(digest)
             results, bad, counts = score_portion(self.model, self.predictor, self.sink, portion)
@@ -224,10 +218,6 @@ class _Run:
     def _kept_digest(self, digest: hashlib._Hash) -> str:
         """Return it as the journal keeps it: nothing where rows do not change."""
         return digest.hexdigest() if self.source.changeable else ""
-
-    def _require_going_on(self) -> None:
-        if self.stop.is_set():
-            raise self.journal.interrupted()
 
 
 @contextmanager

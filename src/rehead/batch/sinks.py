@@ -129,8 +129,7 @@ class ParquetSink:
         sink = pyarrow.BufferOutputStream()
         with pyarrow.ipc.new_stream(sink, batch.schema) as stream:
             stream.write_batch(batch)
-        content: bytes = sink.getvalue().to_pybytes()
-        return content
+        return bytes(sink.getvalue())
 
     def assemble(self, results: Path, whole: Path) -> None:
         """Make one file of the portions, in row groups of many of them."""

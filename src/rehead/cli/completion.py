@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from rehead.cli.terminal import print_json
-from rehead.runtime.errors import SettingError
+from rehead.runtime import extras
 
 EXAMPLE = "rehead completion bash"
 
@@ -24,10 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the shell's completions of all commands."""
-    try:
-        import shtab
-    except ImportError:
-        raise SettingError("rehead completion needs shtab; pip install 'rehead[completion]'") from None
+    extras.require("rehead completion", "completion", "shtab")
+    import shtab
+
     from rehead.cli.command_line import COMMANDS, parser_of
 
     parser, commands = parser_of(COMMANDS)

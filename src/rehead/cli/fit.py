@@ -183,7 +183,11 @@ def run(options: argparse.Namespace) -> None:
     named = model.get_params().keys() & vars(options).keys() - {"verbose"}
     model.set_params(**{name: getattr(options, name) for name in named})
     decisions = _decisions(options)
-    callbacks = _trackers(options.track)
+    callbacks: list[Callback] = []
+    if options.track:
+        from rehead.tracking.trackers import tracker
+
+        callbacks = [tracker(name) for name in dict.fromkeys(options.track)]
     if options.save_recipe:
         from rehead.cli.recipes import save_recipe
 
@@ -219,14 +223,6 @@ def run(options: argparse.Namespace) -> None:
     else:
         evaluation_view.print_evaluation(result, options.verbose)
         evaluation_view.print_saved(result)
-
-
-def _trackers(names: list[str] | None) -> list[Callback]:
-    if not names:
-        return []
-    from rehead.tracking.trackers import tracker
-
-    return [tracker(name) for name in dict.fromkeys(names)]
 
 
 def _is_one_of_several() -> bool:

@@ -63,7 +63,7 @@ def is_of_images(source: str, column: str | None = None) -> bool:
         return False
 
 
-def _read_images(source: str, column: str | None = None) -> tuple[list[dict[str, Any]], list[ImageInput], str]:
+def _read_images(source: str, column: str | None) -> tuple[list[dict[str, Any]], list[ImageInput], str]:
     """Return rows with their original columns, and the images; those that cannot be used are named and left out."""
     from rehead.data import image_folders
     from rehead.data.images import warn_of_unusable

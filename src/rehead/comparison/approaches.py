@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -154,11 +154,11 @@ def of(name: str, bases: tuple[str, ...]) -> list[tuple[str, Approach]]:
     if name in simple:
         return [(name, simple[name])]
     if name == "probe":
-        return [(f"probe:{base}", classifier(base, "head")) for base in bases]
+        return [(f"probe:{base}", partial(classifier, base=base, tune="head")) for base in bases]
     if name in ("last-1", "lora", "full"):
-        return [(name, classifier(bases[0], name))]
+        return [(name, partial(classifier, base=bases[0], tune=name))]
     if name == "setfit":
-        return [(name, setfit(bases[-1]))]
+        return [(name, partial(setfit, base=bases[-1]))]
     raise SettingError(f"`names`: {name!r} is none of {', '.join(TITLES)}")
 
 
@@ -185,37 +185,33 @@ def tfidf(task: ComparisonTask) -> Learned:
     return Learned(learned.probabilities, len(task.train), seconds, 0.0, n_bytes / 1e6)
 
 
-def classifier(base: str, tune: str) -> Approach:
-    """Return the approach that puts a classification head on a base, tuned as `rehead.Classifier` takes it."""
-
-    def learn(task: ComparisonTask) -> Learned:
-        baseline, seconds = task.baseline
-        begun = time.perf_counter()
-        left = max(1.0, task.seconds_left())
-        model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=left)
-        data = model.encode(task.train, task.validation)
-        tokens = int(data.encoded.tokens.sum())
-        speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
-        share_of_test = cost_of_test(task.train, task.validation, task.test)
-        needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
-        needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.layers)) / speed
-        if needed > left:
-            raise NotTriedError(f"would take about {needed:.0f} s, and {left:.0f} s of the budget are left")
-        result = model.fit_encoded(data, baseline, Limits(begun + left, share_of_test))
-        trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))  # of the layers that are kept
-        cached = max(0.0, trunk - result.trunk_flops)
-        return Learned(
-            scores=lambda texts: model.predict_proba(list(texts)),
-            n_learned=len(task.train),
-            # The baseline that stands beside the head is part of the classifier, whoever learned it first.
-            seconds=seconds + time.perf_counter() - begun,
-            flops=result.flops + cached,
-            megabytes=4 * result.parameters / 1e6,
-            cached_seconds=cached / speed,
-            model=model,
-        )
-
-    return learn
+def classifier(task: ComparisonTask, base: str, tune: str) -> Learned:
+    """Put a classification head on a base, tuned as `rehead.Classifier` takes it."""
+    baseline, seconds = task.baseline
+    begun = time.perf_counter()
+    left = max(1.0, task.seconds_left())
+    model = Classifier(base, tune=tune, max_length=task.max_length, random_state=task.seed, budget=left)
+    data = model.encode(task.train, task.validation)
+    tokens = int(data.encoded.tokens.sum())
+    speed = _EFFICIENCY * hardware.product_speed(hardware.native_dtype())
+    share_of_test = cost_of_test(task.train, task.validation, task.test)
+    needed = estimate(data).seconds if tune == "head" else expected_seconds(data, tune, len(data.base.layers))
+    needed += share_of_test * forward_flops(data.base, tokens, 0, len(data.base.layers)) / speed
+    if needed > left:
+        raise NotTriedError(f"would take about {needed:.0f} s, and {left:.0f} s of the budget are left")
+    result = model.fit_encoded(data, baseline, Limits(begun + left, share_of_test))
+    trunk = forward_flops(data.base, tokens, 0, len(data.base.layers))  # of the layers that are kept
+    cached = max(0.0, trunk - result.trunk_flops)
+    return Learned(
+        scores=lambda texts: model.predict_proba(list(texts)),
+        n_learned=len(task.train),
+        # The baseline that stands beside the head is part of the classifier, whoever learned it first.
+        seconds=seconds + time.perf_counter() - begun,
+        flops=result.flops + cached,
+        megabytes=4 * result.parameters / 1e6,
+        cached_seconds=cached / speed,
+        model=model,
+    )
 
 
 def zero_shot(task: ComparisonTask) -> Learned:
@@ -284,39 +280,35 @@ def _tokens(prompts: Prompts, examples: Examples, max_length: int) -> Conversati
     return tokens
 
 
-def setfit(base: str) -> Approach:
-    """Return contrastive few-shot learning with the package of that name.
+def setfit(task: ComparisonTask, base: str) -> Learned:
+    """Learn from few examples, contrastively, with the package of that name.
 
     Source: Tunstall et al., arXiv 2209.11055.
     """
+    try:
+        import setfit as package
+        from datasets import Dataset
+    except ImportError:
+        raise NotTriedError("the package setfit is not installed") from None
+    begun = time.perf_counter()
+    folder = locate(base)
+    if any(folder.glob("*.pkl")):
+        raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
+    generator = np.random.default_rng(task.seed)
+    few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
+    model = package.SetFitModel.from_pretrained(str(folder), labels=list(task.train.label_names))
+    data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = package.TrainingArguments(
+            output_dir=scratch, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
+        )
+        package.Trainer(model=model, args=arguments, train_dataset=data).train()
+    n_weights = sum(weight.numel() for weight in model.model_body.parameters())
 
-    def learn(task: ComparisonTask) -> Learned:
-        try:
-            import setfit as package
-            from datasets import Dataset
-        except ImportError:
-            raise NotTriedError("the package setfit is not installed") from None
-        begun = time.perf_counter()
-        folder = locate(base)
-        if any(folder.glob("*.pkl")):
-            raise NotTriedError(f"{folder} has a pickled head, which SetFit would load; remove it")
-        generator = np.random.default_rng(task.seed)
-        few = task.train.take(of_each_class(task.train.labels, _SETFIT_OF_A_CLASS, generator))
-        model = package.SetFitModel.from_pretrained(str(folder), labels=list(task.train.label_names))
-        data = Dataset.from_dict({"text": few.texts, "label": few.labels.tolist()})
-        with tempfile.TemporaryDirectory() as partial:
-            arguments = package.TrainingArguments(
-                output_dir=partial, batch_size=16, num_epochs=1, seed=task.seed, save_strategy="no", report_to="none"
-            )
-            package.Trainer(model=model, args=arguments, train_dataset=data).train()
-        n_weights = sum(weight.numel() for weight in model.model_body.parameters())
+    def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
+        return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
 
-        def scores(texts: Sequence[str]) -> npt.NDArray[np.float64]:
-            return np.asarray(model.predict_proba(list(texts), as_numpy=True), dtype=np.float64)
-
-        return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
-
-    return learn
+    return Learned(scores, len(few), time.perf_counter() - begun, 0.0, 4 * n_weights / 1e6)
 
 
 def _prompts(task: ComparisonTask) -> Prompts:

@@ -108,7 +108,10 @@ def search(
         SettingError: Optuna is not installed, or the numbers make no sense.
         RheadError: another child of it, for what is wrong with data or base.
     """
-    optuna = _optuna()
+    extras.require("rehead search", "search", "optuna")
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     if n_trials < 1:
         raise SettingError(f"`n_trials` must be 1 or more, not {n_trials}")
     model = model or Classifier()
@@ -134,14 +137,6 @@ def search(
         validation_log_loss=study.best_value,
         storage=str(storage),
     )
-
-
-def _optuna() -> Any:
-    extras.require("rehead search", "search", "optuna")
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    return optuna
 
 
 def _study(optuna: Any, storage: str | Path, parts: DataSplits, model: Classifier, data: EncodedData) -> Any:

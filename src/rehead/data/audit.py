@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 import numpy as np
@@ -22,7 +22,6 @@ from rehead.data.columns import is_number
 from rehead.data.duplicates import content_hashes, near_of, seen_before
 from rehead.data.examples import CURE_OF_NONE, STANDS_FOR_NONE, Dropped, Examples, Index, languages_of
 from rehead.data.labels import same_value
-from rehead.runtime.results import Json
 from rehead.runtime.wording import counted
 
 # Examples that are shown of each finding, and characters of each.
@@ -87,9 +86,6 @@ class Finding:
         if singular == self.kind:
             return f"{self.kind} in {counted(self.count, 'row')}"
         return f"{self.count:,} {singular if self.count == 1 else self.kind}"
-
-    def to_json(self) -> Json:
-        return asdict(self)
 
 
 def audit(examples: Examples, dropped: Dropped, languages: Languages, test: Examples | None = None) -> list[Finding]:

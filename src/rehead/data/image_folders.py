@@ -10,6 +10,7 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -429,8 +430,6 @@ def _from_parquet(path: Path, image_column: str | None) -> tuple[Table, str, lis
 def _column_of_bytes(path: Path, column: str | None) -> str | None:
     """Return the column that holds images: their bytes begin as those of images do."""
     first = _first_rows(path)
-    if first is None:
-        return None
 
     def is_bytes(kind: Any) -> bool:
         if arrow.types.is_struct(kind):
@@ -447,19 +446,17 @@ def _column_of_bytes(path: Path, column: str | None) -> str | None:
     return next((name for i, name in fields if any(map(begins_as_image, first.column(i).to_pylist()))), None)
 
 
-def _first_rows(path: Path) -> arrow.RecordBatch | None:
-    """Return the first rows of a Parquet file; None where there are none, or it cannot be read."""
-    try:
-        return next(iter(parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT)), None)
-    except (OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
-        return None
+def _first_rows(path: Path) -> arrow.RecordBatch:
+    """Return the first rows of a Parquet file; none, and no columns, where there are none or it cannot be read."""
+    with suppress(OSError, arrow.ArrowInvalid, arrow.ArrowNotImplementedError):
+        for rows in parquet.ParquetFile(path).iter_batches(batch_size=_LOOKED_AT):
+            return rows
+    return arrow.record_batch({})
 
 
 def _column_of_names(path: Path, column: str | None) -> str | None:
     """Return the column of a Parquet file that names images."""
     first = _first_rows(path)
-    if first is None:
-        return None
     is_text = (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_dictionary)
     fields = [(i, each.name) for i, each in enumerate(first.schema) if any(kind(each.type) for kind in is_text)]
     named = [(i, name) for i, name in fields if column in (None, name)]

@@ -121,8 +121,7 @@ SAMPLES = {
         hub="SetFit/bbc-news",
     ),
     "r8": _of_reuters(
-        "r8",
-        "5,485 Reuters articles in 8 topics, and a test set of 2,189 (Cardoso-Cachopo's split of Reuters-21578)",
+        "r8", "5,485 Reuters articles in 8 topics, and a test set of 2,189 (Cardoso-Cachopo's split of Reuters-21578)"
     ),
     "r52": _of_reuters("r52", "6,532 Reuters articles in 52 topics, and a test set of 2,568 (likewise)"),
     "20newsgroups": _of_orange(

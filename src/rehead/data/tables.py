@@ -31,16 +31,7 @@ from rehead.data.columns import (
     require_width,
     with_names,
 )
-from rehead.data.dialects import (
-    ARROW,
-    DELIMITED,
-    JSON,
-    JSON_LINES,
-    PARQUET,
-    WORKBOOK,
-    Dialect,
-    column_names,
-)
+from rehead.data.dialects import ARROW, DELIMITED, JSON, JSON_LINES, PARQUET, WORKBOOK, Dialect, column_names
 from rehead.data.records import BadRow, FileHead
 from rehead.runtime import files, progress
 from rehead.runtime.errors import DataError, first_line
@@ -172,34 +163,26 @@ def _require_cells(n: int, path: Path) -> None:
 
 def _read_arrow(path: Path, kind: str) -> Table:
     import pyarrow
+    import pyarrow.parquet
 
     try:
         if kind == ARROW:
-            return _of_batches(*_arrow_batches(_content(path)), path)
+            content = _content(path)
+            if content.startswith(b"ARROW1"):
+                whole = pyarrow.ipc.open_file(pyarrow.BufferReader(content))
+                return _of_batches(whole.schema, map(whole.get_batch, range(whole.num_record_batches)), path)
+            stream = pyarrow.ipc.open_stream(pyarrow.BufferReader(content))
+            return _of_batches(stream.schema, stream, path)
         # Through an open file: pyarrow takes a path with a colon in it for an address.
         with path.open("rb") if kind == PARQUET else io.BytesIO(_content(path)) as file:
-            return _of_batches(*_parquet_batches(file, path), path)
+            opened = pyarrow.parquet.ParquetFile(file)
+            _require_cells(opened.metadata.num_rows * max(1, opened.metadata.num_columns), path)
+            return _of_batches(opened.schema_arrow, opened.iter_batches(batch_size=_ROWS_AT_A_TIME), path)
     except DataError:
         raise
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
         what = ARROW if kind == ARROW else "Parquet"
         raise DataError(f"{path} is not a readable {what} file ({first_line(error)}); write it again") from error
-
-
-def _parquet_batches(file: Any, path: Path) -> tuple[pyarrow.Schema, Iterable[pyarrow.RecordBatch]]:
-    import pyarrow.parquet
-
-    opened = pyarrow.parquet.ParquetFile(file)
-    _require_cells(opened.metadata.num_rows * max(1, opened.metadata.num_columns), path)
-    return opened.schema_arrow, opened.iter_batches(batch_size=_ROWS_AT_A_TIME)
-
-
-def _arrow_batches(content: bytes) -> tuple[pyarrow.Schema, Iterable[pyarrow.RecordBatch]]:
-    import pyarrow
-
-    is_file = content.startswith(b"ARROW1")
-    opened = (pyarrow.ipc.open_file if is_file else pyarrow.ipc.open_stream)(pyarrow.BufferReader(content))
-    return opened.schema, map(opened.get_batch, range(opened.num_record_batches)) if is_file else opened
 
 
 def _of_batches(schema: pyarrow.Schema, batches: Iterable[pyarrow.RecordBatch], path: Path) -> Table:
@@ -356,7 +339,11 @@ def _records_of(document: Any, path: Path) -> list[Any]:
             raise DataError(f"{path}: its columns {', '.join(document)} have different lengths; {_SHAPES}")
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
     if values and all(isinstance(value, dict) for value in values):
-        return values if _is_by_row(document) else _by_column(document, path)
+        if _is_by_row(document):
+            return values
+        rows = dict.fromkeys(key for column in values for key in column)
+        _require_cells(len(rows) * len(document), path)
+        return [{name: column.get(row) for name, column in document.items()} for row in rows]
     if values and not any(isinstance(value, dict | list) for value in values):
         return [document]
     keys = ", ".join(map(str, document))
@@ -370,12 +357,6 @@ def _is_by_row(document: dict[str, dict[str, Any]]) -> bool:
     if any(key.lower() in known for key in outer) or all(key.isdigit() for key in inner):
         return False
     return any(key.lower() in known for key in inner) or all(key.isdigit() for key in outer) or len(outer) > len(inner)
-
-
-def _by_column(document: dict[str, dict[str, Any]], path: Path) -> list[dict[str, Any]]:
-    keys = dict.fromkeys(key for column in document.values() for key in column)
-    _require_cells(len(keys) * len(document), path)
-    return [{name: column.get(key) for name, column in document.items()} for key in keys]
 
 
 # Excel
@@ -528,8 +509,7 @@ def _encode(suffix: str, rows: list[dict[str, Any]]) -> bytes:
 
         sink = pyarrow.BufferOutputStream()
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), sink)
-        content: bytes = sink.getvalue().to_pybytes()
-        return content
+        return bytes(sink.getvalue())
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]), delimiter="\t" if suffix == ".tsv" else ",", lineterminator="\n")
     writer.writeheader()

@@ -128,8 +128,12 @@ class Detector:
         return self._chance(name, n, chance)
 
     def _chance(self, name: str, n: int, find: Callable[[int], float]) -> float:
-        """Return what a measure comes to by chance for about n inputs, found once."""
-        n = _rounded(n)
+        """Return what a measure comes to by chance for about n inputs, found once.
+
+        It is found for n rounded down to two digits, which hardly changes it, and is on the safe side.
+        """
+        unit = 10 ** max(len(str(n)) - 2, 0)
+        n = n // unit * unit
         if (name, n) not in self._chances:
             self._chances[name, n] = find(n)
         return self._chances[name, n]
@@ -145,12 +149,6 @@ class Detector:
 
 def _mean(values: npt.NDArray[np.float32]) -> float:
     return float(values.mean(dtype=np.float64))
-
-
-def _rounded(n: int) -> int:
-    """Round down to two digits: the threshold hardly changes, is on the safe side, and is not computed for each n."""
-    unit = int(10 ** max(len(str(n)) - 2, 0))
-    return n // unit * unit
 
 
 def drifted(measures: Mapping[str, Measure]) -> bool | None:

@@ -121,9 +121,9 @@ def saved_rule(saved: Mapping[str, Any] | None, label_names: tuple[str, ...], *,
     Raises:
         KeyError, TypeError, ValueError: it holds something else.
     """
-    if multilabel:
-        return MultilabelRule.from_json(saved, label_names) if saved else MultilabelRule.even(len(label_names))
-    return SingleLabelRule.from_json(saved, label_names) if saved else SingleLabelRule()
+    if not saved:
+        return MultilabelRule(np.full(len(label_names), EVEN)) if multilabel else SingleLabelRule()
+    return MultilabelRule.from_json(saved, label_names) if multilabel else SingleLabelRule.from_json(saved, label_names)
 
 
 class Answer(TypedDict, total=False):
@@ -179,7 +179,6 @@ class SingleLabelRule(DecisionRule):
     coverage: float | None = None
 
     def choose(self, probabilities: Probabilities) -> Index:
-        """Return (n,) class ids for probabilities (n, n_classes); -1 where it abstains."""
         if self.costs is not None:
             chosen = (probabilities @ self.costs).argmin(1)
         elif self.threshold is not None:
@@ -209,13 +208,11 @@ class SingleLabelRule(DecisionRule):
         return answers
 
     def without_abstention(self) -> SingleLabelRule:
-        """See `DecisionRule`."""
         return SingleLabelRule(self.threshold, self.costs, 0.0, self.set_above, self.coverage)
 
     def measured(
         self, probabilities: Probabilities, labels: Index, label_names: tuple[str, ...]
     ) -> SingleLabelDecisions:
-        """See `DecisionRule`."""
         chosen = self.choose(probabilities)
         answered = chosen >= 0
         return SingleLabelDecisions(
@@ -266,13 +263,7 @@ class MultilabelRule(DecisionRule):
 
     thresholds: npt.NDArray[np.float64]
 
-    @classmethod
-    def even(cls, n_classes: int) -> MultilabelRule:
-        """Return the rule by which what is as probable as not is chosen."""
-        return cls(np.full(n_classes, EVEN))
-
     def choose(self, probabilities: Probabilities) -> Labels:
-        """Return (n, n_classes) of 0 and 1 for probabilities of that shape."""
         return (probabilities >= self.thresholds).astype(np.int64)
 
     def answers(self, probabilities: Probabilities, label_names: tuple[str, ...]) -> list[Answer]:
@@ -282,7 +273,6 @@ class MultilabelRule(DecisionRule):
     def measured(
         self, probabilities: Probabilities, labels: Labels, label_names: tuple[str, ...]
     ) -> MultilabelDecisions:
-        """See `DecisionRule`."""
         from sklearn.metrics import f1_score
 
         from rehead.evaluation.metrics import macro_f1
@@ -465,7 +455,6 @@ def _lowered(threshold: float, probabilities: npt.NDArray[np.float64]) -> float:
     below = probabilities[probabilities < threshold]
     if not len(below):
         return threshold
-
     ends = np.clip([below.max(), threshold], _NEAREST, 1 - _NEAREST)
     middle = float(expit(logit(ends).mean()))
     return middle if below.max() < middle <= threshold else threshold

@@ -63,11 +63,7 @@ class ColoursAndEdges:
 
 
 def solve_dense(
-    features: npt.NDArray[np.float32],
-    labels: Labels,
-    n_classes: int,
-    strength: float,
-    weights: Weights | None = None,
+    features: npt.NDArray[np.float32], labels: Labels, n_classes: int, strength: float, weights: Weights | None = None
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Return the logistic regression of class ids (n,) on features (n, width): (width, n_classes) and (n_classes,)."""
     from sklearn.linear_model import LogisticRegression

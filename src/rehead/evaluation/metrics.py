@@ -120,10 +120,7 @@ class MultilabelMetrics(Metrics):
 
 
 def measure(
-    probabilities: npt.NDArray[np.float64],
-    labels: Labels,
-    label_names: tuple[str, ...],
-    weights: Weights | None = None,
+    probabilities: npt.NDArray[np.float64], labels: Labels, label_names: tuple[str, ...], weights: Weights | None = None
 ) -> SingleLabelMetrics | MultilabelMetrics:
     """Return how good probabilities are.
 
@@ -233,9 +230,7 @@ def calibration_error(probabilities: npt.NDArray[np.floating], labels: Labels, w
 
 
 def calibration_gap(
-    confidence: npt.NDArray[np.floating],
-    came_true: npt.NDArray[np.bool_],
-    weights: Weights | None = None,
+    confidence: npt.NDArray[np.floating], came_true: npt.NDArray[np.bool_], weights: Weights | None = None
 ) -> float:
     """Return how far n confidences are from how often they came true, in 15 bins of equal width, each by its share.
 

@@ -167,17 +167,15 @@ def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
     values, script = result.to_json(), _SCRIPT.read_text(encoding="utf-8")
     # The page runs this script and no other, whatever a text smuggles in.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    title = Path(values["data"]).name or values["data"]
-    script_hash = f"sha256-{digest}"
     return render(
         "report.html.jinja",
         result=values,
         mistakes=mistakes,
         drawn=drawn,
-        title=title,
+        title=Path(values["data"]).name or values["data"],
         title_of=lambda finding: Finding(**finding).title,
         script=script,
-        script_hash=script_hash,
+        script_hash=f"sha256-{digest}",
     )
 
 

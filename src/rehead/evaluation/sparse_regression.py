@@ -48,12 +48,7 @@ class Regression:
     """A regression whose solution at each strength is begun from the one before."""
 
     def __init__(
-        self,
-        features: sparse.csr_matrix,
-        targets: npt.ArrayLike,
-        *,
-        multilabel: bool,
-        weights: Weights | None = None,
+        self, features: sparse.csr_matrix, targets: npt.ArrayLike, *, multilabel: bool, weights: Weights | None = None
     ) -> None:
         """Take the examples.
 
@@ -284,11 +279,8 @@ class _Lbfgs:
 
     def _sum(self, factors: npt.NDArray[np.float64]) -> _Vector:
         by = factors.astype(np.float32)
-        coefficients, logits, biases = (
-            (by @ kept.reshape(len(by), -1)).reshape(kept.shape[1:])
-            for kept in (self._coefficients, self._logits, self._biases)
-        )
-        return _Vector(coefficients, logits, biases)
+        kept = self._coefficients, self._logits, self._biases
+        return _Vector(*((by @ each.reshape(len(by), -1)).reshape(each.shape[1:]) for each in kept))
 
     def _length(self, direction: _Vector) -> float:
         """Return how far along the direction the loss is least, by Newton's method; no product with the features."""

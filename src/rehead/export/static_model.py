@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,23 +83,22 @@ def distil(classifier: NetworkArtifact, train: Examples, validation: Examples, m
     from model2vec import StaticModel
     from model2vec.inference import StaticModelPipeline
     from model2vec.inference.mlp import Activation, Layer, MLPHead
+    from sklearn.decomposition import PCA
 
     assert isinstance(classifier.backbone, TextBackbone)
     tokenizer = classifier.backbone.tokenizer.backend_tokenizer
-    vectors = _principal(_token_vectors(classifier, tokenizer)) * _weights(tokenizer, train.texts)
+    vectors = _token_vectors(classifier, tokenizer)
+    principal = PCA(min(_WIDTH, *vectors.shape), svd_solver="covariance_eigh").fit_transform(vectors)
+    weighted = principal.astype(np.float32) * _weights(tokenizer, train.texts)
     config = {"model_type": "model2vec", "architectures": ["StaticModel"]}
-    model = StaticModel(vectors, tokenizer, config, normalize=True, max_length=max_length)
-    labels, encode = classifier.labels, _features_with(model)
-    held_out = encode(validation.texts)
-    probe = solve(encode(train.texts), train.labels, (held_out, validation.labels), len(labels), intercept=True)
+    model = StaticModel(weighted, tokenizer, config, normalize=True, max_length=max_length)
+    labels = classifier.labels
+    features, held_out = (np.asarray(model.encode(list(part.texts)), dtype=np.float32) for part in (train, validation))
+    probe = solve(features, train.labels, (held_out, validation.labels), len(labels), intercept=True)
     divisor = np.float32(temperature(probe.logits, validation.labels))
     layer = Layer(weight=probe.weight / divisor, bias=probe.bias / divisor)
     activation = Activation.SIGMOID if classifier.multilabel else Activation.SOFTMAX
     return StaticModelPipeline(model, MLPHead([layer], activation, np.array(labels)))
-
-
-def _features_with(model: Any) -> Callable[[Sequence[str]], Array]:
-    return lambda texts: np.asarray(model.encode(list(texts)), dtype=np.float32)
 
 
 def _token_vectors(classifier: NetworkArtifact, tokenizer: Any) -> Array:
@@ -112,14 +111,6 @@ def _token_vectors(classifier: NetworkArtifact, tokenizer: Any) -> Array:
         classifier.backbone, texts, depths=[len(classifier.backbone.layers)], pooling="mean", label="distilling"
     )
     return features.numpy()
-
-
-def _principal(vectors: Array) -> Array:
-    from sklearn.decomposition import PCA
-
-    width = min(_WIDTH, *vectors.shape)
-    components: Array = PCA(width, svd_solver="covariance_eigh").fit_transform(vectors)
-    return components.astype(np.float32)
 
 
 def _weights(tokenizer: Any, texts: Sequence[str]) -> Array:

@@ -42,11 +42,7 @@ class TransformersRunner:
     """
 
     def __init__(self, folder: Path, base: Backbone) -> None:
-        from transformers import (
-            AutoModelForImageClassification,
-            AutoModelForSequenceClassification,
-            AutoTokenizer,
-        )
+        from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer
 
         self._base = base
         auto = AutoModelForSequenceClassification if base.takes == "texts" else AutoModelForImageClassification

@@ -11,7 +11,6 @@ from rehead.artifact.artifact import Artifact, NetworkArtifact
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.manifest import WEIGHTS
 from rehead.artifact.saving import new_folder, require_replaceable
-from rehead.evaluation.baselines import Baselines
 from rehead.export import (
     adapter_folder,
     comparison,
@@ -186,7 +185,12 @@ def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: ReferenceLo
     if not isinstance(backbone, VisionBackbone):
         _settle_tokenizer(classifier, folder)
     if classifier.beside:
-        ngram_file.write(_known(classifier.beside[0]), folder)
+        known = classifier.beside[0].features
+        if not isinstance(known, Ngrams):
+            raise SettingError(
+                "this classifier's n-grams are an earlier version's, which cannot be exported; fit again"
+            )
+        ngram_file.write(known, folder)
     file = folder / onnx_file.FILE
     file.parent.mkdir()
     onnx_file.write(graph_of(backbone, classifier.head, classifier.beside), file)
@@ -197,12 +201,6 @@ def _write_onnx(classifier: NetworkArtifact, folder: Path, expected: ReferenceLo
         found = comparison.compared(expected, onnx_file.OnnxRunner(folder, backbone, onnx_file.INT8_FILE))
         comparison.require_agreement(found, classifier.takes)
     return found
-
-
-def _known(baselines: Baselines) -> Ngrams:
-    if not isinstance(baselines.features, Ngrams):
-        raise SettingError("this classifier's n-grams are an earlier version's, which cannot be exported; fit again")
-    return baselines.features
 
 
 def _settle_tokenizer(classifier: NetworkArtifact, folder: Path) -> None:

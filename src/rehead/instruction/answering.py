@@ -53,7 +53,6 @@ class Answering:
         return unfrozen(self.trained, self.base.model)
 
     def switch(self, *, training: bool) -> None:
-        """Turn dropout on or off."""
         self.base.train(training)
 
     def weight_of(self, rows: Tensor) -> float:
@@ -73,7 +72,6 @@ class Answering:
         return torch.tensor([mean_loss(self.base, self.validation, self.cut)])
 
     def flops_an_epoch(self) -> float:
-        """Return the operations of one pass over the training conversations, forward and backward."""
         kept = not isinstance(self.examples.inputs, Computed)
         tokens = int(self.lengths.sum())
         blocks = training_flops(self.base, tokens, self.cut, len(self.base.layers), kept=kept)
@@ -81,7 +79,6 @@ class Answering:
         return blocks + 6.0 * learned * self.base.hidden_size * int(self.base.config.vocab_size)
 
     def finish(self) -> None:
-        """Freeze all weights."""
         self.base.model.requires_grad_(False)
 
 

@@ -100,11 +100,7 @@ class EfficientNetLiteConfig(PreTrainedConfig):  # type: ignore[misc]
     model_type = MODEL_TYPE
 
     def __init__(
-        self,
-        num_hidden_layers: int = len(_STAGES) + 1,
-        image_size: int = 224,
-        variant: str = "lite0",
-        **others: Any,
+        self, num_hidden_layers: int = len(_STAGES) + 1, image_size: int = 224, variant: str = "lite0", **others: Any
     ) -> None:
         if variant not in VARIANTS:
             raise ValueError(f"variant must be one of {', '.join(VARIANTS)}, not {variant!r}")

@@ -142,20 +142,16 @@ def batches(lengths: Tensor, budget: int) -> list[Tensor]:
 def values_ahead(ids: Sequences, rows: Tensor, portions: list[Tensor]) -> Iterator[Tensor]:
     """Yield the values of each portion of the rows; while one is computed with, the next is made: images take time."""
     if len(portions) == 1:
-        yield _values(ids, rows)
+        yield ids.take(rows).values
         return
     coming: deque[Future[Tensor]] = deque()
     with ThreadPoolExecutor(1) as worker:
         for portion in portions:
-            coming.append(worker.submit(_values, ids, rows[portion]))
+            coming.append(worker.submit(lambda some: ids.take(some).values, rows[portion]))
             if len(coming) > 1:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
-
-
-def _values(ids: Sequences, rows: Tensor) -> Tensor:
-    return ids.take(rows).values
 
 
 def prepare(backbone: Backbone) -> None:

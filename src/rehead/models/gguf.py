@@ -15,11 +15,9 @@ _PACKAGES = ("gguf", "accelerate")
 
 def require_installed() -> None:
     """Raise SettingError where a package of the extra is missing."""
-    missing = [name for name in _PACKAGES if find_spec(name) is None]
-    if missing:
-        needed = ", ".join(missing)
+    if missing := ", ".join(name for name in _PACKAGES if find_spec(name) is None):
         raise SettingError(
-            f"a base in a GGUF file, as smollm2 is, needs {needed}; pip install 'rehead[gguf]', or take another base"
+            f"a base in a GGUF file, as smollm2 is, needs {missing}; pip install 'rehead[gguf]', or take another base"
         )
 
 

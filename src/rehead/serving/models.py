@@ -146,17 +146,12 @@ def _size_of(loaded: Artifact, content: Any) -> int:
 
 
 def _count(loaded: Artifact, metrics: OfVersion, monitor: Monitor | None, batch: Batch) -> None:
-    metrics.scored(batch, _labels_of(loaded, batch))
+    """Count a batch, and each label as often as it was predicted for somebody's own inputs; "" for an abstention."""
+    chosen = loaded.rule.choose(batch.scores.probabilities)
+    predicted = chosen.nonzero()[1] if loaded.multilabel else chosen
+    metrics.scored(batch, [loaded.labels[label] if label >= 0 else "" for label in predicted])
     if monitor is not None and batch.inputs:
         monitor.observe(batch.inputs, batch.scores)
-
-
-def _labels_of(loaded: Artifact, batch: Batch) -> list[str]:
-    """Return the labels of somebody's own inputs, each as often as it was predicted; an empty one for an abstention."""
-    labels, chosen = loaded.labels, loaded.rule.choose(batch.scores.probabilities)
-    if loaded.multilabel:
-        return [labels[label] for label in chosen.nonzero()[1]]
-    return [labels[label] if label >= 0 else "" for label in chosen]
 
 
 class Models:

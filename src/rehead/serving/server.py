@@ -149,19 +149,9 @@ def _obey_signals(loop: asyncio.AbstractEventLoop, state: ServerState, stop: Cal
             os._exit(130)  # what is done of a job is on the disk
         stop()
 
-    obeyed: dict[str, Callable[[], None]] = {
-        "SIGTERM": end,
-        "SIGINT": end,
-        "SIGHUP": lambda: state.in_the_background(state.reload()),
-    }
-    for name, obey in obeyed.items():
-        number = getattr(signal, name, None)
-        if number is None:
-            continue  # Windows has no SIGHUP
-        try:
-            loop.add_signal_handler(number, obey)
-        except NotImplementedError:  # nor does its event loop take signals
-            signal.signal(number, lambda *_, obey=obey: loop.call_soon_threadsafe(obey))
+    loop.add_signal_handler(signal.SIGTERM, end)
+    loop.add_signal_handler(signal.SIGINT, end)
+    loop.add_signal_handler(signal.SIGHUP, lambda: state.in_the_background(state.reload()))
 
 
 @contextmanager

@@ -66,9 +66,8 @@ class Frozen(ABC):
         """Return (n, n_classes) probabilities of each example by a probe that has not learned from it or its group."""
         splits = folds(strata(self.labels), _FOLDS, seed, groups)
         result = np.empty((len(self.labels), self.n_classes))
-        for split, probabilities in zip(
-            splits, depth_search.in_threads(self.tested, splits, "probing folds"), strict=True
-        ):
+        tested = depth_search.in_threads(self.tested, splits, "probing folds")
+        for split, probabilities in zip(splits, tested, strict=True):
             result[split.test] = probabilities
         return result
 
@@ -83,11 +82,10 @@ class Frozen(ABC):
                 order = generator.permutation(n)
                 n_validation = max(2, size // 8)
                 splits.append(Split(order[n_validation:size], order[:n_validation], order[size : size + _TESTED]))
+        tested = depth_search.in_threads(self.tested, splits, "learning curve")
         wrong = [
             1 - float(are_right(self.labels[split.test], most_probable(probabilities, self.multilabel)).mean())
-            for split, probabilities in zip(
-                splits, depth_search.in_threads(self.tested, splits, "learning curve"), strict=True
-            )
+            for split, probabilities in zip(splits, tested, strict=True)
         ]
         return sizes, [wrong[i * _REPEATS : (i + 1) * _REPEATS] for i in range(len(sizes))]
 
@@ -105,7 +103,6 @@ class FrozenLayers(Frozen):
     pooled: Tensor
 
     def tested(self, split: Split) -> npt.NDArray[np.float64]:
-        """See `Frozen.tested`."""
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]
         solved = depth_search.solve_head(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
@@ -114,7 +111,6 @@ class FrozenLayers(Frozen):
         return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)
 
     def similarities(self) -> npt.NDArray[np.float64]:
-        """See `Frozen.similarities`."""
         pooled = self.pooled.numpy()
         # A few directions of enormous variance would decide alone.
         mean, scale = pooled[:-1].mean(0), pooled[:-1].std(0) + _LEAST_LENGTH
@@ -130,12 +126,10 @@ class FrozenNgrams(Frozen):
     examples: Examples
 
     def tested(self, split: Split) -> npt.NDArray[np.float64]:
-        """See `Frozen.tested`."""
         learned = baselines.learn(self.examples.take(split.train), self.examples.take(split.validation))
         return learned.probabilities(self.examples.take(split.test).texts)
 
     def similarities(self) -> npt.NDArray[np.float64]:
-        """See `Frozen.similarities`."""
         features = Ngrams.fit_transform(self.examples.texts)[1]
         squares = np.asarray(features.multiply(features).sum(1)).ravel()
         products = (features[:-1] @ features[-1].T).toarray().ravel()

@@ -239,9 +239,10 @@ def _save(
 ) -> FitResult:
     """Save the classifier with its report, load it again and compare; return the result with the report's place."""
     model = result.model
+    dataset = samples.dataset_on_the_hub(result.data)
     documents = {
         "report.html": draw_report(result, predictions, model.artifact_ if full_report else None),
-        "README.md": _model_card(result, splits),
+        "README.md": render_model_card(result.to_json(), model.artifact_.transformers_class, splits.languages, dataset),
         "split.json": split_as_json(splits),
     }
     model.save(
@@ -251,11 +252,6 @@ def _save(
         documents=documents,
     )
     return replace(result, report_file=str(output.resolve() / "report.html"))
-
-
-def _model_card(result: FitResult, splits: DataSplits) -> str:
-    dataset = samples.dataset_on_the_hub(result.data)
-    return render_model_card(result.to_json(), result.model.artifact_.transformers_class, splits.languages, dataset)
 
 
 def _drift_profile(
