@@ -238,7 +238,7 @@ def test_evaluation_of_a_saved_classifier_writes_a_report(result: FitResult, dat
 
 def test_a_report_that_cannot_be_written_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nowhere/report\.html"):
-        write(tmp_path / "nowhere" / "report.html", "page")
+        write(tmp_path / "nowhere" / "report.html", b"page")
 
 
 def test_mistakes_are_the_wrong_ones_and_the_most_confident_come_first() -> None:

@@ -19,8 +19,6 @@ from rehead.artifact.explanation import clipped_logit
 from rehead.artifact.loading import load_artifact
 from rehead.artifact.predictor import Scoring
 from rehead.data.images import ImageInput, as_image_input
-from rehead.runtime import files
-from rehead.runtime.errors import ArtifactError
 from rehead.runtime.results import Result
 
 # Squares a side; each is painted over with its neighbours up to half of their width, so that nothing lies on an edge.
@@ -66,12 +64,11 @@ def explain_image(folder: str | Path, image: str | Path, output: str | Path | No
     picture = ImageInput(str(image), Path(image))
     weights, probabilities = heat_map(loaded, picture)
     if output is not None:
+        from rehead.evaluation.report import write  # with scikit-learn and pandas, which a server does without
+
         content = io.BytesIO()
         coloured(picture, weights).save(content, "PNG")
-        try:
-            files.write_file(Path(output), content.getvalue())
-        except OSError as error:
-            raise ArtifactError(f"cannot write {output} ({error.strerror or error}); give another file") from error
+        write(Path(output), content.getvalue())
     return ImageExplanation(
         image=str(image),
         label=loaded.labels[int(probabilities.argmax())],

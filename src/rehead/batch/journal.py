@@ -121,14 +121,14 @@ class Journal:
             if not journal.state.portions:
                 shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, KeyboardInterrupt):
-                raise journal.interrupted() from None
+                raise journal._interrupted() from None
             raise
         else:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
 
-    def interrupted(self) -> Interrupted:
+    def _interrupted(self) -> Interrupted:
         """Return what to say when the run is broken off here."""
         if not self.state.portions:
             return Interrupted("interrupted; nothing was written")

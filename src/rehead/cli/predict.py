@@ -67,12 +67,13 @@ def run(options: argparse.Namespace) -> None:
     if not databases.is_database(options.input):
         sources.files_of(options.input, output)  # before torch is imported, which takes seconds
     from rehead.artifact.loading import load_artifact
-    from rehead.batch.scoring import score_table
 
     loaded = load_artifact(Path(options.model))
     if loaded.takes == "images" and is_of_images(options.input, options.text_column):
         _predict_at_once(options, output, loaded)
         return
+    from rehead.batch.scoring import score_table
+
     predictor = loaded.predictor(steady=True, label=None)
     result = score_table(loaded, predictor, options.input, output, text_column=options.text_column, query=options.query)
     _say_what_was_written(options, result)

@@ -179,13 +179,13 @@ def render_html(result: Result, mistakes: list[Mistake], drawn: Figures) -> str:
     )
 
 
-def write(path: Path, content: str) -> None:
-    """Write a report, whole or not at all.
+def write(path: Path, content: bytes) -> None:
+    """Write a report or a picture, whole or not at all.
 
     Raises:
         ArtifactError: it cannot be written there.
     """
     try:
-        files.write_file(path, content.encode())
+        files.write_file(path, content)
     except OSError as error:
         raise ArtifactError(f"cannot write {path} ({error.strerror or error}); give another file") from error

@@ -267,7 +267,7 @@ class _Problem:
             weights: (n, 1).
             start: (k, width + 1).
         """
-        # They bound the curvature of cross-entropy in the logits, and so what it is in each weight.
+        # Of the curvature of cross-entropy in the logits, and so, by the second moments, in each weight.
         bound = 0.25 if len(start) == 1 else 0.5
         curvature = np.append(self._second_moments * bound + strength, bound)
         unit = 1 / np.sqrt(curvature)

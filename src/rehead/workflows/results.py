@@ -237,7 +237,7 @@ class MeasuredResult(Result):
 
         page = draw_report(self, self.predictions)
         if file is not None:
-            write(Path(file), page)
+            write(Path(file), page.encode())
         return page
 
     def plot_confusion_matrix(self, ax: Axes | None = None) -> ConfusionMatrixDisplay:
