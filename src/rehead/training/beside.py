@@ -26,7 +26,8 @@ from rehead.training.features import Features
 from rehead.training.probe import Probe
 from rehead.training.strategies import Attempt, Candidate
 
-_FOLDS = 5
+# Five folds that are solved to the last digit choose no better than these, and take twice as long (docs/LOG.md).
+_FOLDS, _TOLERANCE = 4, 1e-6
 # As many validation examples say enough, and with as many in all, folds would take minutes.
 _ENOUGH = 1000
 
@@ -83,9 +84,9 @@ class BesideHead:
         def held_out(number: int) -> npt.NDArray[np.float32]:
             others = fold != number
             of_others = None if weights is None else weights[others]
-            weight, bias = probe.solve_at(
-                solved.strength, seen_by_linear[others], data.labels[others], data.n_classes, has_bias, of_others
-            )
+            features, labels = seen_by_linear[others], data.labels[others]
+            problem = (solved.strength, features, labels, data.n_classes, has_bias, of_others)
+            weight, bias = probe.solve_at(*problem, tolerance=_TOLERANCE)
             logits: npt.NDArray[np.float32] = seen_by_linear[~others] @ weight.T + bias
             return logits
 

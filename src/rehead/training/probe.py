@@ -131,6 +131,7 @@ def solve_at(
     intercept: bool,
     weights: Weights | None = None,
     start: tuple[Array, Array] | None = None,
+    tolerance: float = CONVERGED,
 ) -> tuple[Array, Array]:
     """Return the weight (n_classes, width) and the bias (n_classes,) at one strength; arguments as for `solve`.
 
@@ -139,7 +140,7 @@ def solve_at(
     """
     problem = _Problem.of(features, labels, n_classes, intercept, weights)
     first = problem.nothing if start is None else _rescaled(*start, problem.scaling)
-    return _unscaled(problem.minimise(strength, first, CONVERGED), problem.scaling)
+    return _unscaled(problem.minimise(strength, first, tolerance), problem.scaling)
 
 
 def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
