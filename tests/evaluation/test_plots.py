@@ -60,9 +60,22 @@ def test_one_class_alone_draws_no_curve_and_no_error(labels: list[int]) -> None:
 def test_thresholds_have_the_precision_and_recall_of_scikit_learn() -> None:
     probabilities, labels = case(n=60, n_classes=2)
     told = thresholds(probabilities, labels, 1)
-    for i in (0, len(told["threshold"]) // 2, len(told["threshold"]) - 1):
-        predicted = probabilities[:, 1] >= told["threshold"][i] - 1e-4
-        assert told["precision"][i] == pytest.approx(precision_score(labels == 1, predicted), abs=0.03)
+    assert len(told["threshold"]) > 20
+    for i, at in enumerate(told["threshold"]):
+        predicted = probabilities[:, 1] >= at - 1e-4
+        assert told["precision"][i] == pytest.approx(precision_score(labels == 1, predicted, zero_division=1), abs=0.03)
         assert told["recall"][i] == pytest.approx(recall_score(labels == 1, predicted), abs=0.03)
         assert told["predicted"][i] == pytest.approx(predicted.mean(), abs=0.03)
     assert told["threshold"] == sorted(told["threshold"])
+
+
+def test_even_chance_is_among_the_thresholds_also_where_nothing_is_as_likely() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]])
+    told = thresholds(probabilities, np.array([0, 0, 1]), 1)
+    assert told == {
+        "threshold": [0.1, 0.2, 0.4, 0.5],
+        "precision": [0.3333, 0.5, 1.0, 1.0],
+        "recall": [1.0, 1.0, 1.0, 0.0],
+        "predicted": [1.0, 0.6667, 0.3333, 0.0],
+    }
+

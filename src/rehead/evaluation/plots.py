@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from rehead.data.labels import Labels, class_counts, is_multilabel, of_class
+from rehead.data.labels import EVEN, Labels, class_counts, is_multilabel, of_class
 from rehead.evaluation.metrics import bins_of
 from rehead.runtime.interrupts import deferred
 
@@ -212,13 +212,20 @@ def thresholds(probabilities: npt.NDArray[np.float64], labels: Labels, label: in
     """Return precision and recall of one class by the probability from which on it is predicted, rising.
 
     Returns:
-        `threshold`, `precision`, `recall` and `predicted`, the share of all examples that are then predicted so.
+        `threshold`, `precision`, `recall` and `predicted`, the share of all examples that are then predicted so. An
+        even chance is among the thresholds; above all probabilities precision is 1, as scikit-learn has it.
     """
-    precision, recall, at = precision_recall_curve(of_class(labels, label), probabilities[:, label])
-    kept = np.unique(np.linspace(0, len(at) - 1, _POINTS).round().astype(np.int64))
-    predicted = [(probabilities[:, label] >= threshold).mean() for threshold in at[kept]]
-    columns = {"threshold": at[kept], "precision": precision[kept], "recall": recall[kept], "predicted": predicted}
-    return {name: [round(float(value), 4) for value in values] for name, values in columns.items()}
+    of_label, is_label = probabilities[:, label], of_class(labels, label).astype(bool)
+    (kept,) = _thinned(np.unique(of_label))
+    columns: dict[str, list[float]] = {"threshold": [], "precision": [], "recall": [], "predicted": []}
+    for threshold in np.union1d(kept, EVEN):
+        predicted = of_label >= threshold
+        right = (predicted & is_label).sum()
+        precision = right / predicted.sum() if predicted.any() else 1.0
+        values = (threshold, precision, right / is_label.sum(), predicted.mean())
+        for column, value in zip(columns.values(), values, strict=True):
+            column.append(round(float(value), 4))
+    return columns
 
 
 @contextmanager

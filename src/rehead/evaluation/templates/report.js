@@ -5,12 +5,14 @@ for (const chooser of document.querySelectorAll(".chooser")) {
   const show = () => {
     const { threshold, precision, recall, predicted } = all[select.value], i = +range.value;
     chooser.querySelector("output").textContent = threshold[i].toFixed(3);
-    outcome.textContent = `precision ${percent(precision[i])}, recall ${percent(recall[i])}; ${percent(predicted[i])} of all ${chooser.dataset.what} are called so`;
+    outcome.textContent = predicted[i] > 0
+      ? `precision ${percent(precision[i])}, recall ${percent(recall[i])}; ${percent(predicted[i])} of all ${chooser.dataset.what} are called so`
+      : `none of the ${chooser.dataset.what} are called so`;
   };
   const start = () => {
-    const { threshold } = all[select.value], middle = threshold.findIndex(value => value >= 0.5);
+    const { threshold } = all[select.value];
     range.max = threshold.length - 1;
-    range.value = middle < 0 ? threshold.length - 1 : middle;
+    range.value = threshold.indexOf(0.5);
     show();
   };
   select.addEventListener("change", start);
