@@ -18,7 +18,7 @@ from tests.tiny_models import CONFIGS, N_BLOCKS, VOCABULARY, save_tiny_model
 
 LENGTHS = torch.tensor([1, 3, 7, 9, 11])
 needs_kernels = pytest.mark.skipif(
-    hardware.device().type != "cpu" or not onednn_linear.available(), reason="this torch or device has no such kernels"
+    hardware.device().type != "cpu" or not onednn_linear.available(torch.bfloat16), reason="this torch or device has no such kernels"
 )
 
 
@@ -58,7 +58,7 @@ def test_frozen_blocks_equal_those_with_products_in_bf16(base: Backbone, whole: 
 @pytest.mark.parametrize("whole", [True, False], ids=["all tokens", "one token in the last block"])
 def test_blocks_that_are_laid_out_equal_plain_ones_in_float32(base: Backbone, whole: bool) -> None:
     only = None if whole else base.summary_position
-    laid_out = base.laid_out()
+    laid_out = base.frozen_in(torch.float32)
     assert not any(isinstance(module, nn.Linear | Conv1D) for module in laid_out.layers.modules())
     assert any(isinstance(module, nn.Linear | Conv1D) for module in base.layers.modules())
     ours, plain = (states_of(each, in_bf16=False, only=only) for each in (laid_out, base))
@@ -107,11 +107,20 @@ def test_activations_are_those_of_torch_and_transformers(activation: str) -> Non
 
 
 def test_without_the_kernels_nothing_changes(base: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onednn_linear, "available", lambda: False)
+    monkeypatch.setattr(onednn_linear, "available", lambda dtype: False)
     assert base.laid_out() is base
+    assert base.frozen_in(torch.float32) is base
     frozen = base.frozen_in(torch.bfloat16)
     assert torch.equal(states_of(frozen, True), states_of(base.with_products_in(torch.bfloat16), True))
 
 
-def test_float32_is_left_as_it_is(base: Backbone) -> None:
-    assert base.frozen_in(torch.float32) is base
+@needs_kernels
+@pytest.mark.parametrize("missing", [torch.float32, torch.bfloat16])
+def test_each_type_has_its_kernels_or_not(
+    missing: torch.dtype, base: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(onednn_linear, "available", lambda dtype: dtype != missing)
+    laid_out = {dtype: base.frozen_in(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    for dtype, frozen in laid_out.items():
+        plain = any(isinstance(module, nn.Linear | Conv1D) for module in frozen.layers.modules())
+        assert plain == (dtype == missing)

@@ -1,8 +1,8 @@
 """Turn texts or images into probabilities with a trained classifier, wherever something is predicted.
 
-The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 is native, most
-are scored in that, in a fraction of the time, and those that its rounding could matter to again in float32: on a
-sample it is measured how far bfloat16 moves the log odds of each class, and a text counts as safe only if three
+The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 or int8 is
+faster, most are scored in that, in a fraction of the time, and those that its rounding could matter to again in
+float32: on a sample it is measured how far it moves the log odds of each class, and a text counts as safe only if three
 standard deviations of that, or more where few were looked at, could move none of its probabilities by more than a
 hundredth, and so not its label either.
 """
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _CHUNK = 8192
 # Fewer texts are all scored in float32: the copy of the weights and the sample would cost more than they save.
 _WORTHWHILE = 256
-# On this many texts of the first portion it is measured how far bfloat16 moves the log odds.
+# On this many texts of the first portion it is measured how far rounding moves the log odds.
 _SAMPLE = 16
 # In a server, which is asked for long, on this many.
 _SAMPLE_OF_A_SERVER = 64
@@ -83,7 +83,7 @@ class Predictor:
         max_length, long: of texts; see `rehead.models.tokenization.encode`.
         multilabel: whether a text may have several labels, so that probabilities do not add up to 1.
         views: of an image, how many are averaged.
-        steady: whether it will be asked again and again: bfloat16 then pays for few texts too.
+        steady: whether it will be asked again and again: copied weights then pay for few texts too.
         serving: whether that is in a server, where a larger sample and a copy of the weights are worth their while.
         label: what the progress bar says; None for no bar.
 
@@ -113,10 +113,19 @@ class Predictor:
         self._flops_a_token = self.backbone.flops_a_token(0, head.reads[-1])
         self._steady = steady or serving
         self._fast: Backbone | None = None
-        if serving and hardware.native_dtype() == torch.bfloat16:
-            self._fast, self.backbone = self.backbone.frozen_in(torch.bfloat16), self.backbone.laid_out()
+        if serving:
+            self._fast = self._frozen()
+            self.backbone = self._fast if self._is_exact else self.backbone.laid_out()
         self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
+
+    @property
+    def _is_exact(self) -> bool:
+        """Whether float32 is what many texts are scored in."""
+        return self.backbone.frozen_dtype == torch.float32
+
+    def _frozen(self) -> Backbone:
+        return self.backbone.frozen_in(self.backbone.frozen_dtype)
 
     def scores(
         self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
@@ -149,14 +158,15 @@ class Predictor:
         return Scores(probabilities, tokens_cut, flops, seen, beside if self._beside else None)
 
     def _passed(self, texts: Encoded, beside: npt.NDArray[np.float32]) -> _Passed:
-        """Pass in bfloat16 where it is native, and in float32 where its rounding could matter."""
-        worthwhile = self._steady or len(texts.windows) >= _WORTHWHILE
-        if not worthwhile or hardware.native_dtype() == torch.float32:
+        """Pass in the machine's fastest type, and in float32 where its rounding could matter."""
+        if not self._steady and len(texts.windows) < _WORTHWHILE:
             return self._pass(self.backbone, texts, beside)
         with self._preparing:
             if self._fast is None:
-                self._fast = self.backbone.frozen_in(hardware.native_dtype())
+                self._fast = self._frozen()
         passed = self._pass(self._fast, texts, beside)
+        if self._is_exact:
+            return passed
         with self._preparing:
             if self._drift.missing:
                 passed.flops += self._measure(texts, passed.logits, beside)
@@ -239,7 +249,7 @@ class NgramPredictor:
 
 
 class _Drift:
-    """How far bfloat16 moves the log odds of each class, measured on the first `wanted` texts that differ."""
+    """How far rounding moves the log odds of each class, measured on the first `wanted` texts that differ."""
 
     def __init__(self, n_classes: int, multilabel: bool, wanted: int) -> None:
         self._multilabel, self._wanted = multilabel, wanted

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rehead.models.families import Family, HeadParts, SavedLayout
 from rehead.models.packing import Packing
+from rehead.runtime import hardware
 
 
 @dataclass(frozen=True)
@@ -121,8 +122,17 @@ class Backbone(ABC):
     def with_products_in(self, dtype: torch.dtype) -> Self:
         """Return a copy whose matrix products run in `dtype`."""
 
+    @property
+    def frozen_dtype(self) -> torch.dtype:
+        """The type that matrix products with weights that nothing is trained through run fastest in."""
+        return hardware.native_dtype()
+
     def frozen_in(self, dtype: torch.dtype) -> Self:
-        """Do as `with_products_in`, for what nothing is trained through: it may be faster, and cannot be copied."""
+        """Do as `with_products_in`, for what nothing is trained through: it may be faster, and cannot be copied.
+
+        Args:
+            dtype: one that `frozen_dtype` may be.
+        """
         return self.with_products_in(dtype)
 
     def laid_out(self) -> Self:
@@ -172,9 +182,14 @@ class Backbone(ABC):
         return self.body.get_submodule(self.family.norm) if self.family.norm else nn.Identity()
 
     @property
+    def products_in(self) -> torch.dtype:
+        """The type of the weights of the layers' matrix products."""
+        return next(weight.dtype for weight in self.layers[0].parameters() if weight.dim() > 1)
+
+    @property
     def products_in_bf16(self) -> bool:
-        """Whether the weights of the layers' matrix products are bfloat16."""
-        return next(weight.dtype for weight in self.layers[0].parameters() if weight.dim() > 1) == torch.bfloat16
+        """Whether that is bfloat16."""
+        return self.products_in == torch.bfloat16
 
     @property
     def takes_adapters(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rehead.models.int8_linear import shared
 from rehead.models.packing import Attention, Packing, ScoreBias, attend
 
 
@@ -122,8 +123,9 @@ def _attended(module: Any, names: tuple[str, str, str], hidden: Tensor, row: Pac
     """Return (T or n, hidden_size), what an encoder's attention makes of states; its projections have these names."""
     query, key, value = (getattr(module, name) for name in names)
     typed, size = hidden.to(row.dtype), module.attention_head_size
-    queries = _heads(query(row.asking(typed, only)), size)
-    keys, values = (_heads(projection(typed), size) for projection in (key, value))
+    seen = shared(key, typed)
+    queries = _heads(query(seen if only is None else row.asking(typed, only)), size)
+    keys, values = (_heads(projection(seen), size) for projection in (key, value))
     attention = Attention(size**-0.5, causal=False, dropout=_active(module, module.dropout.p))
     return attend(queries, keys, values, row.packing, attention, only, row.biases)
 

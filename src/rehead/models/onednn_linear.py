@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, silu
 
 from rehead.models.backbone import is_product
+from rehead.models.int8_linear import Int8Linear
 
 # As many rows as a batch of the trunk pass has; the layout suits fewer and more, too.
 _ROWS = 1024
@@ -32,14 +33,16 @@ _ACTIVATIONS = {
 }
 # Which activation follows which layer, by their names in Transformers' feed-forward modules.
 _FOLLOWED_BY = {"dense": "intermediate_act_fn", "lin1": "activation", "c_fc": "act"}
-# In these types it is tried whether the kernels work here.
-_PROBED = (torch.bfloat16, torch.float32)
 _GATED = ("gate_proj", "up_proj", "down_proj", "act_fn")
 
 
-@lru_cache(maxsize=1)
-def available() -> bool:
-    """Return whether this torch has these kernels, and they compute on this CPU what its linear layer does."""
+@lru_cache(maxsize=2)
+def available(dtype: torch.dtype) -> bool:
+    """Return whether this torch has these kernels, and they compute on this CPU what its linear layer does.
+
+    Args:
+        dtype: bfloat16 or float32.
+    """
     operations: Any = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or not hasattr(operations, "_linear_pointwise"):
         return False
@@ -47,7 +50,7 @@ def available() -> bool:
     inputs, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((2, 5, 64), (96, 64), (96,)))
     try:
         with torch.inference_mode():
-            return all(_computes_the_same(*(part.to(dtype) for part in (inputs, weight, bias))) for dtype in _PROBED)
+            return _computes_the_same(*(part.to(dtype) for part in (inputs, weight, bias)))
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return False
 
@@ -64,8 +67,12 @@ def _computes_the_same(inputs: Tensor, weight: Tensor, bias: Tensor) -> bool:
     return all(torch.allclose(ours, expected, rtol=near, atol=near) for ours, expected in pairs)
 
 
-def prepack(layers: nn.ModuleList) -> None:
-    """Replace the matrix products in a model's layers, in place."""
+def prepack(layers: nn.ModuleList, *, in_int8: bool = False) -> None:
+    """Replace the matrix products in a model's layers, in place.
+
+    Args:
+        in_int8: with int8 weights; what is gated (see `_GatedFeedForward`) keeps its type.
+    """
     for parent in list(layers.modules()):
         if _is_gated(parent):
             continue  # replaced as a whole, in what it is part of
@@ -77,11 +84,17 @@ def prepack(layers: nn.ModuleList) -> None:
                 activation = _ACTIVATIONS.get(type(getattr(parent, following, None)).__name__)
                 if activation:
                     setattr(parent, following, nn.Identity())
-                setattr(parent, name, _Product.of(child, activation))
+                kind = Int8Linear if in_int8 else _Product
+                setattr(parent, name, kind(*_weights(child), activation))
 
 
 def _is_gated(layers: Any) -> bool:
     return all(hasattr(layers, part) for part in _GATED) and type(layers.act_fn).__name__ in _ACTIVATIONS
+
+
+def _weights(layer: Any) -> tuple[Tensor, Tensor | None]:
+    """Return weight (width of the outputs, width of the inputs) and bias of a matrix product (see `is_product`)."""
+    return layer.weight if isinstance(layer, nn.Linear) else layer.weight.T, layer.bias
 
 
 class _Product(nn.Module):
@@ -97,10 +110,6 @@ class _Product(nn.Module):
         self.weight = nn.Parameter(laid_out, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach(), requires_grad=False)
         self._activation, self._approximation = activation or ("none", "")
-
-    @classmethod
-    def of(cls, layer: Any, activation: tuple[str, str] | None = None) -> _Product:
-        return cls(layer.weight if isinstance(layer, nn.Linear) else layer.weight.T, layer.bias, activation)
 
     def forward(self, inputs: Tensor) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(
@@ -119,8 +128,9 @@ class _GatedFeedForward(nn.Module):
 
     def __init__(self, layers: Any) -> None:
         super().__init__()
-        self.gate_proj = _Product.of(layers.gate_proj, _ACTIVATIONS[type(layers.act_fn).__name__])
-        self.up_proj, self.down_proj = _Product.of(layers.up_proj), _Product.of(layers.down_proj)
+        gate, up, down = layers.gate_proj, layers.up_proj, layers.down_proj
+        self.gate_proj = _Product(*_weights(gate), _ACTIVATIONS[type(layers.act_fn).__name__])
+        self.up_proj, self.down_proj = _Product(*_weights(up)), _Product(*_weights(down))
 
     def forward(self, inputs: Tensor) -> Tensor:
         fed: Tensor = self.down_proj(self.up_proj.times(inputs, self.gate_proj(inputs)))

@@ -67,19 +67,29 @@ class TextBackbone(Backbone):
         converted = {id(weight): nn.Parameter(weight.detach().to(dtype), weight.requires_grad) for weight in weights}
         return replace(self, model=interrupts.deepcopy(self.model, dict[int, Any](converted)))
 
+    @property
+    def frozen_dtype(self) -> torch.dtype:
+        # A few numbers of a language model's states are hundreds of times as large as the rest: not measured in int8.
+        return hardware.native_dtype() if self.family.causal else hardware.frozen_dtype()
+
     def frozen_in(self, dtype: torch.dtype) -> Self:
+        if dtype != torch.bfloat16:
+            return self._laid_out(in_int8=dtype == torch.int8)
         frozen = self.with_products_in(dtype)
-        if dtype == torch.bfloat16 and hardware.device().type == "cpu" and onednn_linear.available():
+        if hardware.device().type == "cpu" and onednn_linear.available(dtype):
             onednn_linear.prepack(frozen.layers)
         return frozen
 
     def laid_out(self) -> Self:
-        """Return a copy whose float32 weights lie as oneDNN reads them, 10 to 20 % faster; itself where it does not."""
-        if hardware.device().type != "cpu" or not onednn_linear.available():
+        return self._laid_out(in_int8=False)
+
+    def _laid_out(self, *, in_int8: bool) -> Self:
+        """Return a copy whose weights lie as oneDNN reads them; itself where it does not."""
+        if hardware.device().type != "cpu" or not (in_int8 or onednn_linear.available(torch.float32)):
             return self
         shared = {id(weight): weight for weight in self.model.parameters()}
         copied = replace(self, model=interrupts.deepcopy(self.model, dict[int, Any](shared)))
-        onednn_linear.prepack(copied.layers)
+        onednn_linear.prepack(copied.layers, in_int8=in_int8)
         return copied
 
     def train(self, mode: bool) -> None:
@@ -91,7 +101,8 @@ class TextBackbone(Backbone):
         return self.family.embed(self.body, inputs, packing)
 
     def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
-        if hidden.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # For each number of rows the kernels of these types are made anew.
+        if hidden.device.type == "cpu" and (torch.is_autocast_enabled("cpu") or self.products_in == torch.int8):
             return packing.filled(hidden)
         return hidden, packing
 

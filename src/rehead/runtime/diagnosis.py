@@ -44,7 +44,7 @@ class NumberType:
     Attributes:
         name: as torch has it.
         gflops: billions of floating-point operations a second.
-        used: whether frozen layers are computed in it: where it is native, and faster than float32.
+        used: whether an encoder's frozen layers are computed in it; a language model's never are in int8.
     """
 
     name: str
@@ -114,8 +114,8 @@ def diagnose() -> Diagnosis:
     """Look at everything; takes a few seconds, of which index and hub may take five."""
     with ThreadPoolExecutor() as pool:
         index, hub = pool.submit(_reach, _ask_index), pool.submit(_reach, _ask_hub)
-        native = hardware.native_dtype()
-        speeds = {dtype: hardware.product_speed(dtype) for dtype in (torch.float32, torch.bfloat16)}
+        frozen = hardware.frozen_dtype()
+        speeds = {dtype: hardware.product_speed(dtype) for dtype in (torch.float32, torch.bfloat16, torch.int8)}
         return Diagnosis(
             versions={name: _version(name) for name in _NEEDED},
             extras={extra: {name: _version(name) for name in names} for extra, names in _OPTIONAL.items()},
@@ -124,8 +124,9 @@ def diagnose() -> Diagnosis:
             threads=torch.get_num_threads(),
             free_memory_bytes=hardware.free_device_memory(),
             number_types=[
-                NumberType(str(dtype).removeprefix("torch."), speed / 1e9, dtype == native)
+                NumberType(str(dtype).removeprefix("torch."), speed / 1e9, dtype == frozen)
                 for dtype, speed in speeds.items()
+                if speed
             ],
             cache=_cache(files.cache_folder()),
             package_index=index.result(),

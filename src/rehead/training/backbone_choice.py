@@ -116,14 +116,14 @@ def _some(train: Examples, seed: int) -> Index:
 def _losses(name: str, some: Examples, train: Examples, config: TrainingConfig) -> npt.NDArray[np.float64] | None:
     """Return (n,) held-out losses of a probe on the mean of the last layer; None where the backbone is too slow."""
     base = loading.load(name, len(some.label_names), config.seed, frozen=True)
-    frozen = base.frozen_in(hardware.native_dtype())
+    frozen = base.frozen_in(base.frozen_dtype)
     encoded = encode_inputs(base, some.inputs, min(_TOKENS, config.max_length), "truncate", [[0]] * len(some))
     if some.images is None:
         tokens = sum(min(config.max_length, 2 + len(text) / _CHARACTERS) for text in train.texts)
         flops = forward_flops(base, int(tokens), 0, len(base.layers))
     else:
         flops = forward_flops(base, int(encoded.tokens.sum()), 0, len(base.layers)) * len(train) / len(some)
-    if _PASSES * flops / hardware.product_speed(hardware.native_dtype()) > config.budget:
+    if _PASSES * flops / hardware.product_speed(base.frozen_dtype) > config.budget:
         return None
     depth = len(base.layers)
     features = trunk_pass(

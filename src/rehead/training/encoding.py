@@ -72,7 +72,7 @@ class EncodedData:
     @cached_property
     def frozen(self) -> Backbone:
         """The backbone with its matrix products in the machine's fastest type, for what nothing is trained through."""
-        return self.base.frozen_in(hardware.native_dtype())
+        return self.base.frozen_in(self.base.frozen_dtype)
 
     @cached_property
     def store(self) -> FeatureStore:
@@ -136,7 +136,7 @@ class EncodedData:
         # step for 29 layers on an H200, far more than reading what they would make.
         if hardware.device().type == "cpu":
             # What a busy machine does now decides nothing: an interrupted fit goes on only if it is computed as before.
-            computing = forward_flops(self.base, tokens, 0, cut) / hardware.usual_speed(hardware.native_dtype())
+            computing = forward_flops(self.base, tokens, 0, cut) / hardware.usual_speed(self.base.frozen_dtype)
             if n_bytes / _READING_SPEED >= computing:
                 return False
         fits = feature_cache.has_space_for(n_bytes) or n_bytes < hardware.free_memory() / 4

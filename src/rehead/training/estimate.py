@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
 from rehead.models.heads import read_after, width
 from rehead.runtime import hardware
 from rehead.training.depth_search import sample_rows
@@ -60,7 +58,7 @@ def estimate(data: EncodedData) -> Plan:
         features += 4.0 * one_width * len(rows) * len(data.depths)
         if tune != "head" and len(data.depths) > 1:
             trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)
-    dtype = hardware.native_dtype()
+    dtype, frozen = hardware.native_dtype(), base.frozen_dtype
     pooled = features
     recomputed = 0 < cut < deepest and not data.keeps_tokens(cut)
     if 0 < cut < deepest and not recomputed:
@@ -68,13 +66,13 @@ def estimate(data: EncodedData) -> Plan:
     tokens_trained = int(texts.tokens[: data.n_train].sum())
     training = recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
     weights = sum(weight.numel() for weight in base.body.parameters())
-    copy = 0 if dtype == torch.float32 else dtype.itemsize
+    copy = frozen.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(
         tune, sum(weight.numel() for block in base.layers[cut:deepest] for weight in block.parameters())
     )
     # What one portion of a training step keeps for its backward pass, unless it is recomputed.
     activations = min(activation_bytes(base, cut, deepest), hardware.free_device_memory() / 2) if cut < deepest else 0
-    speed = hardware.product_speed(dtype)
+    speed = hardware.product_speed(frozen)
     return Plan(
         tokens=tokens,
         trunk_flops=trunk,

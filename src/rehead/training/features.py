@@ -29,7 +29,7 @@ from rehead.training.feature_cache import FeatureStore, MemoryStore, Pieces, ope
 # This much is computed before it is written to the cache as one segment; writing takes as much again.
 _SEGMENT_BYTES = 32 * 2**20
 # To be counted up when what is computed changes, so that features from before are not used.
-_FORMAT = 5
+_FORMAT = 6
 
 
 @dataclass(frozen=True)
@@ -123,12 +123,12 @@ def are_kept(ids: Sequences, cut: int, store: MemoryStore) -> bool:
 
 def store_for(base: Backbone) -> FeatureStore:
     """Return the cache's store for features of this base in its arithmetic, with the libraries that are installed."""
-    arithmetic = "bfloat16" if base.products_in_bf16 else "float32"
+    arithmetic = str(base.products_in).removeprefix("torch.")
     decides = [
         digest_of_weights(base.folder),
         arithmetic,
         hardware.device().type,
-        onednn_linear.available(),
+        onednn_linear.available(torch.bfloat16 if base.products_in_bf16 else torch.float32),
         torch.__version__,
         version("transformers"),
         _FORMAT,

@@ -79,7 +79,8 @@ class TrainedClassifier:
         parameters: number of weights.
         seconds: by stage.
         flops, trunk_flops: operations of trunk pass and training, and of the trunk pass alone.
-        trunk_speed: floating-point operations a second that the trunk pass reached; 0 where all was cached.
+        trunk_speed, trunk_share: floating-point operations a second that the trunk pass reached, and what share that is
+            of a matrix product's; 0 where all was cached.
         structure: what the classifier is made of, in the place of what was asked for.
     """
 
@@ -98,6 +99,7 @@ class TrainedClassifier:
     flops: float
     trunk_flops: float
     trunk_speed: float
+    trunk_share: float
     structure: Structure = Structure()
 
     @property
@@ -376,6 +378,7 @@ def _trained(
     trained = [candidate.history.flops for candidate in search.candidates if candidate.history]
     at_one_length = isinstance(head.projection, MeansAtOneLength)
     cut, published = cut_of(best, choice.depth), data.base.published_layers
+    speed = trunk_flops / trunk_seconds if trunk_flops else 0.0
     return TrainedNetwork(
         base=data.base,
         head=head,
@@ -396,14 +399,15 @@ def _trained(
         seconds=seconds,
         flops=trunk_flops + sum(trained),
         trunk_flops=trunk_flops,
-        trunk_speed=trunk_flops / trunk_seconds if trunk_flops else 0.0,
+        trunk_speed=speed,
+        trunk_share=speed / hardware.product_speed(data.base.frozen_dtype),
     )
 
 
 def _trunk_seconds(data: EncodedData, features: Features) -> float:
     """Return what a trunk pass over all examples takes, however many of them were in the cache."""
     operations = forward_flops(data.base, data.base.tokens_of(data.encoded.ids.lengths), 0, len(data.base.layers))
-    return max(features.seconds, operations / hardware.product_speed(hardware.native_dtype()))
+    return max(features.seconds, operations / hardware.product_speed(data.base.frozen_dtype))
 
 
 @contextmanager

@@ -132,4 +132,5 @@ def learn_ngrams(data: NgramData, baseline: Baselines, callback: Callback, *, re
         flops=0.0,
         trunk_flops=0.0,
         trunk_speed=0.0,
+        trunk_share=0.0,
     )

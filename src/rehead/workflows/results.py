@@ -23,7 +23,6 @@ from rehead.evaluation.baselines import rivals
 from rehead.evaluation.evaluation import CalibrationEffect, Evaluation, Predictions
 from rehead.evaluation.metrics import MultilabelMetrics, SingleLabelMetrics, measure
 from rehead.evaluation.report import write
-from rehead.runtime import hardware
 from rehead.runtime.errors import SettingError
 from rehead.runtime.results import Json, Result, entry
 from rehead.training.estimate import Plan
@@ -191,7 +190,6 @@ class TrainingSummary:
 def summary_of(trained: TrainedClassifier, splits: DataSplits) -> TrainingSummary:
     """Return how a classifier came about, and how it does on the validation examples."""
     probabilities = likelihood.probabilities(trained.validation_logits, splits.validation.multilabel)
-    speed = trained.trunk_speed
     return TrainingSummary(
         replaced=trained.replaced,
         parameters=trained.parameters,
@@ -212,8 +210,8 @@ def summary_of(trained: TrainedClassifier, splits: DataSplits) -> TrainingSummar
         stopped=trained.stopped,
         validation=measure(probabilities, splits.validation.labels, splits.train.label_names),
         flops=trained.flops,
-        gflops=speed / 1e9 if speed else None,
-        peak_share=speed / hardware.product_speed(hardware.native_dtype()) if speed else None,
+        gflops=trained.trunk_speed / 1e9 or None,
+        peak_share=trained.trunk_share or None,
     )
 
 
