@@ -78,4 +78,3 @@ def test_even_chance_is_among_the_thresholds_also_where_nothing_is_as_likely() -
         "recall": [1.0, 1.0, 1.0, 0.0],
         "predicted": [1.0, 0.6667, 0.3333, 0.0],
     }
-

@@ -1,4 +1,4 @@
-"""Products with int8 weights: exact sums, rows that do not depend on each other, layers of every encoder near float32's."""
+"""Products with int8 weights: exact sums, rows that do not depend on each other, encoders near float32."""
 
 from __future__ import annotations
 

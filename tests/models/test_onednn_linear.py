@@ -18,7 +18,8 @@ from tests.tiny_models import CONFIGS, N_BLOCKS, VOCABULARY, save_tiny_model
 
 LENGTHS = torch.tensor([1, 3, 7, 9, 11])
 needs_kernels = pytest.mark.skipif(
-    hardware.device().type != "cpu" or not onednn_linear.available(torch.bfloat16), reason="this torch or device has no such kernels"
+    hardware.device().type != "cpu" or not onednn_linear.available(torch.bfloat16),
+    reason="this torch or device has no such kernels",
 )
 
 

@@ -86,6 +86,7 @@ def logits_of(data: EncodedData, head: Head) -> np.ndarray:
 @pytest.fixture
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hardware, "native_dtype", lambda: torch.float32)
+    monkeypatch.setattr(hardware, "frozen_dtype", lambda: torch.float32)
 
 
 def check_that_it_is_put_back_and_can_be_adopted(data: EncodedData, tune: str) -> None:
