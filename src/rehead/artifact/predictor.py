@@ -1,10 +1,10 @@
 """Turn texts or images into probabilities with a trained classifier, wherever something is predicted.
 
-The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 or int8 is
-faster, most are scored in that, in a fraction of the time, and those that its rounding could matter to again in
-float32: on a sample it is measured how far it moves the log odds of each class, and a text counts as safe only if three
+The scores are those of the plain Transformers model in float32. Of many texts at once, where bfloat16 is native, most
+are scored in that, in a fraction of the time, and those that its rounding could matter to again in float32: on a
+sample it is measured how far bfloat16 moves the log odds of each class, and a text counts as safe only if three
 standard deviations of that, or more where few were looked at, could move none of its probabilities by more than a
-hundredth, and so not its label either.
+hundredth, and so not its label either. In int8, in which a fit's trunk pass may be, most texts would not be safe.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _CHUNK = 8192
 # Fewer texts are all scored in float32: the copy of the weights and the sample would cost more than they save.
 _WORTHWHILE = 256
-# On this many texts of the first portion it is measured how far rounding moves the log odds.
+# On this many texts of the first portion it is measured how far bfloat16 moves the log odds.
 _SAMPLE = 16
 # In a server, which is asked for long, on this many.
 _SAMPLE_OF_A_SERVER = 64
@@ -115,17 +115,13 @@ class Predictor:
         self._fast: Backbone | None = None
         if serving:
             self._fast = self._frozen()
-            self.backbone = self._fast if self._is_exact else self.backbone.laid_out()
+            self.backbone = self._fast if self._fast.products_in == torch.float32 else self.backbone.laid_out()
         self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
 
-    @property
-    def _is_exact(self) -> bool:
-        """Whether float32 is what many texts are scored in."""
-        return self.backbone.frozen_dtype == torch.float32
-
     def _frozen(self) -> Backbone:
-        return self.backbone.frozen_in(self.backbone.frozen_dtype)
+        """Return what scores many texts: a copy that costs more than it saves where there are few."""
+        return self.backbone.frozen_in(hardware.native_dtype())
 
     def scores(
         self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
@@ -165,7 +161,7 @@ class Predictor:
             if self._fast is None:
                 self._fast = self._frozen()
         passed = self._pass(self._fast, texts, beside)
-        if self._is_exact:
+        if self._fast.products_in == torch.float32:
             return passed
         with self._preparing:
             if self._drift.missing:
@@ -249,7 +245,7 @@ class NgramPredictor:
 
 
 class _Drift:
-    """How far rounding moves the log odds of each class, measured on the first `wanted` texts that differ."""
+    """How far bfloat16 moves the log odds of each class, measured on the first `wanted` texts that differ."""
 
     def __init__(self, n_classes: int, multilabel: bool, wanted: int) -> None:
         self._multilabel, self._wanted = multilabel, wanted
