@@ -36,8 +36,10 @@ def _lines(result: Diagnosis) -> list[tuple[str, str]]:
         ("device", f"{result.device}, {counted(result.threads, 'thread')} on the CPU"),
         ("memory", f"{result.free_memory_bytes / 1e9:.1f} GB free"),
     ]
+    in_int8 = any(kind.used for kind in result.number_types if kind.name == "int8")
+    layers = "an encoder's frozen layers" if in_int8 else "frozen layers"
     for kind in result.number_types:
-        use = "what frozen layers are computed in" if kind.used else "not used for frozen layers"
+        use = f"what {layers} are computed in" if kind.used else f"not used for {layers}"
         lines.append((kind.name, f"{kind.gflops:,.0f} GFLOP/s in a matrix product, {use}"))
     held, free = f"{cache.bytes / 1e6:,.0f} MB", f"{cache.free_bytes / 1e9:,.0f} GB"
     return [

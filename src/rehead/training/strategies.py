@@ -377,7 +377,7 @@ def _checkpoint(
         digest_of_weights(data.base.folder),
         # What was measured and chosen so far, which another machine might measure otherwise.
         [tail.cut, tail.depth, tail.head.pooling],
-        [type(examples.inputs).__name__, hardware.native_dtype(), hardware.device().type],
+        [type(examples.inputs).__name__, data.base.frozen_dtype, hardware.native_dtype(), hardware.device().type],
         [version(package) for package in ("rehead", "torch", "transformers", "peft")],
     ]
     digest = hashlib.sha256(repr(decides).encode())
