@@ -5,8 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from rehead.runtime import diagnosis
+from rehead.runtime import diagnosis, hardware
 from tests.cli.running import Finished
 
 
@@ -45,7 +46,7 @@ def test_doctor_prints_a_line_for_each_with_the_cure(
     lines = rehead("doctor").out.splitlines()
     for expected in (
         "not installed; pip install 'rehead[serve]'",
-        "GFLOP/s in a matrix product, what frozen layers",
+        "frozen layers are computed in",
         "it cannot be written to: set REHEAD_CACHE",
         "not reachable (no network here); models by a hub name",
     ):
@@ -69,3 +70,17 @@ def test_index_is_asked_through_pip_and_not_for_long(monkeypatch: pytest.MonkeyP
 def test_hub_that_is_switched_off_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert diagnosis._reach(diagnosis._ask_hub).reason == "HF_HUB_OFFLINE is set"
+
+
+@pytest.mark.parametrize(
+    ("used", "of"), [(torch.bfloat16, "frozen layers"), (torch.int8, "an encoder's frozen layers")]
+)
+def test_doctor_says_what_is_computed_in_the_fastest_type(
+    used: torch.dtype, of: str, rehead: Callable[..., Finished], empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "frozen_dtype", lambda: used)
+    monkeypatch.setattr(hardware, "product_speed", lambda dtype: 2e9)
+    lines = rehead("doctor").out.splitlines()
+    name = str(used).removeprefix("torch.")
+    assert [line for line in lines if f"what {of} are computed in" in line and line.startswith(name)]
+    assert sum(f"not used for {of}" in line for line in lines) == 2
