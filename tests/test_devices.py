@@ -86,7 +86,7 @@ def test_speeds_are_remembered_for_each_machine(empty_cache: Path, monkeypatch: 
         return 2.0 if dtype == torch.bfloat16 else 1.0
 
     monkeypatch.setattr(hardware, "device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(hardware, "product_speed", speed)
+    monkeypatch.setattr(hardware, "_product_speed", speed)
     try:
         for processor in ("one", "another", "one", "another"):
             monkeypatch.setattr(hardware, "_processor", lambda processor=processor: processor)
@@ -94,13 +94,32 @@ def test_speeds_are_remembered_for_each_machine(empty_cache: Path, monkeypatch: 
             assert hardware.native_dtype() == torch.bfloat16
     finally:
         hardware.native_dtype.cache_clear()
-    assert len(measured) == 6, "three types, twice"
+    assert measured == [torch.float32, torch.bfloat16, torch.int8] * hardware._ROUNDS * 2
 
 
 def test_a_busy_machine_has_its_usual_speed(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for now in (2.0, 0.1):
-        monkeypatch.setattr(hardware, "product_speed", lambda dtype, now=now: now)
+        monkeypatch.setattr(hardware, "_product_speed", lambda dtype, now=now: now)
         assert hardware.usual_speed(torch.float32) == 2.0
+
+
+def test_a_machine_that_is_busy_for_a_moment_computes_as_a_quiet_one(
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is measured in that moment is slow; it is not what computes slowly."""
+    measured = []
+
+    def speed(dtype: torch.dtype) -> float:
+        measured.append(dtype)
+        return (2.0 if dtype == torch.bfloat16 else 1.0) / (10 if len(measured) in (2, 3, 4) else 1)
+
+    monkeypatch.setattr(hardware, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(hardware, "_product_speed", speed)
+    hardware.native_dtype.cache_clear()
+    try:
+        assert hardware.native_dtype() == torch.bfloat16
+    finally:
+        hardware.native_dtype.cache_clear()
 
 
 def with_adapters(copied: Backbone, head: Head) -> Tail:

@@ -14,17 +14,12 @@ from rehead.models.int8_linear import Int8Linear
 from rehead.models.loading import load
 from rehead.models.packing import Packing
 from rehead.runtime import hardware, int8
-from tests.tiny_models import CONFIGS, N_BLOCKS, VOCABULARY, save_tiny_model
+from tests.tiny_models import ENCODERS, N_BLOCKS, VOCABULARY, save_tiny_model
 
 LENGTHS = torch.tensor([1, 3, 7, 9, 11])
-ENCODERS = ["bert", "roberta", "mpnet", "distilbert", "modernbert"]
 needs_kernels = pytest.mark.skipif(
     hardware.device().type != "cpu" or not int8.is_exact(), reason="int8 is not exact on this processor or device"
 )
-
-
-def test_encoders_are_all_that_there_are() -> None:
-    assert set(ENCODERS) <= set(CONFIGS)
 
 
 @pytest.fixture(scope="module", params=ENCODERS)

@@ -72,7 +72,7 @@ def test_layers_with_an_activation_that_no_kernel_has_are_laid_out_without_it(tm
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "hidden_act": "quick_gelu"}))
     base = load(str(tmp_path), 3, seed=0)
-    laid_out = base.laid_out()
+    laid_out = base.frozen_in(torch.float32)
     assert not any(isinstance(module, nn.Linear | Conv1D) for module in laid_out.layers.modules())
     torch.testing.assert_close(states_of(laid_out, False), states_of(base, False), rtol=1e-4, atol=1e-5)
 
@@ -109,7 +109,6 @@ def test_activations_are_those_of_torch_and_transformers(activation: str) -> Non
 
 def test_without_the_kernels_nothing_changes(base: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(onednn_linear, "available", lambda dtype: False)
-    assert base.laid_out() is base
     assert base.frozen_in(torch.float32) is base
     frozen = base.frozen_in(torch.bfloat16)
     assert torch.equal(states_of(frozen, True), states_of(base.with_products_in(torch.bfloat16), True))

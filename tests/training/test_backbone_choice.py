@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,24 @@ def test_of_two_that_are_as_good_the_larger_is_taken_if_its_layers_are_trained(
     chosen = choose_backbone(ENGLISH, TrainingConfig("auto", **settings))
     assert chosen.name == taken
     assert chosen.losses["minilm"] == chosen.losses["mpnet"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "minilm 0.6000, mpnet 0.6100; as good within the error, it gains more in training"),
+        ({"tune": "head"}, "minilm 0.6000, mpnet 0.5900; no larger one is surely better"),
+    ],
+)
+def test_what_has_not_the_least_loss_is_taken_with_a_reason(
+    settings: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    noise = np.array([-0.5, 0.5, 0.5, -0.5])
+    losses = {"minilm": 0.6 + noise, "mpnet": (0.59 if settings else 0.61) - noise}
+    monkeypatch.setattr(backbone_choice, "_losses", lambda name, *_: losses[name])
+    with caplog.at_level(logging.INFO, "rehead"):
+        choose_backbone(ENGLISH, TrainingConfig("auto", **settings))
+    assert caplog.messages[-1].endswith(said)
 
 
 def test_where_the_smallest_is_never_wrong_nothing_larger_is_fetched(

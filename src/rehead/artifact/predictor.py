@@ -115,7 +115,8 @@ class Predictor:
         self._fast: Backbone | None = None
         if serving:
             self._fast = self._frozen()
-            self.backbone = self._fast if self._fast.products_in == torch.float32 else self.backbone.laid_out()
+            in_float32 = self._fast.products_in == torch.float32
+            self.backbone = self._fast if in_float32 else self.backbone.frozen_in(torch.float32)
         self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
 

@@ -107,7 +107,7 @@ def _entering(base: TextBackbone, tokens: ConversationTokens, cut: int) -> Answe
     """Return conversations with the inputs of the trained layers: states that are kept, or the text."""
     if not cut:
         return Answers(tokens, Computed(base, tokens.ids, 0))
-    frozen = base.frozen_in(base.frozen_dtype)
+    frozen = base.frozen()
     states = trunk_pass(frozen, tokens.ids, depths=[], pooling="mean", cut=cut, store=store_for(frozen)).tokens
     return Answers(tokens, Computed(frozen, tokens.ids, cut) if states is None else Kept(states))
 

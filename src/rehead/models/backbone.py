@@ -135,11 +135,9 @@ class Backbone(ABC):
         """
         return self.with_products_in(dtype)
 
-    def laid_out(self) -> Self:
-        """Return a float32 copy for what nothing is trained through, with weights as the kernels read them; itself
-        where that is no faster.
-        """
-        return self
+    def frozen(self) -> Self:
+        """Return it for what nothing is trained through, in the type that is fastest; see `frozen_in`."""
+        return self.frozen_in(self.frozen_dtype)
 
     def filled(self, hidden: Tensor, packing: Packing) -> tuple[Tensor, Packing]:
         """Return states that enter a layer with filler where products run faster with it, and where they lie."""

@@ -73,24 +73,16 @@ class TextBackbone(Backbone):
         return hardware.native_dtype() if self.family.causal else hardware.frozen_dtype()
 
     def frozen_in(self, dtype: torch.dtype) -> Self:
-        if dtype != torch.bfloat16:
-            return self._laid_out(in_int8=dtype == torch.int8)
-        frozen = self.with_products_in(dtype)
-        if hardware.device().type == "cpu" and onednn_linear.available(dtype):
-            onednn_linear.prepack(frozen.layers)
+        in_int8 = dtype == torch.int8
+        if hardware.device().type != "cpu" or not (in_int8 or onednn_linear.available(dtype)):
+            return self.with_products_in(dtype)
+        frozen = self.with_products_in(dtype) if dtype == torch.bfloat16 else self._with_the_same_weights()
+        onednn_linear.prepack(frozen.layers, in_int8=in_int8)
         return frozen
 
-    def laid_out(self) -> Self:
-        return self._laid_out(in_int8=False)
-
-    def _laid_out(self, *, in_int8: bool) -> Self:
-        """Return a copy whose weights lie as oneDNN reads them; itself where it does not."""
-        if hardware.device().type != "cpu" or not (in_int8 or onednn_linear.available(torch.float32)):
-            return self
+    def _with_the_same_weights(self) -> Self:
         shared = {id(weight): weight for weight in self.model.parameters()}
-        copied = replace(self, model=interrupts.deepcopy(self.model, dict[int, Any](shared)))
-        onednn_linear.prepack(copied.layers, in_int8=in_int8)
-        return copied
+        return replace(self, model=interrupts.deepcopy(self.model, dict[int, Any](shared)))
 
     def train(self, mode: bool) -> None:
         # Looked at first, because setting all modules takes as long as a small training step.

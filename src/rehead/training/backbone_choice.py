@@ -90,7 +90,10 @@ def choose_backbone(train: Examples, config: TrainingConfig) -> BackboneChoice:
             chosen = name
     means = {name: float(values.mean()) for name, values in losses.items()}
     shown = ", ".join(f"{name} {mean:.4f}" for name, mean in means.items())
-    progress.say(f"base {chosen}: probes on {len(rows)} {train.what} have held-out losses of {shown}")
+    why = ""
+    if means[chosen] > min(means.values()):
+        why = "; as good within the error, it gains more in training" if trains else "; no larger one is surely better"
+    progress.say(f"base {chosen}: probes on {len(rows)} {train.what} have held-out losses of {shown}{why}")
     return BackboneChoice(chosen, means)
 
 
@@ -116,7 +119,7 @@ def _some(train: Examples, seed: int) -> Index:
 def _losses(name: str, some: Examples, train: Examples, config: TrainingConfig) -> npt.NDArray[np.float64] | None:
     """Return (n,) held-out losses of a probe on the mean of the last layer; None where the backbone is too slow."""
     base = loading.load(name, len(some.label_names), config.seed, frozen=True)
-    frozen = base.frozen_in(base.frozen_dtype)
+    frozen = base.frozen()
     encoded = encode_inputs(base, some.inputs, min(_TOKENS, config.max_length), "truncate", [[0]] * len(some))
     if some.images is None:
         tokens = sum(min(config.max_length, 2 + len(text) / _CHARACTERS) for text in train.texts)

@@ -72,7 +72,7 @@ class EncodedData:
     @cached_property
     def frozen(self) -> Backbone:
         """The backbone with its matrix products in the machine's fastest type, for what nothing is trained through."""
-        return self.base.frozen_in(self.base.frozen_dtype)
+        return self.base.frozen()
 
     @cached_property
     def store(self) -> FeatureStore:

@@ -145,7 +145,7 @@ def frozen_features(examples: Examples, settings: Mapping[str, Any]) -> Frozen:
         return FrozenNgrams(examples.labels, len(examples.label_names), examples)
     depth, pooling, seed = settings["depth"], settings["pool"], settings["seed"]
     loaded = loading.load(settings["base"], len(examples.label_names), seed, depth)
-    trunk = loaded.frozen_in(loaded.frozen_dtype)
+    trunk = loaded.frozen()
     texts = encode_inputs(loaded, examples.inputs, settings["max_length"], settings["long"])
     head = build(loaded, pooling, len(examples.label_names), seed)
     features = trunk_pass(trunk, texts.ids, depths=head.reads, pooling=pooling, store=store_for(trunk))
