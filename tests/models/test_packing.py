@@ -58,6 +58,8 @@ def test_filler_is_no_text(lengths: list[int]) -> None:
         ([30, 31, 40, 59], [(0, 4)]),  # little is padding
         ([150, 5, 8, 20, 30, 70], [(0, 6)]),  # not in order
         ([3, 4, 24], [(0, 3)]),
+        ([90, 95, 96, 97], [(0, 3), (3, 4)]),  # long ones are not padded at all
+        ([97, 97, 120, 120, 121], [(0, 2), (2, 4), (4, 5)]),
         ([7], [(0, 1)]),
     ],
 )

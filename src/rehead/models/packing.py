@@ -76,21 +76,22 @@ class Packing:
     @cached_property
     def stretches(self) -> list[tuple[slice, slice, Packing]]:
         """Texts of similar length side by side, as tokens, texts, and a packing of their own: attention pads each
-        stretch to its own longest text.
+        stretch to its own longest text. Long texts share one with those of the same length alone: a mask for padding
+        makes torch's fused kernel take a third longer, and one for each text, with a bias in it, far longer.
 
-        One stretch where little would be padding, where texts are not in order of length, and on an accelerator, which
-        fewer, larger products suit better.
+        One stretch where texts are not in order of length, and on an accelerator, which fewer, larger products suit
+        better.
         """
-        whole = [(slice(None), slice(None), self)]
-        if self.lengths.device.type != "cpu" or self.longest * len(self.lengths) < _WASTE * int(self.lengths.sum()):
-            return whole
         lengths, offsets = self.lengths.tolist(), self.offsets.tolist()
-        if lengths != sorted(lengths):
-            return whole
+        wasteful = self.longest * len(lengths) >= _WASTE * offsets[-1]
         starts = [0]
-        for text, length in enumerate(lengths):
-            if length > max(_SIMILAR * lengths[starts[-1]], _LEAST_STRETCH):
-                starts.append(text)
+        if self.lengths.device.type == "cpu" and lengths == sorted(lengths) and (wasteful or self.longest > _SHORT):
+            for text, length in enumerate(lengths):
+                first = lengths[starts[-1]]
+                if length > first if length > _SHORT else wasteful and length > max(_SIMILAR * first, _LEAST_STRETCH):
+                    starts.append(text)
+        if len(starts) == 1:
+            return [(slice(None), slice(None), self)]
         return [
             (slice(offsets[start], offsets[stop]), slice(start, stop), Packing(self.lengths[start:stop]))
             for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)

@@ -47,6 +47,8 @@ _DEAD = 1e-9
 # Features of more numbers than these are scaled a portion at a time, each time they are used, and not copied: a million
 # texts' are gigabytes.
 _COPIED = 2**26
+# Rows whose moments are taken at once.
+_ROWS = 64
 # Numbers in a portion: of the features, where these are scaled then, and of the logits.
 _PORTION = 2**22
 # The path converges well before; a bound for pathological features.
@@ -143,30 +145,47 @@ def solve_at(
     return _unscaled(problem.minimise(strength, first, tolerance), problem.scaling)
 
 
-def _scaling(features: Array, intercept: bool) -> tuple[Array, Array]:
-    """Return what to take off each feature and what to divide it by: both (width,) float32.
+def _scaling(features: Array, intercept: bool) -> tuple[tuple[Array, Array], npt.NDArray[np.float64]]:
+    """Return what to take off each feature and what to divide it by, and the mean squares that this leaves: (width,).
 
     What a feature is divided by is its standard deviation, or a floor that all features set together, whichever is
     larger; infinity where the feature is constant or dead.
     """
-    # Of the features there may be gigabytes: torch computes these without a copy.
-    values = torch.from_numpy(features)
-    scale, mean = (part.numpy() for part in torch.std_mean(values, dim=0, correction=0))
-    largest = torch.linalg.vector_norm(values, ord=torch.inf, dim=0).numpy()
+    mean, deviation, largest = _moments(features)
+    squares = deviation**2
     if not intercept:
+        squares += mean**2
         mean = np.zeros_like(mean)
     # A constant feature carries nothing, unless it serves as the bias that the head lacks.
-    constant = scale <= _CONSTANT * largest
-    scale[constant] = np.where(largest > 0, largest, np.inf)[constant] if not intercept else np.inf
+    constant = deviation <= _CONSTANT * largest
+    scale = np.where(constant, np.inf, deviation)
+    if not intercept:
+        scale[constant & (largest > 0)] = largest[constant & (largest > 0)]
     varies = ~constant
-    if not varies.any():
-        return mean, scale
-    # What is constant says nothing of how much the others vary, even where it serves as the bias.
-    dead = varies & (scale <= _DEAD * scale[varies].max())
-    floor = np.float32(_SMALLEST_SHARE * np.quantile(scale[varies & ~dead], _LIVELIEST))
-    scale = np.maximum(scale, floor)
-    scale[dead] = np.inf
-    return mean, scale
+    if varies.any():
+        # What is constant says nothing of how much the others vary, even where it serves as the bias.
+        dead = varies & (scale <= _DEAD * scale[varies].max())
+        scale = np.maximum(scale, _SMALLEST_SHARE * np.quantile(scale[varies & ~dead], _LIVELIEST))
+        scale[dead] = np.inf
+    return (mean.astype(np.float32), scale.astype(np.float32)), squares / scale**2
+
+
+def _moments(features: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return mean, standard deviation and largest size of each feature, (width,) each.
+
+    Of a few rows at a time, which stay in the processor's cache: torch's functions along the first dimension, and
+    NumPy's of all rows, take several times as long, and these copy what may be gigabytes.
+    """
+    n, width = features.shape
+    portions = torch.from_numpy(features).split(_ROWS)
+    total, largest = torch.zeros(2, width, dtype=torch.float64)
+    for portion in portions:
+        total += portion.double().sum(0)
+        largest = torch.maximum(largest, torch.maximum(portion.amax(0), -portion.amin(0)))
+    mean, squares = total / n, torch.zeros(width, dtype=torch.float64)
+    for portion in portions:
+        squares += (portion - mean).square_().sum(0)
+    return mean.numpy(), (squares / n).sqrt_().numpy(), largest.numpy()
 
 
 def _scaled(features: Array, mean: Array, scale: Array) -> Tensor:
@@ -194,6 +213,7 @@ class _Problem:
 
     Attributes:
         features, scaling: (n, width) float32, and what is taken off each and what it is divided by.
+        squares: (width,) mean squares of the scaled features.
         labels: (n,) class ids, or (n, n_classes).
         weights: (n, 1), or (n, n_classes) where a text may have several labels.
         intercept: whether there is a bias.
@@ -201,6 +221,7 @@ class _Problem:
 
     features: Array
     scaling: tuple[Array, Array]
+    squares: npt.NDArray[np.float64]
     labels: Labels
     n_classes: int
     weights: npt.NDArray[np.float64]
@@ -210,7 +231,7 @@ class _Problem:
     def of(cls, features: Array, labels: Labels, n_classes: int, intercept: bool, weights: Weights | None) -> _Problem:
         """Return the problem that `solve` and `solve_at` are asked to solve."""
         counts = np.ones((len(labels), 1)) if weights is None else weights
-        return cls(features, _scaling(features, intercept), labels, n_classes, counts, intercept)
+        return cls(features, *_scaling(features, intercept), labels, n_classes, counts, intercept)
 
     @property
     def nothing(self) -> npt.NDArray[np.float64]:
@@ -229,13 +250,6 @@ class _Problem:
         for start in range(0, len(self.features), n):
             rows = slice(start, start + n)
             yield rows, _scaled(self.features[rows], *self.scaling) if copy is None else copy[rows]
-
-    @cached_property
-    def _second_moments(self) -> npt.NDArray[np.float64]:
-        """(width,), of which those of the heaviest example are a bound."""
-        squares = sum(torch.linalg.vector_norm(part, dim=0).double() ** 2 for _, part in self._portions())
-        moments: npt.NDArray[np.float64] = self.weights.max() * np.asarray(squares) / len(self.features)
-        return moments
 
     def minimise(self, strength: float, start: npt.NDArray[np.float64], tolerance: float) -> npt.NDArray[np.float64]:
         """Return (n_classes, width + 1): weights, and the bias as the last column."""
@@ -268,9 +282,9 @@ class _Problem:
             weights: (n, 1).
             start: (k, width + 1).
         """
-        # Of the curvature of cross-entropy in the logits, and so, by the second moments, in each weight.
+        # Of the curvature of cross-entropy in the logits, and so, by the features' mean squares, in each weight.
         bound = 0.25 if len(start) == 1 else 0.5
-        curvature = np.append(self._second_moments * bound + strength, bound)
+        curvature = np.append(self.weights.max() * self.squares * bound + strength, bound)
         unit = 1 / np.sqrt(curvature)
         penalty = np.append(np.full(self.features.shape[1], strength), 0.0)
         n = len(labels)
