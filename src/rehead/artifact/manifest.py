@@ -71,10 +71,6 @@ def _loss(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _recipe(value: Any) -> bool:
-    return isinstance(value, dict) and value.keys() <= set(RECIPE)
-
-
 def _sha256(value: Any) -> bool:
     return isinstance(value, str) and len(value) == 64
 
@@ -127,7 +123,7 @@ class Manifest:
     label_type: str = _entry(_one_of(tuple("biufUSO")), default="U")
     multilabel: bool = _entry(_of(bool), before=False)
     seed: int = _entry(_whole(0, 2**64))
-    recipe: Mapping[str, Any] = _entry(_recipe)
+    recipe: Mapping[str, Any] = _entry(lambda value: isinstance(value, dict) and value.keys() <= set(RECIPE))
     validation_log_loss: float = _entry(_loss)
     versions: Mapping[str, Any] = _entry(_of(dict))
     decisions: Mapping[str, Any] | None = _entry(_of(dict | None), before=None, default=None)

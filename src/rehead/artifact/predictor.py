@@ -114,15 +114,11 @@ class Predictor:
         self._steady = steady or serving
         self._fast: Backbone | None = None
         if serving:
-            self._fast = self._frozen()
+            self._fast = self.backbone.frozen_in(hardware.native_dtype())
             in_float32 = self._fast.products_in == torch.float32
             self.backbone = self._fast if in_float32 else self.backbone.frozen_in(torch.float32)
         self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
-
-    def _frozen(self) -> Backbone:
-        """Return what scores many texts: a copy that costs more than it saves where there are few."""
-        return self.backbone.frozen_in(hardware.native_dtype())
 
     def scores(
         self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
@@ -160,7 +156,7 @@ class Predictor:
             return self._pass(self.backbone, texts, beside)
         with self._preparing:
             if self._fast is None:
-                self._fast = self._frozen()
+                self._fast = self.backbone.frozen_in(hardware.native_dtype())
         passed = self._pass(self._fast, texts, beside)
         if self._fast.products_in == torch.float32:
             return passed
@@ -282,8 +278,7 @@ class _Drift:
 
 
 def _require_numbers(probabilities: npt.NDArray[np.float64]) -> None:
-    if not np.isfinite(probabilities).all():
-        rows = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
+    if len(rows := np.flatnonzero(~np.isfinite(probabilities).all(axis=1))):
         raise ArtifactError(
             f"the classifier gives no probabilities (NaN) for {len(rows):,} of {len(probabilities):,} inputs, first "
             f"for no. {rows[0] + 1}: its weights or its configuration are damaged; train or copy the model again"

@@ -9,7 +9,7 @@ import struct
 import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -87,7 +87,20 @@ class ImageInput:
     @cached_property
     def look(self) -> Look:
         """Return what a first look says of it; the image is decoded once for that."""
-        return _look_at(self)
+        try:
+            content = self.read()
+            if not content:
+                return Look("empty file")
+            with _opened(content) as opened:
+                oddities = tuple(_oddities(self.name, opened))
+                width, height = opened.size
+                opened.draft("L", (4 * _HASHED_SIDE, 4 * _HASHED_SIDE))
+                upright = _in_three_colours(ImageOps.exif_transpose(_loaded(opened, content)))
+            return Look(None, width, height, oddities, *_small_copies(upright))
+        except DataError as error:
+            return Look(str(error))
+        except _UNREADABLE as error:
+            return Look(_reason(error))
 
     def image(self, at_least: int) -> Image.Image:
         """Return the image upright, in three colours of 8 bits; transparent parts are white, of an animation the first.
@@ -154,23 +167,6 @@ class Look:
     shades: npt.NDArray[np.float32] = field(default_factory=lambda: np.zeros(272, dtype=np.float32))
 
 
-def _look_at(image: ImageInput) -> Look:
-    try:
-        content = image.read()
-        if not content:
-            return Look("empty file")
-        with _opened(content) as opened:
-            oddities = tuple(_oddities(image.name, opened))
-            width, height = opened.size
-            opened.draft("L", (4 * _HASHED_SIDE, 4 * _HASHED_SIDE))
-            upright = _in_three_colours(ImageOps.exif_transpose(_loaded(opened, content)))
-        return Look(None, width, height, oddities, *_small_copies(upright))
-    except DataError as error:
-        return Look(str(error))
-    except _UNREADABLE as error:
-        return Look(_reason(error))
-
-
 # What Pillow raises for damaged files of one format or another.
 _UNREADABLE = (
     *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, OverflowError, MemoryError),
@@ -220,20 +216,18 @@ def _reason(error: BaseException) -> str:
     return f"is a damaged image ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
 
 
-def _oddities(name: str, opened: Image.Image) -> list[str]:
-    found = []
+def _oddities(name: str, opened: Image.Image) -> Iterator[str]:
     if getattr(opened, "n_frames", 1) > 1:
-        found.append("animated, the first frame is used")
+        yield "animated, the first frame is used"
     if opened.mode == "CMYK":
-        found.append("in CMYK, converted")
+        yield "in CMYK, converted"
     if opened.mode in _DEEP:
-        found.append("of more than 8 bits, scaled")
+        yield "of more than 8 bits, scaled"
     if opened.getexif().get(0x0112, 1) != 1:
-        found.append("stored turned, put upright")
+        yield "stored turned, put upright"
     named = FORMATS.get(Path(name).suffix.lower())
     if named and opened.format != named:
-        found.append(f"named {Path(name).suffix} but {opened.format}")
-    return found
+        yield f"named {Path(name).suffix} but {opened.format}"
 
 
 def _in_three_colours(image: Image.Image) -> Image.Image:

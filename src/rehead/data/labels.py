@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -334,18 +335,19 @@ def _as_list(cell: str) -> list[Any] | None:
         return []
     if len(text) < 2 or len(text) > _LONGEST_LIST or (text[0], text[-1]) not in (("[", "]"), ("(", ")"), ("{", "}")):
         return None
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError):
-        if _SPACED.fullmatch(text):
-            text = _BETWEEN.sub(", ", text)
-        try:
-            values = ast.literal_eval(text)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            return None
+    values = _parsed(text)
     if isinstance(values, set):
         return sorted(values, key=str)
     return list(values) if isinstance(values, list | tuple) else None
+
+
+def _parsed(text: str) -> Any:
+    """Return the value that a cell spells as JSON, Python or NumPy do; None where it is none."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    with suppress(ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+        return ast.literal_eval(_BETWEEN.sub(", ", text) if _SPACED.fullmatch(text) else text)
+    return None
 
 
 def _is_object(cell: str) -> bool:
@@ -355,11 +357,4 @@ def _is_object(cell: str) -> bool:
     text = cell.strip()
     if re.match(r"<\S+ object at 0x", text):
         return True
-    if not (text.startswith("{") and text.endswith("}")):
-        return False
-    for parse in (json.loads, ast.literal_eval):
-        try:
-            return isinstance(parse(text), dict)
-        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
-            continue
-    return False
+    return text.startswith("{") and text.endswith("}") and isinstance(_parsed(text), dict)

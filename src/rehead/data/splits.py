@@ -152,17 +152,15 @@ def _members(groups: Index) -> list[Index]:
 def _dealt(sizes: Index, wanted: int) -> npt.NDArray[np.bool_]:
     """Return (n,) bool: which of the groups, in their order, go to a part of that size: those that still fit."""
     taken = np.zeros(len(sizes), dtype=np.bool_)
-    left = wanted
     for i, size in enumerate(sizes.tolist()):
-        if left and size <= left:
+        if size <= wanted:
             taken[i] = True
-            left -= size
+            wanted -= size
     return taken
 
 
 def _sizes(n: int, fractions: Fractions) -> tuple[int, int]:
-    wanted = [fractions[1] > 0, fractions[2] > 0]
-    sizes = [max(int(n * fraction + 0.5), int(want)) for fraction, want in zip(fractions[1:], wanted, strict=True)]
+    sizes = [max(int(n * fraction + 0.5), int(fraction > 0)) for fraction in fractions[1:]]
     while sizes[0] + sizes[1] > n - 1:
         larger = 0 if sizes[0] >= sizes[1] and sizes[0] > 0 else 1
         sizes[larger] -= 1
