@@ -22,7 +22,7 @@ from rehead.data.columns import (
     require_different,
     require_width,
 )
-from rehead.data.records import BadRow, Cells, FileHead, Form, Line, lines_of
+from rehead.data.records import BadRow, Cells, FileHead, Form, Line, lines_of, rows_of_rfc_4180
 from rehead.runtime import progress
 from rehead.runtime.errors import DataError
 
@@ -159,7 +159,7 @@ def dialect_of(
         quoted = bool(named) or delimiter == "," or is_quoted(_with_marks(text, head), delimiter)
         form = Form(head.encoding, records.QUOTED if quoted else records.PLAIN, delimiter, skipped=skipped)
         spaced = quoted and re.search(rf'(^|{re.escape(delimiter)}) +"', text, re.MULTILINE)
-        if spaced and _rows_of_rfc_4180(text, delimiter) is None:
+        if spaced and rows_of_rfc_4180(text, delimiter) is None:
             form = _spaced_if_better(form, text, head)
         rows = _rows(text, form, head)
         cells = [row for _, row in rows]
@@ -372,7 +372,7 @@ def _cut(tried: list[str], delimiter: str) -> _Cut | None:
     behind = [line[at + 1 : at + 2] for line in tried for at, mark in enumerate(line) if mark == delimiter]
     columns = list(zip(*even, strict=True))
     repeats = any(1 < len(set(column)) <= max(2, len(column) / 2) for column in columns)
-    enclosing = all(_rows_of_rfc_4180(line, delimiter) is not None for line in tried if '"' in line)
+    enclosing = all(rows_of_rfc_4180(line, delimiter) is not None for line in tried if '"' in line)
     prose = behind.count(" ") / max(1, len(behind))
     widest = max(count for width, count in Counter(map(len, divided)).items() if width > 1)
     return _Cut(divided[0], len(even) / len(divided), widest / len(divided), prose, repeats, enclosing)
@@ -392,7 +392,7 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
         return False
     if delimiter == ",":
         return True
-    rows = _rows_of_rfc_4180(text, delimiter)
+    rows = rows_of_rfc_4180(text, delimiter)
     if rows is None:
         return False
     enclosed = [cell for row in rows for cell in row if cell.startswith('"')]
@@ -401,23 +401,6 @@ def is_quoted(text: str, delimiter: str, marks: str | None = None) -> bool:
     all_need_it = all(cell == '""' or any(mark in cell[1:-1] for mark in needing) for cell in enclosed)
     whole_column = len(enclosed) >= len(rows) - 1  # the header may be bare
     return len({len(row) for row in rows}) == 1 and (all_need_it or whole_column)
-
-
-def _rows_of_rfc_4180(text: str, delimiter: str) -> list[list[str]] | None:
-    """Return the fields as they are written, with their marks; None where a mark is bare or never closed."""
-    end = re.escape(delimiter)
-    field = re.compile(rf'("(?:[^"]|"")*"|[^"{end}\n]*)({end}|\n|\Z)')
-    rows: list[list[str]] = [[]]
-    at = 0
-    while at < len(text):
-        found = field.match(text, at)
-        if found is None:
-            return None
-        rows[-1].append(found[1])
-        at = found.end()
-        if found[2] == "\n":
-            rows.append([])
-    return [row for row in rows if row not in ([], [""])]
 
 
 def _with_marks(text: str, head: FileHead) -> str:

@@ -209,7 +209,7 @@ def _quoted(lines: Iterator[Line], form: Form, source: str) -> Iterator[Cells | 
         read = [line]
         try:
             cells = _record(read, again, lines, form)
-            if after_broken and _has_bare_mark(read, delimiter):
+            if after_broken and rows_of_rfc_4180("".join(each.text for each in read), delimiter) is None:
                 raise _BrokenError("what may be the rest of a row with a quotation mark too many")
         except (csv.Error, _BrokenError) as error:
             again.extendleft(reversed(read[1:]))
@@ -248,11 +248,21 @@ def _whole(line: Line) -> str:
     return line.text
 
 
-def _has_bare_mark(read: list[Line], delimiter: str) -> bool:
-    """Return whether a field that is not enclosed holds a quotation mark."""
-    text = "".join(line.text for line in read).removesuffix("\n")
+def rows_of_rfc_4180(text: str, delimiter: str) -> list[list[str]] | None:
+    """Return the fields as they are written, with their marks; None where a mark is bare or never closed."""
     end = re.escape(delimiter)
-    return re.fullmatch(rf'(?:("(?:[^"]|"")*"|[^"{end}\n]*)(?:{end}|\Z))+', text) is None
+    field = re.compile(rf'("(?:[^"]|"")*"|[^"{end}\n]*)({end}|\n|\Z)')
+    rows: list[list[str]] = [[]]
+    at = 0
+    while at < len(text):
+        found = field.match(text, at)
+        if found is None:
+            return None
+        rows[-1].append(found[1])
+        at = found.end()
+        if found[2] == "\n":
+            rows.append([])
+    return [row for row in rows if row not in ([], [""])]
 
 
 # Lines
