@@ -31,8 +31,8 @@ class Distribution:
     def of(cls, values: npt.NDArray[np.float32]) -> Distribution:
         quantiles = np.quantile(values, np.arange(1, _BINS) / _BINS, method="inverted_cdf")
         bounds = np.unique(quantiles).astype(np.float32)
-        counts = _counts(values, bounds)
-        sums = np.bincount(_bins(values, bounds), weights=values, minlength=len(counts))
+        bins = np.searchsorted(bounds, values)
+        counts, sums = (np.bincount(bins, weights, len(bounds) + 1) for weights in (None, values))
         centers = np.where(counts > 0, sums / np.maximum(counts, 1), np.append(bounds, bounds[-1]))
         return cls(bounds, counts / len(values), centers, len(values))
 
@@ -50,17 +50,9 @@ class Distribution:
 
     def shares_of(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Return the shares, (n_bins,), of other numbers in the same bins."""
-        return _counts(values, self.bounds) / len(values)
+        return np.bincount(np.searchsorted(self.bounds, values), minlength=len(self.shares)) / len(values)
 
 
 def add_up(shares: npt.NDArray[np.float64]) -> bool:
     """Return whether shares are such as make up a whole."""
     return bool((shares >= 0).all()) and abs(float(shares.sum()) - 1) < 1e-6
-
-
-def _bins(values: npt.NDArray[np.float32], bounds: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    return np.searchsorted(bounds, values, side="left").astype(np.int64)
-
-
-def _counts(values: npt.NDArray[np.float32], bounds: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    return np.bincount(_bins(values, bounds), minlength=len(bounds) + 1).astype(np.int64)

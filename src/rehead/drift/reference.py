@@ -129,12 +129,8 @@ class ReferenceProfile:
         for name in _DISTRIBUTIONS:
             distribution: Distribution | None = getattr(self, name)
             if distribution is not None:
-                arrays |= {
-                    f"{name}.bounds": distribution.bounds,
-                    f"{name}.shares": distribution.shares,
-                    f"{name}.centers": distribution.centers,
-                    f"{name}.n": np.array([distribution.n], dtype=np.int64),
-                }
+                held = {**vars(distribution), "n": np.array([distribution.n], dtype=np.int64)}
+                arrays |= {f"{name}.{part}": array for part, array in held.items()}
         with files.new_file(folder / FILE) as path:
             save_file(arrays, path)
 
