@@ -120,20 +120,14 @@ class Journal:
         except (KeyboardInterrupt, RheadError) as error:
             if not journal.state.portions:
                 shutil.rmtree(folder, ignore_errors=True)
-            if isinstance(error, KeyboardInterrupt):
-                raise journal._interrupted() from None
-            raise
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            rows = f"{journal.state.counts.rows:,} rows are kept, and the same command goes on from there"
+            raise Interrupted(f"interrupted; {rows if journal.state.portions else 'nothing was written'}") from None
         else:
             shutil.rmtree(folder, ignore_errors=True)
         finally:
             lock.release()
-
-    def _interrupted(self) -> Interrupted:
-        """Return what to say when the run is broken off here."""
-        if not self.state.portions:
-            return Interrupted("interrupted; nothing was written")
-        rows = self.state.counts.rows
-        return Interrupted(f"interrupted; {rows:,} rows are kept, and the same command goes on from there")
 
     def _go_on(self, identity: dict[str, str]) -> None:
         """Take up what is there, if that is of the same run."""

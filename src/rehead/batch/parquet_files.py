@@ -33,8 +33,7 @@ class ParquetFiles:
     """Rows of Parquet files, one after the other. A `rehead.batch.sources.RowSource`.
 
     Args:
-        files: and what each is called in results.
-        file_column: the name of a column that says which file a row is from; None for no such column.
+        files, file_column: see `rehead.batch.sources.rows_of`.
 
     Attributes:
         schema: names and types of the columns, those of the first file.

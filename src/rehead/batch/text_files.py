@@ -32,13 +32,8 @@ class TextFiles:
     """Rows of text files, one after the other. A `rehead.batch.sources.RowSource`.
 
     Args:
-        files: and what each is called in results.
+        files, file_column, names: see `rehead.batch.sources.rows_of`.
         kind: of all of them; see `rehead.data.dialects`.
-        file_column: the name of a column that says which file a row is from; None for no such column.
-        names: of columns that are looked for; a first row with one of them is a header.
-
-    Attributes:
-        sample: the first rows, to choose the text column by.
 
     Raises:
         DataError: one cannot be read, their columns are not the same, or they have no rows.

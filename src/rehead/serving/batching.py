@@ -69,10 +69,6 @@ class _Pending:
             cut = np.array([each[1] for each in in_order], np.int64)
             self.answer.set_result(Scores(np.stack([each[0] for each in in_order]), cut, 0.0))
 
-    def fail(self, error: BaseException) -> None:
-        if not self.answer.done():
-            self.answer.set_exception(error)
-
 
 class Batcher:
     """Scores what requests bring.
@@ -139,17 +135,14 @@ class Batcher:
             if len(self._running) >= self._at_once:
                 await asyncio.wait(self._running, return_when=asyncio.FIRST_COMPLETED)
                 continue
-            await self._company()
+            # Until there is enough for a batch, or the first request has waited long enough.
+            left = self._waiting[0].arrived + self._limits.batch_milliseconds / 1000 - time.monotonic()
+            if left > 0 and self._waiting_tokens < self._limits.batch_tokens:
+                await asyncio.sleep(left)
             if batch := self._next_batch():
                 task = asyncio.create_task(self._run(batch))
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
-
-    async def _company(self) -> None:
-        """Wait until there is enough for a batch, or the first request has waited long enough."""
-        left = self._waiting[0].arrived + self._limits.batch_milliseconds / 1000 - time.monotonic()
-        if left > 0 and self._waiting_tokens < self._limits.batch_tokens:
-            await asyncio.sleep(left)
 
     def _next_batch(self) -> list[tuple[_Pending, int]]:
         """Return inputs, each with its number in its request: of each request in turn, up to the token budget."""
@@ -185,7 +178,8 @@ class Batcher:
             )
         except Exception as error:
             for pending, _ in batch:
-                pending.fail(error)
+                if not pending.answer.done():
+                    pending.answer.set_exception(error)
         else:
             speed = tokens / (time.perf_counter() - started)
             self._speed = speed if self._speed is None else _NEWEST * speed + (1 - _NEWEST) * self._speed

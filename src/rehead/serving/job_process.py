@@ -148,7 +148,12 @@ def _attend(
             continue
         message = json.loads(connection.recv_bytes(_LARGEST_MESSAGE))
         if "texts" in message:
-            scores = _when_scored(ask(message["texts"]), stop)
+            scoring = ask(message["texts"])
+            while not wait([scoring], _TICK).done:
+                if stop.is_set():
+                    scoring.cancel()
+                    raise Interrupted
+            scores = scoring.result()
             answer = {"probabilities": scores.probabilities.tolist(), "tokens_cut": scores.tokens_cut.tolist()}
             connection.send_bytes(json.dumps(answer).encode())
         elif "progress" in message:
@@ -161,14 +166,6 @@ def _attend(
         else:
             raise JobProcessError(message["fault"])
         heard = time.monotonic()
-
-
-def _when_scored(scoring: Future[Scores], stop: threading.Event) -> Scores:
-    while not wait([scoring], _TICK).done:
-        if stop.is_set():
-            scoring.cancel()
-            raise Interrupted
-    return scoring.result()
 
 
 def _ended(code: int) -> str:
@@ -193,13 +190,9 @@ def main(descriptor: int, server: int) -> None:
         try:
             _bound_memory(task.job_bytes)
             asked.send({"result": _score(task, asked)})
-        except RheadError as error:
-            refused = str(error)
-            if isinstance(error.__cause__, MemoryError):  # as Arrow reports it
-                refused = _too_large(task)
-            asked.send({"refused": refused})
-        except MemoryError:
-            asked.send({"refused": _too_large(task)})
+        except (RheadError, MemoryError) as error:
+            lacks_memory = any(isinstance(each, MemoryError) for each in (error, error.__cause__))  # Arrow's are causes
+            asked.send({"refused": _too_large(task) if lacks_memory else str(error)})
         except Exception:
             asked.send({"fault": traceback.format_exc()})
 

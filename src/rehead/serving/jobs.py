@@ -257,8 +257,13 @@ class Jobs:
             # People see the name that they gave the file, not where it lies here.
             return message.replace(str(file), job.name).replace(f"{self._folder / job.id}{os.sep}", "")
 
+        def keep(done: int, total: int) -> None:
+            # That its progress could not be written down must not end a job.
+            with suppress(sqlite3.Error), self._writing() as database:
+                database.execute("update jobs set done = ?, total = ? where id = ?", (done, total, job.id))
+
         try:
-            summary = self._work(job, file, self.result_of(job), self._progress(job.id), self._stop)
+            summary = self._work(job, file, self.result_of(job), keep, self._stop)
             if warnings := summary.get("warnings"):
                 summary["warnings"] = [*map(shown, warnings)]
         except Interrupted:
@@ -286,14 +291,6 @@ class Jobs:
         if state != "waiting":
             self._ended("cancelled" if cancelled else state)
         logs.event("job", job=job.id, state=state, file=job.name, error=error)
-
-    def _progress(self, number: str) -> Callable[[int, int], None]:
-        def keep(done: int, total: int) -> None:
-            # That its progress could not be written down must not end a job.
-            with suppress(sqlite3.Error), self._writing() as database:
-                database.execute("update jobs set done = ?, total = ? where id = ?", (done, total, number))
-
-        return keep
 
     def _forget_old(self) -> None:
         with self._writing() as database:

@@ -61,7 +61,7 @@ class ServerMetrics(Collector):
         drifted = GaugeMetricFamily("rehead_drifted", "Whether any of them is beyond its threshold", labels=_OF_VERSION)
         tokens: Tally[tuple[str, str]] = Tally()
         for version in self._versions:
-            tokens[version.name, version.id] += version.queued_tokens
+            tokens[version.name, version.id] += version.batcher.queued_tokens
         for whose, waiting in tokens.items():
             queued.add_metric(whose, waiting)
         # Two folders may hold the same weights; one of their drifts is shown.

@@ -128,10 +128,6 @@ class Version:
     def name(self) -> str:
         return self.source.name
 
-    @property
-    def queued_tokens(self) -> int:
-        return self.batcher.queued_tokens
-
     def drift(self) -> MonitorReport | None:
         """Measure how far what it was asked lately is from its reference; takes tenths of a second now and then."""
         return None if self.monitor is None else self.monitor.report()
