@@ -67,7 +67,11 @@ def save_artifact(
         for sidecar in sidecars:
             sidecar.save(partial)
         write_documents(partial, documents)
-        _write_card(artifact, partial / "README.md")
+        if not (card := partial / "README.md").exists():  # as of what was not tested
+            from rehead.evaluation.model_card import render_model_card
+
+            content = {"what": artifact.takes, **artifact.entries, **(artifact.manifest.metrics or {})}
+            card.write_text(render_model_card(content, artifact.transformers_class), encoding="utf-8")
         write_manifest(partial, artifact.manifest.to_json())
         _verify(partial, sample, expected)
 
@@ -118,15 +122,6 @@ def write_documents(folder: Path, documents: Mapping[str, str]) -> None:
     """Write text files by name."""
     for name, content in documents.items():
         (folder / name).write_text(content, encoding="utf-8")
-
-
-def _write_card(artifact: Artifact, path: Path) -> None:
-    """Write a model card where there is none, as of what was not tested."""
-    from rehead.evaluation.model_card import render_model_card
-
-    if not path.exists():
-        content = {"what": artifact.takes, **artifact.entries, **(artifact.manifest.metrics or {})}
-        path.write_text(render_model_card(content, artifact.transformers_class), encoding="utf-8")
 
 
 def _verify(folder: Path, sample: Sequence[str] | Sequence[ImageInput], expected: npt.NDArray[np.float64]) -> None:
