@@ -187,9 +187,7 @@ class _Run:
                 self._score(portions, digest, report)
                 return resumed
         self.journal.begin_anew("the query has other rows now, or in another order; ORDER BY a unique column keeps it")
-        with closing(read_ahead(self.source.portions(text_column, portion_rows))) as portions:
-            self._score(portions, hashlib.sha256(), report)
-        return 0
+        return self.score(text_column, portion_rows, report)
 
     def _are_kept(self, portions: Iterator[Portion], digest: hashlib._Hash, report: Callable[[int], None]) -> bool:
         """Pass by what an earlier run has kept; whether that is what comes now."""

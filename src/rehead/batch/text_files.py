@@ -107,17 +107,14 @@ class TextFiles:
 
     def _rows_of(self, file: TextFile, coming: Iterator[Line], at: int) -> Iterator[Row | BadRow]:
         added = [file.name] if self._file_column else []
-        if self._json:
-            for found in records.objects(coming, file.name):
-                if isinstance(found, BadRow):
-                    yield found
-                    continue
-                number, record = found
-                values = [record.get(name) for name in self._own_columns]
-                yield Row(file.name, number, as_text(values[at]) or "", values + added)
-            return
-        for read in rows_below(coming, file.dialect, file.name):
-            yield read if isinstance(read, BadRow) else Row(file.name, read[0], read[1][at], read[1] + added)
+        read = records.objects(coming, file.name) if self._json else rows_below(coming, file.dialect, file.name)
+        for found in read:
+            if isinstance(found, BadRow):
+                yield found
+                continue
+            number, held = found
+            values = [held.get(name) for name in self._own_columns] if isinstance(held, dict) else held
+            yield Row(file.name, number, as_text(values[at]) or "", values + added)
 
 
 class WholeFiles:

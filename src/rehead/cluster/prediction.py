@@ -117,7 +117,9 @@ def _score(
         decisive = {
             "model": json.dumps(loaded.entries, sort_keys=True, default=str),
             "plan": repr(replace(plan, run="")),
-        } | {"input": repr([preview.identity for preview in previews]), "version of rehead": version("rehead")}
+            "input": repr([preview.identity for preview in previews]),
+            "version of rehead": version("rehead"),
+        }
     if written.begin(identity_of(decisive)):
         progress.say(f"an interrupted run to {output} goes on")
     try:
@@ -151,9 +153,8 @@ def _planned(
     is_of_images = isinstance(inputs[0], Images)
     column = first.columns[0] if is_of_images else text_column_of(first.sample, text_column, trained_on)
     rows = rows_at_once(part_rows, len(columns))
-    return _Plan(
-        model, output, column, names, columns, first.schema, added, rows, escape_formulas, uuid4().hex
-    ), previews
+    plan = _Plan(model, output, column, names, columns, first.schema, added, rows, escape_formulas, uuid4().hex)
+    return plan, previews
 
 
 def _previews(inputs: Sequence[Input], names: Sequence[str]) -> list[Preview]:

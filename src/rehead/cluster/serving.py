@@ -98,18 +98,17 @@ def _builder(sources: Sequence[ModelSource], settings: ServerSettings) -> Callab
         work = files_api.work(models, asyncio.get_running_loop(), settings.limits)
         state = ServerState(settings, metrics, models, Jobs(Path(folder.name), work, metrics.job))
         app = application(state, with_files=False)
-        app.router.lifespan_context = lifespan
-        app.state.folder = folder
-        return app
 
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        state: ServerState = app.state.rehead
-        await state.models.load()
-        yield
-        await state.settle()
-        state.jobs.close()
-        state.models.close()
-        app.state.folder.cleanup()
+        @asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            await models.load()
+            yield
+            await state.settle()
+            state.jobs.close()
+            models.close()
+            folder.cleanup()
+
+        app.router.lifespan_context = lifespan
+        return app
 
     return build

@@ -191,12 +191,8 @@ class Batcher:
     def _together(self, inputs: list[Any], own: list[int], tokens: int) -> Scores:
         started = time.perf_counter()
         scores = self._score(inputs)
-        theirs = Scores(
-            scores.probabilities[own],
-            scores.tokens_cut[own],
-            0.0,
-            None if scores.features is None else scores.features[own],
-        )
+        seen = None if scores.features is None else scores.features[own]
+        theirs = Scores(scores.probabilities[own], scores.tokens_cut[own], 0.0, seen)
         seconds = time.perf_counter() - started
         self._scored(Batch([inputs[row] for row in own], theirs, len(inputs), tokens, seconds))
         return scores

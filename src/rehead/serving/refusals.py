@@ -84,31 +84,28 @@ def install(app: FastAPI) -> None:
     """Give all that an application refuses, by itself or within an endpoint, the one shape."""
 
     async def refused(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, Refusal)
-        return answer(request.state.request_id, error)
+        return answer(request.state.request_id, _refusal_of(request, error))
 
-    async def invalid(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, RequestValidationError)
+    for kind in (Refusal, RequestValidationError, HTTPException):
+        app.add_exception_handler(kind, refused)
+
+
+def _refusal_of(request: Request, error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, RequestValidationError):
         first = error.errors()[0]
-        # The text that was sent is in the error too, and stays out of the answer.
-        where = ".".join(str(part) for part in first["loc"])
         if first["type"] == "json_invalid":
-            message = 'the body is not JSON; send an object such as {"texts": ["..."]}'
-            return answer(request.state.request_id, Refusal(400, "not_json", message))
-        message = f"{where}: {first['msg'].removeprefix('Value error, ')}; see /openapi.json"
-        return answer(request.state.request_id, Refusal(422, "invalid_request", message))
-
-    async def http(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        if full := disk_full(error.__cause__):  # met while the body was put on the disk
-            return answer(request.state.request_id, full)
-        if isinstance(error.__cause__, Refusal):  # met while the body was read
-            return answer(request.state.request_id, error.__cause__)
-        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
-        refusal = Refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
-        refusal.headers |= dict(error.headers or {})
-        return answer(request.state.request_id, refusal)
-
-    app.add_exception_handler(Refusal, refused)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
+            return Refusal(400, "not_json", 'the body is not JSON; send an object such as {"texts": ["..."]}')
+        # The text that was sent is in the error too, and stays out of the answer.
+        where, message = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+        return Refusal(422, "invalid_request", f"{where}: {message}; see /openapi.json")
+    assert isinstance(error, HTTPException)
+    if full := disk_full(error.__cause__):  # met while the body was put on the disk
+        return full
+    if isinstance(error.__cause__, Refusal):  # met while the body was read
+        return error.__cause__
+    code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "bad_request")
+    refusal = Refusal(error.status_code, code, f"{request.method} {request.scope['path']}: {error.detail}")
+    refusal.headers |= dict(error.headers or {})
+    return refusal
