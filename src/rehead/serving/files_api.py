@@ -17,7 +17,7 @@ from rehead.runtime.errors import SettingError
 from rehead.serving import wire
 from rehead.serving.batching import FromThread
 from rehead.serving.gate import UPLOADS
-from rehead.serving.job_process import JobClassifier, JobTask, score_file
+from rehead.serving.job_process import JobTask, score_file
 from rehead.serving.jobs import ENDED, Job, Jobs, Work
 from rehead.serving.models import Models
 from rehead.serving.refusals import Refusal, described
@@ -157,7 +157,9 @@ def work(models: Models, loop: asyncio.AbstractEventLoop, limits: RequestLimits)
             raise SettingError(refusal.message) from None
         model = version.artifact
         task = JobTask(
-            JobClassifier(model.entries, model.labels, model.rule),
+            model.entries,
+            model.labels,
+            model.rule,
             file,
             output,
             job.text_column,

@@ -46,12 +46,18 @@ class Gate:
         noted: dict[str, Any] = {}
         scope.setdefault("state", {}).update(request_id=request_id, noted=noted)
         status, answered, hung_up = 0, False, False
+        limits = self._settings.limits
+        left = limit = limits.upload_bytes if scope["path"] == UPLOADS else limits.body_bytes
+        too_large = f"the body has more than {limit:,} bytes; send it in parts"
 
         async def receiving() -> Message:
-            nonlocal hung_up
+            nonlocal hung_up, left
             message = await receive()
             # Once all is sent, the end of the connection is reported the same way.
             hung_up = hung_up or (message["type"] == "http.disconnect" and not answered)
+            left -= len(message.get("body", b""))
+            if left < 0:  # it says nothing of its length, or not the truth
+                raise HTTPException(413, too_large)
             return message
 
         async def sending(message: Message) -> None:
@@ -66,9 +72,12 @@ class Gate:
 
         try:
             self._check(scope, headers)
+            length = headers.get("content-length", "0")
+            if length.isdigit() and int(length) > limit:
+                raise Refusal(413, "too_large", too_large)
             if scope["path"] == UPLOADS and scope["method"] == "POST":
                 await self._state.require_free_place_for_a_job()  # before its file is taken in
-            await self._app(scope, self._counted(scope, receiving), sending)
+            await self._app(scope, receiving, sending)
         except Refusal as refusal:
             await answer(request_id, refusal)(scope, receive, sending)
         except ClientDisconnect:
@@ -111,27 +120,3 @@ class Gate:
             scheme, _, key = headers.get("authorization", "").partition(" ")
             address = (scope.get("client") or ("",))[0]
             self._keys.require(address, key.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
-        length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._limit(scope):
-            raise Refusal(413, "too_large", self._too_large(scope))
-
-    def _limit(self, scope: Scope) -> int:
-        limits = self._settings.limits
-        return limits.upload_bytes if scope["path"] == UPLOADS else limits.body_bytes
-
-    def _too_large(self, scope: Scope) -> str:
-        return f"the body has more than {self._limit(scope):,} bytes; send it in parts"
-
-    def _counted(self, scope: Scope, receive: Receive) -> Receive:
-        """Return what stops a body that says nothing of its length, or not the truth."""
-        left = self._limit(scope)
-
-        async def receiving() -> Message:
-            nonlocal left
-            message = await receive()
-            left -= len(message.get("body", b""))
-            if left < 0:
-                raise HTTPException(413, self._too_large(scope))
-            return message
-
-        return receiving

@@ -56,25 +56,19 @@ class JobProcessError(Exception):
 
 
 @dataclass(frozen=True)
-class JobClassifier:
-    """What scoring a table needs of a classifier beside its scores. A `rehead.batch.answers.Deciding`."""
-
-    entries: dict[str, Any]
-    labels: tuple[str, ...]
-    rule: DecisionRule
-
-
-@dataclass(frozen=True)
 class JobTask:
     """What the process is to do.
 
     Attributes:
+        entries, labels, rule: of the classifier, for which it stands as a `rehead.batch.answers.Deciding`.
         source, output: the file, and where the result goes.
         escape_formulas: whether spreadsheets are kept from running what cells hold.
         job_bytes: memory that the process may take.
     """
 
-    classifier: JobClassifier
+    entries: dict[str, Any]
+    labels: tuple[str, ...]
+    rule: DecisionRule
     source: Path
     output: Path
     text_column: str | None
@@ -201,7 +195,7 @@ def _score(task: JobTask, server: _Server) -> dict[str, Any]:
     """Return what `score_table` returns, and the `warnings` on the way."""
     with progress.heard() as warnings:
         result = score_table(
-            task.classifier,
+            task,
             server,
             str(task.source),
             task.output,
