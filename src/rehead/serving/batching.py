@@ -115,7 +115,9 @@ class Batcher:
         tokens = sum(sizes)
         if bounded and self.queued_tokens and self.queued_tokens + tokens > self._limits.queue_tokens:
             message = f"{self.queued_tokens:,} tokens are waiting already; try again later, or send less at a time"
-            raise Refusal(429, "overloaded", message, retry_after=self.expected_seconds)
+            # The seconds that what is waiting will take.
+            seconds = self.queued_tokens / (self._speed * self._at_once) if self._speed else 1.0
+            raise Refusal(429, "overloaded", message, retry_after=seconds)
         pending = _Pending(inputs, sizes, observed, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(pending)
         self.queued_tokens += tokens
@@ -123,11 +125,6 @@ class Batcher:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await pending.answer
-
-    @property
-    def expected_seconds(self) -> float:
-        """Return the seconds that what is waiting will take."""
-        return self.queued_tokens / (self._speed * self._at_once) if self._speed else 1.0
 
     async def _work(self) -> None:
         """Go on while anything waits: of a batcher that nobody asks any more nothing is left to be closed."""

@@ -118,7 +118,8 @@ def score_file(
                 return _attend(connection, ask, on_progress, stop, seconds)
             except (EOFError, OSError) as error:
                 code = process.wait()
-                raise DataError(f"reading it broke off ({_ended(code)}); give a smaller or simpler file") from error
+                how = signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
+                raise DataError(f"reading it broke off ({how}); give a smaller or simpler file") from error
             finally:
                 process.kill()
                 process.wait()
@@ -162,10 +163,6 @@ def _attend(
         heard = time.monotonic()
 
 
-def _ended(code: int) -> str:
-    return signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit status {code}"
-
-
 # The process's own end.
 
 
@@ -182,7 +179,9 @@ def main(descriptor: int, server: int) -> None:
         task: JobTask = connection.recv()
         asked = _Server(connection)
         try:
-            _bound_memory(task.job_bytes)
+            # Beyond these bytes the system refuses memory, where it knows such a limit.
+            with suppress(ValueError, OSError):
+                resource.setrlimit(resource.RLIMIT_AS, (task.job_bytes, task.job_bytes))
             asked.send({"result": _score(task, asked)})
         except (RheadError, MemoryError) as error:
             lacks_memory = any(isinstance(each, MemoryError) for each in (error, error.__cause__))  # Arrow's are causes
@@ -232,12 +231,6 @@ def _end_with(server: int) -> None:
     while os.getppid() == server:
         time.sleep(_TICK)
     os._exit(1)  # what is done is on the disk
-
-
-def _bound_memory(size: int) -> None:
-    """Let the system refuse memory beyond `size` bytes, where it knows such a limit."""
-    with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def _too_large(task: JobTask) -> str:
