@@ -32,14 +32,10 @@ _SHOWN = 500
 class ParquetFiles:
     """Rows of Parquet files, one after the other. A `rehead.batch.sources.RowSource`.
 
-    Args:
-        files, file_column: see `rehead.batch.sources.rows_of`.
+    For arguments and errors see `rehead.batch.sources.rows_of`.
 
     Attributes:
         schema: names and types of the columns, those of the first file.
-
-    Raises:
-        DataError: one cannot be read, their columns are not the same, or they have no rows.
     """
 
     changeable = False

@@ -84,7 +84,7 @@ def rows_of(files: list[tuple[Path, str]], file_column: str | None, names: Colle
         names: of columns that are looked for; a first row with one of them is a header.
 
     Raises:
-        DataError: something cannot be read, or several files do not have the same columns.
+        DataError: something cannot be read, several files do not have the same columns, or they have no rows.
     """
     # A file that is empty says nothing about the others.
     heads = (read_head(path) for path, _ in files if path.is_file())

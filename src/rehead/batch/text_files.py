@@ -31,12 +31,7 @@ class TextFile:
 class TextFiles:
     """Rows of text files, one after the other. A `rehead.batch.sources.RowSource`.
 
-    Args:
-        files, file_column, names: see `rehead.batch.sources.rows_of`.
-        kind: of all of them; see `rehead.data.dialects`.
-
-    Raises:
-        DataError: one cannot be read, their columns are not the same, or they have no rows.
+    For arguments and errors see `rehead.batch.sources.rows_of`; `kind` is that of all files.
     """
 
     changeable = False
@@ -120,11 +115,7 @@ class TextFiles:
 class WholeFiles:
     """Rows of files that are read as a whole, one after the other. A `rehead.batch.sources.RowSource`.
 
-    Args:
-        files, kind, file_column, names: see `TextFiles`.
-
-    Raises:
-        DataError: one cannot be read, their columns are not the same, or they have no rows.
+    For arguments and errors see `TextFiles`.
     """
 
     changeable = False

@@ -132,8 +132,7 @@ def dialect_of(
     """Return how a file with text in it is written down.
 
     Args:
-        unlabelled: texts alone are enough: a single column is a table, and so is a text on each line.
-        names: of columns that are looked for; a first row with one of them is a header.
+        unlabelled, names: see `rehead.data.tables.read`.
         expected: the columns of the file before it; a first row of exactly these is a header.
 
     Raises:

@@ -505,7 +505,7 @@ def _is_damaged_utf8(content: bytes) -> bool:
 # Unpacked bytes: of a few kilobytes, an archive may make terabytes.
 MAX_UNPACKED_BYTES = 4 * 2**30
 _ZIP = b"PK\x03\x04"
-_Packed = IO[bytes] | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile
+_UNPACKING: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 _DAMAGED = (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
@@ -530,15 +530,10 @@ def unpacked(path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
             raise DataError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
         start = raw.read(6)
         raw.seek(0)
-        packed: _Packed | None = None
-        if start.startswith(b"\x1f\x8b"):
-            packed = stack.enter_context(gzip.GzipFile(fileobj=raw))
-        elif start.startswith(b"BZh"):
-            packed = stack.enter_context(bz2.BZ2File(raw))
-        elif start.startswith(b"\xfd7zXZ\0"):
-            packed = stack.enter_context(lzma.LZMAFile(raw))
-        elif start.startswith(_ZIP):
-            packed = _only_member(path, raw, stack)
+        packed: IO[bytes] | None = _only_member(path, raw, stack) if start.startswith(_ZIP) else None
+        for magic, unpack in _UNPACKING.items():
+            if start.startswith(magic):
+                packed = stack.enter_context(unpack(raw))
         yield raw, raw if packed is None else stack.enter_context(io.BufferedReader(_Bounded(packed, path)))
 
 
@@ -562,7 +557,7 @@ def _only_member(path: Path, raw: BinaryIO, stack: ExitStack) -> IO[bytes] | Non
 class _Bounded(io.RawIOBase):
     """What an archive unpacks to, up to `MAX_UNPACKED_BYTES`."""
 
-    def __init__(self, packed: _Packed, path: Path) -> None:
+    def __init__(self, packed: IO[bytes], path: Path) -> None:
         self._packed, self._path, self._read = packed, path, 0
 
     def readable(self) -> bool:

@@ -93,11 +93,10 @@ def compared(expected: ReferenceLogits, run: Run) -> ExportComparison:
         for i in range(min(n, _ALONE)):
             alone.append(run(inputs[i : i + 1]))
             advance(1)
-    results = [np.concatenate(in_batches), np.concatenate(alone)]
     classifier = expected.classifier
     same = np.ones(n, dtype=np.bool_)
     probability = logit = unexplained = 0.0
-    for result in results:
+    for result in (np.concatenate(in_batches), np.concatenate(alone)):
         wanted = expected.logits[: len(result)]
         apart = np.abs(result - wanted).max(1)
         shares = apart / np.maximum(np.abs(wanted).max(1), 1)
