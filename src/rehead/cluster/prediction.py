@@ -113,7 +113,18 @@ def _score(
     with here(model, is_folder=True) as folder:
         loaded = load_artifact(folder)
         inputs = inputs_of(source, output, takes=loaded.takes, text_column=text_column)
-        plan, previews = _planned(loaded, model, inputs, written, text_column, part_rows, escape_formulas)
+        # The first input says how the others are read.
+        trained_on, added = loaded.entries.get("text_column"), answers.names_of(loaded)
+        named = [name for name in (text_column, trained_on, loaded.entries.get("label_column")) if name]
+        first = _previews(inputs[:1], named)[0]
+        names = (*named, *(first.columns if first.sample.header else ()))
+        previews = [first, *_previews(inputs[1:], names)]
+        columns = _columns_of(previews)
+        answers.require_free(columns, added, first.sample.source)
+        is_of_images = isinstance(inputs[0], Images)
+        column = first.columns[0] if is_of_images else text_column_of(first.sample, text_column, trained_on)
+        rows, run = rows_at_once(part_rows, len(columns)), uuid4().hex
+        plan = _Plan(model, written, column, names, columns, first.schema, added, rows, escape_formulas, run)
         decisive = {
             "model": json.dumps(loaded.entries, sort_keys=True, default=str),
             "plan": repr(replace(plan, run="")),
@@ -131,30 +142,6 @@ def _score(
     counts = sum((one.counts for one in records), Counts())
     resumed = sum(one.counts.rows for one in records if one.run != plan.run)
     return ScoredTable.of(counts, resumed, output, BAD, begun, parts=sum(one.file is not None for one in records))
-
-
-def _planned(
-    loaded: Artifact,
-    model: str,
-    inputs: Sequence[Input],
-    output: Output,
-    text_column: str | None,
-    part_rows: int,
-    escape_formulas: bool,
-) -> tuple[_Plan, list[Preview]]:
-    """Look at all inputs, the first of which says how the others are read, and decide what is written."""
-    trained_on, added = loaded.entries.get("text_column"), answers.names_of(loaded)
-    named = [name for name in (text_column, trained_on, loaded.entries.get("label_column")) if name]
-    first = _previews(inputs[:1], named)[0]
-    names = (*named, *(first.columns if first.sample.header else ()))
-    previews = [first, *_previews(inputs[1:], names)]
-    columns = _columns_of(previews)
-    answers.require_free(columns, added, previews[0].sample.source)
-    is_of_images = isinstance(inputs[0], Images)
-    column = first.columns[0] if is_of_images else text_column_of(first.sample, text_column, trained_on)
-    rows = rows_at_once(part_rows, len(columns))
-    plan = _Plan(model, output, column, names, columns, first.schema, added, rows, escape_formulas, uuid4().hex)
-    return plan, previews
 
 
 def _previews(inputs: Sequence[Input], names: Sequence[str]) -> list[Preview]:
