@@ -120,12 +120,10 @@ def contributions(
     """Return what the words of each text contribute to the class that is predicted for it, and all probabilities.
 
     Args:
-        model: what scores texts.
-        texts: n of them.
         pieces: of a text, at most.
 
     Returns:
-        The pieces of each text, in order, and (n, n_classes) probabilities.
+        The pieces of each of the n texts, in order, and (n, n_classes) probabilities.
     """
     spans = [_spans(text, pieces) for text in texts]
     without = [text[:start] + text[end:] for text, places in zip(texts, spans, strict=True) for start, end in places]
@@ -147,9 +145,7 @@ def ngram_weights(model: Artifact, text: str, pieces: list[Piece], label: int) -
     n-grams of a run of ideographs are shared by its characters evenly.
 
     Args:
-        model: the classifier.
-        text: what the pieces are of.
-        pieces: in order.
+        pieces: of the text, in order.
         label: the class that is spoken for or against: what a piece adds to its logit, less what it adds to those of
             the other classes on average. Of two classes that is what it adds to the log odds, and so it is where a text
             may have several labels.

@@ -40,11 +40,7 @@ def description(classifier: NetworkArtifact, form: str, int8: bool, found: Expor
 
 
 def readme(classifier: NetworkArtifact, form: str, int8: bool, found: ExportComparison, name: str) -> str:
-    """Say how to use the folder, and how it was checked, as Markdown.
-
-    Args:
-        name: of the folder.
-    """
+    """Say how to use the folder of that name, and how it was checked, as Markdown."""
     backbone = classifier.backbone
     is_text = isinstance(backbone, TextBackbone)
     causal = isinstance(backbone, TextBackbone) and backbone.family.causal
