@@ -250,14 +250,13 @@ class _Scoring:
     def _scored(self, part: Part) -> Record:
         """Score and write a part."""
         plan, (loaded, predictor) = self._plan, self._model
-        sink = sink_for(
-            Path(plan.output.place.rstrip("/")), plan.columns, plan.schema, plan.added, plan.escape_formulas
-        )
+        name = plan.output.part(part.source, part.number)
+        sink = sink_for(Path(name), plan.columns, plan.schema, plan.added, plan.escape_formulas)
         results, bad, counts = b"", b"", Counts()
         for portion in part.portions:
             scored, unreadable, counted = score_portion(loaded, predictor, sink, portion)
             results, bad, counts = results + scored, bad + unreadable, counts + counted
-        file = plan.output.part(part.source, part.number) if counts.rows else None
+        file = name if counts.rows else None
         record = Record(part.source, part.number, part.is_last, part.done, file, counts, plan.run)
         plan.output.keep(record, _whole(sink, results), bad)
         return record

@@ -273,17 +273,13 @@ class Jobs:
         except Exception as fault:
             logs.fault("a job failed by a fault of rehead's own", fault, job=job.id)
             state, error = "failed", f"a fault of rehead's own: {type(fault).__name__}; the server's log has more"
+        ended = None if state == "waiting" else time.time()
+        stored = None if summary is None else json.dumps(summary)
         with self._writing() as database:
             self._running = ""
             database.execute(
                 "update jobs set state = ?, ended = ?, facts = ?, error = ? where id = ? and state = 'running'",
-                (
-                    state,
-                    None if state == "waiting" else time.time(),
-                    None if summary is None else json.dumps(summary),
-                    error,
-                    job.id,
-                ),
+                (state, ended, stored, error, job.id),
             )
             cancelled = database.execute("select state from jobs where id = ?", (job.id,)).fetchone()[0] == "cancelled"
         if cancelled:
