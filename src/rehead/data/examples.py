@@ -29,8 +29,6 @@ from rehead.runtime.errors import DataError
 Index = npt.NDArray[np.int64]
 _Number = TypeVar("_Number", bound=np.number)
 
-# What `Examples` hold of each example as an array.
-_ARRAYS = ("labels", "lines", "groups", "times", "near", "weights")
 # A label set this large is a text or id column taken for labels, not a classification task.
 MAX_CLASSES = 1000
 
@@ -89,16 +87,31 @@ class Examples:
 
     def take(self, index: Index) -> Examples:
         """Return the examples at these positions, in that order."""
-        held: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
-        arrays = {name: array[index] for name, array in held.items() if array is not None}
-        images = None if self.images is None else [self.images[i] for i in index]
-        return replace(self, texts=[self.texts[i] for i in index], images=images, **arrays)
+        return replace(
+            self,
+            texts=[self.texts[i] for i in index],
+            labels=self.labels[index],
+            lines=self.lines[index],
+            groups=None if self.groups is None else self.groups[index],
+            times=None if self.times is None else self.times[index],
+            near=None if self.near is None else self.near[index],
+            images=None if self.images is None else [self.images[i] for i in index],
+            weights=None if self.weights is None else self.weights[index],
+        )
 
     def followed_by(self, other: Examples) -> Examples:
         """Return these examples and then those of another part of the same fit."""
-        arrays: dict[str, Any] = {name: both(getattr(self, name), getattr(other, name)) for name in _ARRAYS}
-        images = None if self.images is None or other.images is None else [*self.images, *other.images]
-        return replace(self, texts=[*self.texts, *other.texts], images=images, **arrays)
+        return replace(
+            self,
+            texts=[*self.texts, *other.texts],
+            labels=np.concatenate([self.labels, other.labels]),
+            lines=np.concatenate([self.lines, other.lines]),
+            groups=both(self.groups, other.groups),
+            times=both(self.times, other.times),
+            near=both(self.near, other.near),
+            images=None if self.images is None or other.images is None else [*self.images, *other.images],
+            weights=both(self.weights, other.weights),
+        )
 
 
 def both(first: npt.NDArray[_Number] | None, second: npt.NDArray[_Number] | None) -> npt.NDArray[_Number] | None:
