@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -290,24 +290,24 @@ def _learn_texts(train: Examples, validation: Examples) -> Baselines:
         progress.say(f"{LOOKS_AT['texts']} are learned from {len(some):,} of {len(train):,} texts, drawn at random")
     ngrams, features = Ngrams.fit_transform(some.texts)
     held_out = ngrams.transform(validation.texts)
-    regression = _TextRegression(features, some)
+    regression, majority = _TextRegression(features, some), _majority(train)
 
-    def at(strength: float) -> _AtStrength:
+    def at(strength: float) -> tuple[float, Baselines]:
+        """Return what there is against it, the validation loss, raised with the strength; and what is learned."""
         weight, bias = regression.solve(strength)
         logits = held_out @ weight + np.clip(bias, _NEVER, -_NEVER)
-        loss = (
-            float(likelihood.losses(logits, validation.labels, validation.weights).mean()) if len(validation) else 0.0
-        )
-        return _AtStrength(strength, weight, bias, loss * strength**_EARNED)
+        losses = likelihood.losses(logits, validation.labels, validation.weights)
+        loss = float(losses.mean()) if len(validation) else 0.0
+        return loss * strength**_EARNED, Baselines(majority, ngrams, weight, bias, strength)
 
     first = best = at(_INVERSE_STRENGTHS[_FIRST])
     for side in (_INVERSE_STRENGTHS[_FIRST + 1 :], _INVERSE_STRENGTHS[_FIRST - 1 :: -1]):
         for strength in side if best is first else ():
             tried = at(strength)
-            if tried.loss >= best.loss:
+            if tried[0] >= best[0]:
                 break
             best = tried
-    return Baselines(_majority(train), ngrams, best.weight, best.bias, best.strength)
+    return best[1]
 
 
 def _some_of(examples: Examples) -> Examples:
@@ -316,15 +316,6 @@ def _some_of(examples: Examples) -> Examples:
     characters = np.cumsum([len(examples.texts[row]) for row in order])
     n = min(int((characters <= _MOST_CHARACTERS).sum()), _MOST_TARGETS // len(examples.label_names))
     return examples if n >= len(examples) else examples.take(np.sort(order[: max(1, n)]))
-
-
-class _AtStrength(NamedTuple):
-    """A regression at a strength, with what there is against it: the validation loss, raised with the strength."""
-
-    strength: float
-    weight: npt.NDArray[np.float32]
-    bias: npt.NDArray[np.float32]
-    loss: float
 
 
 class _TextRegression:

@@ -111,22 +111,23 @@ def curves(probabilities: npt.NDArray[np.float64], labels: Labels, label_names: 
 
 def depth_profile(profile: dict[str, dict[int, float]], depth: int) -> str:
     """Draw the validation log loss of a probe after each layer, by pooling."""
-    with _figure() as (plot, drawn):
-        for (pooling, losses), color, style in zip(profile.items(), _SERIES, _LINES, strict=False):
-            plot.plot(list(losses), list(losses.values()), color=color, linestyle=style, label=pooling)
-        plot.axvline(depth, color=_SOFT, linewidth=1)
-        plot.set(xlabel="layers", ylabel="validation log loss", ylim=(0, None))
-        plot.xaxis.set_major_locator(MaxNLocator(integer=True))
-        plot.legend()
-    return drawn[0]
+    return _losses(profile, "layers", kept=depth)
 
 
 def training_curve(losses: dict[str, list[float]]) -> str:
     """Draw the validation log loss of each strategy that trained layers, before its first epoch and after each."""
+    by_epoch = {strategy: dict(enumerate(values)) for strategy, values in losses.items()}
+    return _losses(by_epoch, "epoch", marker="o", markersize=4)
+
+
+def _losses(lines: dict[str, dict[int, float]], unit: str, kept: int | None = None, **look: Any) -> str:
+    """Draw validation log losses by whole numbers of a unit, a line each, and mark the number that was kept."""
     with _figure() as (plot, drawn):
-        for (strategy, by_epoch), color, style in zip(losses.items(), _SERIES, _LINES, strict=False):
-            plot.plot(by_epoch, color=color, linestyle=style, marker="o", markersize=4, label=strategy)
-        plot.set(xlabel="epoch", ylabel="validation log loss", ylim=(0, None))
+        for (name, losses), color, style in zip(lines.items(), _SERIES, _LINES, strict=False):
+            plot.plot(list(losses), list(losses.values()), color=color, linestyle=style, label=name, **look)
+        if kept is not None:
+            plot.axvline(kept, color=_SOFT, linewidth=1)
+        plot.set(xlabel=unit, ylabel="validation log loss", ylim=(0, None))
         plot.xaxis.set_major_locator(MaxNLocator(integer=True))
         plot.legend()
     return drawn[0]

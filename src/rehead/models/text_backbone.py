@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -115,6 +116,7 @@ class TextBackbone(Backbone):
         autocast = torch.is_autocast_enabled(device)
         dtype = torch.get_autocast_dtype(device) if autocast else hidden.dtype
         biases = self.family.biases(self.body, packing)
+        through = partial(checkpoint, self.family.layer, use_reentrant=False) if recompute else self.family.layer
         rows: dict[str, PackedRow] = {}
         for number in range(start, stop):
             kind = kinds[number] if kinds else "full_attention"
@@ -123,10 +125,7 @@ class TextBackbone(Backbone):
                 typed = None if tables is None else (tables[0].to(dtype), tables[1].to(dtype))
                 rows[kind] = PackedRow(packing, dtype, window(self.config, kind), typed, biases)
             arguments = (self.layers[number], hidden, rows[kind], only if number == stop - 1 else None)
-            if recompute:
-                hidden = checkpoint(self.family.layer, *arguments, use_reentrant=False)
-            else:
-                hidden = self.family.layer(*arguments)
+            hidden = through(*arguments)
         return hidden
 
     def normalise(self, hidden: Tensor) -> Tensor:

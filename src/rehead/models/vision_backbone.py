@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Self
 
 import torch
@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rehead.models import efficientnet
 from rehead.models.backbone import Backbone
-from rehead.models.families import Family, HeadParts, SavedLayout
+from rehead.models.families import Family, SavedLayout
 from rehead.models.image_transforms import Transform
 from rehead.models.packing import Packing
 from rehead.runtime import interrupts
@@ -130,11 +130,6 @@ class VisionBackbone(Backbone):
         return "cls" if self.family.prefix else None
 
     @property
-    def means_at_one_length(self) -> bool:
-        """False: all images have as many tokens."""
-        return False
-
-    @property
     def hidden_size(self) -> int:
         return self.width_at(len(self.layers))
 
@@ -147,10 +142,6 @@ class VisionBackbone(Backbone):
 
     def width_at(self, depth: int) -> int:
         return self.family.widths(self.config)[depth - 1]
-
-    def family_head(self, pooling: str) -> HeadParts | None:
-        """Return None: a head of rehead's own, one linear layer, stands behind vision models."""
-        return None
 
     def published_layout(self, pooling: str) -> SavedLayout | None:
         published = self.family.classifier
@@ -198,11 +189,9 @@ class VisionBackbone(Backbone):
         recompute: bool = False,
     ) -> Tensor:
         states = self._shaped(hidden, len(packing.lengths))
+        through = partial(checkpoint, self.family.layer, use_reentrant=False) if recompute else self.family.layer
         for layer in self.layers[start:stop]:
-            if recompute:
-                states = checkpoint(self.family.layer, layer, states, use_reentrant=False)
-            else:
-                states = self.family.layer(layer, states)
+            states = through(layer, states)
         hidden = self._flat(states)
         return hidden if only is None else self.pooled(hidden, packing, only)
 

@@ -189,14 +189,12 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
     lock = FileLock(f"{path}.lock")
     try:
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         progress.say(waiting)
-        lock.acquire()
-    try:
+        held = lock.acquire()
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 def sweep_partial(path: Path) -> None:

@@ -80,15 +80,13 @@ def _alone(folder: Path, output: Path) -> Iterator[None]:
     lock = FileLock(folder / "lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        held = lock.acquire(timeout=0)
     except Timeout:
         raise SettingError(f"another fit to {output} is running; wait for it, or give another `output`") from None
     except OSError as error:
         raise SettingError(f"`output={str(output)!r}`: nothing can be written beside it ({error.strerror})") from error
-    try:
+    with held:
         yield
-    finally:
-        lock.release()
 
 
 @dataclass(frozen=True)

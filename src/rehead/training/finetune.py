@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -84,22 +84,22 @@ class TrainedClassifier:
         structure: what the classifier is made of, in the place of what was asked for.
     """
 
-    baseline_factor: float
+    baseline_factor: float = 0.0
     temperature: float
     tune: str
     validation_logits: npt.NDArray[np.float32]
     refitted: bool
-    truncated: int
-    profile: dict[str, dict[int, float]]
+    truncated: int = 0
+    profile: dict[str, dict[int, float]] = field(default_factory=dict)
     candidates: list[Candidate]
-    stopped: str | None
+    stopped: str | None = None
     replaced: str
     parameters: int
     seconds: dict[str, float]
-    flops: float
-    trunk_flops: float
-    trunk_speed: float
-    trunk_share: float
+    flops: float = 0.0
+    trunk_flops: float = 0.0
+    trunk_speed: float = 0.0
+    trunk_share: float = 0.0
     structure: Structure = Structure()
 
     @property
@@ -176,7 +176,8 @@ def finetune(
         choice = replace(choice, depth=depth, pooling=pooling, of_one_layer=of_one)
         data.truncate(choice.depth)  # layers above it are freed
         head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
-        features = _trunk_features(data, head, _kept_cut(data, choice.depth))
+        rows, cut = np.arange(len(data.labels)), _kept_cut(data, choice.depth)
+        features = pass_rows(data, rows, head.reads, head.pooling, "trunk pass", cut)
     with _timed(seconds, "probe"):
         probed = _solve_probe(data, head, features)
         beside = BesideHead.of(baseline, data, folds=refits)
@@ -186,21 +187,20 @@ def finetune(
     with _timed(seconds, "tail"):
         search = _train_further(data, choice, probed, first, beside, deadline, resumption, callback)
     best = _best_of(data, search.candidates)
-    if best is not first:
-        head, features = search.start.head, search.start.features
+    start = probed if best is first else search.start
     final: Attempt | None = None
     if refits and not search.interrupted and _pays_to_refit(data, best, deadline):
         with _timed(seconds, "probe" if best is first else "tail"):
             try:
-                final = _refit(data, head, features, probed.solved, best, callback)
+                final = _refit(data, start, best, callback)
             except Interrupted:
                 search = replace(search, stopped=_interrupted("learning from all examples"))
-    strategies.adopt(data, head, final or best)
-    scale_logits(head, 1 / best.mixture.divisor)  # so that the saved weights give calibrated probabilities
+    strategies.adopt(data, start.head, final or best)
+    scale_logits(start.head, 1 / best.mixture.divisor)  # so that the saved weights give calibrated probabilities
     # The depth search has solved probes while the clock of the trunk pass ran.
     seconds["trunk"] -= choice.probe_seconds
     seconds["probe"] += choice.probe_seconds
-    return _trained(data, head, choice, features, search, best, final, beside, seconds)
+    return _trained(data, choice, start, search, best, final, beside, seconds)
 
 
 def _kept_cut(data: EncodedData, depth: int) -> int | None:
@@ -208,11 +208,6 @@ def _kept_cut(data: EncodedData, depth: int) -> int | None:
     planned = strategies.planned(data, depth)
     cut = cut_for(planned[0], depth) if planned else depth
     return cut if planned and data.keeps_tokens(cut) else None
-
-
-def _trunk_features(data: EncodedData, head: Head, cut: int | None) -> Features:
-    """Return pooled features of all rows, and token states at the cut if there is one."""
-    return pass_rows(data, np.arange(len(data.labels)), head.reads, head.pooling, "trunk pass", cut)
 
 
 @dataclass(frozen=True)
@@ -339,27 +334,25 @@ def _pays_to_refit(data: EncodedData, best: Candidate, deadline: float | None) -
     return deadline is None or time.perf_counter() + seconds < deadline
 
 
-def _refit(
-    data: EncodedData, head: Head, features: Features, solved: Probe, best: Attempt, callback: Callback
-) -> Attempt:
+def _refit(data: EncodedData, start: _Probed, best: Attempt, callback: Callback) -> Attempt:
     """Learn once more, with regularisation and strategy as they were chosen, from all examples together."""
+    head, features, solved = start.head, start.features, start.solved
     if best.parts:
-        first, second = (_refit(data, head, features, solved, part, callback) for part in best.parts)
+        first, second = (_refit(data, start, part, callback) for part in best.parts)
         return strategies.average(data, head, features, first, second)
     if best.history is not None:
         return strategies.attempt(data, best.tune, head, features, None, None, callback, best)
     weights = data.example_weights(np.arange(len(data.labels)))
     # The head is the only thing that changes, and it changes in place.
-    start = solved.weight, solved.bias
-    depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights, start)
+    begin = solved.weight, solved.bias
+    depth_search.solve_head_at(head, features.seen, data.labels, solved.strength, weights, begin)
     return best
 
 
 def _trained(
     data: EncodedData,
-    head: Head,
     choice: DepthChoice,
-    features: Features,
+    start: _Probed,
     search: _Search,
     best: Candidate,
     final: Attempt | None,
@@ -371,9 +364,10 @@ def _trained(
     Args:
         final: what the best one learned from all examples; None where it learned from the training examples alone.
     """
-    replaced = describe(data.base, head, data.base.architectures, best.trainable)
+    head = start.head
+    replaced = describe(data.base, head, best.trainable)
     progress.say(replaced)
-    passes = [features, *([choice.passed] if choice.passed else [])]
+    passes = [start.features, *([choice.passed] if choice.passed else [])]
     trunk_flops, trunk_seconds = sum(one.forward_flops for one in passes), sum(one.seconds for one in passes)
     trained = [candidate.history.flops for candidate in search.candidates if candidate.history]
     at_one_length = isinstance(head.projection, MeansAtOneLength)

@@ -117,20 +117,12 @@ def learn_ngrams(data: NgramData, baseline: Baselines, callback: Callback, *, re
     callback.on_candidate(candidate)
     return TrainedNgrams(
         regression=regression,
-        baseline_factor=0.0,
         temperature=mixture.divisor,
         tune=_TUNE,
         validation_logits=(logits / mixture.divisor).astype(np.float32),
         refitted=refits,
-        truncated=0,
-        profile={},
         candidates=[candidate],
-        stopped=None,
         replaced=learned,
         parameters=n_weights,
         seconds={"load": 0.0, "trunk": 0.0, "probe": seconds, "tail": 0.0},
-        flops=0.0,
-        trunk_flops=0.0,
-        trunk_speed=0.0,
-        trunk_share=0.0,
     )
