@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
-from rehead.cli.inputs import is_file, is_of_images
+from rehead.cli.inputs import is_file, is_of_images, sources_of
 from rehead.cli.terminal import cell, console, print_json, table
 from rehead.runtime.errors import DataError, SettingError
 from rehead.runtime.wording import escaped
@@ -33,20 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Explain a text or an image."""
-    from rehead.data.samples import require_source
-
-    if options.data:
-        require_source(options.data)  # before torch is imported, which takes seconds
+    sources = sources_of(options) if options.data else None  # before torch is imported, which takes seconds
     if is_of_images(options.text):
         _explain_image(options)
         return
     if is_file(options.text):
         raise DataError(f"{options.text}: a file, and one text is explained; give a text that stands in it")
     from rehead.analysis.explanation import explain
-    from rehead.data.preparation import DataConfig
 
-    columns = {"text_column": options.text_column, "label_column": options.label_column}
-    result = explain(options.model, options.text, DataConfig(options.data, **columns) if options.data else None)
+    result = explain(options.model, options.text, sources)
     print_json(result.to_json()) if options.json else _print_explanation(result)
 
 

@@ -6,6 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from rehead.cli import arguments
+from rehead.cli.inputs import sources_of
 from rehead.cli.terminal import capitalised, cell, console, print_json, print_next, table
 from rehead.runtime.errors import SettingError
 from rehead.runtime.wording import counted, escaped
@@ -43,25 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Audit the data, or study its labels with a classifier."""
-    from rehead.data.samples import require_source
-
-    *models, data = options.inputs
+    *models, options.data = options.inputs
     studies = options.label_errors is not None or options.learning_curve
     if len(models) > 1 or bool(models) != studies:
         raise SettingError("give DATA alone, or MODEL and DATA with `label_errors` or `learning_curve`")
-    for source in filter(None, (data, options.test)):
-        require_source(source)  # before torch is imported, which takes seconds
+    sources = sources_of(options)  # before torch is imported, which takes seconds
     from rehead.analysis import label_study
     from rehead.analysis.inspection import inspect
-    from rehead.data.preparation import DataConfig
 
-    sources = DataConfig(
-        data,
-        test=options.test,
-        text_column=options.text_column,
-        label_column=options.label_column,
-        label_separator=options.label_separator,
-    )
     if not models:
         result = inspect(sources, options.base, options.max_length)
         print_json(result.to_json()) if options.json else _print_audit(result, options)

@@ -36,8 +36,7 @@ def print_next(command: str, options: argparse.Namespace, *more: str, before: st
     """
     columns = {"--text-column": options.text_column, "--label-column": options.label_column, "--test": options.test}
     chosen = [part for option, value in columns.items() if value is not None for part in (option, value)]
-    data = options.data if "data" in options else options.inputs[-1]
-    print(f"\nnext    {escaped(before + shlex.join(['rehead', command, data, *chosen, *more]))}")
+    print(f"\nnext    {escaped(before + shlex.join(['rehead', command, options.data, *chosen, *more]))}")
 
 
 def console() -> Console:

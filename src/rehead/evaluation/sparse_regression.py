@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -102,8 +102,7 @@ def held_out(
     return result
 
 
-@dataclass(frozen=True)
-class _Vector:
+class _Vector(NamedTuple):
     """A point or direction in the space of the weights and biases.
 
     Attributes:
@@ -121,15 +120,10 @@ class _Vector:
         return self.scaled_biases * np.float32(np.sqrt(_BIAS_SCALE))
 
     def plus(self, factor: float, other: _Vector) -> _Vector:
-        return _Vector(
-            self.coefficients + np.float32(factor) * other.coefficients,
-            self.logits + np.float32(factor) * other.logits,
-            self.scaled_biases + np.float32(factor) * other.scaled_biases,
-        )
+        return _Vector(*(own + np.float32(factor) * part for own, part in zip(self, other, strict=True)))
 
     def times(self, factor: float) -> _Vector:
-        by = np.float32(factor)
-        return _Vector(by * self.coefficients, by * self.logits, by * self.scaled_biases)
+        return _Vector(*(np.float32(factor) * part for part in self))
 
 
 class _Products:
@@ -200,9 +194,7 @@ class _Lbfgs:
         self.at = _Vector(nowhere, nowhere, biases.astype(np.float32))
         # Steps, then the changes of the gradient over each, then the gradient.
         rows = 2 * _HISTORY + 1
-        self._coefficients = np.zeros((rows, *targets.shape), dtype=np.float32)
-        self._logits = np.zeros((rows, *targets.shape), dtype=np.float32)
-        self._biases = np.zeros((rows, targets.shape[1]), dtype=np.float32)
+        self._kept = _Vector(*(np.zeros((rows, *part.shape), dtype=np.float32) for part in self.at))
         self._slots: list[int] = []  # of the steps, from old to new
         self._inverse_strength = 0.0
 
@@ -239,9 +231,9 @@ class _Lbfgs:
         """
         ratio = np.float32(inverse_strength / self._inverse_strength) if self._slots else np.float32(1)
         for slot in self._slots:
-            for kept in (self._coefficients, self._logits):
+            for kept in (self._kept.coefficients, self._kept.logits):
                 kept[_HISTORY + slot] = ratio * (kept[_HISTORY + slot] - kept[slot]) + kept[slot]
-            self._biases[_HISTORY + slot] *= ratio
+            self._kept.scaled_biases[_HISTORY + slot] *= ratio
         self._inverse_strength = inverse_strength
 
     def _remember(self, step: _Vector, change: _Vector) -> None:
@@ -251,14 +243,13 @@ class _Lbfgs:
         self._set(_HISTORY + slot, change)
 
     def _set(self, row: int, vector: _Vector) -> None:
-        self._coefficients[row], self._logits[row] = vector.coefficients, vector.logits
-        self._biases[row] = vector.scaled_biases
+        for kept, part in zip(self._kept, vector, strict=True):
+            kept[row] = part
 
     def _inner_products(self) -> npt.NDArray[np.float64]:
         """Return those of all pairs of vectors, (rows, rows)."""
-        rows = len(self._biases)
-        weights = self._coefficients.reshape(rows, -1) @ self._logits.reshape(rows, -1).T
-        products: npt.NDArray[np.float64] = (weights + self._biases @ self._biases.T).astype(np.float64)
+        coefficients, logits, biases = (part.reshape(len(part), -1) for part in self._kept)
+        products: npt.NDArray[np.float64] = (coefficients @ logits.T + biases @ biases.T).astype(np.float64)
         return products
 
     def _factors(self, products: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -279,8 +270,7 @@ class _Lbfgs:
 
     def _sum(self, factors: npt.NDArray[np.float64]) -> _Vector:
         by = factors.astype(np.float32)
-        kept = self._coefficients, self._logits, self._biases
-        return _Vector(*((by @ each.reshape(len(by), -1)).reshape(each.shape[1:]) for each in kept))
+        return _Vector(*((by @ part.reshape(len(by), -1)).reshape(part.shape[1:]) for part in self._kept))
 
     def _length(self, direction: _Vector) -> float:
         """Return how far along the direction the loss is least, by Newton's method; no product with the features."""

@@ -28,10 +28,10 @@ class AnswerMeasures:
     loss: float
     perplexity: float
     n: int
-    exact_match: float | None
-    rouge1: float | None
-    rouge_l: float | None = entry("rougeL")
-    outside: float | None
+    exact_match: float | None = None
+    rouge1: float | None = None
+    rouge_l: float | None = entry("rougeL", default=None)
+    outside: float | None = None
 
 
 def measure_answers(
@@ -46,9 +46,7 @@ def measure_answers(
 
     n, perplexity = len(written), math.exp(min(loss, 700.0))
     if not n:
-        return AnswerMeasures(
-            loss=loss, perplexity=perplexity, n=0, exact_match=None, rouge1=None, rouge_l=None, outside=None
-        )
+        return AnswerMeasures(loss=loss, perplexity=perplexity, n=0)
     rouge = rouge_score(list(written), list(wanted), rouge_keys=("rouge1", "rougeL"))
     return AnswerMeasures(
         loss=loss,

@@ -167,8 +167,7 @@ def _read_shape(cursor: _Cursor) -> Shape:
     _require(version == _VERSION, f"it is of version {version}, not {_VERSION}")
     sizes = cursor.numbers("7i")
     epsilon, group = cursor.numbers("fi")
-    width, layers, heads, inner, tokens, positions, types = sizes
-    shape = Shape(width, layers, heads, inner, tokens, positions, types, epsilon)
+    shape = Shape(*sizes, epsilon)
     _require(min(sizes) > 0, f"a size is not positive: {sizes}")
     _require(group == _GROUP, f"{group} weights share a scale, not {_GROUP}")
     _require(shape.width % _GROUP == shape.inner % _GROUP == 0, f"{sizes} are no multiples of {_GROUP}")
@@ -196,10 +195,8 @@ def _read_vocabulary(cursor: _Cursor, shape: Shape) -> UnigramVocabulary:
     _require(len(set(pieces)) == count, "a piece is there twice")
     names = [pieces[token] for token in sorted(special)]
     _require(all(_SPECIAL.fullmatch(name) for name in names), f"special tokens called {names}")
-    replacements = _read_replacements(cursor)
-    return UnigramVocabulary(
-        list(zip(pieces, scores.tolist(), strict=True)), start, end, padding, unknown, replacements
-    )
+    scored = list(zip(pieces, scores.tolist(), strict=True))
+    return UnigramVocabulary(scored, start, end, padding, unknown, _read_replacements(cursor))
 
 
 def _read_replacements(cursor: _Cursor) -> dict[str, str]:

@@ -35,7 +35,7 @@ class VisionFamily(Family):
 
     Attributes:
         maps: whether states are maps (n, width, height, width); otherwise they are tokens (n, tokens, width).
-        widths: (configuration) → width of the states after each layer.
+        widths: (configuration) → width of the states after each layer; by default it is the same after all.
         prefix: tokens before those of the patches, the first of which stands for the image.
         embed: (model, pixels (n, 3, height, width)) → what enters layer 0.
         layer: (layer, states) → states.
@@ -43,8 +43,8 @@ class VisionFamily(Family):
             before the linear layer there, or there is no such class.
     """
 
-    maps: bool
-    widths: Callable[[Any], list[int]]
+    maps: bool = False
+    widths: Callable[[Any], list[int]] = lambda config: [int(config.hidden_size)] * int(config.num_hidden_layers)
     prefix: int = 0
     embed: Callable[[Any, Tensor], Tensor] = lambda model, pixels: model.embeddings(pixels)
     layer: Callable[[nn.Module, Tensor], Tensor] = lambda layer, states: _first(layer(states))
@@ -54,10 +54,6 @@ class VisionFamily(Family):
 def _first(output: Any) -> Tensor:
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result
-
-
-def _even(config: Any) -> list[int]:
-    return [int(config.hidden_size)] * int(config.num_hidden_layers)
 
 
 def _of_stages(config: Any) -> list[int]:
@@ -76,25 +72,17 @@ VISION_FAMILIES = {
     "vit": VisionFamily(
         "layers",
         "layernorm",
-        maps=False,
-        widths=_even,
         prefix=1,
         classifier=("cls", SavedLayout("ViTForImageClassification", "vit.", "classifier.")),
     ),
     "dinov2": VisionFamily(
         "encoder.layer",
         "layernorm",
-        maps=False,
-        widths=_even,
         prefix=1,
         classifier=("both", SavedLayout("Dinov2ForImageClassification", "dinov2.", "classifier.")),
     ),
     "siglip_vision_model": VisionFamily(
-        "encoder.layers",
-        "post_layernorm",
-        maps=False,
-        widths=_even,
-        layer=lambda layer, states: _first(layer(states, None)),
+        "encoder.layers", "post_layernorm", layer=lambda layer, states: _first(layer(states, None))
     ),
     **dict.fromkeys(("convnext", "convnextv2"), VisionFamily("encoder.stages", None, maps=True, widths=_of_stages)),
     "resnet": VisionFamily(

@@ -173,16 +173,14 @@ def keep_freed_memory(*, of_any_size: bool = False) -> None:
     Args:
         of_any_size: that of tensors beyond 32 MB, too: for work that makes the same ones again and again.
     """
-    libc = _glibc()
-    if libc is not None:
+    if libc := _glibc():
         for parameter, value in (_ALLOCATOR | (_NONE_FROM_SYSTEM if of_any_size else {})).items():
             libc.mallopt(parameter, value)
 
 
 def give_back_freed_memory() -> None:
     """Give back what `keep_freed_memory` has kept: for the end of work whose tensors nothing after it resembles."""
-    libc = _glibc()
-    if libc is not None:
+    if libc := _glibc():
         libc.malloc_trim(0)
 
 

@@ -58,21 +58,19 @@ def estimate(data: EncodedData) -> Plan:
         features += 4.0 * one_width * len(rows) * len(data.depths)
         if tune != "head" and len(data.depths) > 1:
             trunk += forward_flops(base, int(texts.tokens[rows].sum()), 0, deepest)
-    dtype, frozen = hardware.native_dtype(), base.frozen_dtype
     pooled = features
     recomputed = 0 < cut < deepest and not data.keeps_tokens(cut)
     if 0 < cut < deepest and not recomputed:
-        features += tokens * base.width_at(cut) * dtype.itemsize
+        features += tokens * base.width_at(cut) * hardware.native_dtype().itemsize
     tokens_trained = int(texts.tokens[: data.n_train].sum())
     training = recipe.epochs * training_flops(base, tokens_trained, cut, deepest, kept=not recomputed)
     weights = sum(weight.numel() for weight in base.body.parameters())
-    copy = frozen.itemsize
     trained = {"head": 0, "lora": 0, "full": weights}.get(
         tune, sum(weight.numel() for block in base.layers[cut:deepest] for weight in block.parameters())
     )
     # What one portion of a training step keeps for its backward pass, unless it is recomputed.
     activations = min(activation_bytes(base, cut, deepest), hardware.free_device_memory() / 2) if cut < deepest else 0
-    speed = hardware.product_speed(frozen)
+    speed = hardware.product_speed(base.frozen_dtype)
     return Plan(
         tokens=tokens,
         trunk_flops=trunk,
@@ -80,7 +78,7 @@ def estimate(data: EncodedData) -> Plan:
         seconds=trunk / (_TRUNK_EFFICIENCY * speed) + training_seconds(data, recipe, training, deepest - cut),
         # Pooled features are gathered and scaled.
         peak_memory_bytes=_LIBRARIES_BYTES
-        + weights * (4 + copy)
+        + weights * (4 + base.frozen_dtype.itemsize)  # and the frozen copy
         + trained * _BYTES_A_TRAINED_WEIGHT
         + 2 * pooled
         + activations,

@@ -82,18 +82,16 @@ def trunk_pass(
     parts = halves(pooling, base.summary_position)
     store = MemoryStore() if store is None else store
     unique, inverse, keys = unique_inputs(ids)
-    names = [f"{part}.{depth}" for depth in depths for part in parts]
-    wanted = [*names, *([] if cut is None else [_at_cut(cut)])]
+    widths = {f"{part}.{depth}": base.width_at(depth) for depth in depths for part in parts}
+    wanted = [*widths, *([] if cut is None else [_at_cut(cut)])]
     missing = torch.from_numpy(np.flatnonzero(store.missing(keys, wanted)))
     lengths = ids.lengths[unique]
     order = missing[torch.argsort(lengths[missing], stable=True)]
     portions = batches(lengths[order], token_budget(base))
-    widths = [base.width_at(depth) for depth in depths for _ in parts]
-    n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths))), *map(len, portions)])
+    n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths.values()))), *map(len, portions)])
     reading = Reading(list(depths), parts, cut)
     capacity = min(n_rows, len(order))
-    buffers = {name: torch.empty(capacity, width) for name, width in zip(names, widths, strict=True)}
-    run = _Pass(base, reading, buffers)
+    run = _Pass(base, reading, {name: torch.empty(capacity, width) for name, width in widths.items()})
     start = time.perf_counter()
     with hardware.exact_convolutions(), progress.bar(label, int(lengths[order].sum())) as advance:
         for rows, values in zip(portions, values_ahead(ids, unique[order], portions), strict=True):

@@ -162,33 +162,31 @@ def train(
     return run.history
 
 
+@dataclass
 class _Training:
     """One run of `train`."""
 
-    def __init__(
-        self,
-        trainee: Trainee,
-        recipe: Recipe,
-        checkpoint: Checkpoint | None,
-        callback: Callback,
-        deadline: float | None,
-        label: str,
-    ) -> None:
-        self.trainee, self.recipe, self.checkpoint = trainee, recipe, checkpoint
-        self.callback, self.label = callback, label
-        self.weights = trainee.weights()
+    trainee: Trainee
+    recipe: Recipe
+    checkpoint: Checkpoint | None
+    callback: Callback
+    deadline: float | None
+    label: str
+
+    def __post_init__(self) -> None:
+        self.weights = self.trainee.weights()
         self.device = self.weights[0].device
-        self.backward = parallel.Backward(trainee.loss, self.weights)
-        self.optimizer = _optimizer(self.weights, recipe)
-        self.lengths = trainee.lengths
-        self.steps_an_epoch = math.ceil(len(self.lengths) / recipe.batch_size)
+        self.backward = parallel.Backward(self.trainee.loss, self.weights)
+        self.optimizer = _optimizer(self.weights, self.recipe)
+        self.lengths = self.trainee.lengths
+        self.steps_an_epoch = math.ceil(len(self.lengths) / self.recipe.batch_size)
         self.step = 0
         self.history = History()
         self.best: list[Tensor] = []
         self.best_is_current = True
         self.lowest = torch.empty(0)  # the validation losses of the epoch with the lowest mean
         self.saved_at = time.monotonic()
-        self.begun, self.deadline = time.perf_counter(), deadline
+        self.begun = time.perf_counter()
 
     def start(self, begin: Callable[[], None] | None) -> None:
         """Take up the run on disk, or measure the loss to begin with, and then begin."""
