@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
 
 from rehead.cli.terminal import print_aligned, print_json
 from rehead.runtime.wording import counted
-
-if TYPE_CHECKING:
-    from rehead.training.cache_overview import CacheOverview
 
 EXAMPLE = "rehead cache --clear"
 
@@ -21,23 +17,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Print what the cache holds, or clear it."""
+    """Print a line for the features of each model and arithmetic, then the sums; or clear the cache."""
     from rehead.training import cache_overview
     from rehead.training.feature_cache import megabytes
 
-    result = cache_overview.ClearedCache(cache_overview.clear()) if options.clear else cache_overview.overview()
+    if options.clear:
+        cleared = cache_overview.ClearedCache(cache_overview.clear())
+        print_json(cleared.to_json()) if options.json else print(f"{megabytes(cleared.freed_bytes)} freed")
+        return
+    result = cache_overview.overview()
     if options.json:
         print_json(result.to_json())
-    elif isinstance(result, cache_overview.ClearedCache):
-        print(f"{megabytes(result.freed_bytes)} freed")
-    else:
-        _print_overview(result)
-
-
-def _print_overview(result: CacheOverview) -> None:
-    """Print a line for the features of each model and arithmetic, then the sums."""
-    from rehead.training.feature_cache import megabytes
-
+        return
     if result.entries:
         print_aligned(
             [

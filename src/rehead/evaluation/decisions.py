@@ -123,7 +123,9 @@ def saved_rule(saved: Mapping[str, Any] | None, label_names: tuple[str, ...], *,
     """
     if not saved:
         return MultilabelRule(np.full(len(label_names), EVEN)) if multilabel else SingleLabelRule()
-    return MultilabelRule.from_json(saved, label_names) if multilabel else SingleLabelRule.from_json(saved, label_names)
+    if multilabel:
+        return MultilabelRule(np.array([saved["thresholds"][name] for name in label_names], dtype=np.float64))
+    return SingleLabelRule.from_json(saved, label_names)
 
 
 class Answer(TypedDict, total=False):
@@ -284,15 +286,6 @@ class MultilabelRule(DecisionRule):
             macro_f1=macro_f1(labels, chosen),
         )
         return MultilabelDecisions(dict(zip(label_names, self.thresholds.tolist(), strict=True)), outcome)
-
-    @classmethod
-    def from_json(cls, saved: Mapping[str, Any], label_names: tuple[str, ...]) -> MultilabelRule:
-        """Return the rule that `measured` has described.
-
-        Raises:
-            KeyError, TypeError, ValueError: it is something else.
-        """
-        return cls(np.array([saved["thresholds"][name] for name in label_names], dtype=np.float64))
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,6 @@ class Answering:
         learned = int(self.examples.tokens.n_learned.sum())
         return blocks + 6.0 * learned * self.base.hidden_size * int(self.base.config.vocab_size)
 
-    def finish(self) -> None:
-        self.base.model.requires_grad_(False)
-
 
 def trained_part(base: TextBackbone, cut: int) -> nn.Module:
     """Return the layers from the cut on and the final norm; from 0 on the embedding and the output layer, too."""

@@ -91,9 +91,6 @@ class Trainee(Protocol):
     def flops_an_epoch(self) -> float:
         """Return the operations of one pass over the training examples, forward and backward."""
 
-    def finish(self) -> None:
-        """Freeze all weights."""
-
 
 def unfrozen(trained: nn.Module, model: nn.Module) -> list[nn.Parameter]:
     """Return the weights that `trained` holds, each once; unfreeze them, and freeze the rest of the model."""
@@ -369,9 +366,9 @@ class _Training:
         with torch.no_grad():
             for weight, best in zip(self.weights, self.best, strict=True):
                 weight.copy_(best)
+                weight.requires_grad_(False)  # all others are frozen already
         self.optimizer.zero_grad(set_to_none=True)
         self.trainee.switch(training=False)
-        self.trainee.finish()
         self.history.flops = self.trainee.flops_an_epoch() * self.step / self.steps_an_epoch
 
 

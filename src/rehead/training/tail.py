@@ -166,10 +166,6 @@ class TailTraining:
         """Return the labels of some examples, where the tail is computed."""
         return self._examples.labels[rows].to(self._device)
 
-    def finish(self) -> None:
-        self._tail.base.model.requires_grad_(False)
-        self._tail.head.requires_grad_(False)
-
     def flops_an_epoch(self) -> float:
         tail = self._tail
         kept = not isinstance(self._examples.inputs, Computed)
