@@ -208,7 +208,6 @@ def convert(weights: Path, folder: Path) -> None:
 
 def _published(name: str, variant: Variant) -> str:
     """Return what a weight of ours is called in the published file: layers are numbered through there."""
-    kinds = {"conv": "conv", "norm": "bn"}
     first, *parts = name.split(".")
     if first == "stem":
         return f"_{'conv_stem' if parts[0] == 'conv' else 'bn0'}.{parts[-1]}"
@@ -217,5 +216,5 @@ def _published(name: str, variant: Variant) -> str:
         return f"_{'conv_head' if parts[1] == 'conv' else 'bn1'}.{parts[-1]}"
     number = sum(earlier.layers for earlier in variant.stages[:stage]) + int(parts[1])
     at = {"expand": 0, "depthwise": 1, "project": 2}[parts[2]]
-    kind = f"{parts[2]}_conv" if kinds[parts[3]] == "conv" else f"bn{at}"
+    kind = f"{parts[2]}_conv" if parts[3] == "conv" else f"bn{at}"
     return f"_blocks.{number}._{kind}.{parts[-1]}"

@@ -126,12 +126,10 @@ def load_folder(
     from transformers import AutoModelForSequenceClassification
 
     config = _read_config(folder, name)
-    n_layers = int(config.num_hidden_layers)
-    _keep_layers(config, name, n_layers, depth)
     config.num_labels = n_classes
     if hasattr(config, "classifier_pooling"):
         config.classifier_pooling = "cls"
-    return _text_backbone(AutoModelForSequenceClassification, folder, name, config, n_layers, seed, trained_head)
+    return _text_backbone(AutoModelForSequenceClassification, folder, name, config, depth, seed, trained_head)
 
 
 def _load_vision(folder: Path, name: str, seed: int, depth: int | None) -> Backbone:
@@ -209,17 +207,17 @@ def load_language_model(name: str) -> TextBackbone:
             f"base {name!r} is of the {model_type!r} family, which does not write; use smollm2 or another decoder"
         )
     config = _read_config(folder, name)
-    n_layers = int(config.num_hidden_layers)
-    return _text_backbone(AutoModelForCausalLM, folder, name, config, n_layers, 0, trained_head=True)
+    return _text_backbone(AutoModelForCausalLM, folder, name, config, None, 0, trained_head=True)
 
 
 def _text_backbone(
-    auto: Any, folder: Path, name: str, config: Any, n_layers: int, seed: int, trained_head: bool
+    auto: Any, folder: Path, name: str, config: Any, depth: int | None, seed: int, trained_head: bool
 ) -> TextBackbone:
     """Return a model of Transformers with its tokenizer; only an untrained head and the pooler before it are drawn."""
     from transformers import AutoTokenizer
 
-    architectures = list(config.architectures or [])
+    architectures, n_layers = list(config.architectures or []), int(config.num_hidden_layers)
+    _keep_layers(config, name, n_layers, depth)
     model, lacking = _pretrained(auto, folder, name, config, seed)
     backbone = f"{model.base_model_prefix}."
     needed = [key for key in lacking if trained_head or (key.startswith(backbone) and ".pooler." not in key)]

@@ -99,9 +99,14 @@ def fit(
         following(callbacks, _settings(chosen, splits, encoded)) as callback,
         nullcontext() if output is None else Resumption.beside(Path(output), resume) as resumption,
     ):
+        parts = splits.train, splits.validation, splits.test
+        limits = Limits(deadline, cost_of_test(*parts)) if model.tune == "auto" else None
+        learned = baselines.learn(splits.train, splits.validation)
         # Validation examples that were taken out of the data are learned from at last; the user's own are not.
-        trained = _learn(model, encoded, splits, deadline, resumption, callback, refits=chosen.validation is None)
-        del encoded  # and with it the features, and the weights that they were computed with
+        refits = chosen.validation is None
+        trained = model.fit_encoded(encoded, learned, limits, resumption, refits=refits, callback=callback)
+        messages.say_candidates(trained)
+        del encoded, learned  # and with it the features, and the weights that they were computed with
         rule = _choose_rule(decisions, trained, splits, out_of_fold)
         test_begun = time.perf_counter()
         predictions = out_of_fold.predictions if out_of_fold else _predict(model, splits)
@@ -163,25 +168,6 @@ def _settings(sources: DataConfig, splits: DataSplits, data: EncodedData | Ngram
     """Return what callbacks learn when the training begins."""
     parts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     return {"data": sources.name, **{name: len(part) for name, part in parts.items()}, **vars(data.config)}
-
-
-def _learn(
-    model: Classifier,
-    encoded: EncodedData | NgramData,
-    splits: DataSplits,
-    deadline: float,
-    resumption: Resumption | None,
-    callback: Callback,
-    *,
-    refits: bool,
-) -> TrainedClassifier:
-    """Learn the baselines, then train the classifier; say what was tried."""
-    learned = baselines.learn(splits.train, splits.validation)
-    parts = splits.train, splits.validation, splits.test
-    limits = Limits(deadline, cost_of_test(*parts)) if model.tune == "auto" else None
-    trained = model.fit_encoded(encoded, learned, limits, resumption, refits=refits, callback=callback)
-    messages.say_candidates(trained)
-    return trained
 
 
 def cost_of_test(*parts: Examples) -> float:
