@@ -167,7 +167,8 @@ def _read_shape(cursor: _Cursor) -> Shape:
     _require(version == _VERSION, f"it is of version {version}, not {_VERSION}")
     sizes = cursor.numbers("7i")
     epsilon, group = cursor.numbers("fi")
-    shape = Shape(*sizes, epsilon=epsilon)
+    width, layers, heads, inner, tokens, positions, types = sizes
+    shape = Shape(width, layers, heads, inner, tokens, positions, types, epsilon)
     _require(min(sizes) > 0, f"a size is not positive: {sizes}")
     _require(group == _GROUP, f"{group} weights share a scale, not {_GROUP}")
     _require(shape.width % _GROUP == shape.inner % _GROUP == 0, f"{sizes} are no multiples of {_GROUP}")
