@@ -162,13 +162,13 @@ def study_training(train: Examples, validation: Examples, description: Mapping[s
         train, validation: the examples.
         description: the classifier's: `base`, `depth`, `pool`, `max_length`, `long`, `seed`.
     """
-    frozen = frozen_features(train.followed_by(validation), dict(description))
-    seed = description["seed"]
+    examples, seed = train.followed_by(validation), description["seed"]
+    frozen = frozen_features(examples, description)
     try:
         drawn = curve(frozen, seed)
     except DataError:
         drawn = None
-    return LabelStudy(LabelErrors.among(ranked(train.followed_by(validation), frozen, seed)), drawn)
+    return LabelStudy(LabelErrors.among(ranked(examples, frozen, seed)), drawn)
 
 
 def curve_of_model(folder: str | Path, sources: DataConfig | Source) -> ModelCurve:

@@ -158,12 +158,12 @@ def part_of_both(both: Tensor, pooling: str, summary_position: str | None) -> Te
     return mean if pooling == "mean" else first
 
 
-def describe(backbone: Backbone, head: Head, trainable: int) -> str:
+def describe(backbone: Backbone, head: Head, architectures: list[str], trainable: int) -> str:
     """Say what was replaced: "output layer 576 → 49,152 replaced by 576 → 2; trainable 3,541,824 of ..."."""
     linear = head.linear
     new = f"{linear.in_features:,} → {linear.out_features:,}"
     had_vocabulary = backbone.summary_position == "last" or any(
-        "MaskedLM" in name or "CausalLM" in name for name in backbone.architectures
+        "MaskedLM" in name or "CausalLM" in name for name in architectures
     )
     total = parameters(backbone, head)
     added = f"output layer {new} added"

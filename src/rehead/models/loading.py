@@ -206,8 +206,7 @@ def load_language_model(name: str) -> TextBackbone:
         raise BaseModelError(
             f"base {name!r} is of the {model_type!r} family, which does not write; use smollm2 or another decoder"
         )
-    config = _read_config(folder, name)
-    return _text_backbone(AutoModelForCausalLM, folder, name, config, None, 0, trained_head=True)
+    return _text_backbone(AutoModelForCausalLM, folder, name, _read_config(folder, name), None, 0, trained_head=True)
 
 
 def _text_backbone(

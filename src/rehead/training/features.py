@@ -88,9 +88,8 @@ def trunk_pass(
     lengths = ids.lengths[unique]
     order = missing[torch.argsort(lengths[missing], stable=True)]
     portions = batches(lengths[order], token_budget(base))
-    n_rows = max([_SEGMENT_BYTES // (4 * max(1, sum(widths.values()))), *map(len, portions)])
     reading = Reading(list(depths), parts, cut)
-    capacity = min(n_rows, len(order))
+    capacity = min(len(order), max([_SEGMENT_BYTES // (4 * max(1, sum(widths.values()))), *map(len, portions)]))
     run = _Pass(base, reading, {name: torch.empty(capacity, width) for name, width in widths.items()})
     start = time.perf_counter()
     with hardware.exact_convolutions(), progress.bar(label, int(lengths[order].sum())) as advance:

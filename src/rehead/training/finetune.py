@@ -176,8 +176,7 @@ def finetune(
         choice = replace(choice, depth=depth, pooling=pooling, of_one_layer=of_one)
         data.truncate(choice.depth)  # layers above it are freed
         head = build(data.base, choice.pooling, data.n_classes, data.config.seed)
-        rows, cut = np.arange(len(data.labels)), _kept_cut(data, choice.depth)
-        features = pass_rows(data, rows, head.reads, head.pooling, "trunk pass", cut)
+        features = _trunk_features(data, head, _kept_cut(data, choice.depth))
     with _timed(seconds, "probe"):
         probed = _solve_probe(data, head, features)
         beside = BesideHead.of(baseline, data, folds=refits)
@@ -208,6 +207,11 @@ def _kept_cut(data: EncodedData, depth: int) -> int | None:
     planned = strategies.planned(data, depth)
     cut = cut_for(planned[0], depth) if planned else depth
     return cut if planned and data.keeps_tokens(cut) else None
+
+
+def _trunk_features(data: EncodedData, head: Head, cut: int | None) -> Features:
+    """Return pooled features of all rows, and token states at the cut if there is one."""
+    return pass_rows(data, np.arange(len(data.labels)), head.reads, head.pooling, "trunk pass", cut)
 
 
 @dataclass(frozen=True)
@@ -365,7 +369,7 @@ def _trained(
         final: what the best one learned from all examples; None where it learned from the training examples alone.
     """
     head = start.head
-    replaced = describe(data.base, head, best.trainable)
+    replaced = describe(data.base, head, data.base.architectures, best.trainable)
     progress.say(replaced)
     passes = [start.features, *([choice.passed] if choice.passed else [])]
     trunk_flops, trunk_seconds = sum(one.forward_flops for one in passes), sum(one.seconds for one in passes)
