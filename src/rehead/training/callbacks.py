@@ -7,7 +7,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -95,13 +94,31 @@ class Callbacks(Callback):
     """Several callbacks as one, in their order."""
 
     def __init__(self, callbacks: Sequence[Callback]) -> None:
-        for method in (name for name in vars(Callback) if name.startswith("on_")):
-            setattr(self, method, partial(_call_each, callbacks, method))
+        self._callbacks = callbacks
 
+    def on_start(self, settings: Mapping[str, Any]) -> None:
+        for callback in self._callbacks:
+            callback.on_start(settings)
 
-def _call_each(callbacks: Sequence[Callback], method: str, *arguments: Any) -> None:
-    for callback in callbacks:
-        getattr(callback, method)(*arguments)
+    def on_step(self, step: Step) -> None:
+        for callback in self._callbacks:
+            callback.on_step(step)
+
+    def on_epoch(self, epoch: Epoch) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch(epoch)
+
+    def on_candidate(self, candidate: Candidate) -> None:
+        for callback in self._callbacks:
+            callback.on_candidate(candidate)
+
+    def on_end(self, result: Any) -> None:
+        for callback in self._callbacks:
+            callback.on_end(result)
+
+    def on_failure(self, error: BaseException) -> None:
+        for callback in self._callbacks:
+            callback.on_failure(error)
 
 
 @contextmanager
