@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from transformers import AutoModel
@@ -144,6 +146,23 @@ def test_where_the_smallest_is_never_wrong_nothing_larger_is_fetched(
     catalogue(minilm=able)
     chosen = choose_backbone(ENGLISH, CONFIG)
     assert (chosen.name, list(chosen.losses)) == ("minilm", ["minilm"])
+
+
+def test_of_several_labels_one_that_is_wrong_is_enough_to_try_a_larger_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    losses = np.full(20, 0.01)
+
+    def found(name: str, *_: object) -> npt.NDArray[np.float64]:
+        tried.append(name)
+        return losses
+
+    monkeypatch.setattr(backbone_choice, "_losses", found)
+    several = replace(ENGLISH, labels=np.eye(10, dtype=np.int64)[np.arange(len(ENGLISH)) % 10])
+    choose_backbone(several, CONFIG)
+    assert tried == ["minilm"]
+    losses[3] = 0.09  # the mean of nine labels that are right and one of even odds is 0.07
+    choose_backbone(several, CONFIG)
+    assert tried == ["minilm", "minilm", "mpnet"]
 
 
 def test_a_larger_one_that_is_better_is_taken(catalogue: Callable[..., None], able: Path, blind: Path) -> None:

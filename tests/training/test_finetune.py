@@ -336,6 +336,23 @@ def test_what_cannot_gain_or_takes_too_long_is_not_tried(
     assert "and 0 s of the budget" in str(why_not(data, "last-2", 3, wrong, now - 20))
 
 
+def test_of_several_labels_one_that_is_wrong_is_enough_to_train_for(
+    bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss is the mean over the labels: one of ten taken wrongly, it is far below that of even odds."""
+    monkeypatch.setattr(EncodedData, "has_few", False)
+    data = prepared(bases("llama"), "auto")
+    labels = np.eye(10, dtype=np.int64)[[0, 1]]
+    data = replace(data, validation=replace(data.validation, labels=labels))
+    logits = np.where(labels, 4.0, -4.0)
+    right = likelihood.losses(logits, labels)
+    logits[1, 1] = -0.5
+    one_wrong = likelihood.losses(logits, labels)
+    assert one_wrong.max() < 0.2
+    assert why_not(data, "last-2", 3, of_losses(*one_wrong), None) is None
+    assert "nothing to gain" in str(why_not(data, "last-2", 3, of_losses(*right), None))
+
+
 def test_a_training_that_is_dear_for_what_it_can_win_is_not_begun(
     bases: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

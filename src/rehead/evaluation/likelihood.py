@@ -6,6 +6,8 @@ The shapes of labels are those of `rehead.data.labels`.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -64,6 +66,11 @@ def losses(logits: Logits, labels: Labels, weights: Weights | None = None) -> np
     else:
         plain = -log_softmax(values, axis=1)[np.arange(len(labels)), labels]
     return plain if weights is None else plain * weights
+
+
+def even_loss(labels: Labels) -> float:
+    """Return what `losses` are of an example that is as likely as not to have the labels that it has, all of them."""
+    return math.log(2) / (labels.shape[1] if is_multilabel(labels) else 1)
 
 
 def logits_of(probabilities: npt.NDArray[np.float64], multilabel: bool) -> npt.NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from rehead.data.examples import Examples, Index, share_of_english
 from rehead.data.labels import strata
 from rehead.data.splits import stratified
+from rehead.evaluation.likelihood import even_loss
 from rehead.models import loading
 from rehead.models.heads import build
 from rehead.models.model_inputs import encode_inputs
@@ -28,9 +29,9 @@ _ENGLISH = 0.8
 # Trunk pass, a training that is worth it and test take about this many times a trunk pass at the full speed of
 # the matrix product. Where that is more than the budget, a smaller backbone is taken.
 _PASSES = 4.0
-# The log loss of even odds, a little below it. Where a probe of the smallest is surer of each example, a larger one has
+# A little less than even odds. Where a probe of the smallest is surer of each example than that, a larger one has
 # nothing to gain. One that errs on one in a hundred has: of 1,031 messages mpnet gets 4 wrong, MiniLM 9, both trained.
-_EVEN = 0.69
+_SURE = 0.995
 # Characters a token, in English and in most other languages that are written with an alphabet.
 _CHARACTERS = 4.0
 
@@ -78,7 +79,7 @@ def choose_backbone(train: Examples, config: TrainingConfig) -> BackboneChoice:
             progress.say(f"{name} is not tried: it would take more than the budget of {config.budget:g} s (`budget`)")
             break
         losses[name] = found
-        if trains and found.max() < _EVEN:
+        if trains and found.max() < _SURE * even_loss(train.labels):
             break
     chosen = names[0]
     if not losses:

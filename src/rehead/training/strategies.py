@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from rehead.evaluation.calibration import Mixture
+from rehead.evaluation.likelihood import even_loss
 from rehead.models.adapters import Adapters
 from rehead.models.backbone import Backbone
 from rehead.models.heads import Head, scale_logits
@@ -69,8 +70,6 @@ _WORTHWHILE = 0.4
 # `balanced` spends at most this share of the budget on each point of accuracy that a strategy could win: on articles of
 # five topics (bbc), 1 % of which the probe takes wrongly, the last four layers took 483 s and gained nothing.
 _BUDGET_A_POINT = 1 / 3
-# The log loss of even odds: above it, an example is taken wrongly, or nearly so.
-_EVEN = math.log(2)
 # Bytes of memory for each weight that is trained: itself, its gradient, two moments, the best and the first.
 _BYTES_A_WEIGHT = 24
 
@@ -198,7 +197,7 @@ def training_seconds(data: EncodedData, recipe: Recipe, operations: float, layer
 
 def why_not(data: EncodedData, tune: str, depth: int, best: Candidate, deadline: float | None) -> str | None:
     """Return why `auto` does not try a strategy; None where it does."""
-    wrong = 100 * float((best.losses > _EVEN).mean())
+    wrong = 100 * float((best.losses > even_loss(data.validation.labels)).mean())
     # Of few examples that says nothing.
     if not data.has_few and not wrong:
         return f"{tune} has nothing to gain: no validation example is classified wrongly"
