@@ -23,6 +23,8 @@ POOLINGS = ("last", "mean", "both", "cls", "layers")
 _READ_AT_MOST = 6
 # Log odds of a class that no training example has, where the classifier beside the head has infinite ones.
 OVERWHELMING = 27.6
+# Rows that the projection takes at once.
+_PORTION = 4096
 # Against division by zero.
 _LEAST = 1e-12
 
@@ -55,6 +57,19 @@ class Head(nn.Module):
         """(n, width) float32 → logits (n, n_classes) float32."""
         logits: Tensor = self.linear(self.projection(pooled))
         return logits
+
+    def seen_by_linear(self, pooled: Tensor) -> npt.NDArray[np.float32]:
+        """Return what the linear layer sees of pooled features (n, width): (n, width of the layer).
+
+        A portion at a time: of a million texts, what comes between would be several gigabytes.
+        """
+        if isinstance(self.projection, nn.Identity):
+            return pooled.numpy()
+        seen = torch.empty(len(pooled), self.linear.in_features)
+        with torch.inference_mode():
+            for part, portion in zip(seen.split(_PORTION), pooled.split(_PORTION), strict=True):
+                part.copy_(self.projection(portion))
+        return seen.numpy()
 
 
 class MeansAtOneLength(nn.Module):

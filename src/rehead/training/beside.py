@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from rehead.data.duplicates import kept_together
 from rehead.data.labels import strata
@@ -76,8 +75,7 @@ class BesideHead:
         fold = np.empty(len(examples), dtype=np.int64)
         for number, split in enumerate(folds(strata(data.labels), _FOLDS, data.config.seed, kept_together(examples))):
             fold[split.test] = number
-        with torch.inference_mode():
-            seen_by_linear = head.projection(features.seen).numpy()
+        seen_by_linear = head.seen_by_linear(features.seen)
         weights = data.example_weights(np.arange(len(data.labels)))
         has_bias = head.linear.bias is not None
 

@@ -239,8 +239,7 @@ def solve_head(
     validation_weights: Weights | None = None,
 ) -> Probe:
     """Solve the probe of a head, for pooled features (n, width) of which the first `n_train` are for training."""
-    with torch.inference_mode():
-        seen_by_linear = head.projection(pooled).numpy()
+    seen_by_linear = head.seen_by_linear(pooled)
     return probe.solve(
         seen_by_linear[:n_train],
         labels[:n_train],
@@ -262,10 +261,6 @@ def solve_head_at(
     start: tuple[probe.Array, probe.Array] | None = None,
 ) -> None:
     """Write into a head the linear layer that all of the pooled features (n, width) give at one strength."""
-    with torch.inference_mode():
-        seen_by_linear = head.projection(pooled).numpy()
-    linear = head.linear
-    weight, bias = probe.solve_at(
-        strength, seen_by_linear, labels, linear.out_features, linear.bias is not None, weights, start
-    )
+    linear, seen = head.linear, head.seen_by_linear(pooled)
+    weight, bias = probe.solve_at(strength, seen, labels, linear.out_features, linear.bias is not None, weights, start)
     set_linear(head, {"weight": torch.from_numpy(weight), "bias": torch.from_numpy(bias)})

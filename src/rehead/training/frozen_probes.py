@@ -105,8 +105,7 @@ class FrozenLayers(Frozen):
         rows = np.concatenate([split.train, split.validation])
         pooled = self.pooled[torch.from_numpy(rows)]
         solved = depth_search.solve_head(self.head, pooled, self.labels[rows], len(split.train), probe.RANKED, None)
-        with torch.inference_mode():
-            seen_by_linear = self.head.projection(self.pooled[torch.from_numpy(split.test)]).numpy()
+        seen_by_linear = self.head.seen_by_linear(self.pooled[torch.from_numpy(split.test)])
         return likelihood.probabilities(seen_by_linear @ solved.weight.T + solved.bias, self.multilabel)
 
     def similarities(self) -> npt.NDArray[np.float64]:
