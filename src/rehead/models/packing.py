@@ -82,16 +82,18 @@ class Packing:
         One stretch where texts are not in order of length, and on an accelerator, which fewer, larger products suit
         better.
         """
+        whole = [(slice(None), slice(None), self)]
+        if self.lengths.device.type != "cpu":
+            return whole
         lengths, offsets = self.lengths.tolist(), self.offsets.tolist()
         wasteful = self.longest * len(lengths) >= _WASTE * offsets[-1]
+        if lengths != sorted(lengths) or not (wasteful or self.longest > _SHORT):
+            return whole
         starts = [0]
-        if self.lengths.device.type == "cpu" and lengths == sorted(lengths) and (wasteful or self.longest > _SHORT):
-            for text, length in enumerate(lengths):
-                first = lengths[starts[-1]]
-                if length > first if length > _SHORT else wasteful and length > max(_SIMILAR * first, _LEAST_STRETCH):
-                    starts.append(text)
-        if len(starts) == 1:
-            return [(slice(None), slice(None), self)]
+        for text, length in enumerate(lengths):
+            first = lengths[starts[-1]]
+            if length > first if length > _SHORT else wasteful and length > max(_SIMILAR * first, _LEAST_STRETCH):
+                starts.append(text)
         return [
             (slice(offsets[start], offsets[stop]), slice(start, stop), Packing(self.lengths[start:stop]))
             for start, stop in zip(starts, [*starts[1:], len(lengths)], strict=True)
