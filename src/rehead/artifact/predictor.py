@@ -114,11 +114,15 @@ class Predictor:
         self._steady = steady or serving
         self._fast: Backbone | None = None
         if serving:
-            self._fast = self.backbone.frozen_in(hardware.native_dtype())
+            self._fast = self._frozen()
             in_float32 = self._fast.products_in == torch.float32
             self.backbone = self._fast if in_float32 else self.backbone.frozen_in(torch.float32)
         self._drift = _Drift(head.linear.out_features, multilabel, _SAMPLE_OF_A_SERVER if serving else _SAMPLE)
         self._preparing = threading.Lock()
+
+    def _frozen(self) -> Backbone:
+        """Return what scores many texts: a copy that costs more than it saves where there are few."""
+        return self.backbone.frozen_in(hardware.native_dtype())
 
     def scores(
         self, inputs: Sequence[str] | Sequence[ImageInput], *, keep_features: bool | npt.NDArray[np.int64] = False
@@ -156,7 +160,7 @@ class Predictor:
             return self._pass(self.backbone, texts, beside)
         with self._preparing:
             if self._fast is None:
-                self._fast = self.backbone.frozen_in(hardware.native_dtype())
+                self._fast = self._frozen()
         passed = self._pass(self._fast, texts, beside)
         if self._fast.products_in == torch.float32:
             return passed

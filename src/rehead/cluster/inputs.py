@@ -155,7 +155,7 @@ def inputs_of(source: str, output: str, *, takes: str, text_column: str | None =
         raise SettingError("the rows of a database are read by one machine; leave `on` out, or give files")
     is_far = "://" in source
     if takes == "images":
-        return _images_of(source, text_column, is_far)
+        return _images_at(source) if is_far else _local_images(source, text_column)
     files = (
         _tables_at(source) if is_far else [(str(file), name) for file, name in sources.files_of(source, Path(output))]
     )
@@ -191,21 +191,27 @@ def _tables_at(address: str) -> list[tuple[str, str]]:
     return names
 
 
-def _images_of(source: str, column: str | None, is_far: bool) -> list[Images]:
-    rows: list[dict[str, Any]]
-    places = None
-    if is_far:
-        places = [one for one in _listed(source, deep=True) if PurePosixPath(one).suffix.lower() in images.FORMATS]
-        start = source.rstrip("/") + "/"
-        names = [place.removeprefix(start) if place != source else PurePosixPath(place).name for place in places]
-        rows, found = [{"image": name} for name in names], [*map(ImageInput, names)]
-    else:
-        rows, found = image_folders.unlabelled(source, column)
+def _images_at(address: str) -> list[Images]:
+    found = [one for one in _listed(address, deep=True) if PurePosixPath(one).suffix.lower() in images.FORMATS]
     if not found:
-        cure = f"give a folder with {', '.join(images.FORMATS)} files" if is_far else "check the path"
-        raise DataError(f"{source}: no image lies there; {cure}")
-    parts = [slice(i, i + _IMAGES) for i in range(0, len(found), _IMAGES)]
-    return [Images(rows[part], found[part], places and places[part]) for part in parts]
+        raise DataError(f"{address}: no image lies there; give a folder with {', '.join(images.FORMATS)} files")
+    start = address.rstrip("/") + "/"
+    named = [
+        ImageInput(place.removeprefix(start) if place != address else PurePosixPath(place).name) for place in found
+    ]
+    return [
+        Images(
+            [{"image": image.name} for image in named[i : i + _IMAGES]], named[i : i + _IMAGES], found[i : i + _IMAGES]
+        )
+        for i in range(0, len(found), _IMAGES)
+    ]
+
+
+def _local_images(source: str, column: str | None) -> list[Images]:
+    rows, found = image_folders.unlabelled(source, column)
+    if not found:
+        raise DataError(f"{source}: no image lies there; check the path")
+    return [Images(rows[i : i + _IMAGES], found[i : i + _IMAGES]) for i in range(0, len(found), _IMAGES)]
 
 
 def _listed(address: str, deep: bool = False) -> list[str]:

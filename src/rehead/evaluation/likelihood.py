@@ -6,8 +6,6 @@ The shapes of labels are those of `rehead.data.labels`.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import numpy.typing as npt
 
@@ -70,7 +68,7 @@ def losses(logits: Logits, labels: Labels, weights: Weights | None = None) -> np
 
 def even_loss(labels: Labels) -> float:
     """Return what `losses` are of an example that is as likely as not to have the labels that it has, all of them."""
-    return math.log(2) / (labels.shape[1] if is_multilabel(labels) else 1)
+    return float(np.log(2)) / (labels.shape[1] if is_multilabel(labels) else 1)
 
 
 def logits_of(probabilities: npt.NDArray[np.float64], multilabel: bool) -> npt.NDArray[np.float64]:

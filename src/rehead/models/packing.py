@@ -82,17 +82,15 @@ class Packing:
         One stretch where texts are not in order of length, and on an accelerator, which fewer, larger products suit
         better.
         """
-        whole = [(slice(None), slice(None), self)]
-        if self.lengths.device.type != "cpu":
-            return whole
+        if self.lengths.device.type != "cpu" or bool((self.lengths.diff() < 0).any()):
+            return [(slice(None), slice(None), self)]
         lengths, offsets = self.lengths.tolist(), self.offsets.tolist()
         wasteful = self.longest * len(lengths) >= _WASTE * offsets[-1]
-        if lengths != sorted(lengths) or not (wasteful or self.longest > _SHORT):
-            return whole
         starts = [0]
         for text, length in enumerate(lengths):
             first = lengths[starts[-1]]
-            if length > first if length > _SHORT else wasteful and length > max(_SIMILAR * first, _LEAST_STRETCH):
+            is_far_longer = wasteful and length > max(_SIMILAR * first, _LEAST_STRETCH)
+            if is_far_longer or (length > _SHORT and length > first):
                 starts.append(text)
         return [
             (slice(offsets[start], offsets[stop]), slice(start, stop), Packing(self.lengths[start:stop]))

@@ -77,13 +77,13 @@ class TextBackbone(Backbone):
         in_int8 = dtype == torch.int8
         if hardware.device().type != "cpu" or not (in_int8 or onednn_linear.available(dtype)):
             return self.with_products_in(dtype)
-        frozen = self.with_products_in(dtype) if dtype == torch.bfloat16 else self._with_the_same_weights()
+        if dtype == torch.bfloat16:
+            frozen = self.with_products_in(dtype)
+        else:
+            shared = {id(weight): weight for weight in self.model.parameters()}
+            frozen = replace(self, model=interrupts.deepcopy(self.model, dict[int, Any](shared)))
         onednn_linear.prepack(frozen.layers, in_int8=in_int8)
         return frozen
-
-    def _with_the_same_weights(self) -> Self:
-        shared = {id(weight): weight for weight in self.model.parameters()}
-        return replace(self, model=interrupts.deepcopy(self.model, dict[int, Any](shared)))
 
     def train(self, mode: bool) -> None:
         # Looked at first, because setting all modules takes as long as a small training step.

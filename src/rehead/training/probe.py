@@ -181,7 +181,7 @@ def _moments(features: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.f
     total, largest = torch.zeros(2, width, dtype=torch.float64)
     for portion in portions:
         total += portion.double().sum(0)
-        largest = torch.maximum(largest, torch.maximum(portion.amax(0), -portion.amin(0)))
+        largest = torch.maximum(largest, portion.abs().amax(0))
     mean, squares = total / n, torch.zeros(width, dtype=torch.float64)
     for portion in portions:
         squares += (portion - mean).square_().sum(0)
